@@ -1,0 +1,236 @@
+"""The command line: a thin entry that turns arguments into settings and outcomes into words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows import console
+from tasks.core.errors import FashionFlowError, UserError
+
+app = typer.Typer(
+    name="fashion-flow",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=(
+        "Build an image classifier step by step, as a flow that can be stopped, resumed and "
+        "inspected. Every stage is cached: start the same command again to go on."
+    ),
+)
+
+
+class Preset(StrEnum):
+    """The presets by name."""
+
+    notebook = "notebook"
+    smoke = "smoke"
+    full = "full"
+
+
+class Rule(StrEnum):
+    """The decision rules by name."""
+
+    validation = "validation"
+    notebook = "notebook"
+
+
+class TransferWeights(StrEnum):
+    """What VGG16 starts from."""
+
+    imagenet = "imagenet"
+    required = "required"
+    random = "random"
+    off = "off"
+
+
+StoreOption = Annotated[
+    str, typer.Option("--store", help="Folder that holds every stage's results.")
+]
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="A run's id; the latest by default.")
+]
+PresetOption = Annotated[
+    Preset,
+    typer.Option(
+        help="notebook: the notebook as it stands. smoke: every stage, tiny. full: all images."
+    ),
+]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        help=(
+            "auto, fashion-mnist, synthetic, or the path of a folder of IDX files or an .npz. "
+            "auto, the default where the preset wants Fashion-MNIST, falls back to synthetic."
+        )
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A single setting, e.g. overfitting.epochs=3; repeatable."),
+]
+PlanOption = Annotated[
+    Path | None, typer.Option("--plan", help="TOML file with the iterations of step 7.")
+]
+RuleOption = Annotated[
+    Rule | None, typer.Option(help="How a gate decides; notebook replays the notebook.")
+]
+WeightsFileOption = Annotated[
+    Path | None, typer.Option(help="VGG16 weights without top (.h5 or .weights.h5).")
+]
+WeightsOption = Annotated[
+    TransferWeights | None,
+    typer.Option(help="imagenet skips the VGG16 branch where there are none; required fails."),
+]
+
+
+@app.command()
+def run(
+    preset: PresetOption = Preset.notebook,
+    dataset: DatasetOption = None,
+    rule: RuleOption = None,
+    plan_file: PlanOption = None,
+    set_: SetOption = None,
+    vgg16_weights: WeightsFileOption = None,
+    transfer_weights: WeightsOption = None,
+    store: StoreOption = "artifacts",
+    verbose: Annotated[bool, typer.Option("--verbose", help="A line for each epoch.")] = False,
+) -> None:
+    """Run the workflow; stages that are in the store already are not computed again."""
+    from flows.launch import launch
+    from tasks.runlog import new_run_id
+    from tasks.store import Store
+
+    opened = Store(store)
+    settings, notice = _settings(
+        opened, preset, dataset, rule, plan_file, set_, vgg16_weights, transfer_weights, fetch=True
+    )
+    if notice:
+        console.warn(notice)
+    run_id = new_run_id()
+    status = launch(settings, opened, run_id, verbose)
+    if status == 0:
+        console.show_results(opened, run_id)
+        if notice:
+            console.warn(notice)
+    raise typer.Exit(status)
+
+
+@app.command()
+def plan(
+    preset: PresetOption = Preset.notebook,
+    dataset: DatasetOption = None,
+    rule: RuleOption = None,
+    plan_file: PlanOption = None,
+    set_: SetOption = None,
+    vgg16_weights: WeightsFileOption = None,
+    transfer_weights: WeightsOption = None,
+    store: StoreOption = "artifacts",
+) -> None:
+    """Show what a run with these settings would do: which stages are cached, which will run."""
+    from flows.planning import plan as planned
+    from tasks.runtime import resolve_profile
+    from tasks.store import Store
+
+    opened = Store(store)
+    settings, notice = _settings(
+        opened, preset, dataset, rule, plan_file, set_, vgg16_weights, transfer_weights, fetch=False
+    )
+    console.show_plan(planned(opened, settings, resolve_profile(settings.execution)))
+    if notice:
+        console.warn(notice)
+
+
+@app.command()
+def results(
+    run_id: RunOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
+    store: StoreOption = "artifacts",
+) -> None:
+    """Show a run's table of results."""
+    from tasks.store import Store
+
+    opened = Store(store)
+    if as_json:
+        print(json.dumps(console.result_rows(opened, run_id), indent=1))
+    else:
+        console.show_results(opened, run_id)
+
+
+@app.command()
+def runs(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, settings included.")] = False,
+    store: StoreOption = "artifacts",
+) -> None:
+    """Show what was run when, with which settings, and how it ended."""
+    from tasks.store import Store
+
+    opened = Store(store)
+    if as_json:
+        print(json.dumps(console.run_rows(opened), indent=1))
+    else:
+        console.show_runs(opened)
+
+
+@app.command()
+def report(run_id: RunOption = None, store: StoreOption = "artifacts") -> None:
+    """Print the path of a run's report."""
+    from tasks.runlog import find_run
+    from tasks.store import Store
+
+    found = find_run(Store(store), run_id)
+    path = found.report
+    if not path.is_file():
+        raise UserError(
+            f"run {found.run_id} ended before its report was written ({found.status()}); "
+            "start it again to finish it."
+        )
+    print(path)
+
+
+def _settings(
+    store: Any,
+    preset: Preset,
+    dataset: str | None,
+    rule: Rule | None,
+    plan_file: Path | None,
+    assignments: list[str] | None,
+    weights_file: Path | None,
+    weights: TransferWeights | None,
+    fetch: bool,
+) -> tuple[Any, str]:
+    """The settings that the arguments make, and a notice where the data set was replaced."""
+    from flows import datasets
+    from flows.overrides import compose
+    from tasks.runtime import resolve_profile
+
+    values: dict[str, Any] = {}
+    if rule:
+        values["rule"] = rule.value
+    if weights:
+        values["transfer.weights"] = weights.value
+    if weights_file:
+        values["transfer.weights_file"] = str(weights_file.expanduser().absolute())
+    if dataset and dataset != datasets.AUTO:
+        values["dataset"] = dataset
+    settings = compose(preset.value, plan_file, values, assignments or [])
+    chosen = dataset is not None and dataset != datasets.AUTO
+    return datasets.resolve(
+        store, settings, resolve_profile(settings.execution), explicit=chosen, fetch=fetch
+    )
+
+
+def main() -> None:
+    """Entry point: one message and an exit status for whatever goes wrong on purpose."""
+    try:
+        app()
+    except FashionFlowError as error:
+        console.fail(str(error))
+        sys.exit(2 if isinstance(error, UserError) else 1)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,196 @@
+"""Run the flow in this process: quiet Prefect, readable lines, a log file, signals, exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tasks.core.errors import FashionFlowError, UserError
+from tasks.core.specs import Settings
+from tasks.runlog import INTERRUPTED, RunLog
+from tasks.store import Store
+
+log = logging.getLogger("fashion_flow")
+
+DONE, STAGE_FAILED, USER_ERROR, INTERRUPTED_STATUS = 0, 1, 2, 130
+
+# Read by Prefect when it is imported; what the user has set already stands.
+PREFECT_DEFAULTS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "fashion_flow",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+}
+TELL_SERVER_S = 3.0
+
+
+@dataclass
+class Ending:
+    """How the flow's thread ended."""
+
+    error: BaseException | None = None
+    report: str = ""
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+def launch(settings: Settings, store: Store, run_id: str, verbose: bool) -> int:
+    """Run the flow and return the exit status; Ctrl-C and SIGTERM end the process at once."""
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    run_log = RunLog(store, run_id)
+    with _logging(run_log.folder, verbose):
+        ending = Ending()
+        thread = threading.Thread(
+            target=_run, args=(settings, store, run_id, ending), name="flow", daemon=True
+        )
+        with _signals() as received:
+            thread.start()
+            # A wait with a time limit lets Python deliver signals to this, the main thread.
+            while not ending.done.wait(0.2):
+                if received:
+                    _interrupted(run_log, store)
+        if ending.error is not None:
+            return _failed(ending.error, run_log, store)
+        log.info("report: %s", ending.report)
+        return DONE
+
+
+def _run(settings: Settings, store: Store, run_id: str, ending: Ending) -> None:
+    try:
+        _announce_server()
+        from flows.build_model import build_model
+
+        ending.report = build_model(settings=settings, store=str(store.root), run_id=run_id)
+    except BaseException as error:
+        ending.error = error
+    finally:
+        ending.done.set()
+
+
+def _announce_server() -> None:
+    from prefect.settings import get_current_settings
+
+    address = get_current_settings().api.url
+    if address:
+        log.info("Prefect server: %s", address)
+    else:
+        log.info(
+            "Prefect server: a temporary one is started (to see runs in the UI: "
+            "`prefect server start`, then set PREFECT_API_URL)"
+        )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    received: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if received:
+            os._exit(INTERRUPTED_STATUS)
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
+    """Say what is kept, tell the server, and end without waiting for what is being computed."""
+    with suppress(OSError, ValueError):
+        run_log.end(INTERRUPTED, "stopped by the user")
+    finished = len(run_log.stages())
+    log.warning(
+        "interrupted: %d finished stages are kept in %s; start the same command again to go on",
+        finished,
+        store.root,
+    )
+    teller = threading.Thread(target=_tell_server, args=(run_log,), daemon=True)
+    teller.start()
+    teller.join(TELL_SERVER_S)
+    logging.shutdown()
+    # Threads that train can't be asked to stop; nothing of theirs is half-written (see the store).
+    os._exit(INTERRUPTED_STATUS)
+
+
+def _tell_server(run_log: RunLog) -> None:
+    """Mark the flow run as cancelled, so that it does not stand at Running for ever."""
+    with suppress(Exception):
+        from prefect.client.orchestration import get_client
+        from prefect.server.api.server import SubprocessASGIServer
+        from prefect.states import Cancelled
+
+        flow_run = run_log.read()["flow_run"]
+        if flow_run:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(
+                    flow_run, Cancelled(message="stopped by the user"), force=True
+                )
+        SubprocessASGIServer().stop()
+
+
+def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:
+    logging.getLogger("fashion_flow.file").error("the run failed", exc_info=error)
+    if isinstance(error, UserError):
+        log.error("%s", error)
+        return USER_ERROR
+    if isinstance(error, FashionFlowError | OSError):
+        log.error("%s", error)
+    elif _lost_server(error):
+        log.error("the Prefect server can't be reached any more (%s)", _first_line(error))
+    else:
+        log.error("%s: %s", type(error).__name__, _first_line(error))
+    log.error(
+        "finished stages are kept in %s; start the same command again to go on. Details: %s",
+        store.root,
+        run_log.folder / "run.log",
+    )
+    return STAGE_FAILED
+
+
+def _lost_server(error: BaseException) -> bool:
+    import httpx
+
+    return isinstance(error, httpx.HTTPError) or "Failed to reach API" in str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+@contextmanager
+def _logging(folder: Path, verbose: bool) -> Iterator[None]:
+    """Our lines to the terminal, all of them and Prefect's errors to the run's log file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    console = logging.StreamHandler()
+    console.setLevel(logging.DEBUG if verbose else logging.INFO)
+    console.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    file = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    stamp = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    stamp.converter = time.gmtime
+    file.setFormatter(stamp)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    log.addHandler(console)
+    log.addHandler(file)
+    file_only = logging.getLogger("fashion_flow.file")
+    file_only.propagate = False
+    file_only.addHandler(file)
+    try:
+        yield
+    finally:
+        for logger, handler in ((log, console), (log, file), (file_only, file)):
+            logger.removeHandler(handler)
+        file.close()

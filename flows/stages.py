@@ -1,0 +1,193 @@
+"""The stages of a run as data: what each is called, reads and depends on. Nothing runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import UserError
+from tasks.core.records import FACTS, Stage
+from tasks.core.specs import Settings, TrainSettings
+
+SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
+TRAINING_SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class ModelStage:
+    """A trained model's name and its step in the notebook."""
+
+    name: str
+    step: str
+    gate: str | None = None
+
+
+def data_note(settings: Settings) -> str:
+    """What every figure of a run on drawn images says; empty on real ones."""
+    return SYNTHETIC_NOTE if settings.dataset == "synthetic" else ""
+
+
+def on_fashion_mnist(settings: Settings) -> bool:
+    """Whether the notebook's figures may stand beside ours."""
+    return settings.dataset == "fashion-mnist"
+
+
+def load(settings: Settings) -> Stage:
+    """The raw data set; a data set of the user's own enters the key by content, not by place."""
+    if settings.dataset == "synthetic":
+        return Stage("load", "load", {"dataset": "synthetic"} | settings.synthetic.model_dump())
+    if settings.dataset == "fashion-mnist":
+        return Stage("load", "load", {"dataset": "fashion-mnist"})
+    from tasks.sources import path_files
+
+    files = path_files(Path(settings.dataset).expanduser())
+    return Stage("load", "load", {"dataset": "own"}, external=tuple(map(str, files)))
+
+
+def explore(settings: Settings) -> Stage:
+    """Samples and class balance of the raw data."""
+    reads = {"raw": ("train", "test", FACTS)}
+    return Stage("explore", "explore", {"note": data_note(settings)}, reads)
+
+
+def subset(settings: Settings) -> Stage:
+    """The three splits."""
+    reads = {"raw": ("train", "test", FACTS)}
+    return Stage("subset", "subset", settings.subset.model_dump(), reads)
+
+
+def preprocess() -> Stage:
+    """The splits as networks read them."""
+    reads = {"split": ("train", "validation", "test", FACTS)}
+    return Stage("preprocess", "preprocess", {}, reads)
+
+
+def train(name: str, training: TrainSettings, seed: int) -> Stage:
+    """One training on the training split."""
+    settings = {"training": training.model_dump(mode="json"), "seed": seed}
+    return Stage(name, "train", settings, {"arrays": TRAINING_SPLITS}, numerical=True)
+
+
+def decide(
+    gate: int, incumbent: str, candidate: str, settings: Settings, replay: str | None
+) -> Stage:
+    """One gate of step 7."""
+    values = {
+        "gate": gate,
+        "incumbent": incumbent,
+        "candidate": candidate,
+        "rule": settings.rule,
+        "replay": replay if settings.rule == "notebook" else None,
+    }
+    reads = {"incumbent": (FACTS,), "candidate": (FACTS,)}
+    return Stage(gate_name(gate), "decide", values, reads)
+
+
+def gate_name(gate: int) -> str:
+    """The name of the stage that decides on an iteration."""
+    return f"gate_{gate}"
+
+
+def retrain(training: TrainSettings, seed: int) -> Stage:
+    """The final training on training and validation images."""
+    settings = {"training": training.model_dump(mode="json"), "seed": seed}
+    return Stage(
+        "final", "retrain", settings, {"arrays": (*TRAINING_SPLITS, FACTS)}, numerical=True
+    )
+
+
+def vgg16_weights(settings: Settings) -> Stage:
+    """The weights of VGG16's base."""
+    transfer = settings.transfer
+    values: dict[str, Any] = {"source": "imagenet"}
+    external: tuple[str, ...] = ()
+    if transfer.weights == "random":
+        values = {"source": "random", "seed": settings.seed}
+    elif transfer.weights_file:
+        path = Path(transfer.weights_file).expanduser()
+        if not path.is_file():
+            raise UserError(f"transfer.weights_file: there is no file {path}.")
+        values, external = {"source": "file"}, (str(path),)
+    optional = transfer.weights != "required"
+    return Stage(
+        "vgg16_weights",
+        "vgg16_weights",
+        values,
+        numerical=True,
+        external=external,
+        optional=optional,
+    )
+
+
+def vgg16_features(name: str, side: int, after: str | None, up_to: str) -> Stage:
+    """Outputs of frozen layers of VGG16."""
+    values = {"side": side, "after": after, "up_to": up_to}
+    reads = {"source": TRAINING_SPLITS, "weights": ("weights",)}
+    return Stage(name, "vgg16_features", values, reads, numerical=True)
+
+
+def vgg16_train(name: str, settings: Settings, after: str, epochs: int, start: str) -> Stage:
+    """Training of what follows VGG16's frozen layers; `start` is `weights` or `start`."""
+    values = {
+        "transfer": settings.transfer.model_dump(mode="json", exclude={"weights", "weights_file"}),
+        "after": after,
+        "epochs": epochs,
+        "seed": settings.seed,
+    }
+    reads = {
+        "features": TRAINING_SPLITS,
+        start: ("weights",) if start == "weights" else ("model",),
+    }
+    return Stage(name, "vgg16_train", values, reads, numerical=True)
+
+
+def evaluate(model: str, loss: str, vgg16_side: int | None) -> Stage:
+    """The score of a model on the test split."""
+    values = {"model": model, "loss": loss, "vgg16_side": vgg16_side}
+    reads = {"model": ("model",), "arrays": ("test",)}
+    return Stage(test_name(model), "evaluate", values, reads, numerical=True)
+
+
+def test_name(model: str) -> str:
+    """The name of the stage that scores a model on the test split."""
+    return f"test_{model}"
+
+
+def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
+    """The tables of all models and all verdicts."""
+    gates = [model.gate for model in models if model.gate]
+    roles = [role for model in models for role in (model.name, test_name(model.name))]
+    values = {
+        "models": [{"name": m.name, "step": m.step, "gate": m.gate} for m in models],
+        "gates": gates,
+        "notebook": on_fashion_mnist(settings),
+    }
+    reads = {role: (FACTS,) for role in [*roles, *gates]}
+    return Stage("results", "results", values, reads, tolerant=True)
+
+
+def figures(models: Sequence[ModelStage], settings: Settings) -> Stage:
+    """The pictures of the report: learning curves, confusion matrix, comparisons."""
+    augmented = [spec for spec in _changes(settings) if spec.get("augmentation") is not None]
+    values = {
+        "note": data_note(settings),
+        "models": [model.name for model in models],
+        "augmentation": augmented[0]["augmentation"] if augmented else None,
+        "seed": settings.seed,
+    }
+    reads: dict[str, tuple[str, ...]] = {model.name: ("history",) for model in models}
+    reads |= {
+        "load": (FACTS,),
+        "preprocess": TRAINING_SPLITS[:1],
+        "results": ("results",),
+        "test_final": ("test_predictions",),
+    }
+    if settings.transfer.weights != "off":
+        reads["vgg16_block4"] = ("input_samples",)
+    return Stage("figures", "figures", values, reads, tolerant=True)
+
+
+def _changes(settings: Settings) -> list[dict[str, Any]]:
+    return [settings.overfitting.model_dump(), *(entry.change for entry in settings.plan)]

@@ -1,0 +1,25 @@
+"""The errors that the program raises on purpose; each message is written for its reader."""
+
+
+class FashionFlowError(Exception):
+    """Base of all errors whose message is shown to the user without a traceback."""
+
+
+class UserError(FashionFlowError):
+    """A mistake in what the user gave: settings, files, arguments. Exit status 2; never retried."""
+
+
+class StageError(FashionFlowError):
+    """A stage could not do its work though its settings were right. Exit status 1."""
+
+
+class NumericalError(StageError):
+    """A computation left the finite numbers, e.g. a loss of NaN. Never retried."""
+
+
+class UnavailableError(StageError):
+    """Something that has to be fetched could not be had, e.g. a download without a network."""
+
+
+class SealedError(StageError):
+    """A stage asked for data that it is not allowed to see, such as the test split."""

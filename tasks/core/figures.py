@@ -1,0 +1,331 @@
+"""The report's pictures: each function turns arrays and scores into the bytes of one PNG.
+
+Drawn with the Agg canvas and never with pyplot, so that threads do not share a figure, and without
+the name of the program that wrote it, so that equal inputs give equal bytes. Colours are Okabe and
+Ito's, which colour-blind readers can tell apart. Every function takes a `note`: where it is not
+empty it stands on the picture in a box that cannot be missed.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from numpy.typing import NDArray
+
+from tasks.core.data import Float32, Int64, UInt8
+
+BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#8C8C8C"
+_MOST_NAMES = 40
+_MOST_CELLS_WITH_COUNTS = 20
+
+_COMPACT: Mapping[str, Any] = {
+    "ncols": 3,
+    "frameon": False,
+    "fontsize": 8.5,
+    "handlelength": 1.3,
+    "handletextpad": 0.5,
+    "columnspacing": 1.1,
+}
+
+History = Mapping[str, Sequence[float]]
+Labels = NDArray[np.integer[Any]]
+Counts = Sequence[int] | NDArray[np.integer[Any]]
+
+
+def sample_grid(images: UInt8, labels: Labels, class_names: Sequence[str], note: str) -> bytes:
+    """The first 25 images in a 5 x 5 grid, class names below, as in the notebook.
+
+    `images` is `(n, h, w, c)` uint8 in [0, 255], `labels` `(n,)`. One-channel images are shown
+    dark on white, colour images as they are; where `n` is less than 25 cells stay empty.
+    """
+    figure = _figure(7.2, 7.9)
+    cells = figure.subplots(5, 5).flat
+    for index, axes in enumerate(cells):
+        if index < len(images):
+            _show(axes, images[index])
+            axes.set_xlabel(_short(class_names[labels[index]]), fontsize=9, labelpad=3)
+        else:
+            axes.set_axis_off()
+    return _png(figure, note)
+
+
+def class_balance(
+    train_counts: Counts, test_counts: Counts, class_names: Sequence[str], note: str
+) -> bytes:
+    """Images of each class in the raw training and test split, one panel each."""
+    figure = _figure(9, min(14.0, 1.3 + 0.27 * len(class_names)))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, counts, title in zip(
+        panels, (train_counts, test_counts), ("Training", "Test"), strict=True
+    ):
+        bars = axes.barh(range(len(counts)), counts, height=0.72, color=BLUE)
+        axes.set_title(f"{title}: images of each class", fontsize=11)
+        axes.set_xlim(0, 1.18 * max(1, *counts))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        if len(counts) <= _MOST_NAMES:
+            axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=8)
+        _plain(axes, grid="x")
+    _name_ticks(panels[0].yaxis, class_names)
+    panels[0].set_ylim(len(class_names) - 0.4, -0.6)
+    return _png(figure, note)
+
+
+def learning_curves(history: History, title: str, note: str, loss_top: float = 1.2) -> bytes:
+    """Loss and accuracy by epoch, side by side: dots for training, a line for validation.
+
+    `history` has `loss` and `accuracy`, and `val_loss` and `val_accuracy` where there was a
+    validation split, one value an epoch. The axes are the notebook's (loss 0 to `loss_top`: 1.2,
+    and 0.3 for VGG16; accuracy 0.5 to 1), wider where they would cut a value off.
+    """
+    figure = _figure(10, 4.1)
+    panels = figure.subplots(1, 2)
+    for axes, key, low, high in zip(
+        panels, ("loss", "accuracy"), (0.0, 0.5), (loss_top, 1.0), strict=True
+    ):
+        _curve(axes, history, key)
+        axes.set_ylim(*_widened(low, high, [*history[key], *history.get(f"val_{key}", ())]))
+        axes.set_ylabel(key.capitalize())
+        # Above the panel, where it covers no curve.
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), **_COMPACT)
+    figure.suptitle(title, fontsize=13)
+    return _png(figure, note)
+
+
+def final_curves(history: History, title: str, note: str) -> bytes:
+    """Training accuracy (left axis) and loss (right axis) by epoch, as the notebook ends.
+
+    `history` has `loss` and `accuracy`, one value an epoch.
+    """
+    figure = _figure(10, 4)
+    left = figure.subplots()
+    right = left.twinx()
+    epochs = range(1, len(history["loss"]) + 1)
+    accuracy = left.plot(epochs, history["accuracy"], color=BLUE, marker="o", label="Accuracy")
+    loss = right.plot(epochs, history["loss"], color=VERMILLION, ls="--", marker="s", label="Loss")
+    left.set_title(title, fontsize=13)
+    left.set_ylabel("Accuracy", color=BLUE)
+    right.set_ylabel("Loss", color=VERMILLION)
+    right.set_ylim(bottom=0)
+    _epoch_axis(left, len(epochs))
+    left.legend(handles=[*accuracy, *loss], loc="center right", frameon=False)
+    return _png(figure, note)
+
+
+def before_after(
+    originals: UInt8, transformed: Float32, labels: Labels, class_names: Sequence[str], note: str
+) -> bytes:
+    """Three images beside what VGG16 is given of them.
+
+    `originals` is `(3, h, w, c)` uint8, `transformed` `(3, H, W, 3)` float32, both in [0, 255],
+    `labels` `(3,)`. Both are shown with 0 as black: what the networks get, light on dark.
+    """
+    figure = _figure(5.2, 7.6)
+    cells = figure.subplots(len(originals), 2, squeeze=False)
+    for row, original, after, label in zip(cells, originals, transformed, labels, strict=True):
+        for axes, image in zip(row, (original, after / 255), strict=True):
+            _show(axes, _as_bytes(image), grey="gray")
+            axes.set_title(_short(class_names[label]), fontsize=10)
+            axes.set_xlabel(" x ".join(map(str, image.shape)), fontsize=9)
+    return _png(figure, note)
+
+
+def confusion(matrix: Int64, class_names: Sequence[str], title: str, note: str) -> bytes:
+    """A confusion matrix `(k, k)` of counts: row = label, column = prediction.
+
+    Shading is the share of the row's images. Counts are printed for up to 20 classes, zeros not.
+    """
+    classes = len(class_names)
+    side = float(np.clip(2.6 + 0.5 * classes, 4.6, 11.0))
+    figure = _figure(side + 0.9, side)
+    axes = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if classes <= _MOST_CELLS_WITH_COUNTS:
+        for row, column in np.argwhere(matrix):
+            ink = "white" if share[row, column] > 0.5 else "black"
+            count = f"{matrix[row, column]:,}"
+            axes.text(column, row, count, ha="center", va="center", color=ink, fontsize=8.5)
+    _name_ticks(axes.xaxis, class_names, rotation=45, ha="right", rotation_mode="anchor")
+    _name_ticks(axes.yaxis, class_names)
+    axes.set(xlabel="Predicted", ylabel="Label")
+    axes.set_title(title, fontsize=12)
+    colours = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03)
+    colours.set_label("Share of the label's images", fontsize=9)
+    colours.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return _png(figure, note)
+
+
+def accuracy_chart(
+    names: Sequence[str],
+    ours: Sequence[float | None],
+    notebook: Sequence[float | None],
+    note: str,
+) -> bytes:
+    """Test accuracy of each model, ours beside the notebook's, as a horizontal dot plot.
+
+    Accuracies are in [0, 1], None where there is none; the notebook's may all be None.
+    """
+    figure = _figure(9, 1.7 + 0.3 * len(names))
+    axes = figure.subplots()
+    rows = range(len(names))
+    for row, pair in enumerate(zip(ours, notebook, strict=True)):
+        known = [value for value in pair if value is not None]
+        axes.plot(known, [row] * len(known), color=GREY, lw=1.2, zorder=1)
+    _dots(axes, ours, marker="o", color=BLUE, s=48, label="this run")
+    if any(value is not None for value in notebook):
+        _dots(
+            axes,
+            notebook,
+            marker="D",
+            fc="white",
+            ec=VERMILLION,
+            s=34,
+            lw=1.5,
+            label="the notebook",
+        )
+        _column(axes, 1.2, "notebook", notebook, VERMILLION)
+    _column(axes, 1.09, "this run", ours, BLUE)
+    axes.set_xlim(*_accuracy_limits([*ours, *notebook]))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(rows, [_short(name, 28) for name in names], fontsize=9)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("Test accuracy")
+    if axes.collections:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
+    _plain(axes, grid="both")
+    return _png(figure, note)
+
+
+def augmented_samples(originals: UInt8 | Float32, augmented: UInt8 | Float32, note: str) -> bytes:
+    """A few images, above, and one random distortion of each, below.
+
+    Both are `(n, h, w, c)`, either uint8 in [0, 255] or float32 in [0, 1].
+    """
+    count = len(originals)
+    figure = _figure(max(5.0, 1.25 * count + 0.3), 3.6)
+    rows = figure.subplots(2, count, squeeze=False)
+    for row, images, title in zip(
+        rows, (originals, augmented), ("original", "distorted at random"), strict=True
+    ):
+        for axes, image in zip(row, images, strict=True):
+            _show(axes, _as_bytes(image))
+        row[0].set_title(title, fontsize=10, loc="left")
+    return _png(figure, note)
+
+
+def _figure(width: float, height: float) -> Figure:
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    return Figure(figsize=(width, height), dpi=120, facecolor="white", layout=layout)
+
+
+def _png(figure: Figure, note: str) -> bytes:
+    if note:
+        lines = textwrap.wrap(note, int(figure.get_figwidth() * 11))
+        box = {"facecolor": VERMILLION, "edgecolor": "none", "boxstyle": "square,pad=0.5"}
+        figure.supxlabel("\n".join(lines), fontsize=9, color="white", weight="bold", bbox=box)
+    for text in figure.findobj(Text):
+        # A class may be called "$5_": that is a name and not a formula.
+        text.set_parse_math(False)
+    buffer = io.BytesIO()
+    canvas = FigureCanvasAgg(figure)
+    canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+def _show(axes: Axes, image: UInt8, grey: str = "binary") -> None:
+    one_channel = image.shape[2] == 1
+    axes.imshow(image[..., 0] if one_channel else image, cmap=grey, vmin=0, vmax=255)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_color("#D0D0D0")
+
+
+def _as_bytes(image: NDArray[Any]) -> UInt8:
+    """uint8 in [0, 255] as it is; float in [0, 1] scaled and rounded."""
+    scale = 1 if image.dtype == np.uint8 else 255
+    scaled: UInt8 = np.rint(scale * image).clip(0, 255).astype(np.uint8)
+    return scaled
+
+
+def _curve(axes: Axes, history: History, key: str) -> None:
+    values, held_out = history[key], history.get(f"val_{key}")
+    epochs = range(1, len(values) + 1)
+    axes.plot(epochs, values, "o", color=BLUE, ms=5, clip_on=False, label="training")
+    if held_out is not None:
+        # The line through one epoch is a point, which only a marker shows.
+        marker = "s" if len(epochs) == 1 else None
+        axes.plot(epochs, held_out, color=VERMILLION, marker=marker, label="validation")
+    if "val_loss" in history:
+        best = int(np.argmin(history["val_loss"])) + 1
+        label = f"lowest validation loss: epoch {best}"
+        axes.axvline(best, color=GREY, ls=":", lw=1.3, zorder=0, label=label)
+    _epoch_axis(axes, len(epochs))
+
+
+def _epoch_axis(axes: Axes, epochs: int) -> None:
+    axes.set_xlim(0.5, epochs + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    axes.set_xlabel("Epoch")
+    _plain(axes, grid="both")
+
+
+def _widened(low: float, high: float, values: Sequence[float]) -> tuple[float, float]:
+    """The limits, moved out to the next tenth and a little more where a value lies outside."""
+    if min(values) < low:
+        low = max(0.0, math.floor(10 * min(values)) / 10)
+    if max(values) > high:
+        high = 1.04 * max(values)
+    return low, high
+
+
+def _plain(axes: Axes, grid: Literal["x", "both"]) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#E3E3E3", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)
+
+
+def _name_ticks(axis: Any, names: Sequence[str], **text: Any) -> None:
+    """Class names along an axis; where there are too many to read, every second, third..."""
+    step = -(-len(names) // _MOST_NAMES)
+    shown = range(0, len(names), step)
+    axis.set_ticks(shown, [_short(names[index]) for index in shown], fontsize=9, **text)
+
+
+def _short(name: str, width: int = 18) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= width else name[: width - 1] + "…"
+
+
+def _dots(axes: Axes, values: Sequence[float | None], **style: Any) -> None:
+    known = [(value, row) for row, value in enumerate(values) if value is not None]
+    if known:
+        axes.scatter(*zip(*known, strict=True), zorder=2, **style)
+
+
+def _column(axes: Axes, x: float, title: str, values: Sequence[float | None], color: str) -> None:
+    """The figures themselves, in percent, in a column right of the axes."""
+    style: dict[str, Any] = {"ha": "right", "color": color, "fontsize": 9}
+    axes.text(x, 1.02, title, transform=axes.transAxes, va="bottom", **style)
+    for row, value in enumerate(values):
+        text = "-" if value is None else f"{value:.2%}"
+        axes.text(x, row, text, transform=axes.get_yaxis_transform(), va="center", **style)
+
+
+def _accuracy_limits(values: Sequence[float | None]) -> tuple[float, float]:
+    known = [value for value in values if value is not None]
+    if not known:
+        return 0.0, 1.0
+    margin = max(0.02, 0.06 * (max(known) - min(known)))
+    return max(-0.02, min(known) - margin), min(1.02, max(known) + margin)

@@ -1,0 +1,252 @@
+"""Every setting, typed, bounded and explained; a variant is the default with fields replaced.
+
+This module declares values and computes nothing, so it is left out of the fingerprints of the
+stages' code: the values themselves are part of every cache key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.core.errors import UserError
+
+LOWEST_VALIDATION_LOSS = "lowest_validation_loss"
+
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+LearningRate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Units = Annotated[int, Field(ge=1, le=65_536)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Spec(BaseModel):
+    """A frozen group of settings that refuses unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+S = TypeVar("S", bound=Spec)
+
+
+class SyntheticSettings(Spec):
+    """How many images the program draws where `dataset` is `synthetic`."""
+
+    train: Count = Field(60_000, description="Number of training images to draw.")
+    test: Count = Field(10_000, description="Number of test images to draw.")
+    seed: Seed = Field(0, description="Seed of the drawings.")
+
+
+class SubsetSettings(Spec):
+    """Which of the raw images become the training, validation and test split."""
+
+    method: Literal["slices", "stratified", "everything"] = Field(
+        "slices",
+        description=(
+            "slices: the first `train` and the last `validation` training images and the first "
+            "`test` test images, as in the notebook. stratified: seeded draws of those sizes with "
+            "every class in its share. everything: all images; the last sixth of the training "
+            "images is the validation split and the sizes are not used."
+        ),
+    )
+    train: Count = Field(8_000, description="Images in the training split.")
+    validation: Count = Field(2_000, description="Images in the validation split.")
+    test: Count = Field(2_000, description="Images in the test split.")
+    seed: Seed = Field(0, description="Seed of the stratified draw.")
+
+
+class AugmentSettings(Spec):
+    """Random distortions of training images, with the meaning of Keras's `ImageDataGenerator`."""
+
+    rotation_range: float = Field(40, ge=0, le=180, description="Rotation, +- degrees.")
+    width_shift_range: Fraction = Field(0.2, description="Shift, +- fraction of the width.")
+    height_shift_range: Fraction = Field(0.2, description="Shift, +- fraction of the height.")
+    shear_range: float = Field(0.2, ge=0, le=80, description="Shear angle, +- degrees.")
+    zoom_range: Fraction = Field(0.2, description="Zoom of each axis, 1 +- this fraction.")
+    horizontal_flip: bool = Field(True, description="Mirror every other image, at random.")
+
+
+class TrainSettings(Spec):
+    """One network and how it is trained.
+
+    The network is a stack of convolutions (each with optional batch normalisation and 2 x 2 max
+    pooling), then dense layers, then softmax. Without convolutions it is a dense network.
+    """
+
+    filters: tuple[Units, ...] = Field(
+        (64, 128, 128), description="Filters of each convolution; empty for a dense network."
+    )
+    kernel_sizes: tuple[Annotated[int, Field(ge=1, le=31)], ...] = Field(
+        (2, 3, 3), description="Side of each convolution's square kernel, in pixels."
+    )
+    pooled: tuple[bool, ...] = Field(
+        (True, True, False), description="Whether 2 x 2 max pooling follows each convolution."
+    )
+    padding: Literal["valid", "same"] = Field("valid", description="Padding of the convolutions.")
+    batch_norm: bool = Field(False, description="Batch normalisation after each convolution.")
+    dense: tuple[Units, ...] = Field((256, 64), description="Units of each hidden dense layer.")
+    dropout: Fraction = Field(0.0, description="Dropout rate after each hidden dense layer.")
+    l2: float = Field(0.0, ge=0, le=10, description="L2 penalty on hidden dense kernels.")
+    epochs: Epochs | Literal["lowest_validation_loss"] = Field(
+        40,
+        description=(
+            "Passes over the training images; in an iteration also 'lowest_validation_loss': the "
+            "epoch at which the overfitting model's validation loss was lowest."
+        ),
+    )
+    batch_size: BatchSize = Field(128, description="Images a gradient step.")
+    learning_rate: LearningRate = Field(0.001, description="Constant learning rate of RMSprop.")
+    augmentation: AugmentSettings | None = Field(
+        None, description="Random distortions of the training images; none by default."
+    )
+
+    @model_validator(mode="after")
+    def _one_entry_a_convolution(self) -> Self:
+        if not len(self.filters) == len(self.kernel_sizes) == len(self.pooled):
+            raise ValueError(
+                "filters, kernel_sizes and pooled need one entry for each convolution, got "
+                f"{len(self.filters)}, {len(self.kernel_sizes)} and {len(self.pooled)}"
+            )
+        return self
+
+
+class Iteration(Spec):
+    """One round of step 7: a change to the incumbent and what it is hoped to do."""
+
+    name: str = Field(min_length=1, max_length=80, description="Short name of the change.")
+    hypothesis: str = Field("", max_length=500, description="What the change is hoped to do.")
+    change: dict[str, Any] = Field(
+        description="Fields of the incumbent's training settings and their new values."
+    )
+    replay: Literal["forward", "back"] | None = Field(
+        None, description="The decision that rule 'notebook' replays for this entry."
+    )
+
+
+class TransferSettings(Spec):
+    """The VGG16 branch: a head on the frozen base, then block 5 fine-tuned."""
+
+    weights: Literal["imagenet", "required", "random", "off"] = Field(
+        "imagenet",
+        description=(
+            "imagenet: ImageNet weights; the branch is skipped where they can't be had. required: "
+            "fail instead. random: seeded random weights, as a control. off: no transfer."
+        ),
+    )
+    weights_file: str | None = Field(
+        None, description="Path of VGG16 weights without top (.h5 or .weights.h5) to use instead."
+    )
+    side: int = Field(32, ge=32, le=224, description="Side to which images are resized, pixels.")
+    dense: Units = Field(256, description="Units of the head's hidden layer.")
+    dropout: Fraction = Field(0.25, description="Dropout rate in the head.")
+    epochs: Epochs = Field(11, description="Epochs with the frozen base.")
+    fine_tune_epochs: Epochs = Field(11, description="Epochs with block 5 trained too.")
+    batch_size: BatchSize = Field(128, description="Images a gradient step.")
+    learning_rate: LearningRate = Field(1e-5, description="Constant learning rate of RMSprop.")
+
+
+class ExecutionSettings(Spec):
+    """Where and how the numbers are computed; part of the key of every numerical stage."""
+
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", description="auto: a GPU where one is visible, else the CPU."
+    )
+    threads: int = Field(
+        1, ge=1, le=256, description="Threads of one TensorFlow operation; changes the last bits."
+    )
+    workers: int = Field(
+        2, ge=1, le=64, description="Stages that run side by side; changes no result."
+    )
+
+
+def _baseline() -> TrainSettings:
+    return TrainSettings(filters=(), kernel_sizes=(), pooled=(), dense=(128,), epochs=5)
+
+
+def _low_capacity() -> TrainSettings:
+    return TrainSettings(
+        filters=(16,), kernel_sizes=(7,), pooled=(True,), dense=(16,), epochs=20, batch_size=512
+    )
+
+
+class Settings(Spec):
+    """Everything that a run depends on. The defaults are the notebook's, without its plan."""
+
+    dataset: str = Field(
+        "fashion-mnist",
+        min_length=1,
+        description="fashion-mnist, synthetic, or the path of a folder of IDX files or an .npz.",
+    )
+    synthetic: SyntheticSettings = SyntheticSettings()
+    subset: SubsetSettings = SubsetSettings()
+    baseline: TrainSettings = Field(default_factory=_baseline)
+    low_capacity: TrainSettings = Field(default_factory=_low_capacity)
+    overfitting: TrainSettings = TrainSettings()
+    plan: tuple[Iteration, ...] = Field((), description="The iterations of step 7, in order.")
+    rule: Literal["validation", "notebook"] = Field(
+        "validation",
+        description=(
+            "validation: keep a change that raises validation accuracy (ties: lowers validation "
+            "loss). notebook: replay the notebook's decisions."
+        ),
+    )
+    transfer: TransferSettings = TransferSettings()
+    seed: Seed = Field(0, description="Seed of weights, order, dropout and augmentation.")
+    execution: ExecutionSettings = ExecutionSettings()
+
+    @model_validator(mode="after")
+    def _fixed_epochs_outside_the_plan(self) -> Self:
+        for name in ("baseline", "low_capacity", "overfitting"):
+            if getattr(self, name).epochs == LOWEST_VALIDATION_LOSS:
+                raise ValueError(f"{name}.epochs: '{LOWEST_VALIDATION_LOSS}' is for the plan only")
+        return self
+
+    @model_validator(mode="after")
+    def _applicable_plan(self) -> Self:
+        for number, iteration in enumerate(self.plan, start=1):
+            try:
+                changed(self.overfitting, iteration.change)
+            except UserError as error:
+                raise ValueError(f"plan, iteration {number} ({iteration.name}): {error}") from None
+            if self.rule == "notebook" and iteration.replay is None:
+                raise ValueError(
+                    f"plan, iteration {number} ({iteration.name}): rule 'notebook' replays "
+                    "decisions, so each iteration needs replay = 'forward' or 'back'"
+                )
+        return self
+
+
+def changed(settings: S, change: dict[str, Any]) -> S:
+    """`settings` with the fields in `change` replaced and everything validated again.
+
+    Raises:
+        UserError: an unknown field or a value out of range; the message names the field.
+    """
+    try:
+        return type(settings).model_validate(settings.model_dump() | change)
+    except ValidationError as error:
+        raise UserError(explain(error, f"change to {type(settings).__name__}")) from None
+
+
+def explain(error: ValidationError, origin: str) -> str:
+    """Pydantic's findings as one readable message: a line for each field that is wrong."""
+    lines = [_explain_one(finding) for finding in error.errors()]
+    return f"{origin}: " + "; ".join(dict.fromkeys(lines))
+
+
+def _explain_one(finding: Any) -> str:
+    where = _dotted(finding["loc"])
+    message = finding["msg"].removeprefix("Value error, ")
+    if finding["type"] == "extra_forbidden":
+        message = "no such setting"
+    elif finding["type"] not in ("value_error", "missing"):
+        message += f" (got {finding['input']!r})"
+    return f"{where}: {message}" if where else message
+
+
+def _dotted(location: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in location)

@@ -1,0 +1,112 @@
+"""Training whose every number comes from (seed, epoch, step), one epoch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from tasks.core.augment import augment
+from tasks.core.data import Float32
+from tasks.core.errors import NumericalError
+from tasks.core.seeds import generator
+from tasks.core.specs import AugmentSettings
+
+EVALUATION_BATCH = 256
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs `x` `(n, ...)` float32 and one-hot labels `y` `(n, classes)` float32."""
+
+    x: Float32
+    y: Float32
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a model is trained: RMSprop at a constant rate, for a number of epochs."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    loss: str = "categorical_crossentropy"
+    augmentation: AugmentSettings | None = None
+
+
+def train(
+    model: keras.Model,
+    examples: Examples,
+    validation: Examples | None,
+    schedule: Schedule,
+    seed: int,
+    on_epoch: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Train `model` in place; return a row an epoch: `epoch`, `loss`, `accuracy`, `val_*`.
+
+    `loss` and `accuracy` are Keras's running means over the epoch's batches, taken in training
+    mode; `val_loss` and `val_accuracy` are taken after the epoch in inference mode.
+
+    Raises:
+        NumericalError: the loss is not finite.
+    """
+    model.compile(
+        optimizer=keras.optimizers.RMSprop(learning_rate=schedule.learning_rate),
+        loss=schedule.loss,
+        metrics=["accuracy"],
+    )
+    held_out = None if validation is None else (validation.x, validation.y)
+    history: list[Row] = []
+    for epoch in range(1, schedule.epochs + 1):
+        x, y = _epoch_of(examples, schedule.augmentation, seed, epoch)
+        fitted = model.fit(
+            x,
+            y,
+            batch_size=schedule.batch_size,
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+            validation_data=held_out,
+            validation_batch_size=EVALUATION_BATCH,
+        )
+        row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
+        _check_finite(row, schedule)
+        history.append(row)
+        on_epoch(row)
+    return history
+
+
+def _epoch_of(
+    examples: Examples, augmentation: AugmentSettings | None, seed: int, epoch: int
+) -> tuple[Float32, Float32]:
+    order = generator(seed, "order", epoch).permutation(len(examples))
+    x = examples.x[order]
+    if augmentation is not None:
+        x = augment(x, augmentation, generator(seed, "augmentation", epoch))
+    return x, examples.y[order]
+
+
+def _check_finite(row: Row, schedule: Schedule) -> None:
+    wrong = [name for name, value in row.items() if not math.isfinite(value)]
+    if wrong:
+        raise NumericalError(
+            f"{', '.join(wrong)} not finite after epoch {int(row['epoch'])} (learning rate "
+            f"{schedule.learning_rate}); lower the learning rate and look at the input's range."
+        )
+
+
+def predict(model: keras.Model, x: Float32) -> Float32:
+    """Class probabilities `(n, classes)` float32, in inference mode."""
+    return model.predict(x, batch_size=EVALUATION_BATCH, verbose=0)
+
+
+def penalty(model: keras.Model) -> float:
+    """The sum of the model's weight penalties (L2), which Keras adds to every reported loss."""
+    return float(sum(float(loss) for loss in model.losses))

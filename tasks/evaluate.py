@@ -1,0 +1,44 @@
+"""Score a trained model on the test split, after the last decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.core.records import Outcome, Stage
+from tasks.runlog import now
+from tasks.stage import Facts, Inputs, Outputs, RunContext, stage_task
+from tasks.store import Store
+
+
+def _log_scoring(context: RunContext, stage: Stage, inputs: Mapping[str, Outcome]) -> None:
+    """Add the scoring to the store's log, so that it is known how often the test set was used."""
+    store = Store(context.store_url)
+    test_data = inputs["arrays"].digest(stage.reads["arrays"])
+    store.log_scoring(
+        {
+            "time": now(),
+            "run": context.run_id,
+            "model": stage.settings["model"],
+            "model_digest": inputs["model"].digest(stage.reads["model"]),
+            "test_data": test_data,
+        }
+    )
+
+
+@stage_task(tags=["evaluation"], after_commit=_log_scoring)
+def evaluate(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
+    """Score the saved model in inference mode; leave its test predictions and its scores."""
+    from tasks.core.training import penalty, predict
+    from tasks.core.vgg16 import as_vgg16_input
+    from tasks.fit import prediction_table, score
+    from tasks.model_files import load_keras
+
+    test = inputs.arrays("arrays", "test")
+    model = load_keras(inputs.path("model", "model"))
+    x = test["x"]
+    if settings["vgg16_side"] is not None:
+        x = as_vgg16_input(x, settings["vgg16_side"])
+    probabilities = predict(model, x)
+    outputs.table("test_predictions", prediction_table(probabilities, test["y"]))
+    return score(probabilities, test["y"], settings["loss"], penalty(model), "test")

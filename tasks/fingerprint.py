@@ -1,0 +1,78 @@
+"""Fingerprints of the code behind a stage: what it computes, not how it is commented."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("tasks", "flows")
+
+# Modules that decide where and when things are computed but not what: a format version in the
+# key stands for the store, and settings are part of the key by value.
+NEUTRAL = frozenset(
+    {
+        "tasks.stage",
+        "tasks.store",
+        "tasks.fingerprint",
+        "tasks.runlog",
+        "tasks.runtime",
+        "tasks.core.specs",
+        "tasks.core.records",
+        "tasks.core.errors",
+    }
+)
+
+
+def code_of(module: str) -> dict[str, str]:
+    """Digests of `module` and of every project module it imports, directly or not, lazily or not.
+
+    A digest is the SHA-256 of the syntax tree without docstrings, so comments, docstrings and
+    layout change nothing and any other edit does.
+    """
+    found: dict[str, str] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name in found or name in NEUTRAL:
+            continue
+        digest, imports = _parsed(_source(name))
+        found[name] = digest
+        pending.extend(imports)
+    return dict(sorted(found.items()))
+
+
+def _source(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@lru_cache(maxsize=None)
+def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = tuple(sorted(_imports(tree)))
+    _drop_docstrings(tree)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return {name for name in names if name.split(".")[0] in PACKAGES and _source(name).is_file()}
+
+
+def _drop_docstrings(tree: ast.AST) -> None:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        first = node.body[0] if node.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            if isinstance(first.value.value, str):
+                node.body = node.body[1:] or [ast.Pass()]

@@ -1,0 +1,126 @@
+"""What every training stage does around the core's training: build, report, score, save."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import pyarrow as pa
+
+from tasks.core import metrics
+from tasks.core.data import Float32
+from tasks.core.models import build_network
+from tasks.core.specs import TrainSettings
+from tasks.core.training import Examples, Row, Schedule, penalty, predict, train
+from tasks.model_files import save_keras
+from tasks.store import Outputs
+
+log = logging.getLogger("fashion_flow")
+
+LOSSES = {
+    "categorical_crossentropy": metrics.categorical_crossentropy,
+    "binary_crossentropy": metrics.binary_crossentropy,
+}
+
+
+def fit_network(
+    settings: Mapping[str, Any], examples: Examples, validation: Examples | None, outputs: Outputs
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Build, train and save the network of `settings`; return it and the stage's facts."""
+    spec = TrainSettings.model_validate(settings["training"])
+    seed = settings["seed"]
+    shape, classes = examples.x.shape[1:], examples.y.shape[1]
+    model = build_network(spec, shape, classes, seed)
+    assert isinstance(spec.epochs, int), "the flow resolves epochs before a stage is made"
+    schedule = Schedule(
+        spec.epochs, spec.batch_size, spec.learning_rate, augmentation=spec.augmentation
+    )
+    history = train(model, examples, validation, schedule, seed, epoch_logger(outputs, spec.epochs))
+    # A fresh, uncompiled copy: no optimizer, no state of the training, only what predicts.
+    final = build_network(spec, shape, classes, seed)
+    final.set_weights(model.get_weights())
+    outputs.file("model", "keras", lambda path: save_keras(final, path))
+    write_history(history, outputs)
+    facts = scores(final, examples, validation, schedule.loss, outputs)
+    return final, facts | {
+        "params": final.count_params(),
+        "epochs": schedule.epochs,
+        "batch_size": schedule.batch_size,
+        "train_samples": len(examples),
+        "steps_per_epoch": -(-len(examples) // schedule.batch_size),
+    } | turning_points(history)
+
+
+def epoch_logger(outputs: Outputs, epochs: int) -> Any:
+    """A callback that logs a line an epoch."""
+
+    def on_epoch(row: Row) -> None:
+        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name != "epoch")
+        stage = outputs.folder.parent.name
+        log.debug("%-18s epoch %d/%d  %s", stage, int(row["epoch"]), epochs, values)
+
+    return on_epoch
+
+
+def write_history(history: Sequence[Row], outputs: Outputs) -> None:
+    """Store a row an epoch."""
+    columns: dict[str, Any] = {name: [row[name] for row in history] for name in history[0]}
+    columns["epoch"] = pa.array([int(epoch) for epoch in columns["epoch"]], pa.int32())
+    outputs.table("history", pa.table(columns))
+
+
+def turning_points(history: Sequence[Row]) -> dict[str, Any]:
+    """Where validation loss was lowest and validation accuracy highest (first such epoch)."""
+    if "val_loss" not in history[0]:
+        return {}
+    lowest = min(history, key=lambda row: row["val_loss"])
+    highest = max(history, key=lambda row: row["val_accuracy"])
+    return {
+        "lowest_validation_loss": lowest["val_loss"],
+        "lowest_validation_loss_epoch": int(lowest["epoch"]),
+        "highest_validation_accuracy": highest["val_accuracy"],
+        "highest_validation_accuracy_epoch": int(highest["epoch"]),
+    }
+
+
+def scores(
+    model: keras.Model,
+    examples: Examples,
+    validation: Examples | None,
+    loss: str,
+    outputs: Outputs,
+) -> dict[str, float | None]:
+    """Loss and accuracy in inference mode on both splits; store the validation predictions."""
+    found: dict[str, float | None] = {}
+    for name, split in (("train", examples), ("val", validation)):
+        if split is None:
+            found |= {f"{name}_loss": None, f"{name}_accuracy": None}
+            continue
+        probabilities = predict(model, split.x)
+        found |= score(probabilities, split.y, loss, penalty(model), name)
+        if name == "val":
+            outputs.table("validation_predictions", prediction_table(probabilities, split.y))
+    return found
+
+
+def score(
+    probabilities: Float32, y: Float32, loss: str, extra: float, prefix: str
+) -> dict[str, float | None]:
+    """Loss (weight penalty included, as Keras's `evaluate` reports it) and accuracy."""
+    return {
+        f"{prefix}_loss": LOSSES[loss](probabilities, y) + extra,
+        f"{prefix}_accuracy": metrics.accuracy(probabilities, y),
+    }
+
+
+def prediction_table(probabilities: Float32, y: Float32) -> pa.Table:
+    """A row an image: its label, the predicted class and the probability of every class."""
+    columns: dict[str, Any] = {
+        "label": pa.array(y.argmax(axis=1), pa.uint8()),
+        "predicted": pa.array(probabilities.argmax(axis=1), pa.uint8()),
+    }
+    for index in range(probabilities.shape[1]):
+        columns[f"p{index}"] = pa.array(probabilities[:, index])
+    return pa.table(columns)

@@ -1,0 +1,35 @@
+"""Model files whose bytes depend on the model alone."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+
+# The earliest date that a zip archive can hold; it stands for "no date".
+NO_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def save_keras(model: keras.Model, path: Path) -> None:
+    """Save as `.keras` without the date that Keras puts into the archive and its metadata."""
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(members["metadata.json"])
+    metadata.pop("date_saved", None)
+    members["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name, NO_DATE), content)
+
+
+def save_h5(model: keras.Model, path: Path) -> None:
+    """Save as legacy HDF5, the notebook's format."""
+    model.save(path)
+
+
+def load_keras(path: Path) -> keras.Model:
+    """Load a `.keras` model, uncompiled; code stored in it is refused."""
+    return keras.models.load_model(path, compile=False, safe_mode=True)

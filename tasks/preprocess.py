@@ -1,0 +1,20 @@
+"""Prepare the splits for networks: scaled images, one-hot labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.core.data import Split
+from tasks.core.splits import prepared
+from tasks.stage import Facts, Inputs, Outputs, stage_task
+
+
+@stage_task(tags=["data"])
+def preprocess(_settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
+    """Scale images to float32 in [0, 1] and encode labels one-hot, a file a split."""
+    facts = inputs.facts("split")
+    classes = len(facts["class_names"])
+    for name in ("train", "validation", "test"):
+        outputs.arrays(name, **prepared(Split(**inputs.arrays("split", name)), classes))
+    return dict(facts)

@@ -1,0 +1,102 @@
+"""Publish a run: one self-contained HTML page from what its stages left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import task
+
+from tasks.core.records import Outcome, Record, Skipped
+from tasks.core.specs import Settings
+from tasks.runlog import RunLog, now
+from tasks.stage import RunContext
+from tasks.store import Store, write_atomically
+
+log = logging.getLogger("fashion_flow")
+
+@task(name="report", task_run_name="report", tags=["report"], persist_result=False)
+def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext) -> str:
+    """Write the run's page; it is made anew by every run, cached or not. Returns its path."""
+    from tasks.report_page import render_report
+
+    run_log = RunLog(Store(context.store_url), context.run_id)
+    path = run_log.report
+    write_atomically(path, render_report(view_of(settings, outcomes, context)).encode())
+    log.info("%-18s %-14s %s", "report", "Completed", path)
+    return str(path)
+
+
+def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunContext) -> Any:
+    """Everything that the page shows, gathered from records."""
+    from tasks.report_page import ReportView
+
+    store = Store(context.store_url)
+    found = {name: item for name, item in outcomes.items() if isinstance(item, Record)}
+    weights = outcomes.get("vgg16_weights")
+    test_data = found["preprocess"].digest(("test",))
+    return ReportView(
+        run_id=context.run_id,
+        generated=now(),
+        dataset=_dataset_name(settings),
+        synthetic=settings.dataset == "synthetic",
+        class_names=found["subset"].facts["class_names"],
+        split_sizes=found["subset"].facts["sizes"],
+        results=store.table(found["results"], "results").to_pylist(),
+        verdicts=_verdicts(settings, store.table(found["results"], "verdicts").to_pylist()),
+        overfitting=found["overfitting"].facts,
+        figures=_figures(store, found["explore"]) | _figures(store, found["figures"]),
+        transfer_skipped=weights.reason if isinstance(weights, Skipped) else _switched_off(settings),
+        transfer_weights=_weights_label(settings),
+        rule=settings.rule,
+        scorings=len(store.scorings(test_data)),
+        settings=settings.model_dump(mode="json"),
+        profile=context.profile,
+        model_files={
+            name: str(store.root / item.files["model"].path)
+            for name, item in found.items()
+            if "model" in item.files
+        },
+        notebook_comparison=settings.dataset == "fashion-mnist",
+    )
+
+
+def _dataset_name(settings: Settings) -> str:
+    names = {"fashion-mnist": "Fashion-MNIST", "synthetic": "synthetic garments"}
+    return names.get(settings.dataset, settings.dataset)
+
+
+def _weights_label(settings: Settings) -> str:
+    transfer = settings.transfer
+    if transfer.weights == "random":
+        return "random"
+    return "file" if transfer.weights_file else "imagenet"
+
+
+def _switched_off(settings: Settings) -> str | None:
+    if settings.transfer.weights == "off":
+        return "switched off by transfer.weights=off; set it to imagenet to run this part."
+    return None
+
+
+def _figures(store: Store, record: Record) -> dict[str, bytes]:
+    return {
+        name: store.content(record, name)
+        for name, file in record.files.items()
+        if file.kind == "png"
+    }
+
+
+def _verdicts(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The verdicts with what the plan says of each iteration."""
+    return [
+        row
+        | {
+            "iteration": row["candidate"],
+            "change_name": entry.name,
+            "hypothesis": entry.hypothesis,
+            "change": ", ".join(f"{field} = {value}" for field, value in entry.change.items()),
+        }
+        for row, entry in zip(rows, settings.plan, strict=True)
+    ]

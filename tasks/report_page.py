@@ -1,0 +1,288 @@
+"""The run's page: one HTML file that needs no other file, no network and no script.
+
+`render_report` is a pure function of a `ReportView`; the layout is `templates/report.html.j2`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+RESULT_KEYS = (
+    "name",
+    "step",
+    "params",
+    "epochs",
+    "batch_size",
+    "train_samples",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "decision",
+    "reason",
+    "notebook_test_loss",
+    "notebook_test_accuracy",
+)
+VERDICT_KEYS = (
+    "gate",
+    "iteration",
+    "change_name",
+    "hypothesis",
+    "change",
+    "incumbent",
+    "candidate",
+    "decision",
+    "reason",
+    "rule",
+    "delta_accuracy",
+    "delta_loss",
+)
+OVERFITTING_KEYS = (
+    "lowest_validation_loss",
+    "lowest_validation_loss_epoch",
+    "highest_validation_accuracy",
+    "highest_validation_accuracy_epoch",
+)
+TITLES = {
+    "baseline": "Baseline",
+    "low_capacity": "Low capacity",
+    "overfitting": "Overfitting model",
+    "final": "Final model",
+    "vgg16_frozen": "VGG16, frozen base",
+    "vgg16_fine_tuned": "VGG16, block 5 fine-tuned",
+}
+UNKNOWN = "\N{EN DASH}"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """Everything that the page shows. Accuracies are in [0, 1], losses in nats.
+
+    Attributes:
+        results: a row a model with the fields `RESULT_KEYS`, in the order in which to show them.
+        verdicts: a row a gate with the fields `VERDICT_KEYS`; `iteration` is the stage's name.
+        overfitting: the fields `OVERFITTING_KEYS` of the overfitting model.
+        figures: PNG bytes named `samples`, `balance`, `augmentation`, `vgg16_input`, `accuracy`,
+            `final`, `confusion_final` and `curves_<model>`.
+        transfer_skipped: why there is no transfer, and what to do; None where there is.
+        transfer_weights: `imagenet`, `file` or `random`; the last is labelled as a control.
+        scorings: how many times any model was scored on this run's test split.
+        model_files: the path of each model's file by the model's name.
+        notebook_comparison: whether the notebook's figures may stand beside these.
+        counts: images of each class (in the order of `class_names`) by split.
+
+    In rows and mappings a field may be None or missing, and any figure may be absent.
+    """
+
+    run_id: str
+    generated: str
+    dataset: str
+    synthetic: bool
+    class_names: Sequence[str]
+    split_sizes: Mapping[str, int]
+    results: Sequence[Mapping[str, Any]]
+    verdicts: Sequence[Mapping[str, Any]]
+    overfitting: Mapping[str, Any]
+    figures: Mapping[str, bytes]
+    transfer_skipped: str | None
+    transfer_weights: str
+    rule: str
+    scorings: int
+    settings: Mapping[str, Any]
+    profile: Mapping[str, Any]
+    model_files: Mapping[str, str]
+    notebook_comparison: bool
+    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One point in which this program does something else than the notebook, and why."""
+
+    where: str
+    notebook: str
+    here: str
+
+
+def render_report(view: ReportView) -> str:
+    """The page as HTML text; everything that comes from `view` is escaped."""
+    rows = [_complete(row, RESULT_KEYS) for row in view.results]
+    by_name = {row["name"]: row for row in rows}
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            view=view,
+            rows=rows,
+            row_of=lambda name: by_name.get(name) or _complete({"name": name}, RESULT_KEYS),
+            verdicts=[_complete(verdict, VERDICT_KEYS) for verdict in view.verdicts],
+            overfitting=_complete(view.overfitting, OVERFITTING_KEYS),
+            is_control=lambda name: view.transfer_weights == "random" and _is_vgg16(name),
+            differences=differences(view),
+            subset_method=_subset_method(view),
+        )
+    )
+
+
+def differences(view: ReportView) -> list[Difference]:
+    """Where and why this run differs from the notebook: the points that apply to it."""
+    points = [
+        _split_difference(_subset_method(view)),
+        Difference(
+            "Step 3, test set",
+            "The test score was looked at after each iteration.",
+            "No stage that trains, tunes or decides reads the test split. Models are scored on "
+            "it after the last verdict, and each scoring is counted.",
+        ),
+        Difference(
+            "Step 6, test score",
+            "The cell evaluates model1, the low-capacity model's name; which model that name "
+            "stood for when the cell ran is unknown.",
+            "Each model's score is its own.",
+        ),
+        _decision_difference(view.rule),
+        Difference(
+            "Step 7, final training",
+            "The full training data is prepared, but the 8,000 training images are used again "
+            "(63 steps an epoch).",
+            _final_training(view),
+        ),
+        Difference(
+            "Saved model",
+            "One .h5 file.",
+            "A .keras file of every model, and .h5 beside it for the final one.",
+        ),
+    ]
+    if view.notebook_comparison:
+        points.insert(4, _ITERATION_6)
+    if any(_is_vgg16(row.get("name")) for row in view.results):
+        points += _TRANSFER
+    return points
+
+
+_ITERATION_6 = Difference(
+    "Step 7, iteration 6",
+    "Said to improve accuracy; its 85.80 % is less than the 86.05 % of iteration 5.",
+    "The figures are shown as they are.",
+)
+
+_TRANSFER = (
+    Difference(
+        "VGG16, input",
+        "Raw 0 to 255 RGB values, without the mean subtraction that VGG16 was trained with.",
+        "The same, so that the scores can be compared.",
+    ),
+    Difference(
+        "VGG16, training",
+        "Softmax with binary cross-entropy. The log begins at 94.6 % training accuracy, so the "
+        "cell had probably been run before.",
+        "The same loss, but from a clean start; its values cannot be compared with the other "
+        "models' categorical cross-entropy.",
+    ),
+)
+
+
+def _split_difference(method: str | None) -> Difference:
+    here = {
+        "slices": "The same slices, called slices.",
+        "stratified": "Seeded random draws in which every class has its share.",
+        "everything": "All images; the last sixth of the training images is the validation split.",
+    }
+    return Difference(
+        "Step 1, subsets",
+        '"Random samples" are slices: the first 8,000 and the last 2,000 training images and the '
+        "first 2,000 test images.",
+        here.get(method or "", "The method stands in the settings at the end of this page."),
+    )
+
+
+def _decision_difference(rule: str) -> Difference:
+    here = "Decisions are read off the validation split."
+    if rule == "notebook":
+        here = (
+            "The notebook's decisions are replayed; the validation scores that would speak for "
+            "or against them stand beside each."
+        )
+    return Difference("Step 7, decisions", "Decisions are read off the test set.", here)
+
+
+def _final_training(view: ReportView) -> str:
+    here = "Training and validation images together"
+    final = next((row for row in view.results if row.get("name") == "final"), {})
+    images, batch = final.get("train_samples"), final.get("batch_size")
+    if images and batch:
+        here += f": {images:,} images ({math.ceil(images / batch)} steps an epoch)"
+    return here + "."
+
+
+def _is_vgg16(name: str | None) -> bool:
+    return name is not None and name.startswith("vgg16")
+
+
+def _subset_method(view: ReportView) -> str | None:
+    return (view.settings.get("subset") or {}).get("method")
+
+
+def _complete(row: Mapping[str, Any], keys: Sequence[str]) -> Row:
+    return {key: row.get(key) for key in keys}
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": lambda value: UNKNOWN if value is None else f"{value:,}",
+        "data_uri": _data_uri,
+        "loss": lambda value: UNKNOWN if value is None else f"{value:.4f}",
+        "percent": lambda value: (
+            UNKNOWN if value is None else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
+        ),
+        "pretty_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
+        "title_of": _title,
+    }
+    environment.globals |= {"half_width": _half_width, "points": _points}
+    return environment
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _title(name: str | None) -> str:
+    """A model's name for readers: `iteration_3` is "Iteration 3"."""
+    if name is None:
+        return UNKNOWN
+    return TITLES.get(name, name.replace("_", " ").capitalize())
+
+
+def _points(accuracy: float | None, other: float | None) -> str:
+    """The difference of two accuracies in percentage points, with its sign."""
+    if accuracy is None or other is None:
+        return UNKNOWN
+    return f"{100 * (accuracy - other):+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _half_width(accuracy: float | None, images: int | None) -> str:
+    """Half of an accuracy's 95 % interval in points (normal approximation of the binomial)."""
+    if accuracy is None or not images:
+        return UNKNOWN
+    return f"{196 * math.sqrt(accuracy * (1 - accuracy) / images):.1f}"

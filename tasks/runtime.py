@@ -1,0 +1,90 @@
+"""The execution profile: what besides settings and code decides the last bits of a result."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import StageError, UserError
+from tasks.core.specs import ExecutionSettings
+
+_configured: dict[str, Any] | None = None
+_lock = threading.Lock()
+
+
+def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
+    """The profile of this machine and these settings, found without importing TensorFlow.
+
+    Raises:
+        UserError: a GPU is asked for and none is visible.
+    """
+    visible = _gpu_visible()
+    if settings.device == "gpu" and not visible:
+        raise UserError(
+            "execution.device is 'gpu', but no NVIDIA device is visible here; "
+            "set execution.device=cpu or check the driver and CUDA_VISIBLE_DEVICES."
+        )
+    return {
+        "device": "gpu" if visible and settings.device != "cpu" else "cpu",
+        "threads": settings.threads,
+        "backend": "tensorflow",
+        "precision": "float32",
+        **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
+    }
+
+
+def _gpu_visible() -> bool:
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return Path("/dev/nvidia0").exists() and chosen not in ("", "-1")
+
+
+def configure(profile: Mapping[str, Any]) -> None:
+    """Bring TensorFlow into the state that the profile describes, once a process.
+
+    Raises:
+        StageError: the process is already configured otherwise, or lacks what the profile names.
+    """
+    global _configured
+    with _lock:
+        if _configured is None:
+            _configure(profile)
+            _configured = dict(profile)
+        if _configured != dict(profile):
+            raise StageError(
+                f"this process computes with {_configured}, but the run wants {dict(profile)}; "
+                "start the run in a process of its own."
+            )
+
+
+def _configure(profile: Mapping[str, Any]) -> None:
+    os.environ["KERAS_BACKEND"] = profile["backend"]
+    # What its C++ side prints helps nobody who runs a flow; errors arrive as exceptions anyway.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import tensorflow as tf
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    tf.config.threading.set_intra_op_parallelism_threads(profile["threads"])
+    gpus = tf.config.list_physical_devices("GPU")
+    if profile["device"] == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    elif not gpus:
+        raise StageError(
+            "the profile names a GPU, but TensorFlow finds none; install its CUDA libraries "
+            "(pip install 'tensorflow[and-cuda]') or set execution.device=cpu."
+        )
+    else:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.experimental.enable_op_determinism()
+    keras.config.set_floatx(profile["precision"])
+    found = {"tensorflow": tf.__version__, "keras": keras.version(), "backend": keras.backend.backend()}
+    wrong = {name: value for name, value in found.items() if profile[name] != value}
+    if wrong:
+        raise StageError(f"the run's profile is {dict(profile)}, but here it is {wrong}.")

@@ -1,0 +1,73 @@
+"""Get the weights of VGG16's convolutional base."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import UserError
+from tasks.download import download
+from tasks.stage import Facts, Inputs, Outputs, stage_task
+
+log = logging.getLogger("fashion_flow")
+
+# As in keras.applications.vgg16 (WEIGHTS_PATH_NO_TOP and its file hash).
+IMAGENET_URL = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+    "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+)
+IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
+
+
+@stage_task(tags=["transfer"], retries=1)
+def vgg16_weights(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
+    """Leave the base's weights as named arrays: from a file, ImageNet's, or drawn at random."""
+    from tasks.core import vgg16
+
+    if settings["source"] == "random":
+        weights = vgg16.random_weights(settings["seed"])
+    else:
+        path = inputs.external[0] if inputs.external else _imagenet_file()
+        weights = _read(path)
+    outputs.arrays("weights", **weights)
+    return {"source": settings["source"]}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from tasks.core import vgg16
+
+    base = vgg16.build_base(32)
+    try:
+        base.load_weights(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        lines = str(error).strip().splitlines()
+        raise UserError(
+            f"{path} does not hold weights of VGG16 without top (.h5 as Keras publishes it, or "
+            f".weights.h5): {lines[0] if lines else type(error).__name__}"
+        ) from None
+    return vgg16.get_weights(base)
+
+
+def _imagenet_file() -> Path:
+    """The published file, from Keras's cache or else downloaded into it, its checksum verified."""
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    path = home / "models" / IMAGENET_URL.rsplit("/", 1)[1]
+    if path.is_file():
+        try:
+            _verify(path)
+        except UserError as error:
+            log.warning("%s; it is downloaded anew", error)
+        else:
+            return path
+    return download(IMAGENET_URL, path, verify=_verify, log=log.info)
+
+
+def _verify(path: Path) -> None:
+    with path.open("rb") as handle:
+        found = hashlib.file_digest(handle, "md5").hexdigest()
+    if found != IMAGENET_MD5:
+        raise UserError(f"{path}: expected MD5 {IMAGENET_MD5}, found {found}")

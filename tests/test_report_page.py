@@ -1,0 +1,272 @@
+"""The page shows what it is given, escapes it, and asks nothing of the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from tasks.report_page import RESULT_KEYS, ReportView, differences, render_report
+
+PNG = b"\x89PNG\r\n\x1a\n...not really a picture"
+EVIL = '<script>alert("x")</script>'
+
+MINIMAL = ReportView(
+    run_id="r1",
+    generated="",
+    dataset="folder of shoes",
+    synthetic=False,
+    class_names=("left", "right"),
+    split_sizes={},
+    results=(),
+    verdicts=(),
+    overfitting={},
+    figures={},
+    transfer_skipped=None,
+    transfer_weights="imagenet",
+    rule="validation",
+    scorings=0,
+    settings={},
+    profile={},
+    model_files={},
+    notebook_comparison=False,
+)
+
+MODELS = (
+    "baseline",
+    "low_capacity",
+    "overfitting",
+    "iteration_1",
+    "iteration_2",
+    "final",
+    "vgg16_frozen",
+    "vgg16_fine_tuned",
+)
+
+
+FIGURES = (
+    "samples",
+    "balance",
+    "augmentation",
+    "vgg16_input",
+    "accuracy",
+    "confusion_final",
+    *(f"curves_{model}" for model in MODELS),
+)
+
+
+def row(name: str, accuracy: float) -> dict[str, Any]:
+    """A row of results with every field set."""
+    return dict.fromkeys(RESULT_KEYS) | {
+        "name": name,
+        "step": "7",
+        "params": 101_770,
+        "epochs": 5,
+        "batch_size": 128,
+        "train_samples": 10_000,
+        "train_loss": 0.4,
+        "train_accuracy": 0.9,
+        "val_loss": 0.6,
+        "val_accuracy": accuracy,
+        "test_loss": 0.6,
+        "test_accuracy": accuracy,
+        "notebook_test_loss": 0.5,
+        "notebook_test_accuracy": 0.875,
+    }
+
+
+def verdict(number: int, decision: str) -> dict[str, Any]:
+    """A gate's row with every field set."""
+    return {
+        "gate": number,
+        "iteration": f"iteration_{number}",
+        "change_name": "dropout",
+        "hypothesis": "Dropout overfits less.",
+        "change": "dropout = 0.25",
+        "incumbent": "overfitting",
+        "candidate": f"iteration_{number}",
+        "decision": decision,
+        "reason": "it scores so",
+        "rule": "validation",
+        "delta_accuracy": -0.0125,
+        "delta_loss": 0.02,
+    }
+
+
+FULL = replace(
+    MINIMAL,
+    generated="2025-01-01",
+    dataset="Fashion-MNIST",
+    split_sizes={"train": 8000, "validation": 2000, "test": 2000},
+    counts={"train": [4000, 4000], "test": [1000, 1000]},
+    results=[row(name, 0.75 + 0.01 * index) for index, name in enumerate(MODELS)],
+    verdicts=[verdict(1, "forward"), verdict(2, "back")],
+    overfitting={
+        "lowest_validation_loss": 0.39,
+        "lowest_validation_loss_epoch": 11,
+        "highest_validation_accuracy": 0.88,
+        "highest_validation_accuracy_epoch": 24,
+    },
+    figures=dict.fromkeys(FIGURES, PNG),
+    scorings=8,
+    settings={"subset": {"method": "slices"}, "rule": "validation"},
+    profile={"device": "cpu", "threads": 1},
+    model_files={"final": "artifacts/model.keras"},
+    notebook_comparison=True,
+)
+
+
+class Page(HTMLParser):
+    """The tags, attributes and text of a page."""
+
+    def __init__(self, html: str) -> None:
+        """Parse `html`."""
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember a tag; the ones that need closing are counted."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Check that tags are closed in order."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Remember text outside of styles."""
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """All text, with single spaces."""
+        return " ".join(" ".join(self.words).split())
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of every `tag`."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+VIEWS = {
+    "minimal": MINIMAL,
+    "full": FULL,
+    "synthetic": replace(FULL, synthetic=True, notebook_comparison=False),
+    "skipped": replace(FULL, transfer_skipped="no weights; fetch them", results=FULL.results[:6]),
+    "random": replace(FULL, transfer_weights="random"),
+    "unknown scores": replace(
+        FULL,
+        results=[{"name": name} for name in MODELS],
+        verdicts=[{"iteration": "iteration_1"}],
+    ),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_self_contained_and_well_formed(view: ReportView) -> None:
+    """No script, no request, every tag closed, every link's target there, every image described."""
+    html = render_report(view)
+    page = Page(html)
+    assert page.open == []
+    assert "url(" not in html
+    assert not any("//" in value for _, found in page.tags for value in found.values() if value)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    targets = {attributes.get("id") for _, attributes in page.tags}
+    assert all((link["href"] or "")[1:] in targets for link in page.named("a"))
+    for image in page.named("img"):
+        assert (image["src"] or "").startswith("data:image/png;base64,")
+        assert image["alt"]
+    assert all("aria-label" in box for box in page.named("div") if box.get("class") == "scroll")
+    assert html == render_report(view)
+
+
+def test_every_figure_is_shown_once() -> None:
+    """No picture that was drawn gets lost; the notebook's final figure goes by either name."""
+    assert len(Page(render_report(FULL)).named("img")) == len(FIGURES)
+    renamed = {name.replace("curves_final", "final"): PNG for name in FIGURES}
+    assert len(Page(render_report(replace(FULL, figures=renamed))).named("img")) == len(FIGURES)
+
+
+def test_everything_that_comes_from_outside_is_escaped() -> None:
+    """Names of classes, data sets and changes, reasons and settings cannot become tags."""
+    view = replace(
+        FULL,
+        run_id=EVIL,
+        generated=EVIL,
+        dataset=EVIL,
+        class_names=(EVIL, '" onload="x'),
+        results=[*FULL.results, row(EVIL, 0.5)],
+        verdicts=[verdict(1, "forward") | {"hypothesis": EVIL, "change": EVIL, "reason": EVIL}],
+        transfer_skipped=EVIL,
+        transfer_weights=EVIL,
+        rule=EVIL,
+        settings={"x": EVIL},
+        profile={EVIL: EVIL},
+        model_files={EVIL: EVIL},
+    )
+    page = Page(render_report(view))
+    assert not page.named("script")
+    assert not any("onload" in attributes for _, attributes in page.tags)
+    assert EVIL in page.text
+
+
+def test_synthetic_data_are_said_first() -> None:
+    """The banner stands before everything else, and in the title."""
+    assert "SYNTHETIC" not in Page(render_report(FULL)).text
+    page = Page(render_report(VIEWS["synthetic"]))
+    title, banner = page.text.split("SYNTHETIC DATA", maxsplit=2)[1:]
+    assert title.startswith(": Fashion-MNIST, run r1")
+    assert "drawn by the program" in banner
+
+
+def test_headline_compares_with_the_baseline_and_the_notebook() -> None:
+    """The final model's accuracy stands at the top with both differences."""
+    text = Page(render_report(FULL)).text.replace("\xa0", " ")
+    assert "80.00 % of the 2,000 test images correctly, +5.00 points against the baseline's" in text
+    assert "−7.50 points; the notebook's final model has 87.50 %" in text  # noqa: RUF001
+    assert "notebook's final model" not in Page(render_report(VIEWS["synthetic"])).text
+
+
+def test_skipped_transfer_says_why() -> None:
+    """The reason stands in the transfer section, and no row pretends otherwise."""
+    text = Page(render_report(VIEWS["skipped"])).text
+    assert "Skipped. no weights; fetch them" in text
+    assert "block 5 fine-tuned" not in text
+    assert "Skipped." not in Page(render_report(FULL)).text
+
+
+def test_random_weights_are_labelled_wherever_they_stand() -> None:
+    """In tables (the transfer section's and the results) and in captions."""
+    text = Page(render_report(VIEWS["random"])).text
+    label = "control: random weights"
+    for name in ("VGG16, frozen base", "VGG16, block 5 fine-tuned"):
+        assert text.count(name) == text.count(f"{name} {label}") + text.count(f"{name} ({label}")
+    assert "control" not in Page(render_report(FULL)).text
+
+
+def test_verdicts_show_hypothesis_change_and_decision() -> None:
+    """Each iteration says what was tried and what became of it."""
+    text = Page(render_report(FULL)).text
+    assert "Iteration 1: dropout rolled forward Hypothesis Dropout overfits less." in text
+    assert "Iteration 2: dropout rolled back" in text
+    assert "Models have been scored on this test split 8 times" in text
+
+
+def test_differences_follow_the_run() -> None:
+    """Points that do not apply are left out, and those that depend on settings say so."""
+    here = {point.where: point.here for point in differences(FULL)}
+    assert here["Step 1, subsets"] == "The same slices, called slices."
+    assert "10,000 images (79 steps an epoch)" in here["Step 7, final training"]
+    assert "VGG16, input" in here
+    replayed = replace(MINIMAL, rule="notebook", settings={"subset": {"method": "stratified"}})
+    there = {point.where: point.here for point in differences(replayed)}
+    assert "replayed" in there["Step 7, decisions"]
+    assert "Seeded" in there["Step 1, subsets"]
+    assert not {"VGG16, input", "Step 7, iteration 6"} & set(there)
