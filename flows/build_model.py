@@ -57,7 +57,7 @@ TASKS = {
 class PrefectRun:
     """Carries the recipe out: each stage becomes a run of its Prefect task."""
 
-    def __init__(self, runner: TaskRunner[PrefectFuture[Outcome]], context: RunContext) -> None:
+    def __init__(self, runner: TaskRunner[Any], context: RunContext) -> None:
         self._runner = runner
         self._context = context
         self._futures: list[PrefectFuture[Outcome]] = []
@@ -119,16 +119,16 @@ def build_model(
     run_log = RunLog(Store(store), run_id or prefect.runtime.flow_run.name)
     profile = resolve_profile(settings.execution)
     context = RunContext(store, run_log.run_id, profile)
-    with _logged(run_log, settings, profile):
-        with ThreadPoolTaskRunner(max_workers=settings.execution.workers) as runner:
-            run = PrefectRun(runner, context)
-            made = build(run, settings)
-            run.wait()
-            return _report(runner, made, settings, context)
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.execution.workers)
+    with _logged(run_log, settings, profile), runner:
+        run = PrefectRun(runner, context)
+        made = build(run, settings)
+        run.wait()
+        return _report(runner, made, settings, context)
 
 
 def _report(
-    runner: TaskRunner[PrefectFuture[str]],
+    runner: TaskRunner[Any],
     made: dict[str, PrefectFuture[Outcome]],
     settings: Settings,
     context: RunContext,

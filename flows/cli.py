@@ -52,9 +52,7 @@ class TransferWeights(StrEnum):
 StoreOption = Annotated[
     str, typer.Option("--store", help="Folder that holds every stage's results.")
 ]
-RunOption = Annotated[
-    str | None, typer.Option("--run", help="A run's id; the latest by default.")
-]
+RunOption = Annotated[str | None, typer.Option("--run", help="A run's id; the latest by default.")]
 PresetOption = Annotated[
     Preset,
     typer.Option(

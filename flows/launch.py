@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from tasks.core.errors import FashionFlowError, UserError
 from tasks.core.specs import Settings
@@ -141,7 +142,7 @@ def _tell_server(run_log: RunLog) -> None:
 
 
 def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:
-    logging.getLogger("fashion_flow.file").error("the run failed", exc_info=error)
+    log.debug("the run failed", exc_info=error)
     if isinstance(error, UserError):
         log.error("%s", error)
         return USER_ERROR
@@ -172,25 +173,39 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _logging(folder: Path, verbose: bool) -> Iterator[None]:
-    """Our lines to the terminal, all of them and Prefect's errors to the run's log file."""
+    """Our lines to the terminal; those, TensorFlow's and Prefect's noise to the run's log file."""
     folder.mkdir(parents=True, exist_ok=True)
-    console = logging.StreamHandler()
-    console.setLevel(logging.DEBUG if verbose else logging.INFO)
-    console.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    file = logging.FileHandler(folder / "run.log", encoding="utf-8")
-    stamp = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    stamp.converter = time.gmtime
-    file.setFormatter(stamp)
-    log.setLevel(logging.DEBUG)
-    log.propagate = False
-    log.addHandler(console)
-    log.addHandler(file)
-    file_only = logging.getLogger("fashion_flow.file")
-    file_only.propagate = False
-    file_only.addHandler(file)
+    path = folder / "run.log"
+    with path.open("a", encoding="utf-8", buffering=1) as file, _stderr_to(file) as terminal:
+        console = logging.StreamHandler(terminal)
+        console.setLevel(logging.DEBUG if verbose else logging.INFO)
+        console.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        record = logging.StreamHandler(file)
+        stamp = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+        stamp.converter = time.gmtime
+        record.setFormatter(stamp)
+        log.setLevel(logging.DEBUG)
+        log.propagate = False
+        handlers = (console, record)
+        for handler in handlers:
+            log.addHandler(handler)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                log.removeHandler(handler)
+
+
+@contextmanager
+def _stderr_to(file: TextIO) -> Iterator[TextIO]:
+    """Send file descriptor 2 to `file`, C++ libraries included; yield the terminal's stream."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    os.dup2(file.fileno(), 2)
     try:
-        yield
+        with os.fdopen(os.dup(terminal), "w", encoding="utf-8", buffering=1) as stream:
+            yield stream
     finally:
-        for logger, handler in ((log, console), (log, file), (file_only, file)):
-            logger.removeHandler(handler)
-        file.close()
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)

@@ -35,7 +35,9 @@ def compose(
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
-            raise UserError(f"--set {assignment!r}: expected name=value, e.g. overfitting.epochs=3.")
+            raise UserError(
+                f"--set {assignment!r}: expected name=value, e.g. overfitting.epochs=3."
+            )
         _assign(tree, name.strip(), _parsed(text.strip()))
     try:
         return Settings.model_validate(tree)

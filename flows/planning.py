@@ -36,8 +36,9 @@ class PlannedRun:
         self._profile = profile
         self.planned: dict[str, Planned] = {}
 
-    def __call__(self, stage: Stage, _after: Sequence[Any] = (), **inputs: Planned) -> Planned:
-        """Look the stage up; it will run where an input has to."""
+    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Any) -> Planned:
+        """Look the stage up; it will run where an input has to. The order does not matter here."""
+        del after
         planned = self.planned[stage.name] = self._look_up(stage, inputs)
         return planned
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tasks.core.specs import (
     Iteration,
     Settings,
@@ -71,6 +73,13 @@ NOTEBOOK_PLAN = (
 # The notebook as it stands: 8,000 / 2,000 / 2,000 images.
 NOTEBOOK = Settings(plan=NOTEBOOK_PLAN)
 
+# Changes that would be no smaller than the notebook's.
+SMOKE_CHANGES: dict[str, dict[str, Any]] = {
+    "11 epochs": {"epochs": 2},
+    "no first dense layer": {"dense": [16]},
+    "half the dense units": {"dense": [16, 8]},
+}
+
 # Every stage at a size for trying things out: drawn images, one or two epochs, small networks.
 SMOKE = Settings(
     dataset="synthetic",
@@ -79,20 +88,12 @@ SMOKE = Settings(
     baseline=changed(NOTEBOOK.baseline, {"epochs": 2}),
     low_capacity=changed(NOTEBOOK.low_capacity, {"epochs": 3, "batch_size": 64}),
     overfitting=changed(
-        NOTEBOOK.overfitting, {"filters": [8, 16, 16], "dense": [32, 16], "epochs": 4}
+        NOTEBOOK.overfitting,
+        {"filters": [8, 16, 16], "dense": [32, 16], "epochs": 4, "batch_size": 16},
     ),
     plan=tuple(
-        iteration.model_copy(
-            update={
-                "change": iteration.change
-                | {
-                    "11 epochs": {"epochs": 2},
-                    "no first dense layer": {"dense": [16]},
-                    "half the dense units": {"dense": [16, 8]},
-                }.get(iteration.name, {})
-            }
-        )
-        for iteration in NOTEBOOK_PLAN
+        entry.model_copy(update={"change": entry.change | SMOKE_CHANGES.get(entry.name, {})})
+        for entry in NOTEBOOK_PLAN
     ),
     transfer=TransferSettings(
         weights="random", dense=32, epochs=2, fine_tune_epochs=1, batch_size=64
@@ -103,4 +104,3 @@ SMOKE = Settings(
 FULL = NOTEBOOK.model_copy(update={"subset": SubsetSettings(method="everything")})
 
 PRESETS = {"notebook": NOTEBOOK, "smoke": SMOKE, "full": FULL}
-

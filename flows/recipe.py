@@ -13,8 +13,7 @@ from flows.iterate import iterate
 from flows.stages import ModelStage
 from tasks.core.records import Outcome, Stage
 from tasks.core.specs import Settings
-
-BLOCK_4, BLOCK_5 = "block4_pool", "block5_pool"
+from tasks.core.vgg16_layout import BLOCK_4, BLOCK_5
 
 
 class Run(Protocol):
@@ -109,9 +108,7 @@ def transfer(run: Run, settings: Settings, arrays: Any) -> dict[str, Any]:
         weights=weights,
     )
     frozen = run(
-        stages.vgg16_train(
-            "vgg16_frozen", settings, BLOCK_5, settings.transfer.epochs, "weights"
-        ),
+        stages.vgg16_train("vgg16_frozen", settings, BLOCK_5, settings.transfer.epochs, "weights"),
         features=block_5,
         weights=weights,
     )

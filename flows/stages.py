@@ -115,7 +115,6 @@ def vgg16_weights(settings: Settings) -> Stage:
         "vgg16_weights",
         "vgg16_weights",
         values,
-        numerical=True,
         external=external,
         optional=optional,
     )
@@ -164,7 +163,7 @@ def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
         "gates": gates,
         "notebook": on_fashion_mnist(settings),
     }
-    reads = {role: (FACTS,) for role in [*roles, *gates]}
+    reads = dict.fromkeys([*roles, *gates], (FACTS,))
     return Stage("results", "results", values, reads, tolerant=True)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.core.decisions import Scores, decide as verdict_of
+from tasks.core.decisions import Scores
+from tasks.core.decisions import decide as verdict_of
 from tasks.core.records import Record
 from tasks.stage import Facts, Inputs, Outputs, stage_task
 

@@ -16,6 +16,7 @@ from tasks.store import Store, write_atomically
 
 log = logging.getLogger("fashion_flow")
 
+
 @task(name="report", task_run_name="report", tags=["report"], persist_result=False)
 def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext) -> str:
     """Write the run's page; it is made anew by every run, cached or not. Returns its path."""
@@ -47,7 +48,9 @@ def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunCon
         verdicts=_verdicts(settings, store.table(found["results"], "verdicts").to_pylist()),
         overfitting=found["overfitting"].facts,
         figures=_figures(store, found["explore"]) | _figures(store, found["figures"]),
-        transfer_skipped=weights.reason if isinstance(weights, Skipped) else _switched_off(settings),
+        transfer_skipped=weights.reason
+        if isinstance(weights, Skipped)
+        else _switched_off(settings),
         transfer_weights=_weights_label(settings),
         rule=settings.rule,
         scorings=len(store.scorings(test_data)),

@@ -63,8 +63,9 @@ def configure(profile: Mapping[str, Any]) -> None:
 
 def _configure(profile: Mapping[str, Any]) -> None:
     os.environ["KERAS_BACKEND"] = profile["backend"]
-    # What its C++ side prints helps nobody who runs a flow; errors arrive as exceptions anyway.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # oneDNN changes the last bits; it is the default on x86, and a user's variable must not decide.
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     import keras
     import tensorflow as tf
 
@@ -84,7 +85,11 @@ def _configure(profile: Mapping[str, Any]) -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.experimental.enable_op_determinism()
     keras.config.set_floatx(profile["precision"])
-    found = {"tensorflow": tf.__version__, "keras": keras.version(), "backend": keras.backend.backend()}
+    found = {
+        "tensorflow": tf.__version__,
+        "keras": keras.version(),
+        "backend": keras.backend.backend(),
+    }
     wrong = {name: value for name, value in found.items() if profile[name] != value}
     if wrong:
         raise StageError(f"the run's profile is {dict(profile)}, but here it is {wrong}.")

@@ -16,7 +16,9 @@ from tasks.core.errors import NumericalError, SealedError, UnavailableError, Use
 from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.runlog import RunLog, now
 from tasks.runtime import configure
-from tasks.store import Inputs as Inputs, Outputs as Outputs, Store
+from tasks.store import Inputs as Inputs
+from tasks.store import Outputs as Outputs
+from tasks.store import Store
 
 log = logging.getLogger("fashion_flow")
 
@@ -105,7 +107,8 @@ def _outcome(
     """The stage's outcome, the name of its state, and a message."""
     skipped = next((given for given in inputs.values() if isinstance(given, Skipped)), None)
     if skipped and not stage.tolerant:
-        return Skipped(stage.name, skipped.reason), SKIPPED, skipped.reason
+        reason = f"{skipped.stage} was skipped"
+        return Skipped(stage.name, reason), SKIPPED, reason
     store = Store(context.store_url)
     key, basis = store.key_of(stage, inputs, context.profile)
 
@@ -141,4 +144,3 @@ def _compute(
     outputs = store.writer(stage, key)
     facts = compute(stage.settings, store.inputs(stage, inputs), outputs)
     return store.commit(stage, key, basis, outputs, facts)
-

@@ -323,7 +323,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that takes its place, flushed to disk, when all went well."""
+    """A temporary path beside `target` that takes its place, flushed to disk, if all went well."""
     # The suffix stays, since libraries choose the format by it.
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-", suffix=target.suffix)
     os.close(handle)
@@ -375,8 +375,6 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
 
 
 def _file_digest(path: Path) -> tuple[str, int]:

@@ -37,13 +37,17 @@ def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
     )
     outputs.file("model", "keras", lambda path: save_keras(complete, path))
     write_history(history, outputs)
-    return scores(part, examples, validation, schedule.loss, outputs) | {
-        "params": complete.count_params(),
-        "epochs": epochs,
-        "batch_size": spec.batch_size,
-        "train_samples": len(examples),
-        "steps_per_epoch": -(-len(examples) // spec.batch_size),
-    } | turning_points(history)
+    return (
+        scores(part, examples, validation, schedule.loss, outputs)
+        | {
+            "params": complete.count_params(),
+            "epochs": epochs,
+            "batch_size": spec.batch_size,
+            "train_samples": len(examples),
+            "steps_per_epoch": -(-len(examples) // spec.batch_size),
+        }
+        | turning_points(history)
+    )
 
 
 def _start(

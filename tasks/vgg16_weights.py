@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import UserError
+from tasks.core.errors import UnavailableError, UserError
+from tasks.core.vgg16_layout import random_weights
 from tasks.download import download
 from tasks.stage import Facts, Inputs, Outputs, stage_task
+from tasks.weight_files import read_weights
 
 log = logging.getLogger("fashion_flow")
 
@@ -26,30 +28,12 @@ IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
 @stage_task(tags=["transfer"], retries=1)
 def vgg16_weights(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Leave the base's weights as named arrays: from a file, ImageNet's, or drawn at random."""
-    from tasks.core import vgg16
-
     if settings["source"] == "random":
-        weights = vgg16.random_weights(settings["seed"])
+        weights = random_weights(settings["seed"])
     else:
-        path = inputs.external[0] if inputs.external else _imagenet_file()
-        weights = _read(path)
+        weights = read_weights(inputs.external[0] if inputs.external else _imagenet_file())
     outputs.arrays("weights", **weights)
     return {"source": settings["source"]}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from tasks.core import vgg16
-
-    base = vgg16.build_base(32)
-    try:
-        base.load_weights(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        lines = str(error).strip().splitlines()
-        raise UserError(
-            f"{path} does not hold weights of VGG16 without top (.h5 as Keras publishes it, or "
-            f".weights.h5): {lines[0] if lines else type(error).__name__}"
-        ) from None
-    return vgg16.get_weights(base)
 
 
 def _imagenet_file() -> Path:
@@ -63,7 +47,13 @@ def _imagenet_file() -> Path:
             log.warning("%s; it is downloaded anew", error)
         else:
             return path
-    return download(IMAGENET_URL, path, verify=_verify, log=log.info)
+    try:
+        return download(IMAGENET_URL, path, verify=_verify, log=log.info)
+    except UnavailableError as error:
+        raise UnavailableError(
+            "VGG16's ImageNet weights can't be had. Give them with --vgg16-weights FILE, or use "
+            f"--transfer-weights random for a control with random weights. {error}"
+        ) from error
 
 
 def _verify(path: Path) -> None:

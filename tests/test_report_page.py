@@ -230,7 +230,7 @@ def test_headline_compares_with_the_baseline_and_the_notebook() -> None:
     """The final model's accuracy stands at the top with both differences."""
     text = Page(render_report(FULL)).text.replace("\xa0", " ")
     assert "80.00 % of the 2,000 test images correctly, +5.00 points against the baseline's" in text
-    assert "−7.50 points; the notebook's final model has 87.50 %" in text  # noqa: RUF001
+    assert "−7.50 points; the notebook's final model has 87.50 %" in text
     assert "notebook's final model" not in Page(render_report(VIEWS["synthetic"])).text
 
 

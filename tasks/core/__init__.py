@@ -1,0 +1,1 @@
+"""The maths: no Prefect, no disk, no global state."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +31,7 @@ def binary_crossentropy(probabilities: Float32, y: Float32) -> float:
     return float(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
 
 
-def confusion_matrix(predicted: NDArray, labels: NDArray, classes: int) -> Int64:
+def confusion_matrix(predicted: NDArray[Any], labels: NDArray[Any], classes: int) -> Int64:
     """`(classes, classes)` counts: row = label, column = prediction."""
     cells = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes**2)
     return cells.reshape(classes, classes)

@@ -156,7 +156,7 @@ class ExecutionSettings(Spec):
         "auto", description="auto: a GPU where one is visible, else the CPU."
     )
     threads: int = Field(
-        1, ge=1, le=256, description="Threads of one TensorFlow operation; changes the last bits."
+        2, ge=1, le=256, description="Threads of TensorFlow's operations; changes the last bits."
     )
     workers: int = Field(
         2, ge=1, le=64, description="Stages that run side by side; changes no result."

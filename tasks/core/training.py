@@ -47,7 +47,7 @@ def train(
     validation: Examples | None,
     schedule: Schedule,
     seed: int,
-    on_epoch: Callable[[Row], None] = lambda row: None,
+    on_epoch: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Train `model` in place; return a row an epoch: `epoch`, `loss`, `accuracy`, `val_*`.
 
@@ -79,7 +79,8 @@ def train(
         row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
         _check_finite(row, schedule)
         history.append(row)
-        on_epoch(row)
+        if on_epoch is not None:
+            on_epoch(row)
     return history
 
 
@@ -104,7 +105,8 @@ def _check_finite(row: Row, schedule: Schedule) -> None:
 
 def predict(model: keras.Model, x: Float32) -> Float32:
     """Class probabilities `(n, classes)` float32, in inference mode."""
-    return model.predict(x, batch_size=EVALUATION_BATCH, verbose=0)
+    probabilities: Float32 = model.predict(x, batch_size=EVALUATION_BATCH, verbose=0)
+    return probabilities
 
 
 def penalty(model: keras.Model) -> float:

@@ -1,4 +1,4 @@
-"""VGG16 (Simonyan and Zisserman, 2014) without its top, cut so that frozen layers run once."""
+"""VGG16 without its top as Keras models, cut so that frozen layers need to run only once."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ import keras
 import numpy as np
 
 from tasks.core.data import Float32
-from tasks.core.errors import UserError
 from tasks.core.models import glorot
-from tasks.core.seeds import generator, layer_seed
+from tasks.core.seeds import layer_seed
+from tasks.core.vgg16_layout import BLOCK_5, CHANNELS, Weights
 
-CHANNELS = 3
-# Frozen in both of the notebook's stages; block 5 is frozen in the first only.
-BLOCK_4 = "block4_pool"
-BLOCK_5 = "block5_pool"
 BATCH = 256
-
-Weights = dict[str, Float32]
 
 
 def as_vgg16_input(x: Float32, side: int) -> Float32:
@@ -49,53 +43,17 @@ def build_base(side: int) -> keras.Model:
     )
 
 
-def get_weights(base: keras.Model) -> Weights:
-    """The base's weights by name, e.g. `block1_conv1/kernel`."""
-    return {
-        f"{layer.name}/{weight.name}": keras.ops.convert_to_numpy(weight)
-        for layer in base.layers
-        for weight in layer.weights
-    }
-
-
 def set_weights(base: keras.Model, weights: Weights) -> None:
-    """Give the base those weights.
-
-    Raises:
-        UserError: a weight is missing or of another shape; the message names it.
-    """
+    """Give the base weights that `check_weights` found to be right."""
     for layer in base.layers:
         for weight in layer.weights:
-            name = f"{layer.name}/{weight.name}"
-            found = weights.get(name)
-            if found is None or found.shape != tuple(weight.shape):
-                came = "nothing" if found is None else f"shape {found.shape}"
-                raise UserError(
-                    f"VGG16 weights: {name} needs shape {tuple(weight.shape)}, but there is {came}."
-                )
-            weight.assign(found)
-
-
-def random_weights(seed: int) -> Weights:
-    """Seeded weights for a control: Glorot-uniform kernels, biases of zero."""
-    weights: Weights = {}
-    for name, value in get_weights(build_base(32)).items():
-        drawn = generator(seed, f"vgg16 {name}").uniform(-1, 1, value.shape) * _glorot_limit(value)
-        weights[name] = drawn.astype(np.float32)
-    return weights
-
-
-def _glorot_limit(value: Float32) -> float:
-    """sqrt(6 / (fan in + fan out)) of a `(h, w, in, out)` kernel; 0 of a bias."""
-    if value.ndim != 4:
-        return 0.0
-    height, width, fan_in, fan_out = value.shape
-    return float(np.sqrt(6 / (height * width * (fan_in + fan_out))))
+            weight.assign(weights[f"{layer.name}/{weight.name}"])
 
 
 def features(base: keras.Model, x: Float32, after: str | None, up_to: str) -> Float32:
     """Outputs of layer `up_to` in inference mode; `x` are images, or outputs of layer `after`."""
-    return section(base, after, up_to).predict(x, batch_size=BATCH, verbose=0)
+    found: Float32 = section(base, after, up_to).predict(x, batch_size=BATCH, verbose=0)
+    return found
 
 
 def section(base: keras.Model, after: str | None, up_to: str) -> keras.Model:
