@@ -95,7 +95,10 @@ class PrefectRun:
 
 
 def _run_name() -> str:
-    return str(prefect.runtime.flow_run.parameters["run_id"] or new_run_id())
+    """The run's id, and loudly what the images are where they are not real."""
+    given = prefect.runtime.flow_run.parameters
+    drawn = Settings.model_validate(given.get("settings", NOTEBOOK)).dataset == "synthetic"
+    return str(given.get("run_id") or "build-model") + (" (SYNTHETIC DATA)" if drawn else "")
 
 
 @flow(name="build-model", flow_run_name=_run_name, validate_parameters=True, persist_result=False)
@@ -116,7 +119,7 @@ def build_model(
     Returns:
         The path of the report.
     """
-    run_log = RunLog(Store(store), run_id or prefect.runtime.flow_run.name)
+    run_log = RunLog(Store(store), run_id or new_run_id())
     profile = resolve_profile(settings.execution)
     context = RunContext(store, run_log.run_id, profile)
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.execution.workers)

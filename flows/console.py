@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -54,15 +55,10 @@ def show_results(store: Store, run_id: str | None) -> None:
     rows = _result_rows(store, run)
     settings = run.read()["settings"]
     notebook = any(row["notebook_test_accuracy"] is not None for row in rows)
-    table = Table(
-        title=f"run {run.run_id}: {settings['dataset']}, rule {settings['rule']}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-    )
-    columns = ["model", "params", "epochs", "val. acc.", "test acc.", "test loss"]
-    for column in [*columns, *(["notebook"] if notebook else []), "decision"]:
-        left = column in ("model", "decision")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    table = _table("model", "params", "epochs", "val. %", "test %", "test loss")
+    if notebook:
+        table.add_column("notebook %", justify="right")
+    table.add_column("decision")
     for row in rows:
         shown = [
             row["name"],
@@ -75,24 +71,37 @@ def show_results(store: Store, run_id: str | None) -> None:
             row["decision"] or "",
         ]
         table.add_row(*shown, style="bold" if row["name"] == "final" else None)
+    _line(f"run {run.run_id}: data set {settings['dataset']}, rule {settings['rule']}")
     out.print(table)
     _show_files(store, run)
+
+
+def _table(*columns: str) -> Table:
+    """A plain table that fits 80 characters: the first column left, the others right."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
+def _line(text: str) -> None:
+    """A line as it is: paths are neither wrapped nor coloured, so that they can be copied."""
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_files(store: Store, run: RunLog) -> None:
     for entry in run.stages():
         if entry["stage"] == "vgg16_weights" and entry["state"] == "skipped":
-            out.print(f"VGG16 skipped: {entry['reason']}", markup=False, soft_wrap=True)
+            _line(f"VGG16 skipped: {entry['reason']}")
     final = run.record("final")
     if final is not None:
-        path = store.root / final.files["model"].path
-        out.print(f"final model: {path}", markup=False, highlight=False, soft_wrap=True)
+        _line(f"final model: {store.root / final.files['model'].path}")
     if run.report.is_file():
-        out.print(f"report:      {run.report}", markup=False, highlight=False, soft_wrap=True)
+        _line(f"report:      {run.report}")
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f} %"
+    return "" if value is None else f"{100 * value:.2f}"
 
 
 def run_rows(store: Store) -> list[dict[str, Any]]:
@@ -110,14 +119,12 @@ def show_runs(store: Store) -> None:
     rows = run_rows(store)
     if not rows:
         raise UserError(f"no run in {store.root} yet; start one with `fashion-flow run`.")
-    table = Table(box=SIMPLE_HEAD)
-    for column in ("run", "started (UTC)", "status", "computed", "cached", "data set", "rule"):
-        table.add_column(column, justify="right" if column in ("computed", "cached") else "left")
+    table = _table("run (UTC)", "status", "took", "computed", "cached", "data set", "rule")
     for row in rows:
         table.add_row(
             row["run"],
-            row["started"].removesuffix("+00:00").replace("T", " "),
             row["status"],
+            _duration(row["started"], row["ended"]),
             str(row["stages"]["completed"]),
             str(row["stages"]["cached"]),
             row["settings"]["dataset"],
@@ -126,10 +133,16 @@ def show_runs(store: Store) -> None:
     out.print(table)
 
 
+def _duration(started: str, ended: str | None) -> str:
+    if ended is None:
+        return ""
+    seconds = round((datetime.fromisoformat(ended) - datetime.fromisoformat(started)).seconds)
+    return f"{seconds // 60} min {seconds % 60:02d} s"
+
+
 def show_plan(planned: list[Planned]) -> None:
     """Print a line for each stage: cached, will run, or open until a decision falls."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("stage", no_wrap=True)
+    table = _table("stage")
     table.add_column("state", no_wrap=True)
     table.add_column("why")
     for item in planned:
@@ -137,4 +150,4 @@ def show_plan(planned: list[Planned]) -> None:
         table.add_row(item.stage, item.state, item.reason, style=style)
     out.print(table)
     cached = sum(item.state == CACHED for item in planned)
-    out.print(f"{cached} of {len(planned)} stages are cached.", highlight=False)
+    _line(f"{cached} of {len(planned)} stages are cached.")

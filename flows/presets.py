@@ -15,7 +15,7 @@ from tasks.core.specs import (
 
 NOTEBOOK_PLAN = (
     Iteration(
-        name="11 epochs",
+        name="fewer epochs",
         hypothesis="Stopping where validation loss was lowest avoids overfitting.",
         change={"epochs": 11},
         replay="forward",
@@ -75,7 +75,7 @@ NOTEBOOK = Settings(plan=NOTEBOOK_PLAN)
 
 # Changes that would be no smaller than the notebook's.
 SMOKE_CHANGES: dict[str, dict[str, Any]] = {
-    "11 epochs": {"epochs": 2},
+    "fewer epochs": {"epochs": 2},
     "no first dense layer": {"dense": [16]},
     "half the dense units": {"dense": [16, 8]},
 }

@@ -172,6 +172,7 @@ def figures(models: Sequence[ModelStage], settings: Settings) -> Stage:
     augmented = [spec for spec in _changes(settings) if spec.get("augmentation") is not None]
     values = {
         "note": data_note(settings),
+        "random_transfer": settings.transfer.weights == "random",
         "models": [model.name for model in models],
         "augmentation": augmented[0]["augmentation"] if augmented else None,
         "seed": settings.seed,

@@ -19,7 +19,7 @@ def _state(record: Record) -> tuple[str, str]:
     return name, record.facts["reason"]
 
 
-@stage_task(tags=["decision"], state_of=_state)
+@stage_task(state_of=_state)
 def decide(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Compare the candidate with the incumbent; leave the verdict as a table of one row."""
     verdict = verdict_of(

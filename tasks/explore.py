@@ -14,7 +14,7 @@ from tasks.stage import Facts, Inputs, Outputs, stage_task
 SHOWN = 25
 
 
-@stage_task(tags=["data", "figure"])
+@stage_task()
 def explore(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Draw the first 25 training images with their class names, and both splits' class balance."""
     names = inputs.facts("raw")["class_names"]

@@ -12,12 +12,13 @@ from tasks.core.augment import augment
 from tasks.core.metrics import confusion_matrix
 from tasks.core.seeds import generator
 from tasks.core.specs import AugmentSettings
+from tasks.core.titles import title_of
 from tasks.stage import Facts, Inputs, Outputs, stage_task
 
 SAMPLES = 8
 
 
-@stage_task(tags=["figure"])
+@stage_task()
 def figures(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Leave one PNG a picture; models that were skipped have none."""
     note = settings["note"]
@@ -25,16 +26,32 @@ def figures(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fa
     for model in settings["models"]:
         if inputs.skipped(model) is None:
             history = inputs.table(model, "history").to_pydict()
-            curves = draw.final_curves if model == "final" else draw.learning_curves
-            outputs.blob(f"curves_{model}", "png", curves(history, model, note))
+            outputs.blob(f"curves_{model}", "png", _curves(model, history, settings))
     outputs.blob("confusion_final", "png", _confusion(inputs, names, note))
     table = inputs.table("results", "results").to_pydict()
     chart = draw.accuracy_chart(
-        table["name"], table["test_accuracy"], table["notebook_test_accuracy"], note
+        [_title(name, settings) for name in table["name"]],
+        table["test_accuracy"],
+        table["notebook_test_accuracy"],
+        note,
     )
     outputs.blob("accuracy", "png", chart)
     _draw_inputs(settings, inputs, outputs, names)
     return {}
+
+
+def _title(model: str, settings: Mapping[str, Any]) -> str:
+    control = settings["random_transfer"] and model.startswith("vgg16")
+    return title_of(model) + (" (random weights)" if control else "")
+
+
+def _curves(model: str, history: dict[str, list[float]], settings: Mapping[str, Any]) -> bytes:
+    title, note = _title(model, settings), settings["note"]
+    if model == "final":
+        return draw.final_curves(history, title, note)
+    # The notebook's limits: binary cross-entropy is smaller by the number of classes.
+    top = 0.3 if model.startswith("vgg16") else 1.2
+    return draw.learning_curves(history, title, note, loss_top=top)
 
 
 def _confusion(inputs: Inputs, names: list[str], note: str) -> bytes:

@@ -10,7 +10,7 @@ from tasks.core.splits import prepared
 from tasks.stage import Facts, Inputs, Outputs, stage_task
 
 
-@stage_task(tags=["data"])
+@stage_task()
 def preprocess(_settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Scale images to float32 in [0, 1] and encode labels one-hot, a file a split."""
     facts = inputs.facts("split")

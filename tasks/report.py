@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from prefect import task
+from prefect.artifacts import create_markdown_artifact
 
 from tasks.core.records import Outcome, Record, Skipped
-from tasks.core.specs import Settings
+from tasks.core.specs import AugmentSettings, Settings
 from tasks.runlog import RunLog, now
-from tasks.stage import RunContext
+from tasks.stage import TAGS, RunContext
 from tasks.store import Store, write_atomically
 
 log = logging.getLogger("fashion_flow")
 
 
-@task(name="report", task_run_name="report", tags=["report"], persist_result=False)
+@task(name="report", task_run_name="report", tags=TAGS, persist_result=False)
 def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext) -> str:
-    """Write the run's page; it is made anew by every run, cached or not. Returns its path."""
-    from tasks.report_page import render_report
+    """Write the run's page and its summary for the UI, anew in every run. Returns the page's path."""
+    from tasks.report_page import render_report, render_summary
 
     run_log = RunLog(Store(context.store_url), context.run_id)
     path = run_log.report
-    write_atomically(path, render_report(view_of(settings, outcomes, context)).encode())
+    view = view_of(settings, outcomes, context)
+    write_atomically(path, render_report(view).encode())
+    create_markdown_artifact(
+        render_summary(view, path), key="results", description=f"Results on {view.dataset}"
+    )
     log.info("%-18s %-14s %s", "report", "Completed", path)
     return str(path)
 
@@ -62,6 +68,7 @@ def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunCon
             if "model" in item.files
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
+        counts=_counts(store, found["subset"]),
     )
 
 
@@ -83,12 +90,28 @@ def _switched_off(settings: Settings) -> str | None:
     return None
 
 
+def _counts(store: Store, subset: Record) -> dict[str, list[int]]:
+    """Images of each class in each split."""
+    index = store.table(subset, "index").to_pydict()
+    classes = range(len(subset.facts["class_names"]))
+    found = Counter(zip(index["split"], index["label"], strict=True))
+    return {split: [found[split, label] for label in classes] for split in subset.facts["sizes"]}
+
+
 def _figures(store: Store, record: Record) -> dict[str, bytes]:
     return {
         name: store.content(record, name)
         for name, file in record.files.items()
         if file.kind == "png"
     }
+
+
+def _change(field: str, value: Any) -> str:
+    """One changed setting in words; augmentation with its defaults spelled out."""
+    if field == "augmentation" and value is not None:
+        value = AugmentSettings.model_validate(value).model_dump()
+        return "augmentation with " + ", ".join(f"{name} = {v}" for name, v in value.items())
+    return f"{field} = {value}"
 
 
 def _verdicts(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -99,7 +122,7 @@ def _verdicts(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, 
             "iteration": row["candidate"],
             "change_name": entry.name,
             "hypothesis": entry.hypothesis,
-            "change": ", ".join(f"{field} = {value}" for field, value in entry.change.items()),
+            "change": ", ".join(_change(*item) for item in entry.change.items()),
         }
         for row, entry in zip(rows, settings.plan, strict=True)
     ]

@@ -16,6 +16,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tasks.core.titles import title_of
+
 RESULT_KEYS = (
     "name",
     "step",
@@ -54,14 +56,6 @@ OVERFITTING_KEYS = (
     "highest_validation_accuracy",
     "highest_validation_accuracy_epoch",
 )
-TITLES = {
-    "baseline": "Baseline",
-    "low_capacity": "Low capacity",
-    "overfitting": "Overfitting model",
-    "final": "Final model",
-    "vgg16_frozen": "VGG16, frozen base",
-    "vgg16_fine_tuned": "VGG16, block 5 fine-tuned",
-}
 UNKNOWN = "\N{EN DASH}"
 
 Row = dict[str, Any]
@@ -135,6 +129,12 @@ def render_report(view: ReportView) -> str:
             subset_method=_subset_method(view),
         )
     )
+
+
+def render_summary(view: ReportView, page: Path) -> str:
+    """The run's results as Markdown, for the Prefect UI; `page` is where the report is."""
+    template = _environment().get_template("summary.md.j2")
+    return template.render(view=view, path=page)
 
 
 def differences(view: ReportView) -> list[Difference]:
@@ -271,7 +271,7 @@ def _title(name: str | None) -> str:
     """A model's name for readers: `iteration_3` is "Iteration 3"."""
     if name is None:
         return UNKNOWN
-    return TITLES.get(name, name.replace("_", " ").capitalize())
+    return title_of(name)
 
 
 def _points(accuracy: float | None, other: float | None) -> str:

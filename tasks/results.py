@@ -45,7 +45,7 @@ VERDICTS = pa.schema(
 )
 
 
-@stage_task(tags=["results"])
+@stage_task()
 def results(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Leave a row a model and a row a gate; models that were skipped have no row."""
     rows = [

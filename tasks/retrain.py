@@ -11,7 +11,7 @@ from tasks.stage import Facts, Inputs, Outputs, stage_task
 FINAL_NAME = "fashion_mnist_final"
 
 
-@stage_task(tags=["training"])
+@stage_task()
 def retrain(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Train the final model; leave it as .keras and .h5 with what is needed to use it."""
     import numpy as np

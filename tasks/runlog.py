@@ -26,8 +26,8 @@ def now() -> str:
 
 
 def new_run_id() -> str:
-    """An identifier that sorts by time, e.g. `20260314-092653-58979`."""
-    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + f"{secrets.randbelow(100_000):05d}"
+    """An identifier that sorts by time, e.g. `20260314-092653-589`."""
+    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + f"{secrets.randbelow(1000):03d}"
 
 
 @dataclass(frozen=True)

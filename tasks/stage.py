@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,10 @@ from tasks.store import Outputs as Outputs
 from tasks.store import Store
 
 log = logging.getLogger("fashion_flow")
+
+# The same for every task: Prefect 3.8 asks the server for a concurrency slot for each distinct set
+# of tags, which costs about two seconds a set. What a task does is told by its name.
+TAGS = ["fashion-flow"]
 
 COMPUTED, CACHED, SKIPPED = "Completed", "Cached", "Skipped"
 
@@ -41,7 +45,6 @@ class RunContext:
 
 def stage_task(
     *,
-    tags: Iterable[str],
     retries: int = 0,
     state_of: StateOf | None = None,
     after_commit: AfterCommit | None = None,
@@ -52,7 +55,6 @@ def stage_task(
     `Cached` where the store holds it intact, and computes, commits and reads it back otherwise.
 
     Args:
-        tags: the task's tags in Prefect.
         retries: how often a failure that may pass (network, disk) is tried again.
         state_of: name and message of the final state, for stages whose outcome has a name.
         after_commit: what else to do where the stage was computed rather than found.
@@ -77,7 +79,7 @@ def stage_task(
             name=compute.__name__,
             description=compute.__doc__,
             task_run_name="{stage.name}",
-            tags=list(tags),
+            tags=TAGS,
             retries=retries,
             retry_delay_seconds=[2.0 * 2**attempt for attempt in range(retries)] or None,
             retry_condition_fn=_may_pass,

@@ -142,7 +142,8 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return pq.read_table(pa.BufferReader(self.content(record, name)))
+        # Arrow's thread pool now and then aborts a process that ends soon after (apache/arrow#34314).
+        return pq.read_table(pa.BufferReader(self.content(record, name)), use_threads=False)
 
     def writer(self, stage: Stage, key: str) -> Outputs:
         """Where a stage puts its files; nothing counts before `commit`."""
@@ -348,10 +349,16 @@ def _sync_folder(folder: Path) -> None:
 
 
 def append_line(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append one JSON line in a single write, so that lines of several processes do not mix."""
+    """Append one JSON line in a single write, so that lines of several processes do not mix.
+
+    A line that a crash cut short is ended first, so that it does not spoil this one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(entry, sort_keys=True) + "\n"
-    with path.open("ab", buffering=0) as handle:
+    with path.open("a+b", buffering=0) as handle:
+        if handle.tell():
+            handle.seek(-1, os.SEEK_END)
+            line = line if handle.read(1) == b"\n" else "\n" + line
         handle.write(line.encode())
 
 

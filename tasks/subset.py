@@ -14,7 +14,7 @@ from tasks.core.splits import choose_indices
 from tasks.stage import Facts, Inputs, Outputs, stage_task
 
 
-@stage_task(tags=["data"])
+@stage_task()
 def subset(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Cut the three splits out of the raw data; the table says where each image came from."""
     facts = inputs.facts("raw")

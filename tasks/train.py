@@ -8,7 +8,7 @@ from typing import Any
 from tasks.stage import Facts, Inputs, Outputs, stage_task
 
 
-@stage_task(tags=["training"])
+@stage_task()
 def train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Train a network from its seeded start; leave the model, its history and its scores."""
     # TensorFlow is imported where something is computed, so that a cached run never does.

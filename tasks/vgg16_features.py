@@ -11,7 +11,7 @@ from tasks.stage import Facts, Inputs, Outputs, stage_task
 SAMPLES = 3
 
 
-@stage_task(tags=["transfer"])
+@stage_task()
 def vgg16_features(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Store the outputs of a layer for training and validation images, labels beside them."""
     from tasks.core import vgg16

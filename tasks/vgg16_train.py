@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import keras
 
 
-@stage_task(tags=["training", "transfer"])
+@stage_task()
 def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Train what follows layer `after`; leave the complete model, its history and its scores.
 

@@ -38,9 +38,10 @@ def build_base(side: int) -> keras.Model:
 
     Its weights are meaningless until `set_weights` gives it some.
     """
-    return keras.applications.VGG16(
-        weights=None, include_top=False, input_shape=(side, side, CHANNELS), name="vgg16"
-    )
+    # Named, because Keras numbers nameless inputs by process, and the name enters model files.
+    inputs = keras.Input((side, side, CHANNELS), name="pixels")
+    base = keras.applications.VGG16(weights=None, include_top=False, input_tensor=inputs)
+    return keras.Model(inputs, base.output, name="vgg16")
 
 
 def set_weights(base: keras.Model, weights: Weights) -> None:

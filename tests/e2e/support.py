@@ -1,0 +1,63 @@
+"""What the tests of real runs share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.runlog import RunLog, all_runs
+from tasks.store import Store
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: exit status, standard output, standard error."""
+
+    status: int
+    out: str
+    err: str
+
+
+# `fashion-flow ARGS...`, run to its end or only begun; keywords are environment variables.
+Command = Callable[..., Finished]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until something is true, or fail saying what was awaited."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"waited {seconds:.0f} s in vain for {what}")
+        time.sleep(0.1)
+
+
+@dataclass
+class Server:
+    """A Prefect server in a process group of its own."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def latest_run(store: Path) -> RunLog:
+    """The run that began last, however it ended."""
+    return all_runs(Store(str(store)))[-1]
+
+
+def finished_stages(store: Path) -> list[str]:
+    """The stages that the latest run has finished so far."""
+    runs = all_runs(Store(str(store)))
+    return [entry["stage"] for entry in runs[-1].stages()] if runs else []

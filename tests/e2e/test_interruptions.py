@@ -1,0 +1,80 @@
+"""Runs that are stopped by their user, killed, or lose their Prefect server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.runlog import INTERRUPTED, KILLED
+from tests.e2e.support import Command, Server, Start, finished_stages, latest_run, wait_for
+
+# Enough stages to stop between, few enough to finish soon.
+SHORT = ("--preset", "smoke", "--set", "plan=[]", "--transfer-weights", "off")
+BEGIN_S = 180
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_at_once_and_goes_on_later(
+    number: signal.Signals,
+    start: Start,
+    fashion_flow: Command,
+    shared_server: Server,
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    url = shared_server.url
+    process = start("run", *SHORT, "--store", store, PREFECT_API_URL=url)
+    wait_for(lambda: "preprocess" in finished_stages(store), BEGIN_S, "the first stages")
+    began = time.monotonic()
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 15
+    assert "kept in" in output
+    assert "start the same command again" in output
+    assert latest_run(store).status() == INTERRUPTED
+    kept = set(finished_stages(store))
+
+    done = fashion_flow("run", *SHORT, "--store", store, PREFECT_API_URL=url)
+    assert done.status == 0, done.err
+    states = {entry["stage"]: entry["state"] for entry in latest_run(store).stages()}
+    assert {stage for stage, state in states.items() if state == "cached"} >= kept
+
+
+def test_a_lost_server_loses_no_finished_work(
+    start: Start, fashion_flow: Command, prefect_server: Server, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    process = start("run", *SHORT, "--store", store, PREFECT_API_URL=prefect_server.url)
+    wait_for(lambda: "preprocess" in finished_stages(store), BEGIN_S, "the first stages")
+    prefect_server.kill()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, output
+    assert "Traceback" not in output
+    assert "start the same command again" in output
+    planned = fashion_flow("plan", *SHORT, "--store", store)
+    cached = {line.split()[0] for line in planned.out.splitlines() if " cached " in line}
+    assert {"load", "subset", "preprocess"} <= cached
+
+
+def test_a_killed_run_is_listed_as_killed_and_goes_on(
+    start: Start, fashion_flow: Command, shared_server: Server, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    url = shared_server.url
+    process = start("run", *SHORT, "--store", store, PREFECT_API_URL=url)
+    wait_for(lambda: "baseline" in finished_stages(store), BEGIN_S, "the first training")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert latest_run(store).status() == KILLED
+    kept = set(finished_stages(store))
+    assert "killed" in fashion_flow("runs", "--store", store).out
+
+    done = fashion_flow("run", *SHORT, "--store", store, PREFECT_API_URL=url)
+    assert done.status == 0, done.err
+    states = {entry["stage"]: entry["state"] for entry in latest_run(store).stages()}
+    assert {stage for stage, state in states.items() if state == "cached"} >= kept

@@ -1,0 +1,207 @@
+"""The whole workflow at its smallest, run, run again, changed and damaged."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flows.presets import SMOKE
+from flows.recipe import stage_names
+from tasks.core.reported import REPORTED
+from tests.e2e.support import Command, latest_run
+
+RESULT_COLUMNS = [
+    "name", "step", "params", "epochs", "batch_size", "train_samples", "train_loss",
+    "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "decision",
+    "reason", "notebook_test_loss", "notebook_test_accuracy",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def smoke(fashion_flow: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store after one smoke run with a temporary Prefect server."""
+    store = tmp_path_factory.mktemp("smoke") / "store"
+    done = fashion_flow("run", "--preset", "smoke", "--store", store)
+    assert done.status == 0, done.err
+    return store
+
+
+def states(store: Path) -> dict[str, str]:
+    return {entry["stage"]: entry["state"] for entry in latest_run(store).stages()}
+
+
+def computed(store: Path) -> set[str]:
+    return {stage for stage, state in states(store).items() if state == "completed"}
+
+
+def result_rows(fashion_flow: Command, store: Path) -> list[dict[str, Any]]:
+    shown = fashion_flow("results", "--json", "--store", store)
+    assert shown.status == 0, shown.err
+    rows: list[dict[str, Any]] = json.loads(shown.out)
+    return rows
+
+
+def test_every_stage_of_the_notebook_runs_once(smoke: Path) -> None:
+    assert states(smoke) == dict.fromkeys(stage_names(SMOKE), "completed")
+
+
+def test_the_table_has_a_row_for_each_of_the_notebooks_models(
+    smoke: Path, fashion_flow: Command
+) -> None:
+    rows = result_rows(fashion_flow, smoke)
+    assert [row["name"] for row in rows] == list(REPORTED)
+    assert [row["step"] for row in rows] == [reported.step for reported in REPORTED.values()]
+    assert all(list(row) == RESULT_COLUMNS for row in rows)
+    final = next(row for row in rows if row["name"] == "final")
+    assert final["val_loss"] is None
+    assert final["val_accuracy"] is None
+    assert final["train_samples"] == SMOKE.subset.train + SMOKE.subset.validation
+    for row in rows:
+        assert row["notebook_test_accuracy"] is None, "synthetic images have no notebook figures"
+        assert 0 <= row["test_accuracy"] <= 1
+        assert (row["decision"] is None) == (not row["name"].startswith("iteration"))
+
+
+def test_verdicts_follow_from_validation_scores(smoke: Path, fashion_flow: Command) -> None:
+    rows = {row["name"]: row for row in result_rows(fashion_flow, smoke)}
+    incumbent = rows["overfitting"]
+    for number in range(1, 10):
+        candidate = rows[f"iteration_{number}"]
+        better = (candidate["val_accuracy"], -candidate["val_loss"]) > (
+            incumbent["val_accuracy"],
+            -incumbent["val_loss"],
+        )
+        assert candidate["decision"] == ("forward" if better else "back")
+        incumbent = candidate if better else incumbent
+
+
+def test_nothing_stored_is_pickled(smoke: Path) -> None:
+    archives = list(smoke.rglob("*.npz"))
+    tables = list(smoke.rglob("*.parquet"))
+    assert len(archives) >= 9
+    assert len(tables) >= 30
+    for path in archives:
+        with np.load(path, allow_pickle=False) as archive:
+            assert all(archive[name].dtype != object for name in archive.files)
+    for path in tables:
+        assert pq.read_table(path).num_rows > 0
+    assert not [path for path in smoke.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
+
+
+def test_no_stray_temporary_files(smoke: Path) -> None:
+    assert not list(smoke.rglob(".part-*"))
+
+
+@pytest.mark.usefixtures("tensorflow_ready")
+def test_the_final_model_needs_only_plain_keras_and_its_description(smoke: Path) -> None:
+    import keras
+
+    record = latest_run(smoke).record("final")
+    assert record is not None
+    folder = (smoke / record.files["model"].path).parent
+    usage = json.loads((folder / "usage.json").read_text())
+    with np.load(next((smoke / "stages" / "subset").glob("*/test.npz"))) as split:
+        x = split["images"].astype("float32") / 255
+    from_keras = keras.models.load_model(folder / usage["files"]["keras"])
+    from_h5 = keras.models.load_model(folder / usage["files"]["hdf5"], compile=False)
+    predictions = from_keras.predict(x, verbose=0)
+    assert predictions.shape == (len(x), len(usage["class_names"]))
+    np.testing.assert_array_equal(predictions, from_h5.predict(x, verbose=0))
+
+
+class _Page(HTMLParser):
+    """What a browser would fetch, and what a reader would see."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        wanted = {"src", "href"} if tag in ("img", "script", "link", "iframe") else set()
+        self.fetched += [value or "" for name, value in attrs if name in wanted]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_report_is_one_page_that_says_the_data_are_synthetic(
+    smoke: Path, fashion_flow: Command
+) -> None:
+    shown = fashion_flow("report", "--store", smoke)
+    path = Path(shown.out.strip())
+    assert shown.status == 0
+    assert path == latest_run(smoke).report
+    page = _Page(path.read_text())
+    assert page.fetched
+    assert all(address.startswith("data:") for address in page.fetched)
+    assert "synthetic" in page.text.lower()
+    assert "random weights" in page.text
+    for heading in ("Step 1", "Step 2", "Step 3", "Step 4", "Step 5", "Step 6", "Step 7"):
+        assert heading in page.text
+    assert path.stat().st_size < 8_000_000
+
+
+def test_each_model_was_scored_once_on_the_test_split(smoke: Path) -> None:
+    lines = (smoke / "test_scorings.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["model"] for line in lines) == sorted(REPORTED)
+
+
+def test_a_second_run_is_cached_and_never_imports_tensorflow(
+    smoke: Path, fashion_flow: Command, tmp_path: Path
+) -> None:
+    for name in ("tensorflow", "keras"):
+        trap = tmp_path / name / "__init__.py"
+        trap.parent.mkdir()
+        trap.write_text(f"raise RuntimeError('{name} was imported')\n")
+    before = result_rows(fashion_flow, smoke)
+    root = Path(__file__).resolve().parents[2]
+    done = fashion_flow(
+        "run", "--preset", "smoke", "--store", smoke, PYTHONPATH=f"{tmp_path}:{root}"
+    )
+    assert done.status == 0, done.err
+    assert states(smoke) == dict.fromkeys(stage_names(SMOKE), "cached")
+    assert result_rows(fashion_flow, smoke) == before
+    assert latest_run(smoke).report.is_file()
+
+
+def test_one_stages_settings_changed_run_it_and_its_dependents_only(
+    smoke: Path, fashion_flow: Command
+) -> None:
+    changed = ("--preset", "smoke", "--set", "low_capacity.epochs=2", "--store", smoke)
+    expected = {"low_capacity", "test_low_capacity", "results", "figures"}
+    planned = fashion_flow("plan", *changed)
+    assert {line.split()[0] for line in planned.out.splitlines() if "will run" in line} == expected
+    done = fashion_flow("run", *changed)
+    assert done.status == 0, done.err
+    assert computed(smoke) == expected
+
+
+def test_damaged_files_are_made_anew_with_the_same_bytes(
+    smoke: Path, fashion_flow: Command
+) -> None:
+    fashion_flow("run", "--preset", "smoke", "--store", smoke)
+    run = latest_run(smoke)
+    damaged = {}
+    for stage, name in (("baseline", "model"), ("preprocess", "train"), ("explore", "samples")):
+        record = run.record(stage)
+        assert record is not None
+        damaged[stage] = smoke / record.files[name].path
+    content = {stage: path.read_bytes() for stage, path in damaged.items()}
+    damaged["baseline"].unlink()
+    flipped = bytearray(content["preprocess"])
+    flipped[len(flipped) // 2] ^= 1
+    damaged["preprocess"].write_bytes(flipped)
+    damaged["explore"].write_bytes(content["explore"][:-10])
+
+    done = fashion_flow("run", "--preset", "smoke", "--store", smoke)
+    assert done.status == 0, done.err
+    assert computed(smoke) == set(damaged)
+    assert {stage: path.read_bytes() for stage, path in damaged.items()} == content

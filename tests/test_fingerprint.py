@@ -1,0 +1,234 @@
+"""An edit that may change results changes the keys of the stages that it reaches, and no others."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks import fingerprint
+from tasks.fingerprint import NEUTRAL, code_of
+
+SOURCE = Path(fingerprint.__file__).resolve().parent.parent
+KINDS = (
+    "load",
+    "explore",
+    "subset",
+    "preprocess",
+    "train",
+    "decide",
+    "retrain",
+    "vgg16_weights",
+    "vgg16_features",
+    "vgg16_train",
+    "evaluate",
+    "results",
+    "figures",
+)
+Codes = dict[str, dict[str, str]]
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project that may be edited."""
+    for package in ("tasks", "flows"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(SOURCE / package, tmp_path / package, ignore=ignored)
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    return tmp_path
+
+
+def codes() -> Codes:
+    """What is fingerprinted for each kind of stage, as a new process would see it."""
+    fingerprint._parsed.cache_clear()
+    try:
+        return {kind: code_of(f"tasks.{kind}") for kind in KINDS}
+    finally:
+        fingerprint._parsed.cache_clear()
+
+
+def edit(path: Path, change: Callable[[str], str]) -> None:
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def changed_by(path: Path, change: Callable[[str], str]) -> set[str]:
+    before = codes()
+    edit(path, change)
+    after = codes()
+    return {kind for kind in KINDS if before[kind] != after[kind]}
+
+
+def with_statement(text: str) -> str:
+    return text + "\nEDITED = 1\n"
+
+
+def sources(tree: Path) -> list[Path]:
+    return sorted((tree / "tasks").rglob("*.py"))
+
+
+def test_a_copy_of_the_tree_has_the_same_fingerprints(tree: Path) -> None:
+    copied = codes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprint, "ROOT", SOURCE)
+        assert codes() == copied
+    assert tree == fingerprint.ROOT
+
+
+def test_layout_and_comments_change_nothing(tree: Path) -> None:
+    before = codes()
+    for path in sources(tree):
+        # Written anew from its syntax tree, a module has no comment and no layout of its own.
+        edit(path, lambda text: "# Comment.\n\n\n" + ast.unparse(ast.parse(text)) + "\n# End.\n")
+    assert codes() == before
+
+
+class Redocumented(ast.NodeTransformer):
+    """Gives each module, class and function another docstring, also where there was none."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+            node.body = [ast.Expr(ast.Constant("Another docstring.")), *node.body]
+        return node
+
+
+def test_docstrings_change_nothing(tree: Path) -> None:
+    before = codes()
+    for path in sources(tree):
+        edit(path, lambda text: ast.unparse(ast.fix_missing_locations(documented(text))))
+        assert ast.get_docstring(ast.parse(path.read_text())) == "Another docstring."
+    assert codes() == before
+
+
+def documented(text: str) -> ast.Module:
+    tree = Redocumented().visit(ast.parse(text))
+    assert isinstance(tree, ast.Module)
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("module", "reached"),
+    [
+        ("core/idx", {"load"}),
+        ("core/decisions", {"decide"}),
+        ("core/splits", {"subset", "preprocess"}),
+        # Imported inside functions, so that a cached run never loads TensorFlow.
+        ("core/vgg16", {"vgg16_features", "vgg16_train", "evaluate"}),
+        ("core/training", {"train", "retrain", "vgg16_train", "evaluate"}),
+        ("core/models", {"train", "retrain", "vgg16_train", "vgg16_features", "evaluate"}),
+        ("model_files", {"train", "retrain", "vgg16_train", "evaluate"}),
+        ("sources", {"load"}),
+        ("download", {"load", "vgg16_weights"}),
+        ("train", {"train"}),
+        ("evaluate", {"evaluate"}),
+    ],
+)
+def test_a_helper_s_edit_changes_the_stages_that_import_it(
+    tree: Path, module: str, reached: set[str]
+) -> None:
+    assert changed_by(tree / "tasks" / f"{module}.py", with_statement) == reached
+
+
+def test_any_number_in_a_helper_matters(tree: Path) -> None:
+    changed = changed_by(
+        tree / "tasks/core/metrics.py",
+        lambda text: text.replace("EPSILON = 1e-7", "EPSILON = 2e-7"),
+    )
+    assert {"train", "retrain", "evaluate"} <= changed
+    assert not changed & {"load", "subset", "preprocess", "decide"}
+
+
+@pytest.mark.parametrize("module", sorted(NEUTRAL))
+def test_modules_that_a_format_version_or_the_settings_stand_for_change_nothing(
+    tree: Path, module: str
+) -> None:
+    path = tree.joinpath(*module.split(".")).with_suffix(".py")
+    assert path.is_file(), "NEUTRAL names a module that does not exist"
+    assert changed_by(path, with_statement) == set()
+
+
+def test_the_flow_is_part_of_no_stage_s_code(tree: Path) -> None:
+    before = codes()
+    for path in (tree / "flows").glob("*.py"):
+        edit(path, with_statement)
+    assert codes() == before
+
+
+def test_publishing_changes_no_stage(tree: Path) -> None:
+    for name in ("report", "report_page"):
+        assert changed_by(tree / "tasks" / f"{name}.py", with_statement) == set()
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, str]]:
+    """Fingerprints of `tasks.stage_x`, given its text, in a tree with `tasks/core/helper.py`."""
+    (tmp_path / "tasks" / "core").mkdir(parents=True)
+    for name in ("__init__", "core/__init__", "beside", "store"):
+        (tmp_path / "tasks" / f"{name}.py").write_text("")
+    (tmp_path / "tasks/core/helper.py").write_text("def f(): return 1\n")
+    (tmp_path / "tasks/core/deeper.py").write_text("")
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+
+    def fingerprinted(text: str) -> dict[str, str]:
+        (tmp_path / "tasks" / "stage_x.py").write_text(text)
+        fingerprint._parsed.cache_clear()
+        return code_of("tasks.stage_x")
+
+    return fingerprinted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import tasks.core.helper",
+        "import tasks.core.helper as h",
+        "import json, tasks.core.helper",
+        "from tasks.core import helper",
+        "from tasks.core import deeper, helper as h",
+        "from tasks.core.helper import f",
+        "from tasks.core.helper import f as g",
+        "from tasks.core.helper import *",
+        "def f():\n    from tasks.core import helper",
+        "class A:\n    def f(self):\n        import tasks.core.helper",
+        "async def f():\n    from tasks.core.helper import f",
+        "if __debug__:\n    from tasks.core.helper import f",
+        "try:\n    pass\nfinally:\n    from tasks.core.helper import f",
+    ],
+)
+def test_forms_of_imports_that_are_followed(
+    small: Callable[[str], dict[str, str]], tmp_path: Path, text: str
+) -> None:
+    before = small(text)
+    assert {"tasks.stage_x", "tasks.core.helper"} <= set(before)
+    (tmp_path / "tasks/core/helper.py").write_text("def f(): return 2\n")
+    after = small(text)
+    assert {name for name in after if after[name] != before[name]} == {"tasks.core.helper"}
+
+
+def test_imports_of_imports_are_followed_in_circles_too(
+    small: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "tasks/core/helper.py").write_text("def f():\n    from tasks.core import deeper\n")
+    (tmp_path / "tasks/core/deeper.py").write_text("from tasks.core import helper\n")
+    found = small("from tasks.core.helper import f\nimport tasks.store, numpy, flows.nothing")
+    assert set(found) == {
+        "tasks.stage_x",
+        "tasks.core",
+        "tasks.core.helper",
+        "tasks.core.deeper",
+    }
+
+
+def test_packages_themselves_are_followed(
+    small: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    before = small("from tasks import beside, core")
+    assert set(before) == {"tasks", "tasks.core", "tasks.beside", "tasks.stage_x"}
+    (tmp_path / "tasks/core/__init__.py").write_text("x = 1")
+    after = small("from tasks import beside, core")
+    assert {name for name in after if after[name] != before[name]} == {"tasks.core"}

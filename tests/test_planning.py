@@ -1,0 +1,454 @@
+"""`plan` says what a run would do: which stages are cached, which will run, which are open."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from flows.overrides import compose
+from flows.planning import CACHED, WILL_RUN, Planned, plan
+from flows.presets import NOTEBOOK, PRESETS
+from flows.recipe import build, model_stages, stage_names
+from tasks.core.records import FACTS, Outcome, Record, Stage
+from tasks.core.specs import Iteration, Settings
+from tasks.runlog import DONE, RunLog, now
+from tasks.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILE: dict[str, Any] = {"device": "cpu", "threads": 2}
+REPLAY = {"rule": "notebook", "dataset": "synthetic", "transfer.weights": "random"}
+
+# Iterations 1 and 3 win, so that a later round has another incumbent than an earlier one.
+DECISIONS = {"gate_1": "forward", "gate_3": "forward"}
+
+
+def made_up_facts(stage: Stage) -> dict[str, Any]:
+    return {
+        "stage": stage.name,
+        "decision": DECISIONS.get(stage.name, "back"),
+        "lowest_validation_loss_epoch": 7,
+    }
+
+
+class FakeRun:
+    """Answers each stage with a made-up record, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+        self.inputs: dict[str, dict[str, Outcome]] = {}
+        self.after: dict[str, list[str]] = {}
+
+    def __call__(self, stage: Stage, after: Sequence[Outcome] = (), **inputs: Outcome) -> Outcome:
+        assert set(inputs) == set(stage.reads), f"{stage.name} is given what it declares"
+        self.stages.append(stage)
+        self.inputs[stage.name] = inputs
+        self.after[stage.name] = [outcome.stage for outcome in after]
+        return self.outcome(stage, inputs)
+
+    def outcome(self, stage: Stage, inputs: Mapping[str, Outcome]) -> Outcome:
+        del inputs
+        return Record(stage.name, stage.kind, "0" * 64, {}, made_up_facts(stage), {})
+
+    def value(self, handle: Outcome) -> Outcome:
+        return handle
+
+    @property
+    def names(self) -> list[str]:
+        return [stage.name for stage in self.stages]
+
+
+def files_read(settings: Settings) -> dict[str, set[str]]:
+    """For each stage, the files that the stages after it read."""
+    run = FakeRun()
+    build(run, settings)
+    read: dict[str, set[str]] = {name: set() for name in run.names}
+    for stage in run.stages:
+        for role, names in stage.reads.items():
+            read[run.inputs[stage.name][role].stage] |= set(names) - {FACTS}
+    return read
+
+
+class FillingRun(FakeRun):
+    """Puts tiny made-up files into a store for every stage."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        super().__init__()
+        self.store = store
+        self.files = files_read(settings)
+
+    def outcome(self, stage: Stage, inputs: Mapping[str, Outcome]) -> Outcome:
+        key, basis = self.store.key_of(stage, inputs, PROFILE)
+        outputs = self.store.writer(stage, key)
+        for name in self.files[stage.name]:
+            outputs.blob(name, "bin", f"{name} of {stage.name} {key}".encode())
+        return self.store.commit(stage, key, basis, outputs, made_up_facts(stage))
+
+
+def replayed(*assignments: str, **values: Any) -> Settings:
+    return compose("notebook", None, REPLAY | values, assignments)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store in which every stage of the replayed notebook is cached."""
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _descriptor: None)
+        build(FillingRun(store, replayed()), replayed())
+    return store
+
+
+def states(planned: Sequence[Planned]) -> dict[str, str]:
+    return {item.stage: item.state for item in planned}
+
+
+def not_cached(store: Store, settings: Settings) -> set[str]:
+    return {
+        name for name, state in states(plan(store, settings, PROFILE)).items() if state != CACHED
+    }
+
+
+# The recipe
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("weights", ["random", "off"])
+@pytest.mark.parametrize("rule", ["validation", "notebook"])
+@pytest.mark.parametrize("plan_length", [0, 9])
+def test_stage_names_are_those_that_the_recipe_makes(
+    preset: str, weights: str, rule: str, plan_length: int
+) -> None:
+    settings = compose(
+        preset,
+        None,
+        {
+            "dataset": "synthetic",
+            "rule": rule,
+            "transfer.weights": weights,
+            "plan": [entry.model_dump() for entry in NOTEBOOK.plan[:plan_length]],
+        },
+    )
+    run = FakeRun()
+    made = build(run, settings)
+    assert sorted(run.names) == sorted(stage_names(settings)) == sorted(made)
+    assert len(set(run.names)) == len(run.names)
+    assert {model.name for model in model_stages(settings)} <= set(made)
+
+
+def test_every_handle_made_is_the_stage_s_own() -> None:
+    made = build(FakeRun(), replayed())
+    assert {name: outcome.stage for name, outcome in made.items()} == {name: name for name in made}
+
+
+def test_nothing_is_scored_on_the_test_split_before_the_last_verdict() -> None:
+    run = FakeRun()
+    build(run, replayed())
+    gates = [name for name in run.names if name.startswith("gate_")]
+    tests = [stage for stage in run.stages if stage.kind == "evaluate"]
+    assert len(gates) == 9
+    assert len(tests) == len(model_stages(replayed()))
+    for stage in tests:
+        assert run.after[stage.name] == gates
+        assert run.names.index(stage.name) > run.names.index(gates[-1])
+    readers = {stage.kind for stage in run.stages for f in stage.reads.values() if "test" in f}
+    assert readers == {"explore", "subset", "preprocess", "evaluate"}
+
+
+def test_the_winner_s_settings_are_those_of_the_iterations_that_were_kept() -> None:
+    run = FakeRun()
+    build(run, compose(values=REPLAY | {"rule": "validation"}))
+    settings = {stage.name: stage.settings for stage in run.stages}
+    # Kept by DECISIONS: 11 epochs, then half the dense units.
+    kept = settings["iteration_3"]["training"]
+    assert settings["final"]["training"] == kept
+    assert (kept["epochs"], kept["dense"]) == (11, [128, 32])
+    assert settings["iteration_5"]["training"] == kept | {"dropout": 0.25}
+    incumbents = [settings[f"gate_{number}"]["incumbent"] for number in range(1, 10)]
+    assert incumbents == ["overfitting", *["iteration_1"] * 2, *["iteration_3"] * 6]
+
+
+def test_a_replayed_notebook_ends_with_the_notebook_s_network() -> None:
+    run = FakeRun()
+    build(run, replayed())
+    final = next(stage for stage in run.stages if stage.name == "final").settings["training"]
+    overfitting = replayed().overfitting.model_dump(mode="json")
+    kept = {"epochs": 11, "dropout": 0.25, "kernel_sizes": [3, 3, 3], "padding": "same"}
+    assert final == overfitting | kept
+
+
+def test_epochs_at_the_lowest_validation_loss_come_from_the_overfitting_model() -> None:
+    lowest = Iteration(name="stop early", change={"epochs": "lowest_validation_loss"})
+    run = FakeRun()
+    build(run, replace_plan(NOTEBOOK, lowest))
+    stage = next(stage for stage in run.stages if stage.name == "iteration_1")
+    assert stage.settings["training"]["epochs"] == 7
+
+
+def replace_plan(settings: Settings, *entries: Iteration) -> Settings:
+    return Settings.model_validate(
+        settings.model_dump() | {"plan": [entry.model_dump() for entry in entries]}
+    )
+
+
+# An empty store
+
+
+def test_on_an_empty_store_the_gates_are_open(tmp_path: Path) -> None:
+    settings = compose(values={"dataset": "synthetic"})
+    planned = plan(Store(str(tmp_path)), settings, PROFILE)
+    assert [item.stage for item in planned] == stage_names(settings)
+    first = planned[0]
+    assert (first.stage, first.state) == ("load", WILL_RUN)
+    assert first.reason == "not computed yet with these settings, inputs and code"
+    found = states(planned)
+    assert {found[name] for name in ("overfitting", "vgg16_frozen", "gate_1")} == {WILL_RUN}
+    unseen = [name for name, state in found.items() if state == "depends on iteration_1"]
+    assert unseen[:2] == ["iteration_2", "gate_2"]
+    assert {"final", "test_baseline", "test_final", "results", "figures"} <= set(unseen)
+    assert set(found.values()) == {WILL_RUN, "depends on iteration_1"}
+    assert not any(tmp_path.iterdir()), "planning writes nothing"
+
+
+def test_a_replayed_plan_leaves_nothing_open(tmp_path: Path) -> None:
+    planned = plan(Store(str(tmp_path)), replayed(), PROFILE)
+    assert {item.state for item in planned} == {WILL_RUN}
+    why = {item.stage: item.reason for item in planned}
+    assert why["preprocess"] == "after subset"
+    assert why["gate_1"] == "after overfitting"
+    assert why["test_final"] == "after final"
+
+
+def test_an_epoch_that_is_not_known_yet_is_open(tmp_path: Path) -> None:
+    lowest = Iteration(name="x", change={"epochs": "lowest_validation_loss"}, replay="back")
+    found = states(plan(Store(str(tmp_path)), replace_plan(replayed(), lowest), PROFILE))
+    assert found["overfitting"] == WILL_RUN
+    assert found["iteration_1"] == found["final"] == "depends on overfitting"
+
+
+# A full store
+
+
+def test_everything_is_cached(filled: Store) -> None:
+    planned = plan(filled, replayed(), PROFILE)
+    assert not_cached(filled, replayed()) == set()
+    assert all(item.record and item.reason == f"record {item.record.key[:16]}" for item in planned)
+
+
+def test_made_up_decisions_are_followed_where_they_are_cached(tmp_path: Path) -> None:
+    settings = compose(values=REPLAY | {"rule": "validation"})
+    store = Store(str(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _descriptor: None)
+        build(FillingRun(store, settings), settings)
+    assert not_cached(store, settings) == set()
+    gate = next(item for item in plan(store, settings, PROFILE) if item.stage == "gate_4")
+    assert gate.record is not None
+    (store.root / "stages/gate_4" / gate.record.key[:16] / "record.json").unlink()
+    found = states(plan(store, settings, PROFILE))
+    assert found["gate_4"] == WILL_RUN
+    assert found["iteration_4"] == CACHED
+    assert found["iteration_5"] == found["results"] == "depends on iteration_4"
+
+
+MODELS = {model.name for model in model_stages(replayed())}
+TESTS = {f"test_{model}" for model in MODELS}
+ITERATIONS = {f"iteration_{number}" for number in range(1, 10)}
+GATES = {f"gate_{number}" for number in range(1, 10)}
+TABLES = {"results", "figures"}
+TRANSFER = {"vgg16_block4", "vgg16_block5", "vgg16_frozen", "vgg16_fine_tuned"}
+TRANSFER_TESTS = {"test_vgg16_frozen", "test_vgg16_fine_tuned"}
+AFTER_ARRAYS = MODELS | GATES | TRANSFER | TESTS | TABLES
+SEARCH = {"overfitting", "final"} | ITERATIONS
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("execution.workers=7", set()),
+        ("subset.seed=0", set()),
+        ("baseline.epochs=4", {"baseline", "test_baseline"} | TABLES),
+        ("low_capacity.batch_size=64", {"low_capacity", "test_low_capacity"} | TABLES),
+        # Each iteration has the epochs of iteration 1, so only the first gate sees another model.
+        ("overfitting.epochs=39", {"overfitting", "gate_1", "test_overfitting"} | TABLES),
+        (
+            "overfitting.learning_rate=0.01",
+            SEARCH | {f"test_{name}" for name in SEARCH} | GATES | TABLES,
+        ),
+        ("transfer.side=48", TRANSFER | TRANSFER_TESTS | TABLES),
+        ("transfer.epochs=3", {"vgg16_frozen", "vgg16_fine_tuned"} | TRANSFER_TESTS | TABLES),
+        ("subset.test=1999", {"subset", "preprocess"} | AFTER_ARRAYS),
+        ("subset.method=stratified", {"subset", "preprocess"} | AFTER_ARRAYS),
+        ("synthetic.seed=1", {"load", "explore", "subset", "preprocess"} | AFTER_ARRAYS),
+        ("seed=1", AFTER_ARRAYS | {"vgg16_weights"}),
+    ],
+)
+def test_one_setting_changes_its_stage_and_what_depends_on_it(
+    filled: Store, assignment: str, expected: set[str]
+) -> None:
+    planned = plan(filled, replayed(assignment), PROFILE)
+    assert {item.stage for item in planned if item.state == WILL_RUN} == expected
+    assert {item.state for item in planned} <= {CACHED, WILL_RUN}
+
+
+def test_another_rule_changes_the_gates_and_opens_what_follows(filled: Store) -> None:
+    found = states(plan(filled, replayed(rule="validation"), PROFILE))
+    assert {name for name, state in found.items() if state == WILL_RUN} == {"gate_1"}
+    opened = {name for name, state in found.items() if state == "depends on iteration_1"}
+    later = (ITERATIONS - {"iteration_1"}) | (GATES - {"gate_1"})
+    assert opened == later | {"final"} | TESTS | TABLES
+
+
+def test_another_hypothesis_changes_nothing(filled: Store) -> None:
+    entries = [
+        entry.model_copy(update={"hypothesis": "?", "name": f"n {number}"})
+        for number, entry in enumerate(replayed().plan)
+    ]
+    assert not_cached(filled, replace_plan(replayed(), *entries)) == set()
+
+
+def test_one_iteration_s_change_reaches_those_that_build_on_it(filled: Store) -> None:
+    def with_change(number: int, change: dict[str, Any]) -> Settings:
+        entries = list(replayed().plan)
+        entries[number - 1] = entries[number - 1].model_copy(update={"change": change})
+        return replace_plan(replayed(), *entries)
+
+    # Rolled back, so nothing builds on it.
+    four = {"iteration_4", "gate_4", "test_iteration_4"}
+    assert not_cached(filled, with_change(4, {"l2": 0.01})) == four | TABLES
+    # Kept, so everything later builds on it.
+    later = {f"iteration_{number}" for number in (7, 8, 9)} | {"final"}
+    gates = {"gate_7", "gate_8", "gate_9"}
+    tests = {f"test_{name}" for name in later}
+    assert (
+        not_cached(filled, with_change(7, {"kernel_sizes": [5, 3, 3]}))
+        == later | gates | tests | TABLES
+    )
+
+
+def test_another_profile_changes_the_numerical_stages(filled: Store) -> None:
+    planned = plan(filled, replayed(), PROFILE | {"threads": 1})
+    cached = {item.stage for item in planned if item.state == CACHED}
+    assert cached == {"load", "explore", "subset", "preprocess", "vgg16_weights"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "said", "dependent"),
+    [
+        ("subset", "test.bin", "test is missing", "preprocess"),
+        ("iteration_8", "model.bin", "model is missing", "gate_8"),
+        ("results", "results.bin", "results is missing", "figures"),
+    ],
+)
+def test_a_deleted_file_is_noticed(
+    filled: Store, stage: str, file: str, said: str, dependent: str
+) -> None:
+    (path,) = (filled.root / "stages" / stage).glob(f"*/{file}")
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        found = {item.stage: item for item in plan(filled, replayed(), PROFILE)}
+    finally:
+        path.write_bytes(content)
+    assert found[stage].state == WILL_RUN
+    assert found[stage].reason.startswith(said)
+    assert found[dependent].reason == f"after {stage}"
+    assert found["load"].state == CACHED
+    assert not_cached(filled, replayed()) == set()
+
+
+# Weight
+
+
+def modules_after(code: str, *arguments: str, status: int = 0) -> tuple[set[str], str]:
+    """The top-level modules that a new process has imported after `code`, and what it printed."""
+    tail = (
+        "\nimport json, sys\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + tail, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *printed, modules = done.stdout.splitlines()
+    assert f"status {status}" in printed
+    return set(json.loads(modules)), "\n".join(printed) + done.stderr
+
+
+COMMAND = """
+import sys
+from flows.cli import main
+try:
+    main()
+    print("status 0")
+except SystemExit as end:
+    print("status", end.code or 0)
+"""
+HEAVY = {"prefect", "tensorflow", "keras", "torch", "matplotlib"}
+
+
+# The columns that `results` shows; `tasks.results` itself would import Prefect.
+ROW = {
+    "name": "final",
+    "params": 1845066,
+    "epochs": 11,
+    "val_accuracy": None,
+    "test_loss": 0.5,
+    "test_accuracy": 0.875,
+    "notebook_test_accuracy": None,
+    "decision": None,
+}
+
+
+@pytest.fixture(scope="module")
+def with_a_run(filled: Store) -> Store:
+    """The full store with a finished run whose table of results can be shown."""
+    run = RunLog(filled, "20260101-000000-001")
+    run.begin(replayed().model_dump(mode="json"), PROFILE, None)
+    stage = Stage("results", "results")
+    outputs = filled.writer(stage, "d" * 64)
+    outputs.table("results", pa.Table.from_pylist([ROW]))
+    record = filled.commit(stage, "d" * 64, {}, outputs, {})
+    run.stage(record, "completed", 1.0, now())
+    run.end(DONE)
+    return filled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "shown"),
+    [
+        (["--help"], 0, "Usage"),
+        (["plan", "--preset", "smoke", "--dataset", "synthetic"], 0, "iteration_1"),
+        (["plan", "--rule", "notebook", "--dataset", "synthetic"], 0, "iteration_1"),
+        (["results"], 0, "87.50"),
+        (["results", "--json"], 0, '"test_accuracy": 0.875'),
+        (["runs"], 0, "20260101-000000-001"),
+        (["results", "--run", "unknown"], 2, "no run 'unknown'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_looking_imports_neither_prefect_nor_tensorflow(
+    with_a_run: Store, arguments: list[str], status: int, shown: str
+) -> None:
+    place = [] if "--help" in arguments else ["--store", str(with_a_run.root)]
+    modules, printed = modules_after(COMMAND, *arguments, *place, status=status)
+    assert shown in printed
+    assert "flows" in modules
+    assert not modules & HEAVY
+
+
+def test_what_plans_imports_neither_prefect_nor_tensorflow() -> None:
+    imports = "import flows.planning, flows.overrides, flows.datasets; print('status 0')"
+    modules, _ = modules_after(imports)
+    assert not modules & (HEAVY | {"pyarrow"})

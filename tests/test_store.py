@@ -1,0 +1,670 @@
+"""A hit is a hit only while every byte is what it was; nothing is ever half written."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks import store as store_module
+from tasks.core.errors import SealedError, StageError, UserError
+from tasks.core.records import FACTS, MAY_READ_TEST, Record, Skipped, Stage, StoredFile, digest_of
+from tasks.store import Inputs, Miss, Outputs, Store, append_line, read_lines, write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILE = {"device": "cpu", "threads": 2}
+STAGE = Stage("subset", "subset", {"seed": 1, "train": 10}, {"raw": ("train", FACTS)})
+UPSTREAM = Record(
+    "load",
+    "load",
+    "a" * 64,
+    {"train": StoredFile("stages/load/a/train.npz", "1" * 64, 5, "npz", {})},
+    {"images": 12},
+    {},
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+def fill(outputs: Outputs) -> None:
+    outputs.arrays("train", x=np.arange(12, dtype=np.float32).reshape(3, 4), y=np.eye(3))
+    outputs.table("labels", pa.table({"label": [1, 2, 3]}))
+
+
+def committed(store: Store, stage: Stage = STAGE, key: str = "0123456789abcdef" * 4) -> Record:
+    outputs = store.writer(stage, key)
+    fill(outputs)
+    return store.commit(stage, key, {"why": "test"}, outputs, {"classes": 3})
+
+
+def path_of(store: Store, record: Record, name: str = "train") -> Path:
+    return store.root / record.files[name].path
+
+
+def record_path(store: Store, record: Record) -> Path:
+    return path_of(store, record).parent / "record.json"
+
+
+def reason(store: Store, record: Record, stage: Stage = STAGE) -> str:
+    found = store.lookup(stage, record.key)
+    assert isinstance(found, Miss), "a damaged stage was taken for a hit"
+    return found.reason
+
+
+# Keys
+
+
+def key(store: Store, stage: Stage = STAGE, upstream: Record = UPSTREAM, **profile: Any) -> str:
+    return store.key_of(stage, {"raw": upstream}, PROFILE | profile)[0]
+
+
+def test_key_is_a_function_of_its_basis_alone(store: Store, tmp_path: Path) -> None:
+    assert key(store) == key(Store(str(tmp_path / "elsewhere")))
+    assert len(key(store)) == 64
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(STAGE, name="subset_2"),
+        replace(STAGE, kind="preprocess"),
+        replace(STAGE, settings={"seed": 2, "train": 10}),
+        replace(STAGE, settings={"seed": 1.0, "train": 10}),
+        replace(STAGE, settings={"seed": 1}),
+        replace(STAGE, settings={"seed": 1, "train": 10, "more": None}),
+        replace(STAGE, numerical=True),
+    ],
+    ids=["name", "kind", "value", "type", "one less", "one more", "numerical"],
+)
+def test_key_changes_with_the_stage(store: Store, other: Stage) -> None:
+    assert key(store, other) != key(store)
+
+
+def test_key_changes_with_the_content_of_what_is_read_and_with_nothing_else(store: Store) -> None:
+    def with_file(**changes: Any) -> Record:
+        return replace(UPSTREAM, files={"train": replace(UPSTREAM.files["train"], **changes)})
+
+    assert key(store, upstream=with_file(sha256="2" * 64)) != key(store)
+    assert key(store, upstream=replace(UPSTREAM, facts={"images": 13})) != key(store)
+    assert key(store, upstream=with_file(path="stages/load/b/train.npz")) == key(store)
+    unread = UPSTREAM.files | {"test": replace(UPSTREAM.files["train"], sha256="3" * 64)}
+    assert key(store, upstream=replace(UPSTREAM, files=unread, key="b" * 64)) == key(store)
+
+
+def test_a_skipped_input_enters_the_key_by_its_reason(store: Store) -> None:
+    keys = {
+        store.key_of(STAGE, {"raw": given}, PROFILE)[0]
+        for given in (UPSTREAM, Skipped("load", "offline"), Skipped("load", "disk full"))
+    }
+    assert len(keys) == 3
+
+
+def test_profile_is_part_of_the_key_of_numerical_stages_only(store: Store) -> None:
+    numerical = replace(STAGE, numerical=True)
+    assert key(store, numerical, threads=1) != key(store, numerical)
+    assert key(store, threads=1) == key(store)
+
+
+def test_key_ignores_the_order_of_settings_and_roles(store: Store) -> None:
+    two = Stage("a", "subset", {"x": 1, "y": {"p": 1, "q": 2}}, {"m": (FACTS,), "n": ("train",)})
+    swapped = replace(
+        two, settings={"y": {"q": 2, "p": 1}, "x": 1}, reads={"n": ("train",), "m": (FACTS,)}
+    )
+    inputs = {"m": UPSTREAM, "n": UPSTREAM}
+    turned = dict(reversed(list(PROFILE.items())))
+    assert store.key_of(two, inputs, PROFILE)[0] == store.key_of(swapped, inputs, turned)[0]
+    crossed = replace(two, reads={"n": (FACTS,), "m": ("train",)})
+    assert store.key_of(two, inputs, PROFILE)[0] != store.key_of(crossed, inputs, PROFILE)[0]
+
+
+def test_outside_files_count_by_content_and_not_by_place(store: Store, tmp_path: Path) -> None:
+    def key_with(*contents: bytes, folder: str = "data") -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        paths = [tmp_path / folder / f"{number}.npz" for number in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        return key(store, replace(STAGE, external=tuple(map(str, paths))))
+
+    assert key_with(b"a", b"b") == key_with(b"a", b"b", folder="moved")
+    assert len({key_with(b"a", b"b"), key_with(b"a", b"c"), key_with(b"b", b"a"), key_with()}) == 4
+    loaded = Stage("load", "load", external=(str(tmp_path / "data/0.npz"),))
+    _, basis = store.key_of(loaded, {}, PROFILE)
+    assert list(basis["external"]) == [str(tmp_path / "data/0.npz")]
+
+
+def test_key_changes_with_the_code(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def code_of(module: str) -> dict[str, str]:
+        asked.append(module)
+        return {module: "another digest"}
+
+    before = key(store)
+    monkeypatch.setattr(store_module, "code_of", code_of)
+    assert key(store) != before
+    assert asked == ["tasks.subset"]
+
+
+def test_key_changes_with_the_format_version(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(store)
+    monkeypatch.setattr(store_module, "FORMAT_VERSION", -1)
+    assert key(store) != before
+
+
+# Commit and lookup
+
+
+def test_what_is_committed_is_found_again(store: Store) -> None:
+    record = committed(store)
+    assert store.lookup(STAGE, record.key) == record
+    assert store.record("subset", record.key) == record
+    assert (record.stage, record.kind, record.facts) == ("subset", "subset", {"classes": 3})
+    file = record.files["train"]
+    assert (file.kind, file.size) == ("npz", path_of(store, record).stat().st_size)
+    assert file.schema == {"x": "float32 [3, 4]", "y": "float64 [3, 3]"}
+    assert record.files["labels"].schema == {"label": "int64", "rows": 3}
+    assert not Path(file.path).is_absolute()
+
+
+def test_a_store_that_is_moved_keeps_its_hits(store: Store, tmp_path: Path) -> None:
+    record = committed(store)
+    shutil.move(store.root, tmp_path / "moved")
+    assert Store(str(tmp_path / "moved")).lookup(STAGE, record.key) == record
+
+
+def test_files_without_a_record_are_no_hit(store: Store) -> None:
+    fill(store.writer(STAGE, "b" * 64))
+    assert store.lookup(STAGE, "b" * 64) == Miss(
+        "not computed yet with these settings, inputs and code"
+    )
+    with pytest.raises(StageError, match=r"record of subset can't be read.*run the flow again"):
+        store.record("subset", "b" * 64)
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["train", "labels"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (Path.unlink, "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), r"has \d+ bytes instead of \d+"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"."), r"has \d+ bytes instead of"),
+        (lambda path: path.write_bytes(b""), r"has 0 bytes instead of \d+"),
+        (flip_a_bit, "has other content"),
+    ],
+    ids=["missing", "truncated", "longer", "emptied", "one bit"],
+)
+def test_a_damaged_file_is_no_hit(
+    store: Store, name: str, damage: Callable[[Path], Any], said: str
+) -> None:
+    record = committed(store)
+    damage(path_of(store, record, name))
+    assert re.match(f"{name} {said}.*: stages/", reason(store, record))
+    with pytest.raises(StageError, match="run again"):
+        store.content(record, name)
+
+
+@pytest.mark.parametrize(
+    ("replacement", "said"),
+    [
+        (b"", "Expecting value"),
+        (b"{}", "digest does not match"),
+        (b"[1]", "digest does not match"),
+        (b"\xff\xfe\x00", "codec can't decode"),
+        (b'{"stage": "subset"}', "digest does not match"),
+    ],
+    ids=["emptied", "no fields", "a list", "no text", "unsigned"],
+)
+def test_a_replaced_record_is_no_hit(store: Store, replacement: bytes, said: str) -> None:
+    record = committed(store)
+    record_path(store, record).write_bytes(replacement)
+    assert reason(store, record).startswith("its record can't be used: ")
+    assert said in reason(store, record)
+    with pytest.raises(StageError, match="run the flow again"):
+        store.record("subset", record.key)
+
+
+def test_a_damaged_record_is_no_hit(store: Store) -> None:
+    record = committed(store)
+    path = record_path(store, record)
+    text = path.read_text()
+    path.write_text(text.replace('"classes": 3', '"classes": 4'))
+    assert "digest does not match" in reason(store, record)
+    path.write_text(text[: len(text) // 2])
+    assert "its record can't be used" in reason(store, record)
+    path.write_text(text)
+    assert store.lookup(STAGE, record.key) == record
+
+
+def test_another_stage_s_record_is_no_hit(store: Store) -> None:
+    record = committed(store)
+    other = committed(store, replace(STAGE, name="elsewhere"))
+    shutil.copy(record_path(store, other), record_path(store, record))
+    assert reason(store, record) == "its record belongs to another stage"
+
+
+def test_a_key_that_begins_alike_is_no_hit(store: Store) -> None:
+    record = committed(store)
+    alike = record.key[:-1] + "0"
+    assert store.lookup(STAGE, alike) == Miss("its record belongs to another stage")
+
+
+def test_a_damaged_stage_is_restored_by_computing_it_again(store: Store) -> None:
+    record = committed(store)
+    path = path_of(store, record)
+    path.unlink()
+    assert "is missing" in reason(store, record)
+    assert committed(store) == record
+    assert store.lookup(STAGE, record.key) == record
+
+
+def test_commit_refuses_what_it_cannot_read_back(store: Store) -> None:
+    outputs = store.writer(STAGE, "c" * 64)
+    fill(outputs)
+    flip_a_bit(store.root / outputs.files["train"].path)
+    with pytest.raises(StageError, match=r"subset: .*can't be read back: train has other content"):
+        store.commit(STAGE, "c" * 64, {}, outputs, {})
+
+
+# Writing
+
+
+def broken_writer(path: Path) -> None:
+    path.write_bytes(b"half of")
+    raise OSError(28, "No space left on device")
+
+
+def test_a_writer_that_fails_leaves_nothing(store: Store) -> None:
+    outputs = store.writer(STAGE, "d" * 64)
+    with pytest.raises(OSError, match="No space left"):
+        outputs.file("model", "keras", broken_writer)
+    assert list(outputs.folder.iterdir()) == []
+    assert outputs.files == {}
+
+
+def test_a_writer_that_fails_leaves_what_was_there(store: Store) -> None:
+    outputs = store.writer(STAGE, "d" * 64)
+    outputs.blob("model", "keras", b"the first")
+    before = outputs.files["model"]
+    with pytest.raises(OSError, match="No space left"):
+        outputs.file("model", "keras", broken_writer)
+    assert [path.read_bytes() for path in outputs.folder.iterdir()] == [b"the first"]
+    assert outputs.files == {"model": before}
+
+
+def test_writers_get_the_suffix_that_libraries_choose_the_format_by(store: Store) -> None:
+    seen: list[Path] = []
+
+    def write(path: Path) -> None:
+        seen.append(path)
+        path.write_bytes(b"x")
+
+    outputs = store.writer(STAGE, "d" * 64)
+    outputs.file("model", "keras", write)
+    assert seen[0].suffix == ".keras"
+    assert seen[0].parent == outputs.folder
+    assert [path.name for path in outputs.folder.iterdir()] == ["model.keras"]
+
+
+def test_write_atomically_keeps_the_old_file_if_the_new_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deep" / "run.json"
+    write_atomically(path, b"old")
+
+    def no_sync(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", no_sync)
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [item.name for item in path.parent.iterdir()] == ["run.json"]
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+
+
+DIE_HALFWAY = """
+import os, signal, sys
+from pathlib import Path
+from tasks.store import Outputs
+def write(path):
+    path.write_bytes(b"half of")
+    os.kill(os.getpid(), signal.SIGKILL)
+folder = Path(sys.argv[1])
+Outputs(folder, folder).file("model", "keras", write)
+"""
+
+
+def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_bytes(b"the first")
+    with python(DIE_HALFWAY, str(tmp_path)) as process:
+        assert process.wait(30) == -signal.SIGKILL
+    assert (tmp_path / "model.keras").read_bytes() == b"the first"
+    strays = [path.name for path in tmp_path.iterdir() if path.name != "model.keras"]
+    assert all(name.startswith(".part-") for name in strays)
+
+
+def test_the_same_content_has_the_same_bytes_at_any_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = committed(store, key="e" * 64)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 1e6)
+    second = committed(store, key="f" * 64)
+    for name in ("train", "labels"):
+        contents = [path_of(store, record, name).read_bytes() for record in (first, second)]
+        assert contents[0] == contents[1]
+        assert first.files[name].path != second.files[name].path
+    assert first.digest(("train", "labels", FACTS)) == second.digest(("train", "labels", FACTS))
+
+
+def test_object_arrays_are_refused(store: Store) -> None:
+    outputs = store.writer(STAGE, "d" * 64)
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        outputs.arrays("train", x=np.array([{"a": 1}], dtype=object))
+    assert list(outputs.folder.iterdir()) == []
+
+
+def test_object_arrays_are_not_read_either(store: Store) -> None:
+    packed = io.BytesIO()
+    np.savez(packed, x=np.array([{"a": 1}], dtype=object))
+    outputs = store.writer(STAGE, "d" * 64)
+    outputs.blob("train", "npz", packed.getvalue())
+    record = store.commit(STAGE, "d" * 64, {}, outputs, {})
+    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+        inputs(store, record).arrays("split", "train")
+
+
+# Reading
+
+
+def inputs(store: Store, given: Record | Skipped, **reads: tuple[str, ...]) -> Inputs:
+    stage = Stage("train_1", "train", {}, reads or {"split": ("train",)})
+    return store.inputs(stage, {"split": given})
+
+
+def test_declared_files_are_read(store: Store) -> None:
+    record = committed(store)
+    found = inputs(store, record, split=("train", "labels", FACTS))
+    assert found.arrays("split", "train")["x"].tolist()[1] == [4, 5, 6, 7]
+    assert found.table("split", "labels").to_pydict() == {"label": [1, 2, 3]}
+    assert found.facts("split") == {"classes": 3}
+    assert found.path("split", "train") == path_of(store, record)
+    assert found.roles == ("split",)
+    assert found.skipped("split") is None
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda found: found.arrays("split", "test"),
+        lambda found: found.table("split", "labels"),
+        lambda found: found.content("split", "labels"),
+        lambda found: found.path("split", "labels"),
+        lambda found: found.facts("split"),
+        lambda found: found.arrays("another", "train"),
+    ],
+    ids=["arrays", "table", "content", "path", "facts", "role"],
+)
+def test_undeclared_files_are_refused(store: Store, ask: Callable[[Inputs], Any]) -> None:
+    found = inputs(store, committed(store))
+    with pytest.raises(SealedError, match=r"'train_1' asks for .* but declared that it reads"):
+        ask(found)
+
+
+@pytest.mark.parametrize("method", ["arrays", "content", "path"])
+def test_a_file_changed_since_the_lookup_is_refused(store: Store, method: str) -> None:
+    record = committed(store)
+    flip_a_bit(path_of(store, record))
+    with pytest.raises(StageError, match=r"train\.npz is not what was written"):
+        getattr(inputs(store, record), method)("split", "train")
+
+
+def test_tables_are_read_without_arrow_s_thread_pool(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its threads abort a process that ends soon after, about one in twenty on a busy machine."""
+    import pyarrow.parquet as pq
+
+    given: list[dict[str, Any]] = []
+
+    def read_table(source: Any, **options: Any) -> Any:
+        given.append(options)
+        return original(source, **options)
+
+    original = pq.read_table
+    monkeypatch.setattr(pq, "read_table", read_table)
+    assert store.table(committed(store), "labels").num_rows == 3
+    assert given == [{"use_threads": False}]
+
+
+def test_a_skipped_input_says_so(store: Store) -> None:
+    found = inputs(store, Skipped("load", "offline"))
+    assert found.skipped("split") == "offline"
+    with pytest.raises(StageError, match="'split' of 'train_1' was skipped"):
+        found.arrays("split", "train")
+
+
+SEALED_KINDS = ["train", "decide", "retrain", "vgg16_features", "vgg16_train", "results", "figures"]
+
+
+@pytest.mark.parametrize("kind", SEALED_KINDS)
+def test_the_test_split_is_sealed(kind: str) -> None:
+    with pytest.raises(SealedError, match=rf"kind '{kind}' asks for the test split"):
+        Stage("x", kind, {}, {"arrays": ("train", "test")})
+    assert Stage("x", kind, {}, {"arrays": ("train", "validation")}).kind == kind
+
+
+def test_who_may_see_the_test_split() -> None:
+    assert {"explore", "subset", "preprocess", "evaluate"} == MAY_READ_TEST
+    for kind in MAY_READ_TEST:
+        assert Stage("x", kind, {}, {"arrays": ("test",)}).reads
+
+
+# Locks
+
+
+@pytest.fixture
+def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "LOCK_POLL_S", 0.01)
+
+
+def take(store: Store, key: str, events: list[str], waits: threading.Event) -> threading.Thread:
+    """A thread that takes the lock once it can; `waits` is set if it can't at first."""
+
+    def run() -> None:
+        with store.lock(STAGE, key, waits.set):
+            events.append("second")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.usefixtures("quick_polls")
+def test_one_thread_at_a_time_holds_a_stage_s_lock(store: Store) -> None:
+    events: list[str] = []
+    waits = threading.Event()
+    with store.lock(STAGE, "a" * 64, lambda: events.append("the first never waits")):
+        second = take(store, "a" * 64, events, waits)
+        assert waits.wait(10)
+        time.sleep(0.05)
+        events.append("first")
+    second.join(10)
+    assert events == ["first", "second"]
+
+
+@pytest.mark.usefixtures("quick_polls")
+def test_the_waiting_is_announced_once_and_other_stages_do_not_wait(store: Store) -> None:
+    with store.lock(STAGE, "a" * 64, lambda: None), store.lock(STAGE, "b" * 64, pytest.fail):
+        announced: list[int] = []
+        other = threading.Thread(
+            target=lambda: store.lock(STAGE, "a" * 64, lambda: announced.append(1)).__enter__(),
+            daemon=True,
+        )
+        other.start()
+        time.sleep(0.1)
+        assert announced == [1]
+        assert other.is_alive()
+    other.join(10)
+    assert not other.is_alive()
+
+
+@pytest.mark.usefixtures("quick_polls")
+def test_an_exception_frees_the_lock(store: Store) -> None:
+    with pytest.raises(KeyError), store.lock(STAGE, "a" * 64, lambda: None):
+        raise KeyError
+    with store.lock(STAGE, "a" * 64, pytest.fail):
+        pass
+
+
+HOLD = """
+import sys, time
+from tasks.core.records import Stage
+from tasks.store import Store
+with Store(sys.argv[1]).lock(Stage("subset", "subset"), "a" * 64, lambda: None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.usefixtures("quick_polls")
+def test_a_killed_process_holds_no_lock(store: Store) -> None:
+    with python(HOLD, str(store.root)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        events: list[str] = []
+        waits = threading.Event()
+        second = take(store, "a" * 64, events, waits)
+        assert waits.wait(10)
+        time.sleep(0.05)
+        assert events == []
+        process.kill()
+        killed = time.monotonic()
+        second.join(10)
+        assert events == ["second"]
+        assert time.monotonic() - killed < 5
+
+
+# Logs
+
+WRITE_LINES = """
+import sys
+from pathlib import Path
+from tasks.store import append_line
+for number in range(150):
+    append_line(Path(sys.argv[1]), {"writer": sys.argv[2], "line": number, "pad": "x" * 3000})
+"""
+
+
+def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    writers = [python(WRITE_LINES, str(path), str(number)) for number in range(3)]
+    for writer in writers:
+        with writer:
+            assert writer.wait(60) == 0
+    entries = read_lines(path)
+    assert path.read_text().count("\n") == len(entries)
+    for number in range(3):
+        lines = [entry["line"] for entry in entries if entry["writer"] == str(number)]
+        assert lines == list(range(150))
+
+
+@pytest.fixture(scope="module")
+def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("logs")
+
+
+texts = st.text() | st.sampled_from(["a\nb", "\u2028", "\x85\x0b", "\r\n", '"', "ü"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.dictionaries(texts, texts, min_size=1), min_size=1, max_size=4), st.data())
+def test_a_line_cut_short_is_passed_over(
+    log_folder: Path, entries: list[dict[str, str]], data: st.DataObject
+) -> None:
+    path = log_folder / "log.jsonl"
+    path.unlink(missing_ok=True)
+    for entry in entries:
+        append_line(path, entry)
+    assert read_lines(path) == entries
+    content = path.read_bytes()
+    lost = data.draw(st.integers(1, len(content.splitlines(keepends=True)[-1])), label="lost")
+    path.write_bytes(content[:-lost])
+    whole = entries if lost == 1 else entries[:-1]
+    assert read_lines(path) == whole
+    # What is logged after the crash is not lost with what was cut short.
+    append_line(path, {"after": "the crash"})
+    assert read_lines(path) == [*whole, {"after": "the crash"}]
+
+
+def test_there_is_no_log_yet(tmp_path: Path) -> None:
+    assert read_lines(tmp_path / "none.jsonl") == []
+
+
+def test_scorings_are_those_of_the_same_test_data(store: Store) -> None:
+    assert store.scorings("digest") == []
+    for model, data in (("baseline", "digest"), ("final", "other"), ("final", "digest")):
+        store.log_scoring({"model": model, "test_data": data})
+    assert [entry["model"] for entry in store.scorings("digest")] == ["baseline", "final"]
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/store", "gs://x", "http://host/store"])
+def test_a_store_that_is_no_folder_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="only local folders are supported; give a path"):
+        Store(url)
+
+
+def test_a_file_in_the_store_s_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("")
+    with pytest.raises(UserError, match="there is a file of that name; give a folder"):
+        Store(str(tmp_path / "store"))
+
+
+def test_paths_and_file_urls_name_the_same_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    roots = {Store(url).root for url in ("x", "~/x", f"{tmp_path}/x", f"file://{tmp_path}/x")}
+    assert roots == {tmp_path / "x"}
+    assert not (tmp_path / "x").exists(), "nothing is made before something is stored"
+
+
+def test_the_record_on_disk_is_plain_signed_json(store: Store) -> None:
+    record = committed(store)
+    body = json.loads(record_path(store, record).read_text())
+    assert body.pop("digest") == digest_of(body)
+    assert set(body) == {"stage", "kind", "key", "files", "facts", "basis"}
