@@ -232,3 +232,6 @@ def main() -> None:
         sys.exit(2 if isinstance(error, UserError) else 1)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        console.fail(f"{error.strerror or error}: {error.filename}")
+        sys.exit(1)

@@ -60,7 +60,11 @@ def launch(settings: Settings, store: Store, run_id: str, verbose: bool) -> int:
                 if received:
                     _interrupted(run_log, store)
         if ending.error is not None:
-            return _failed(ending.error, run_log, store)
+            status = _failed(ending.error, run_log, store)
+            if _lost_server(ending.error):
+                # At a normal end Prefect would go on trying to send its logs for minutes.
+                _leave(status)
+            return status
         log.info("report: %s", ending.report)
         return DONE
 
@@ -120,9 +124,14 @@ def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
     teller = threading.Thread(target=_tell_server, args=(run_log,), daemon=True)
     teller.start()
     teller.join(TELL_SERVER_S)
-    logging.shutdown()
     # Threads that train can't be asked to stop; nothing of theirs is half-written (see the store).
-    os._exit(INTERRUPTED_STATUS)
+    _leave(INTERRUPTED_STATUS)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process without waiting for threads or for what is still to be sent."""
+    logging.shutdown()
+    os._exit(status)
 
 
 def _tell_server(run_log: RunLog) -> None:

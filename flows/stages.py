@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.records import FACTS, Stage
-from tasks.core.specs import Settings, TrainSettings
+from tasks.core.specs import Settings, TrainSettings, changed
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 TRAINING_SPLITS = ("train", "validation")
@@ -169,12 +169,12 @@ def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
 
 def figures(models: Sequence[ModelStage], settings: Settings) -> Stage:
     """The pictures of the report: learning curves, confusion matrix, comparisons."""
-    augmented = [spec for spec in _changes(settings) if spec.get("augmentation") is not None]
+    augmented = [spec.augmentation for spec in _candidates(settings) if spec.augmentation]
     values = {
         "note": data_note(settings),
         "random_transfer": settings.transfer.weights == "random",
         "models": [model.name for model in models],
-        "augmentation": augmented[0]["augmentation"] if augmented else None,
+        "augmentation": augmented[0].model_dump() if augmented else None,
         "seed": settings.seed,
     }
     reads: dict[str, tuple[str, ...]] = {model.name: ("history",) for model in models}
@@ -189,5 +189,6 @@ def figures(models: Sequence[ModelStage], settings: Settings) -> Stage:
     return Stage("figures", "figures", values, reads, tolerant=True)
 
 
-def _changes(settings: Settings) -> list[dict[str, Any]]:
-    return [settings.overfitting.model_dump(), *(entry.change for entry in settings.plan)]
+def _candidates(settings: Settings) -> list[TrainSettings]:
+    overfitting = settings.overfitting
+    return [overfitting, *(changed(overfitting, entry.change) for entry in settings.plan)]

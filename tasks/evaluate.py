@@ -29,16 +29,15 @@ def _log_scoring(context: RunContext, stage: Stage, inputs: Mapping[str, Outcome
 @stage_task(after_commit=_log_scoring)
 def evaluate(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Score the saved model in inference mode; leave its test predictions and its scores."""
-    from tasks.core.training import penalty, predict
+    from tasks.core.training import Examples, predict
     from tasks.core.vgg16 import as_vgg16_input
     from tasks.fit import prediction_table, score
     from tasks.model_files import load_keras
 
-    test = inputs.arrays("arrays", "test")
-    model = load_keras(inputs.path("model", "model"))
-    x = test["x"]
+    test = Examples(**inputs.arrays("arrays", "test"))
     if settings["vgg16_side"] is not None:
-        x = as_vgg16_input(x, settings["vgg16_side"])
-    probabilities = predict(model, x)
-    outputs.table("test_predictions", prediction_table(probabilities, test["y"]))
-    return score(probabilities, test["y"], settings["loss"], penalty(model), "test")
+        test = Examples(as_vgg16_input(test.x, settings["vgg16_side"]), test.y)
+    model = load_keras(inputs.path("model", "model"))
+    model.compile(loss=settings["loss"], metrics=["accuracy"])
+    outputs.table("test_predictions", prediction_table(predict(model, test.x), test.y))
+    return score(model, test, "test")

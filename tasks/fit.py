@@ -9,20 +9,14 @@ from typing import Any
 import keras
 import pyarrow as pa
 
-from tasks.core import metrics
 from tasks.core.data import Float32
 from tasks.core.models import build_network
 from tasks.core.specs import TrainSettings
-from tasks.core.training import Examples, Row, Schedule, penalty, predict, train
+from tasks.core.training import Examples, Row, Schedule, evaluate, predict, train
 from tasks.model_files import save_keras
 from tasks.store import Outputs
 
 log = logging.getLogger("fashion_flow")
-
-LOSSES = {
-    "categorical_crossentropy": metrics.categorical_crossentropy,
-    "binary_crossentropy": metrics.binary_crossentropy,
-}
 
 
 def fit_network(
@@ -43,7 +37,7 @@ def fit_network(
     final.set_weights(model.get_weights())
     outputs.file("model", "keras", lambda path: save_keras(final, path))
     write_history(history, outputs)
-    facts = scores(final, examples, validation, schedule.loss, outputs)
+    facts = scores(model, examples, validation, outputs)
     return final, facts | {
         "params": final.count_params(),
         "epochs": schedule.epochs,
@@ -86,11 +80,7 @@ def turning_points(history: Sequence[Row]) -> dict[str, Any]:
 
 
 def scores(
-    model: keras.Model,
-    examples: Examples,
-    validation: Examples | None,
-    loss: str,
-    outputs: Outputs,
+    model: keras.Model, examples: Examples, validation: Examples | None, outputs: Outputs
 ) -> dict[str, float | None]:
     """Loss and accuracy in inference mode on both splits; store the validation predictions."""
     found: dict[str, float | None] = {}
@@ -98,21 +88,17 @@ def scores(
         if split is None:
             found |= {f"{name}_loss": None, f"{name}_accuracy": None}
             continue
-        probabilities = predict(model, split.x)
-        found |= score(probabilities, split.y, loss, penalty(model), name)
+        found |= score(model, split, name)
         if name == "val":
-            outputs.table("validation_predictions", prediction_table(probabilities, split.y))
+            table = prediction_table(predict(model, split.x), split.y)
+            outputs.table("validation_predictions", table)
     return found
 
 
-def score(
-    probabilities: Float32, y: Float32, loss: str, extra: float, prefix: str
-) -> dict[str, float | None]:
-    """Loss (weight penalty included, as Keras's `evaluate` reports it) and accuracy."""
-    return {
-        f"{prefix}_loss": LOSSES[loss](probabilities, y) + extra,
-        f"{prefix}_accuracy": metrics.accuracy(probabilities, y),
-    }
+def score(model: keras.Model, examples: Examples, prefix: str) -> dict[str, float | None]:
+    """Loss and accuracy as facts, e.g. `val_loss` and `val_accuracy`."""
+    found = evaluate(model, examples)
+    return {f"{prefix}_loss": found[0], f"{prefix}_accuracy": found[1]}
 
 
 def prediction_table(probabilities: Float32, y: Float32) -> pa.Table:

@@ -21,7 +21,7 @@ log = logging.getLogger("fashion_flow")
 
 @task(name="report", task_run_name="report", tags=TAGS, persist_result=False)
 def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext) -> str:
-    """Write the run's page and its summary for the UI, anew in every run. Returns the page's path."""
+    """Write the run's page and its summary for the UI, anew in every run; return its path."""
     from tasks.report_page import render_report, render_summary
 
     run_log = RunLog(Store(context.store_url), context.run_id)

@@ -142,7 +142,7 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # Arrow's thread pool now and then aborts a process that ends soon after (apache/arrow#34314).
+        # Arrow's threads now and then abort a process that ends soon after (apache/arrow#34314).
         return pq.read_table(pa.BufferReader(self.content(record, name)), use_threads=False)
 
     def writer(self, stage: Stage, key: str) -> Outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def read_weights(path: Path) -> Weights:
     try:
         with h5py.File(path, "r") as file:
             layers = _legacy_layers(file) if "layer_names" in file.attrs else _keras_3_layers(file)
-    except OSError as error:
+    except (OSError, KeyError) as error:
         raise UserError(f"{path} is no HDF5 file with weights: {error}") from None
     weights = {
         f"{layer}/{name}": value
@@ -32,7 +33,18 @@ def read_weights(path: Path) -> Weights:
         for name, value in zip(("kernel", "bias"), values, strict=False)
     }
     check_weights(weights, str(path))
+    _refuse_more_convolutions(layers, path)
     return {name: weights[name] for layer in layer_shapes() for name in _names(layer)}
+
+
+def _refuse_more_convolutions(layers: Mapping[str, Sequence[Any]], path: Path) -> None:
+    """VGG19 has every layer of VGG16 and three more; a classifier on top may be there."""
+    for layer, values in layers.items():
+        if layer not in layer_shapes() and values and values[0].ndim == 4:
+            raise UserError(
+                f"{path}: these are not weights of VGG16 without top: {layer}/kernel should not "
+                f"be there, found {values[0].dtype} {values[0].shape}."
+            )
 
 
 def _names(layer: str) -> tuple[str, str]:
@@ -55,7 +67,8 @@ def _keras_3_layers(file: Any) -> dict[str, list[Any]]:
     groups = file.get("layers", {})
     found = {name: groups[name]["vars"] for name in groups if len(groups[name].get("vars", ()))}
     ordered = sorted(found, key=_natural)
-    names = ordered if set(ordered) >= set(layer_shapes()) else list(layer_shapes())
+    expected = list(layer_shapes())
+    names = ordered if set(ordered) >= set(expected) else expected + ordered[len(expected) :]
     return {
         name: [np.asarray(found[key][index]) for index in sorted(found[key], key=int)]
         for name, key in zip(names, ordered, strict=False)

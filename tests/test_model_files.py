@@ -166,7 +166,7 @@ def test_the_model_needs_no_code_but_keras(tmp_path: Path) -> None:
 def test_plain_keras_loads_the_file_and_predicts_the_same(suffix: str, tmp_path: Path) -> None:
     import keras
 
-    from tasks.core.training import penalty, predict
+    from tasks.core.training import predict
     from tasks.model_files import load_keras
 
     model = built()
@@ -181,7 +181,7 @@ def test_plain_keras_loads_the_file_and_predicts_the_same(suffix: str, tmp_path:
     for copy in loaded:
         assert copy.predict(x, batch_size=256, verbose=0).tobytes() == expected.tobytes()
         assert [layer.name for layer in copy.layers] == [layer.name for layer in model.layers]
-        assert penalty(copy) == penalty(model) > 0
+        assert float(sum(copy.losses)) == float(sum(model.losses)) > 0
 
 
 def test_code_stored_in_a_model_is_refused(tmp_path: Path) -> None:
@@ -192,19 +192,25 @@ def test_code_stored_in_a_model_is_refused(tmp_path: Path) -> None:
     inputs = keras.Input((2,), name="image")
     outputs = keras.layers.Lambda(lambda x: x + 1, output_shape=(2,), name="code")(inputs)
     path = saved(keras.Model(inputs, outputs, name="network"), tmp_path / "model.keras")
-    with pytest.raises(ValueError, match="[Ll]ambda"):
+    with pytest.raises(ValueError, match="Lambda"):
         load_keras(path)
 
 
-# Last, so that the processes had time.
-def test_fresh_processes_at_other_times_give_the_same_bytes(
-    processes: list[subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    expected = {
-        suffix: hashlib.sha256(saved(built(), tmp_path / f"m.{suffix}").read_bytes()).hexdigest()
-        for suffix in SAVERS
-    }
+@pytest.fixture(scope="module")
+def digests_elsewhere(processes: list[subprocess.Popen[str]]) -> list[dict[str, str]]:
+    """By suffix, the digests of the files that the processes wrote."""
+    found = []
     for process in processes:
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-        assert json.loads(output.splitlines()[-1]) == expected
+        found.append(json.loads(output.splitlines()[-1]))
+    return found
+
+
+# Last, so that the processes had time.
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_fresh_processes_at_other_times_give_the_same_bytes(
+    suffix: str, digests_elsewhere: list[dict[str, str]], tmp_path: Path
+) -> None:
+    here = hashlib.sha256(saved(built(), tmp_path / f"m.{suffix}").read_bytes()).hexdigest()
+    assert [digests[suffix] for digests in digests_elsewhere] == [here, here]

@@ -106,7 +106,7 @@ def test_key_changes_with_the_content_of_what_is_read_and_with_nothing_else(stor
     assert key(store, upstream=with_file(sha256="2" * 64)) != key(store)
     assert key(store, upstream=replace(UPSTREAM, facts={"images": 13})) != key(store)
     assert key(store, upstream=with_file(path="stages/load/b/train.npz")) == key(store)
-    unread = UPSTREAM.files | {"test": replace(UPSTREAM.files["train"], sha256="3" * 64)}
+    unread = dict(UPSTREAM.files) | {"test": replace(UPSTREAM.files["train"], sha256="3" * 64)}
     assert key(store, upstream=replace(UPSTREAM, files=unread, key="b" * 64)) == key(store)
 
 

@@ -79,7 +79,8 @@ def stratified_order(labels: UInt8, rng: np.random.Generator) -> Int64:
     """A random order of `range(n)` in which every stretch has each class in its share.
 
     Each class's images, shuffled, are spread evenly over [0, 1) with one random offset a class,
-    and all are sorted by that position; a stretch's count of a class is its share to within one.
+    and all are sorted by that position. With classes of one size, the count of a class among the
+    first or last m images is its share of m to within one where that is whole, else within two.
     """
     order = rng.permutation(len(labels))
     position = np.empty(len(labels))

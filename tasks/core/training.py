@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from tasks.core.augment import augment
 from tasks.core.data import Float32
@@ -77,7 +78,7 @@ def train(
             validation_batch_size=EVALUATION_BATCH,
         )
         row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
-        _check_finite(row, schedule)
+        _check_finite(row, model, schedule)
         history.append(row)
         if on_epoch is not None:
             on_epoch(row)
@@ -94,8 +95,10 @@ def _epoch_of(
     return x, examples.y[order]
 
 
-def _check_finite(row: Row, schedule: Schedule) -> None:
+def _check_finite(row: Row, model: keras.Model, schedule: Schedule) -> None:
     wrong = [name for name, value in row.items() if not math.isfinite(value)]
+    # TensorFlow's ReLU turns NaN into 0 on the CPU, so a finite loss does not prove finite weights.
+    wrong += [w.path for w in model.weights if not np.isfinite(keras.ops.convert_to_numpy(w)).all()]
     if wrong:
         raise NumericalError(
             f"{', '.join(wrong)} not finite after epoch {int(row['epoch'])} (learning rate "
@@ -109,6 +112,13 @@ def predict(model: keras.Model, x: Float32) -> Float32:
     return probabilities
 
 
-def penalty(model: keras.Model) -> float:
-    """The sum of the model's weight penalties (L2), which Keras adds to every reported loss."""
-    return float(sum(float(loss) for loss in model.losses))
+def evaluate(model: keras.Model, examples: Examples) -> tuple[float, float]:
+    """Loss (weight penalties included) and accuracy of a compiled model in inference mode.
+
+    Keras computes both, since its losses take the logits of a softmax layer and not its output;
+    with binary cross-entropy that is another quantity than the one that probabilities give.
+    """
+    scores = model.evaluate(
+        examples.x, examples.y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
+    )
+    return float(scores["loss"]), float(scores["accuracy"])

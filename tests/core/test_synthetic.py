@@ -172,6 +172,7 @@ def accuracy_of(split: Split, weights: NDArray[np.float64], bias: NDArray[np.flo
     return float((scores.argmax(1) == split.labels).mean())
 
 
+@pytest.mark.usefixtures("tensorflow_ready")
 def test_a_small_convnet_learns_from_400_images(dataset: Dataset) -> None:
     """Ten epochs of 400 images give 0.70 to 0.75, fifteen of 2,000 images 0.87 to 0.90."""
     import keras

@@ -58,7 +58,7 @@ def trained(seed: int, augmentation: AugmentSettings | None = None) -> tuple[byt
     from tasks.core.training import Schedule, train
 
     model = build_network(SMALL, SHAPE, CLASSES, seed)
-    schedule = Schedule(SMALL.epochs, SMALL.batch_size, 0.001, augmentation=augmentation)
+    schedule = Schedule(2, SMALL.batch_size, 0.001, augmentation=augmentation)
     history = train(model, images(100, 0), images(40, 1), schedule, seed)
     variables = [*model.variables, *model.optimizer.variables]
     return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables), history
@@ -120,10 +120,10 @@ def test_history_has_a_row_an_epoch_and_its_columns(first: Any) -> None:
         assert 0 <= row["accuracy"] <= 1
 
 
-def test_augmented_training_is_deterministic_and_another_one(first: Any) -> None:
+def test_augmented_training_is_another_one(first: Any) -> None:
     augmented = trained(0, AugmentSettings())
-    assert augmented == trained(0, AugmentSettings())
     assert augmented[0] != first[0]
+    assert set(augmented[1][0]) == set(first[1][0])
 
 
 class Recorder:
@@ -178,12 +178,17 @@ def test_labels_go_with_their_images_and_keras_does_not_shuffle_again() -> None:
         assert (given["shuffle"], given["epochs"], given["batch_size"]) == (False, 1, 16)
 
 
-def test_augmentation_distorts_each_epoch_anew_and_leaves_the_examples_alone() -> None:
+def test_augmentation_comes_from_seed_and_epoch_and_leaves_the_examples_alone() -> None:
     examples = images(30, 0)
     before = examples.x.copy()
     plain = recorded(examples, epochs=2, seed=0)
-    distorted = recorded(examples, epochs=2, seed=0, augmentation=AugmentSettings())
+    distorted, again, elsewhere = (
+        recorded(examples, epochs=2, seed=seed, augmentation=AugmentSettings())
+        for seed in (0, 0, 1)
+    )
     (x_1, y_1), (x_2, y_2) = distorted.epochs
+    assert [x.tobytes() for x, _ in again.epochs] == [x_1.tobytes(), x_2.tobytes()]
+    assert elsewhere.epochs[0][0].tobytes() != x_1.tobytes()
     back = [np.argsort(generator(0, "order", epoch).permutation(30)) for epoch in (1, 2)]
     assert not np.allclose(x_1[back[0]], x_2[back[1]], atol=0.05)
     assert not np.allclose(x_1, plain.epochs[0][0], atol=0.05)
@@ -228,7 +233,6 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_advice() -> None:
     assert rows == []
 
 
-@pytest.mark.xfail(strict=True, reason="only the loss is looked at, not the weights")
 def test_weights_that_are_not_finite_end_the_training_though_the_loss_is_finite() -> None:
     """TensorFlow's ReLU makes NaN zero on CPUs, so that NaN weights don't reach the loss."""
     from tasks.core.models import build_network
@@ -269,59 +273,30 @@ def network_with_logits(scale: float) -> tuple[Any, Any]:
 # Keras's losses, when they get a softmax's output from a layer, take that layer's logits instead
 # (`_get_logits` in keras/src/backend/tensorflow/nn.py, Keras 2 likewise): binary cross-entropy is
 # then that of the *sigmoid* of the logits, and nothing is clipped.
-takes_the_logits = pytest.mark.xfail(
-    strict=True,
-    reason="score works on clipped probabilities, Keras's fit and evaluate on the logits",
-)
+@pytest.mark.parametrize("scale", [1, 60])
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "binary_crossentropy"])
+def test_scores_are_the_notebooks_losses_of_the_logits(loss: str, scale: float) -> None:
+    import keras
 
-
-@pytest.mark.parametrize(
-    ("loss", "scale"),
-    [
-        ("categorical_crossentropy", 1),
-        ("categorical_crossentropy", 5),
-        pytest.param("categorical_crossentropy", 60, marks=takes_the_logits),
-        pytest.param("binary_crossentropy", 1, marks=takes_the_logits),
-    ],
-)
-def test_scores_are_what_keras_evaluates(loss: str, scale: float) -> None:
-    from tasks.core.training import penalty, predict
     from tasks.fit import score
 
     model, examples = network_with_logits(scale)
     model.compile(loss=loss, metrics=["accuracy"])
-    evaluated = model.evaluate(examples.x, examples.y, verbose=0, return_dict=True)
-    found = score(predict(model, examples.x), examples.y, loss, penalty(model), "val")
-    assert penalty(model) > 0.1
+    found = score(model, examples, "val")
+
+    last = model.get_layer("probabilities")
+    before = keras.Model(model.input, last.input).predict(examples.x, verbose=0)
+    logits = before.astype(float) @ last.kernel.numpy() + last.bias.numpy()
+    y = examples.y.astype(float)
+    if loss == "categorical_crossentropy":
+        expected = np.mean(np.logaddexp.reduce(logits, axis=1) - (logits * y).sum(axis=1))
+    else:
+        expected = np.mean(y * np.logaddexp(0, -logits) + (1 - y) * np.logaddexp(0, logits))
+    penalty = float(sum(model.losses))
+    assert penalty > 0.1
     assert set(found) == {"val_loss", "val_accuracy"}
-    assert found["val_accuracy"] == pytest.approx(evaluated["accuracy"], abs=1e-6)
-    assert found["val_loss"] == pytest.approx(evaluated["loss"], rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("loss", "scale", "tolerance"),
-    [
-        ("categorical_crossentropy", 1, 1e-5),
-        ("categorical_crossentropy", 60, 1e-5),
-        ("binary_crossentropy", 1, 1e-5),
-        # Where Keras clips: its 1 - 1e-7 is 1 - 1.2e-7 in float32.
-        ("binary_crossentropy", 60, 2e-3),
-    ],
-)
-def test_losses_are_keras_losses_of_bare_probabilities(
-    loss: str, scale: float, tolerance: float
-) -> None:
-    """Of numbers, as opposed to a layer's output; 60 makes Keras clip some of them."""
-    import keras
-
-    from tasks.core.training import predict
-    from tasks.fit import LOSSES
-
-    model, examples = network_with_logits(scale)
-    probabilities = predict(model, examples.x)
-    assert bool(probabilities.min() < 1e-7) == (scale == 60)
-    theirs = keras.losses.get(loss)(examples.y, probabilities).numpy().astype(float).mean()
-    assert LOSSES[loss](probabilities, examples.y) == pytest.approx(theirs, rel=tolerance)
+    assert found["val_accuracy"] == np.mean(logits.argmax(axis=1) == y.argmax(axis=1))
+    assert found["val_loss"] == pytest.approx(expected + penalty, rel=1e-5)
 
 
 def test_a_fitted_network_leaves_its_model_history_and_scores(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def pixels(n: int, shape: tuple[int, int, int] = (28, 28, 1), seed: int = 0) -> 
 
 
 def scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return images.astype(np.float32) / 255
+    return images.astype(np.float32) / np.float32(255)
 
 
 def test_the_base_has_the_layers_that_the_notebook_prints(base: Any) -> None:
@@ -256,11 +256,13 @@ def freeze_up_to_block_5(complete: Any) -> None:
 def test_training_on_features_is_training_the_whole_with_frozen_layers(
     after: str, freeze: Callable[[Any], None], trained: tuple[str, ...], weights: Any
 ) -> None:
-    """Same order, batches, dropout and optimizer; only rounding differs.
+    """Same order, batches, dropout and optimizer; only rounding may differ.
 
-    RMSprop divides a gradient g by sqrt(0.1 g^2 + 1e-7) in its first step, so rounding in g, at
-    most 1e-6 of the largest, moves a weight by well under a hundredth of a step (3.2 times the
-    learning rate); the weights may differ by a tenth of one, which is far less than they move.
+    On the machine of 2 cores where this was written nothing differs. Elsewhere the batches of the
+    frozen layers may be summed in another order, about 1e-6 of their size. RMSprop divides a
+    gradient g by sqrt(0.1 g^2 + 1e-7) in its first step, so that even small gradients are not
+    blown up: weights may differ by a hundredth of a first step (3.2 times the learning rate).
+    A dropout rate of 0.2 instead of 0.25 moves them by twenty times as much and more.
     """
     from tasks.core import vgg16
     from tasks.core.training import Examples, Schedule, train
@@ -281,21 +283,16 @@ def test_training_on_features_is_training_the_whole_with_frozen_layers(
     whole = built()
     start = by_name(whole)
     freeze(whole)
-    history = train(whole, Examples(x, labels), Examples(x[:8], labels[:8]), schedule, seed)
+    history = train(whole, Examples(x, labels), None, schedule, seed)
 
     cut = built()
     features = vgg16.features(cut.get_layer("vgg16"), x, None, after)
-    part_history = train(
-        vgg16.trainable_part(cut, after),
-        Examples(features, labels),
-        Examples(features[:8], labels[:8]),
-        schedule,
-        seed,
-    )
+    part = vgg16.trainable_part(cut, after)
+    part_history = train(part, Examples(features, labels), None, schedule, seed)
     for row, part_row in zip(history, part_history, strict=True):
         assert set(row) == set(part_row)
-        for name, value in row.items():
-            assert part_row[name] == pytest.approx(value, rel=1e-4), name
+        for column, number in row.items():
+            assert part_row[column] == pytest.approx(number, rel=1e-4), column
 
     found, expected = by_name(cut), by_name(whole)
     moving = [name for name in start if name.startswith((*trained, "head/", "probabilities/"))]
@@ -305,7 +302,7 @@ def test_training_on_features_is_training_the_whole_with_frozen_layers(
             assert found[name].tobytes() == expected[name].tobytes() == value.tobytes(), name
             continue
         assert np.abs(expected[name] - value).max() > 3 * rate, name
-        assert np.abs(found[name] - expected[name]).max() < 0.32 * rate, name
+        assert np.abs(found[name] - expected[name]).max() < 0.032 * rate, name
 
 
 def by_name(complete: Any) -> dict[str, NDArray[np.float32]]:

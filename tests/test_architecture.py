@@ -1,0 +1,397 @@
+"""The rules that a reader relies on: who imports whom, who touches the disk, what is banned."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.fingerprint import NEUTRAL
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = ("flows", "tasks")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {
+    module_name(path): path
+    for package in PROJECT
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+CORE = [name for name in FILES if name.startswith("tasks.core")]
+TASKS = [name for name in FILES if name.startswith("tasks") and name not in CORE]
+FLOWS = [name for name in FILES if name.startswith("flows")]
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text(encoding="utf-8"))
+
+
+@cache
+def imported(module: str) -> set[str]:
+    """Full names of what a module imports anywhere in it, `from a import b` as both a and a.b."""
+    names = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively, which fingerprints do not follow"
+            assert node.module
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def packages(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imported(module)}
+
+
+def project_imports(module: str) -> set[str]:
+    return {name for name in imported(module) if name in FILES}
+
+
+@cache
+def calls(module: str) -> list[tuple[str, ast.Call]]:
+    """Each call in a module with the last part of the name that is called."""
+    found = []
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Attribute):
+                found.append((node.func.attr, node))
+            elif isinstance(node.func, ast.Name):
+                found.append((node.func.id, node))
+    return found
+
+
+def keyword(call: ast.Call, name: str) -> Any:
+    """The constant given for a keyword, `...` for anything else, None where it is not given."""
+    for item in call.keywords:
+        if item.arg == name:
+            return item.value.value if isinstance(item.value, ast.Constant) else ...
+    return None
+
+
+def place(module: str, node: ast.AST) -> str:
+    return f"{FILES[module].relative_to(ROOT)}:{getattr(node, 'lineno', '?')}"
+
+
+def test_the_files_are_found() -> None:
+    assert {"flows.build_model", "tasks.train", "tasks.core.splits", "tasks"} <= set(FILES)
+
+
+# Direction
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_imports_only_the_core(module: str) -> None:
+    outside = {name for name in project_imports(module) if not name.startswith("tasks.core")}
+    assert outside <= {"tasks"}
+    assert "flows" not in packages(module)
+
+
+@pytest.mark.parametrize("module", TASKS)
+def test_tasks_never_import_flows(module: str) -> None:
+    assert "flows" not in packages(module)
+
+
+DYNAMIC = {"importlib", "imp", "runpy", "pkgutil"}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_imports_in_ways_that_fingerprints_cannot_follow(module: str) -> None:
+    dynamic = {name for name in imported(module) if name.partition(".")[0] in DYNAMIC}
+    assert dynamic <= {"importlib.metadata", "importlib.metadata.version"}
+    assert "__import__" not in {name for name, _ in calls(module)}
+
+
+@pytest.mark.parametrize("module", sorted(NEUTRAL))
+def test_what_fingerprints_leave_out_leads_only_to_what_they_leave_out(module: str) -> None:
+    assert project_imports(module) - {"tasks", "tasks.core"} <= NEUTRAL
+
+
+@pytest.mark.parametrize("package", ["flows", "tasks", "tasks.core"])
+def test_packages_hold_nothing_but_a_docstring(package: str) -> None:
+    assert len(tree(package).body) == 1
+    assert ast.get_docstring(tree(package))
+
+
+# The core
+
+PURE = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "functools",
+    "hashlib",
+    "io",
+    "itertools",
+    "json",
+    "keras",
+    "math",
+    "matplotlib",
+    "numpy",
+    "pydantic",
+    "struct",
+    "tasks",
+    "textwrap",
+    "typing",
+}
+TOUCHES_THE_WORLD = {
+    "open",
+    "print",
+    "input",
+    "read_bytes",
+    "read_text",
+    "write_bytes",
+    "write_text",
+    "fromfile",
+    "genfromtxt",
+    "get_file",
+    "load",
+    "load_data",
+    "load_model",
+    "load_weights",
+    "loadtxt",
+    "memmap",
+    "save",
+    "save_model",
+    "save_weights",
+    "savetxt",
+    "savez",
+    "savez_compressed",
+    "tofile",
+}
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_knows_neither_prefect_nor_disk_nor_network_nor_clock(module: str) -> None:
+    assert packages(module) <= PURE, "add what is harmless to PURE"
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_reads_and_writes_nothing(module: str) -> None:
+    found = [place(module, call) for name, call in calls(module) if name in TOUCHES_THE_WORLD]
+    assert found == []
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_keeps_no_state_of_its_own(module: str) -> None:
+    found = [place(module, n) for n in ast.walk(tree(module)) if isinstance(n, ast.Global)]
+    assert found == []
+
+
+SEEDED = {"default_rng", "SeedSequence", "Generator"}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_draws_from_global_random_state(module: str) -> None:
+    assert "random" not in packages(module)
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith(
+            ("np.random", "tf.random")
+        ):
+            assert node.attr in SEEDED, place(module, node)
+    assert not {"set_random_seed", "RandomState"} & {name for name, _ in calls(module)}
+
+
+# What runs code that data bring
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_no_pickles(module: str) -> None:
+    banned = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    assert not packages(module) & banned
+    for name, call in calls(module):
+        given = keyword(call, "allow_pickle")
+        assert given in (None, False), place(module, call)
+        if ast.unparse(call.func) in ("np.load", "np.savez", "np.save", "np.savez_compressed"):
+            assert given is False, f"{place(module, call)}: say allow_pickle=False"
+        assert name not in ("to_pickle", "read_pickle"), place(module, call)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_models_are_loaded_without_their_code(module: str) -> None:
+    for name, call in calls(module):
+        assert keyword(call, "safe_mode") in (None, True), place(module, call)
+        if name == "load_model":
+            assert keyword(call, "safe_mode") is True, place(module, call)
+        assert name not in ("enable_unsafe_deserialization", "Lambda"), place(module, call)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_no_text_becomes_code(module: str) -> None:
+    for name, call in calls(module):
+        plain = isinstance(call.func, ast.Name)
+        assert not (plain and name in ("eval", "exec", "compile")), place(module, call)
+        assert keyword(call, "shell") in (None, False), place(module, call)
+        assert name not in ("system", "popen"), place(module, call)
+
+
+# Who writes files
+
+WRITERS = {
+    "tasks.store": "every path, digest and atomic write",
+    "tasks.runlog": "the lock that tells a running run from a killed one",
+    "tasks.download": "raw data outside the store, by a temporary file and a rename",
+    "tasks.model_files": "models and archives at the temporary paths that the store hands out",
+    "flows.launch": "the log file of a run",
+}
+CHANGES_FILES = {
+    "write_text",
+    "write_bytes",
+    "mkdir",
+    "makedirs",
+    "mkdtemp",
+    "mkstemp",
+    "NamedTemporaryFile",
+    "unlink",
+    "rmtree",
+    "remove_file",
+    "rename",
+    "touch",
+    "symlink_to",
+    "copyfile",
+    "copytree",
+    "move",
+    "savefig",
+    "savez",
+    "savez_compressed",
+    "tofile",
+    "write_table",
+    "to_parquet",
+    "to_csv",
+    "writestr",
+}
+
+
+def changes_files(name: str, call: ast.Call) -> bool:
+    if name == "open":
+        modes = [item.value for item in call.args if isinstance(item, ast.Constant)]
+        modes.append(keyword(call, "mode"))
+        flags = ast.unparse(call)
+        return "O_CREAT" in flags or any(
+            isinstance(mode, str) and len(mode) < 4 and set(mode) & set("wax+") for mode in modes
+        )
+    if name == "replace":
+        # `Path.replace(target)`; `str.replace` takes two and `dataclasses.replace` is no method.
+        return isinstance(call.func, ast.Attribute) and len(call.args) == 1 and not call.keywords
+    return name in CHANGES_FILES
+
+
+def writers() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for module in FILES:
+        for name, call in calls(module):
+            if changes_files(name, call):
+                found.setdefault(module, []).append(place(module, call))
+    return found
+
+
+def test_few_modules_write_files() -> None:
+    found = writers()
+    assert {module: places for module, places in found.items() if module not in WRITERS} == {}
+    assert set(WRITERS) == set(found), "a reason without a writer"
+
+
+def test_the_search_for_writers_finds_what_it_should() -> None:
+    def found(text: str) -> list[bool]:
+        nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+        names = [ast.unparse(node.func).rpartition(".")[2] for node in nodes]
+        return [changes_files(name, node) for name, node in zip(names, nodes, strict=True)]
+
+    for writes in ("open(p, 'w')", "p.open('ab')", "p.open(mode='x')", "os.open(p, os.O_CREAT)"):
+        assert found(writes) == [True]
+    for writes in ("a.replace(b)", "p.unlink()", "p.write_text('x')", "pq.write_table(t, p)"):
+        assert found(writes) == [True]
+    for reads in ("open(p)", "p.open('rb')", "s.replace('a', 'b')", "replace(a, b=1)"):
+        assert found(reads) == [False]
+
+
+# The flow
+
+RECIPE = ["flows.build_model", "flows.recipe", "flows.iterate", "flows.stages"]
+COMPUTES = {"numpy", "keras", "tensorflow", "pandas", "pyarrow", "matplotlib", "h5py"}
+
+
+@pytest.mark.parametrize("module", RECIPE)
+def test_the_recipe_computes_nothing(module: str) -> None:
+    assert not packages(module) & COMPUTES
+    core = {name for name in project_imports(module) if name.startswith("tasks.core.")}
+    assert core <= {f"tasks.core.{name}" for name in ("errors", "records", "specs", "vgg16_layout")}
+    arithmetic = (ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.MatMult, ast.Sub)
+    for node in ast.walk(tree(module)):
+        assert not (isinstance(node, ast.BinOp) and isinstance(node.op, arithmetic)), place(
+            module, node
+        )
+
+
+@pytest.mark.parametrize("module", FLOWS)
+def test_flows_import_nothing_that_computes(module: str) -> None:
+    assert not packages(module) & COMPUTES
+
+
+def at_import(module: str) -> set[str]:
+    """Packages that a module imports when it is imported itself."""
+    found = set()
+    for node in tree(module).body:
+        for item in ast.walk(node) if not isinstance(node, ast.FunctionDef | ast.If) else ():
+            if isinstance(item, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in item.names}
+            elif isinstance(item, ast.ImportFrom) and item.module:
+                found.add(item.module.partition(".")[0])
+    return found
+
+
+def stage_kinds() -> set[str]:
+    """The kinds that `flows.stages` gives to the stages that it makes."""
+    kinds = set()
+    for name, call in calls("flows.stages"):
+        if name == "Stage":
+            assert isinstance(call.args[1], ast.Constant), place("flows.stages", call)
+            kinds.add(str(call.args[1].value))
+    return kinds
+
+
+def stage_tasks(module: str) -> set[str]:
+    """Functions of a module that are decorated with `stage_task`."""
+    return {
+        node.name
+        for node in tree(module).body
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "stage_task"
+    }
+
+
+def test_there_are_kinds() -> None:
+    assert {"load", "train", "decide", "evaluate", "results"} <= stage_kinds()
+
+
+@pytest.mark.parametrize("kind", sorted(stage_kinds()))
+def test_each_kind_of_stage_has_a_task_in_a_module_of_its_name(kind: str) -> None:
+    assert stage_tasks(f"tasks.{kind}") == {kind}
+    # So that a run whose stages are all cached never loads TensorFlow.
+    assert not at_import(f"tasks.{kind}") & {"keras", "tensorflow"}
+
+
+def test_no_task_is_without_a_stage() -> None:
+    assert {name for module in TASKS for name in stage_tasks(module)} == stage_kinds()
+
+
+def test_the_flow_knows_each_task() -> None:
+    (table,) = (
+        node.value
+        for node in tree("flows.build_model").body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TASKS"
+    )
+    listed = {node.id for node in ast.walk(table) if isinstance(node, ast.Name)}
+    assert stage_kinds() <= listed
+    imports = imported("flows.build_model")
+    assert {f"tasks.{kind}.{kind}" for kind in stage_kinds()} <= imports
