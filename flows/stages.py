@@ -13,6 +13,8 @@ from tasks.core.specs import Settings, TrainSettings, changed
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 TRAINING_SPLITS = ("train", "validation")
+# What other stages read, or what differs between the two transfer trainings.
+TRANSFER_ELSEWHERE = {"weights", "weights_file", "epochs", "fine_tune_epochs"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def vgg16_features(name: str, side: int, after: str | None, up_to: str) -> Stage
 def vgg16_train(name: str, settings: Settings, after: str, epochs: int, start: str) -> Stage:
     """Training of what follows VGG16's frozen layers; `start` is `weights` or `start`."""
     values = {
-        "transfer": settings.transfer.model_dump(mode="json", exclude={"weights", "weights_file"}),
+        "transfer": settings.transfer.model_dump(mode="json", exclude=TRANSFER_ELSEWHERE),
         "after": after,
         "epochs": epochs,
         "seed": settings.seed,

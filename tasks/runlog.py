@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import UserError
+from tasks.core.errors import StageError, UserError
 from tasks.core.records import Outcome, Record
 from tasks.store import Store, append_line, read_lines, try_lock, write_atomically
 
@@ -26,8 +26,8 @@ def now() -> str:
 
 
 def new_run_id() -> str:
-    """An identifier that sorts by time, e.g. `20260314-092653-589`."""
-    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + f"{secrets.randbelow(1000):03d}"
+    """An identifier that sorts by time, e.g. `20260314-092653-5a8c`."""
+    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + f"{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,11 @@ class RunLog:
 
     def read(self) -> dict[str, Any]:
         """What is known of the run; a run that stands at `running` without a process was killed."""
-        entry: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        path = self.folder / "run.json"
+        try:
+            entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StageError(f"{path} is damaged ({error}); delete its folder.") from None
         return entry
 
     def status(self) -> str:
@@ -122,7 +126,7 @@ class RunLog:
         except FileNotFoundError:
             return False
         try:
-            return not try_lock(handle)
+            return not try_lock(handle, shared=True)
         finally:
             os.close(handle)
 

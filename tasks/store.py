@@ -375,10 +375,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def try_lock(descriptor: int) -> bool:
-    """Take an exclusive `flock` if it is free."""
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Take a `flock` if it is free; a shared one only to see whether somebody holds it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

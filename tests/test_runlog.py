@@ -187,7 +187,7 @@ def test_no_run_is_done(store: Store) -> None:
 
 def test_run_ids_sort_by_time_and_differ() -> None:
     ids = [new_run_id() for _ in range(20)]
-    assert all(re.fullmatch(r"\d{8}-\d{6}-\d+", run_id) for run_id in ids)
+    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", run_id) for run_id in ids)
     assert len(set(ids)) > 10
     moments = [run_id.rpartition("-")[0] for run_id in ids]
     assert moments == sorted(moments)

@@ -484,6 +484,15 @@ def test_the_test_split_is_sealed(kind: str) -> None:
     assert Stage("x", kind, {}, {"arrays": ("train", "validation")}).kind == kind
 
 
+@pytest.mark.parametrize("kind", ["train", "decide", "retrain", "vgg16_features", "vgg16_train"])
+@pytest.mark.parametrize("reads", [{"test_final": ("facts",)}, {"final": ("test_predictions",)}])
+def test_test_scores_are_sealed_too(kind: str, reads: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(SealedError, match="what came of it"):
+        Stage("x", kind, {}, reads)
+    for reader in ("results", "figures"):
+        assert Stage("x", reader, {}, reads).reads == reads
+
+
 def test_who_may_see_the_test_split() -> None:
     assert {"explore", "subset", "preprocess", "evaluate"} == MAY_READ_TEST
     for kind in MAY_READ_TEST:

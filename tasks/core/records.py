@@ -15,6 +15,8 @@ FORMAT_VERSION = 1
 
 # The kinds of stage that may see the test split. None of them trains, tunes or decides.
 MAY_READ_TEST = frozenset({"explore", "subset", "preprocess", "evaluate"})
+# The kinds that may see what came of it: inputs and files named `test_...`.
+MAY_READ_SCORES = MAY_READ_TEST | {"results", "figures"}
 
 FACTS = "facts"
 
@@ -58,13 +60,16 @@ class Stage:
         """Refuse a stage that asks for the sealed test split.
 
         Raises:
-            SealedError: the stage trains, tunes or decides and reads a file named `test`.
+            SealedError: the stage trains, tunes or decides and reads the test split or scores on it.
         """
-        asks = any("test" in files for files in self.reads.values())
-        if asks and self.kind not in MAY_READ_TEST:
+        names = [name for role, files in self.reads.items() for name in (role, *files)]
+        sealed = "test" in names and self.kind not in MAY_READ_TEST
+        scores = any(n.startswith("test_") for n in names) and self.kind not in MAY_READ_SCORES
+        if sealed or scores:
+            allowed = ", ".join(sorted(MAY_READ_TEST if sealed else MAY_READ_SCORES))
             raise SealedError(
-                f"stage {self.name!r} of kind {self.kind!r} asks for the test split, which only "
-                f"{', '.join(sorted(MAY_READ_TEST))} may read; decide on validation data instead."
+                f"stage {self.name!r} of kind {self.kind!r} asks for the test split or what came "
+                f"of it, which only {allowed} may read; decide on validation data instead."
             )
 
 

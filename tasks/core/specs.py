@@ -15,13 +15,13 @@ from tasks.core.errors import UserError
 
 LOWEST_VALIDATION_LOSS = "lowest_validation_loss"
 
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Epochs = Annotated[int, Field(ge=1, le=10_000)]
-BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+Count = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
+Epochs = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+BatchSize = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 LearningRate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Units = Annotated[int, Field(ge=1, le=65_536)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Units = Annotated[int, Field(strict=True, ge=1, le=65_536)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 
 
 class Spec(BaseModel):
@@ -80,7 +80,7 @@ class TrainSettings(Spec):
     filters: tuple[Units, ...] = Field(
         (64, 128, 128), description="Filters of each convolution; empty for a dense network."
     )
-    kernel_sizes: tuple[Annotated[int, Field(ge=1, le=31)], ...] = Field(
+    kernel_sizes: tuple[Annotated[int, Field(strict=True, ge=1, le=31)], ...] = Field(
         (2, 3, 3), description="Side of each convolution's square kernel, in pixels."
     )
     pooled: tuple[bool, ...] = Field(
@@ -249,4 +249,6 @@ def _explain_one(finding: Any) -> str:
 
 
 def _dotted(location: Sequence[int | str]) -> str:
-    return ".".join(str(part) for part in location)
+    """The field's name, without the names that Pydantic gives to the members of a union."""
+    parts = (str(part) for part in location)
+    return ".".join(part for part in parts if "[" not in part and part != "constrained-int")

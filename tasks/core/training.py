@@ -97,8 +97,10 @@ def _epoch_of(
 
 def _check_finite(row: Row, model: keras.Model, schedule: Schedule) -> None:
     wrong = [name for name, value in row.items() if not math.isfinite(value)]
-    # TensorFlow's ReLU turns NaN into 0 on the CPU, so a finite loss does not prove finite weights.
-    wrong += [w.path for w in model.weights if not np.isfinite(keras.ops.convert_to_numpy(w)).all()]
+    if not wrong:
+        # TensorFlow's ReLU turns NaN into 0 on CPUs: a finite loss does not prove finite weights.
+        values = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
+        wrong = [path for path, value in values.items() if not np.isfinite(value).all()]
     if wrong:
         raise NumericalError(
             f"{', '.join(wrong)} not finite after epoch {int(row['epoch'])} (learning rate "

@@ -49,7 +49,9 @@ def test_a_lost_server_loses_no_finished_work(
     start: Start, fashion_flow: Command, prefect_server: Server, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    process = start("run", *SHORT, "--store", store, PREFECT_API_URL=prefect_server.url)
+    # One retry a request: with Prefect's five, giving up takes minutes.
+    patience = {"PREFECT_API_URL": prefect_server.url, "PREFECT_CLIENT_MAX_RETRIES": "1"}
+    process = start("run", *SHORT, "--store", store, **patience)
     wait_for(lambda: "preprocess" in finished_stages(store), BEGIN_S, "the first stages")
     prefect_server.kill()
     output, _ = process.communicate(timeout=300)
