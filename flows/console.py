@@ -119,7 +119,7 @@ def show_runs(store: Store) -> None:
     rows = run_rows(store)
     if not rows:
         raise UserError(f"no run in {store.root} yet; start one with `fashion-flow run`.")
-    table = _table("run (UTC)", "status", "took", "computed", "cached", "data set", "rule")
+    table = _table("run (UTC)", "status", "took", "new", "cached", "data set", "rule")
     for row in rows:
         table.add_row(
             row["run"],
@@ -136,8 +136,7 @@ def show_runs(store: Store) -> None:
 def _duration(started: str, ended: str | None) -> str:
     if ended is None:
         return ""
-    seconds = round((datetime.fromisoformat(ended) - datetime.fromisoformat(started)).seconds)
-    return f"{seconds // 60} min {seconds % 60:02d} s"
+    return str(datetime.fromisoformat(ended) - datetime.fromisoformat(started))
 
 
 def show_plan(planned: list[Planned]) -> None:

@@ -60,11 +60,13 @@ class Stage:
         """Refuse a stage that asks for the sealed test split.
 
         Raises:
-            SealedError: the stage trains, tunes or decides and reads the test split or scores on it.
+            SealedError: the stage trains, tunes or decides, and reads the test split or scores
+                on it.
         """
         names = [name for role, files in self.reads.items() for name in (role, *files)]
         sealed = "test" in names and self.kind not in MAY_READ_TEST
-        scores = any(n.startswith("test_") for n in names) and self.kind not in MAY_READ_SCORES
+        scored = any(name.startswith("test_") for name in names)
+        scores = scored and self.kind not in MAY_READ_SCORES
         if sealed or scores:
             allowed = ", ".join(sorted(MAY_READ_TEST if sealed else MAY_READ_SCORES))
             raise SealedError(
