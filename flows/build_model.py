@@ -14,7 +14,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from flows.presets import NOTEBOOK
 from flows.recipe import build
 from tasks.core.records import Outcome, Stage
-from tasks.core.specs import Settings
+from tasks.core.settings import Settings
 from tasks.decide import decide
 from tasks.evaluate import evaluate
 from tasks.explore import explore

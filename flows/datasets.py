@@ -11,7 +11,7 @@ from typing import Any
 from flows import stages
 from tasks.core.errors import UnavailableError, UserError
 from tasks.core.records import Record
-from tasks.core.specs import Settings
+from tasks.core.settings import Settings
 from tasks.sources import RAW_FOLDER, download_fashion_mnist, find_fashion_mnist
 from tasks.store import Store
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from flows import stages
 from tasks.core.records import Record
-from tasks.core.specs import LOWEST_VALIDATION_LOSS, Settings, TrainSettings, changed
+from tasks.core.settings import Settings
+from tasks.core.specs import LOWEST_VALIDATION_LOSS, TrainSettings, changed
 
 if TYPE_CHECKING:
     from flows.recipe import Run

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from tasks.core.errors import FashionFlowError, UserError
-from tasks.core.specs import Settings
+from tasks.core.settings import Settings
 from tasks.runlog import INTERRUPTED, RunLog
 from tasks.store import Store
 

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.presets import PRESETS
 from tasks.core.errors import UserError
-from tasks.core.specs import Iteration, Settings, explain
+from tasks.core.settings import Settings
+from tasks.core.specs import Iteration, explain
 
 
 def compose(

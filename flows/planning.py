@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.recipe import build, stage_names
 from tasks.core.records import Outcome, Record, Stage
-from tasks.core.specs import Settings
+from tasks.core.settings import Settings
 from tasks.store import Miss, Store
 
 CACHED, WILL_RUN = "cached", "will run"

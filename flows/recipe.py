@@ -12,7 +12,7 @@ from flows import stages
 from flows.iterate import iterate
 from flows.stages import ModelStage
 from tasks.core.records import Outcome, Stage
-from tasks.core.specs import Settings
+from tasks.core.settings import Settings
 from tasks.core.vgg16_layout import BLOCK_4, BLOCK_5
 
 

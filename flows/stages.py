@@ -9,7 +9,8 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.records import FACTS, Stage
-from tasks.core.specs import Settings, TrainSettings, changed
+from tasks.core.settings import Settings
+from tasks.core.specs import TrainSettings, changed
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 TRAINING_SPLITS = ("train", "validation")

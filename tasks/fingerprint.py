@@ -20,6 +20,8 @@ NEUTRAL = frozenset(
         "tasks.runlog",
         "tasks.runtime",
         "tasks.core.specs",
+        "tasks.core.settings",
+        "tasks.core.notebook_plan",
         "tasks.core.records",
         "tasks.core.errors",
     }

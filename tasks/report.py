@@ -11,7 +11,8 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks.core.records import Outcome, Record, Skipped
-from tasks.core.specs import AugmentSettings, Settings
+from tasks.core.settings import Settings
+from tasks.core.specs import AugmentSettings
 from tasks.runlog import RunLog, now
 from tasks.stage import TAGS, RunContext
 from tasks.store import Store, write_atomically

@@ -18,7 +18,8 @@ from flows.planning import CACHED, WILL_RUN, Planned, plan
 from flows.presets import NOTEBOOK, PRESETS
 from flows.recipe import build, model_stages, stage_names
 from tasks.core.records import FACTS, Outcome, Record, Stage
-from tasks.core.specs import AugmentSettings, Iteration, Settings
+from tasks.core.settings import Settings
+from tasks.core.specs import AugmentSettings, Iteration
 from tasks.runlog import DONE, RunLog, now
 from tasks.store import Store
 

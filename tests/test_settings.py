@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flows.overrides import compose, read_plan
-from flows.presets import FULL, NOTEBOOK, NOTEBOOK_PLAN, PRESETS, SMOKE
+from flows.presets import FULL, NOTEBOOK, PRESETS, SMOKE
 from tasks.core.errors import UserError
+from tasks.core.notebook_plan import NOTEBOOK_PLAN
 from tasks.core.reported import REPORTED
-from tasks.core.specs import AugmentSettings, Settings, TrainSettings, changed
+from tasks.core.settings import Settings
+from tasks.core.specs import AugmentSettings, TrainSettings, changed
 
 PLAN = """
 [[iteration]]
