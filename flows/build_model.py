@@ -19,20 +19,23 @@ from tasks.decide import decide
 from tasks.evaluate import evaluate
 from tasks.explore import explore
 from tasks.figures import figures
+from tasks.fingerprint import code_of
 from tasks.load import load
 from tasks.preprocess import preprocess
 from tasks.report import report
 from tasks.results import results
 from tasks.retrain import retrain
-from tasks.runlog import DONE, FAILED, RunLog, new_run_id
+from tasks.runlog import DONE, FAILED, INTERRUPTED, RunLog, checked_run_id, new_run_id
 from tasks.runtime import resolve_profile
-from tasks.stage import RunContext
+from tasks.stage import RunContext, slots
 from tasks.store import Store
 from tasks.subset import subset
 from tasks.train import train
 from tasks.vgg16_features import vgg16_features
 from tasks.vgg16_train import vgg16_train
 from tasks.vgg16_weights import vgg16_weights
+
+WAITING_STAGES = 64
 
 TASKS = {
     task.name: task
@@ -119,10 +122,16 @@ def build_model(
     Returns:
         The path of the report.
     """
-    run_log = RunLog(Store(store), run_id or new_run_id())
+    run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))
     profile = resolve_profile(settings.execution)
-    context = RunContext(store, run_log.run_id, profile)
-    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.execution.workers)
+    workers = settings.execution.workers
+    context = RunContext(str(run_log.store.root), run_log.run_id, profile, workers)
+    # The keys speak of the code as it is now, which is what this process has imported.
+    for kind in TASKS:
+        code_of(f"tasks.{kind}")
+    slots(run_log.run_id, workers)
+    # Threads that wait for inputs compute nothing; the slots bound what is computed at once.
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=WAITING_STAGES)
     with _logged(run_log, settings, profile), runner:
         run = PrefectRun(runner, context)
         made = build(run, settings)
@@ -150,5 +159,8 @@ def _logged(run_log: RunLog, settings: Settings, profile: dict[str, Any]) -> Ite
         yield
     except Exception as error:
         run_log.end(FAILED, str(error))
+        raise
+    except BaseException as error:  # Prefect's cancellation, for one
+        run_log.end(INTERRUPTED, type(error).__name__)
         raise
     run_log.end(DONE)

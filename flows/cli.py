@@ -6,12 +6,15 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows import console
 from tasks.core.errors import FashionFlowError, UserError
+
+if TYPE_CHECKING:
+    from tasks.core.settings import Settings
 
 app = typer.Typer(
     name="fashion-flow",
@@ -105,17 +108,15 @@ def run(
     from tasks.store import Store
 
     opened = Store(store)
-    settings, notice = _settings(
-        opened, preset, dataset, rule, plan_file, set_, vgg16_weights, transfer_weights, fetch=True
-    )
-    if notice:
-        console.warn(notice)
+    settings = _settings(preset, dataset, rule, plan_file, set_, vgg16_weights, transfer_weights)
     run_id = new_run_id()
-    status = launch(settings, opened, run_id, verbose)
+    status, notice = launch(
+        settings, opened, run_id, verbose, replaceable=_replaceable(dataset, set_)
+    )
     if status == 0:
         console.show_results(opened, run_id)
-        if notice:
-            console.warn(notice)
+    if notice:
+        console.warn(notice)
     raise typer.Exit(status)
 
 
@@ -131,15 +132,18 @@ def plan(
     store: StoreOption = "artifacts",
 ) -> None:
     """Show what a run with these settings would do: which stages are cached, which will run."""
+    from flows.datasets import resolve
     from flows.planning import plan as planned
     from tasks.runtime import resolve_profile
     from tasks.store import Store
 
     opened = Store(store)
-    settings, notice = _settings(
-        opened, preset, dataset, rule, plan_file, set_, vgg16_weights, transfer_weights, fetch=False
+    wanted = _settings(preset, dataset, rule, plan_file, set_, vgg16_weights, transfer_weights)
+    profile = resolve_profile(wanted.execution)
+    settings, notice = resolve(
+        opened, wanted, profile, replaceable=_replaceable(dataset, set_), fetch=False
     )
-    console.show_plan(planned(opened, settings, resolve_profile(settings.execution)))
+    console.show_plan(planned(opened, settings, profile))
     if notice:
         console.warn(notice)
 
@@ -182,6 +186,8 @@ def report(run_id: RunOption = None, store: StoreOption = "artifacts") -> None:
     from tasks.store import Store
 
     found = find_run(Store(store), run_id)
+    if run_id is None:
+        console.note_newer_runs(found.store, found)
     path = found.report
     if not path.is_file():
         raise UserError(
@@ -191,8 +197,13 @@ def report(run_id: RunOption = None, store: StoreOption = "artifacts") -> None:
     print(path)
 
 
+def _replaceable(dataset: str | None, assignments: list[str] | None) -> bool:
+    """Whether Fashion-MNIST may be replaced by drawn images: not where it was asked for by name."""
+    named = any(item.partition("=")[0].strip() == "dataset" for item in assignments or [])
+    return not named and dataset in (None, "auto")
+
+
 def _settings(
-    store: Any,
     preset: Preset,
     dataset: str | None,
     rule: Rule | None,
@@ -200,27 +211,22 @@ def _settings(
     assignments: list[str] | None,
     weights_file: Path | None,
     weights: TransferWeights | None,
-    fetch: bool,
-) -> tuple[Any, str]:
-    """The settings that the arguments make, and a notice where the data set was replaced."""
-    from flows import datasets
+) -> Settings:
+    """The settings that the arguments make."""
     from flows.overrides import compose
-    from tasks.runtime import resolve_profile
 
     values: dict[str, Any] = {}
+    if dataset:
+        values["dataset"] = "fashion-mnist" if dataset == "auto" else dataset
     if rule:
         values["rule"] = rule.value
+    if weights_file:
+        # A file that is given is meant to be used, whatever the preset says.
+        values["transfer.weights"] = "imagenet"
+        values["transfer.weights_file"] = str(weights_file.expanduser().absolute())
     if weights:
         values["transfer.weights"] = weights.value
-    if weights_file:
-        values["transfer.weights_file"] = str(weights_file.expanduser().absolute())
-    if dataset and dataset != datasets.AUTO:
-        values["dataset"] = dataset
-    settings = compose(preset.value, plan_file, values, assignments or [])
-    chosen = dataset is not None and dataset != datasets.AUTO
-    return datasets.resolve(
-        store, settings, resolve_profile(settings.execution), explicit=chosen, fetch=fetch
-    )
+    return compose(preset.value, plan_file, values, assignments or [])
 
 
 def main() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from flows.planning import CACHED, Planned
+from flows.presets import NOTEBOOK
 from tasks.core.errors import UserError
 from tasks.runlog import RunLog, all_runs, find_run
 from tasks.store import Store
+
+SHOWN_CHANGES = 4
 
 out = Console()
 err = Console(stderr=True)
@@ -21,7 +25,7 @@ err = Console(stderr=True)
 
 def warn(message: str) -> None:
     """Something that must not be overlooked."""
-    err.print(Panel(message, border_style="yellow", title="note", title_align="left"))
+    err.print(Panel(Text(message), border_style="yellow", title="note", title_align="left"))
 
 
 def fail(message: str) -> None:
@@ -53,6 +57,8 @@ def show_results(store: Store, run_id: str | None) -> None:
     """Print a run's table of results, the data set and where the final model is."""
     run = find_run(store, run_id)
     rows = _result_rows(store, run)
+    if run_id is None:
+        note_newer_runs(store, run)
     settings = run.read()["settings"]
     notebook = any(row["notebook_test_accuracy"] is not None for row in rows)
     table = _table("model", "params", "epochs", "val. %", "test %", "test loss")
@@ -90,6 +96,8 @@ def _line(text: str) -> None:
 
 
 def _show_files(store: Store, run: RunLog) -> None:
+    if run.read()["settings"]["transfer"]["weights"] == "random":
+        _line("VGG16 has random weights here: a control, not transfer learning")
     for entry in run.stages():
         if entry["stage"] == "vgg16_weights" and entry["state"] == "skipped":
             _line(f"VGG16 skipped: {entry['reason']}")
@@ -102,6 +110,16 @@ def _show_files(store: Store, run: RunLog) -> None:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
+
+
+def note_newer_runs(store: Store, run: RunLog) -> None:
+    """Say it where a later run did not come to its end, so that old results don't pass for new."""
+    latest = all_runs(store)[-1]
+    if latest.run_id != run.run_id:
+        warn(
+            f"The latest run, {latest.run_id}, is {latest.status()}; this is run {run.run_id}, the "
+            "latest that is done."
+        )
 
 
 def run_rows(store: Store) -> list[dict[str, Any]]:
@@ -119,7 +137,8 @@ def show_runs(store: Store) -> None:
     rows = run_rows(store)
     if not rows:
         raise UserError(f"no run in {store.root} yet; start one with `fashion-flow run`.")
-    table = _table("run (UTC)", "status", "took", "new", "cached", "data set", "rule")
+    table = _table("run (UTC)", "status", "took", "new", "cached")
+    table.add_column("data set, rule and what else is not the notebook's")
     for row in rows:
         table.add_row(
             row["run"],
@@ -127,16 +146,39 @@ def show_runs(store: Store) -> None:
             _duration(row["started"], row["ended"]),
             str(row["stages"]["completed"]),
             str(row["stages"]["cached"]),
-            row["settings"]["dataset"],
-            row["settings"]["rule"],
+            Text(", ".join(_characteristics(row["settings"]))),
         )
     out.print(table)
+
+
+def _characteristics(settings: dict[str, Any]) -> list[str]:
+    """The data set, the rule, and each other setting that differs from the notebook's."""
+    ours, notebooks = _flat(settings), _flat(NOTEBOOK.model_dump(mode="json"))
+    changed = [
+        "plan" if name == "plan" else f"{name}={value}"
+        for name, value in ours.items()
+        if value != notebooks.get(name) and name not in ("dataset", "rule")
+    ]
+    shown = changed if len(changed) <= SHOWN_CHANGES else [f"{len(changed)} other settings"]
+    return [settings["dataset"], settings["rule"], *shown]
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def _duration(started: str, ended: str | None) -> str:
     if ended is None:
         return ""
-    return str(datetime.fromisoformat(ended) - datetime.fromisoformat(started))
+    took = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
+    return str(timedelta(seconds=round(took.total_seconds())))
 
 
 def show_plan(planned: list[Planned]) -> None:
@@ -146,7 +188,7 @@ def show_plan(planned: list[Planned]) -> None:
     table.add_column("why")
     for item in planned:
         style = "dim" if item.state == CACHED else None
-        table.add_row(item.stage, item.state, item.reason, style=style)
+        table.add_row(item.stage, item.state, Text(item.reason), style=style)
     out.print(table)
     cached = sum(item.state == CACHED for item in planned)
     _line(f"{cached} of {len(planned)} stages are cached.")

@@ -17,29 +17,30 @@ from tasks.store import Store
 
 log = logging.getLogger("fashion_flow")
 
-AUTO = "auto"
-
 
 def resolve(
-    store: Store, settings: Settings, profile: Mapping[str, Any], *, explicit: bool, fetch: bool
+    store: Store, settings: Settings, profile: Mapping[str, Any], *, replaceable: bool, fetch: bool
 ) -> tuple[Settings, str]:
     """The settings with a data set that can be had, and a notice where it is not the one wanted.
 
-    Only where Fashion-MNIST was not asked for by name is it replaced by drawn images, and then
-    loudly. With `fetch` it is downloaded first if need be.
+    Fashion-MNIST is replaced by drawn images only where it is `replaceable`, and then loudly. With
+    `fetch` it is downloaded first if need be. A path becomes absolute.
 
     Raises:
         UserError: the data set is neither known by name nor a path that exists.
     """
     dataset = settings.dataset
     if dataset != "fashion-mnist":
-        if dataset != "synthetic" and not Path(dataset).expanduser().exists():
+        if dataset == "synthetic":
+            return settings, ""
+        path = Path(dataset).expanduser().absolute()
+        if not path.exists():
             raise UserError(
                 f"dataset {dataset!r}: expected auto, fashion-mnist, synthetic, or the path of a "
                 "folder of IDX files or of an .npz; there is no such path."
             )
-        return settings, ""
-    if explicit or _at_hand(store, settings, profile):
+        return settings.model_copy(update={"dataset": str(path)}), ""
+    if not replaceable or _at_hand(store, settings, profile):
         return settings, ""
     if not fetch:
         return settings, (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from flows.datasets import resolve
+from flows.planning import plan
 from tasks.core.errors import FashionFlowError, UserError
 from tasks.core.settings import Settings
 from tasks.runlog import INTERRUPTED, RunLog
+from tasks.runtime import resolve_profile
 from tasks.store import Store
 
 log = logging.getLogger("fashion_flow")
@@ -40,18 +44,27 @@ class Ending:
 
     error: BaseException | None = None
     report: str = ""
+    notice: str = ""
     done: threading.Event = field(default_factory=threading.Event)
 
 
-def launch(settings: Settings, store: Store, run_id: str, verbose: bool) -> int:
-    """Run the flow and return the exit status; Ctrl-C and SIGTERM end the process at once."""
+def launch(
+    settings: Settings, store: Store, run_id: str, verbose: bool, *, replaceable: bool
+) -> tuple[int, str]:
+    """Run the flow; return the exit status, and a notice where the data set was replaced.
+
+    Ctrl-C and SIGTERM end the process at once, from here on.
+    """
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     run_log = RunLog(store, run_id)
     with _logging(run_log.folder, verbose):
         ending = Ending()
         thread = threading.Thread(
-            target=_run, args=(settings, store, run_id, ending), name="flow", daemon=True
+            target=_run,
+            args=(settings, store, run_id, replaceable, ending),
+            name="flow",
+            daemon=True,
         )
         with _signals() as received:
             thread.start()
@@ -64,13 +77,24 @@ def launch(settings: Settings, store: Store, run_id: str, verbose: bool) -> int:
             if _lost_server(ending.error):
                 # At a normal end Prefect would go on trying to send its logs for minutes.
                 _leave(status)
-            return status
+            return status, ending.notice
         log.info("report: %s", ending.report)
-        return DONE
+        return DONE, ending.notice
 
 
-def _run(settings: Settings, store: Store, run_id: str, ending: Ending) -> None:
+def _run(wanted: Settings, store: Store, run_id: str, replaceable: bool, ending: Ending) -> None:
     try:
+        profile = resolve_profile(wanted.execution)
+        settings, ending.notice = resolve(
+            store, wanted, profile, replaceable=replaceable, fetch=True
+        )
+        if ending.notice:
+            log.warning(ending.notice)
+        # Finds what is wrong with files and settings before a server is started for them.
+        stages = plan(store, settings, profile)
+        log.info(
+            "%d of %d stages are cached", sum(s.record is not None for s in stages), len(stages)
+        )
         _announce_server()
         from flows.build_model import build_model
 
@@ -86,7 +110,7 @@ def _announce_server() -> None:
 
     address = get_current_settings().api.url
     if address:
-        log.info("Prefect server: %s", address)
+        log.info("Prefect server: %s", re.sub(r"//[^/@]*@", "//", address))
     else:
         log.info(
             "Prefect server: a temporary one is started (to see runs in the UI: "
@@ -100,7 +124,7 @@ def _signals() -> Iterator[list[int]]:
 
     def note(number: int, _frame: Any) -> None:
         if received:
-            os._exit(INTERRUPTED_STATUS)
+            _leave(INTERRUPTED_STATUS)
         received.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -130,15 +154,23 @@ def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
 
 def _leave(status: int) -> NoReturn:
     """End the process without waiting for threads or for what is still to be sent."""
+    with suppress(Exception):
+        _stop_temporary_server()
     logging.shutdown()
     os._exit(status)
+
+
+def _stop_temporary_server() -> None:
+    # Prefect does this when a process ends in the ordinary way.
+    module = sys.modules.get("prefect.server.api.server")
+    if module is not None:
+        module.SubprocessASGIServer().stop()
 
 
 def _tell_server(run_log: RunLog) -> None:
     """Mark the flow run as cancelled, so that it does not stand at Running for ever."""
     with suppress(Exception):
         from prefect.client.orchestration import get_client
-        from prefect.server.api.server import SubprocessASGIServer
         from prefect.states import Cancelled
 
         flow_run = run_log.read()["flow_run"]
@@ -147,7 +179,6 @@ def _tell_server(run_log: RunLog) -> None:
                 client.set_flow_run_state(
                     flow_run, Cancelled(message="stopped by the user"), force=True
                 )
-        SubprocessASGIServer().stop()
 
 
 def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:

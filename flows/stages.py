@@ -58,7 +58,13 @@ def explore(settings: Settings) -> Stage:
 def subset(settings: Settings) -> Stage:
     """The three splits."""
     reads = {"raw": ("train", "test", FACTS)}
-    return Stage("subset", "subset", settings.subset.model_dump(), reads)
+    values = settings.subset.model_dump()
+    if values["method"] == "auto":
+        values["method"] = "slices" if on_fashion_mnist(settings) else "stratified"
+    sizes = ("method", "train", "validation", "test")
+    used = {"slices": sizes, "stratified": (*sizes, "seed"), "everything": ("method",)}
+    values = {name: values[name] for name in used[values["method"]]}
+    return Stage("subset", "subset", values, reads)
 
 
 def preprocess() -> Stage:

@@ -26,7 +26,7 @@ def _log_scoring(context: RunContext, stage: Stage, inputs: Mapping[str, Outcome
     )
 
 
-@stage_task(after_commit=_log_scoring)
+@stage_task(before_compute=_log_scoring)
 def evaluate(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Score the saved model in inference mode; leave its test predictions and its scores."""
     from tasks.core.training import Examples, predict

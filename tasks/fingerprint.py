@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def code_of(module: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def changed_since(code: Mapping[str, str]) -> list[str]:
+    """The modules whose code is no longer what `code_of` found it to be."""
+    return [name for name, digest in code.items() if _digest_now(name) != digest]
+
+
+def _digest_now(module: str) -> str | None:
+    path = _source(module)
+    return _parsed.__wrapped__(path)[0] if path.is_file() else None
+
+
 def _source(module: str) -> Path:
     path = ROOT.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -56,7 +67,17 @@ def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imports = tuple(sorted(_imports(tree)))
     _drop_docstrings(tree)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+    return hashlib.sha256(_dumped(tree).encode()).hexdigest(), imports
+
+
+def _dumped(node: object) -> str:
+    """A syntax tree as text, the same for every version of Python: empty fields are left out."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return f"{type(node).__name__}({','.join(f'{n}={_dumped(v)}' for n, v in fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_dumped, node))}]"
+    return repr(node)
 
 
 def _imports(tree: ast.AST) -> set[str]:

@@ -46,8 +46,7 @@ def _dataset(settings: Mapping[str, Any], files: tuple[Path, ...]) -> Dataset:
     if settings["dataset"] == "fashion-mnist":
         folder = find_fashion_mnist(os.environ, Path.cwd())
         return read_fashion_mnist(folder or download_fashion_mnist(RAW_FOLDER, log.info))
-    first = files[0]
-    return read_path(first if first.suffix == ".npz" else first.parent)
+    return read_path(files[0] if len(files) == 1 else files[0].parent)
 
 
 def label_table(split: Split, class_names: tuple[str, ...]) -> pa.Table:

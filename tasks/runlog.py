@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import secrets
 import threading
 from collections.abc import Mapping
@@ -21,13 +22,27 @@ RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "inter
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """The time in UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def new_run_id() -> str:
     """An identifier that sorts by time, e.g. `20260314-092653-5a8c`."""
     return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + f"{secrets.token_hex(2)}"
+
+
+def checked_run_id(run_id: str) -> str:
+    """A run's id as given, if it can be the name of a folder.
+
+    Raises:
+        UserError: it can't.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", run_id):
+        raise UserError(
+            f"run id {run_id!r}: expected up to 64 letters, digits, dots, dashes or underscores, "
+            "beginning with a letter or digit."
+        )
+    return run_id
 
 
 @dataclass(frozen=True)
@@ -141,8 +156,8 @@ _held: list[int] = []
 
 def all_runs(store: Store) -> list[RunLog]:
     """Every run in the store, oldest first."""
-    folders = sorted((store.root / "runs").glob("*/run.json"))
-    return [RunLog(store, path.parent.name) for path in folders]
+    runs = [RunLog(store, path.parent.name) for path in (store.root / "runs").glob("*/run.json")]
+    return sorted(runs, key=lambda run: (run.read()["started"], run.run_id))
 
 
 def find_run(store: Store, run_id: str | None) -> RunLog:

@@ -6,7 +6,9 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,29 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
             "execution.device is 'gpu', but no NVIDIA device is visible here; "
             "set execution.device=cpu or check the driver and CUDA_VISIBLE_DEVICES."
         )
+    # CUDA's libraries as PyPI packages them; a card without them is of no use to TensorFlow.
+    usable = visible and find_spec("nvidia") is not None
+    gpu = settings.device == "gpu" or (settings.device == "auto" and usable)
     return {
-        "device": "gpu" if visible and settings.device != "cpu" else "cpu",
+        "device": "gpu" if gpu else "cpu",
         "threads": settings.threads,
         "backend": "tensorflow",
         "precision": "float32",
+        "onednn": True,
+        "deterministic": True,
         **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
     }
 
 
 def _gpu_visible() -> bool:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return Path("/dev/nvidia0").exists() and chosen not in ("", "-1")
+    return any(Path("/dev").glob("nvidia[0-9]*")) and chosen not in ("", "-1")
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Versions that decide the bytes of stages that are not numerical: drawings, splits, tables."""
+    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow")}
 
 
 def configure(profile: Mapping[str, Any]) -> None:
@@ -78,7 +91,7 @@ def _configure(profile: Mapping[str, Any]) -> None:
     elif not gpus:
         raise StageError(
             "the profile names a GPU, but TensorFlow finds none; install its CUDA libraries "
-            "(pip install 'tensorflow[and-cuda]') or set execution.device=cpu."
+            "(the extra and-cuda of the locked TensorFlow) or set execution.device=cpu."
         )
     else:
         for gpu in gpus:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from tasks.core.errors import NumericalError, SealedError, UnavailableError, UserError
+from tasks.core.errors import (
+    NumericalError,
+    SealedError,
+    StageError,
+    UnavailableError,
+    UserError,
+)
 from tasks.core.records import Outcome, Record, Skipped, Stage
+from tasks.fingerprint import changed_since
 from tasks.runlog import RunLog, now
 from tasks.runtime import configure
 from tasks.store import Inputs as Inputs
@@ -31,7 +40,7 @@ COMPUTED, CACHED, SKIPPED = "Completed", "Cached", "Skipped"
 Facts = Mapping[str, Any]
 Compute = Callable[[Mapping[str, Any], Inputs, Outputs], Facts]
 StateOf = Callable[[Record], tuple[str, str]]
-AfterCommit = Callable[["RunContext", Stage, Mapping[str, Outcome]], None]
+BeforeCompute = Callable[["RunContext", Stage, Mapping[str, Outcome]], None]
 
 
 @dataclass(frozen=True)
@@ -41,13 +50,20 @@ class RunContext:
     store_url: str
     run_id: str
     profile: Mapping[str, Any]
+    workers: int
+
+
+@cache
+def slots(_run_id: str, workers: int) -> threading.BoundedSemaphore:
+    """What bounds how many stages of a run compute at once; waiting for inputs takes no slot."""
+    return threading.BoundedSemaphore(workers)
 
 
 def stage_task(
     *,
     retries: int = 0,
     state_of: StateOf | None = None,
-    after_commit: AfterCommit | None = None,
+    before_compute: BeforeCompute | None = None,
 ) -> Callable[[Compute], Task[..., State[Outcome]]]:
     """Decorate a function `(settings, inputs, outputs) -> facts` to become a Prefect task.
 
@@ -57,16 +73,14 @@ def stage_task(
     Args:
         retries: how often a failure that may pass (network, disk) is tried again.
         state_of: name and message of the final state, for stages whose outcome has a name.
-        after_commit: what else to do where the stage was computed rather than found.
+        before_compute: what to do first where the stage is computed rather than found.
     """
 
     def decorate(compute: Compute) -> Task[..., State[Outcome]]:
         def run(stage: Stage, inputs: dict[str, Outcome], context: RunContext) -> State[Outcome]:
             started, clock = now(), time.monotonic()
-            outcome, state, message = _outcome(compute, stage, inputs, context)
+            outcome, state, message = _outcome(compute, stage, inputs, context, before_compute)
             seconds = time.monotonic() - clock
-            if state == COMPUTED and after_commit:
-                after_commit(context, stage, inputs)
             run_log = RunLog(Store(context.store_url), context.run_id)
             run_log.stage(outcome, state.lower(), seconds, started)
             if state_of and isinstance(outcome, Record):
@@ -104,7 +118,11 @@ def _may_pass(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
 
 
 def _outcome(
-    compute: Compute, stage: Stage, inputs: dict[str, Outcome], context: RunContext
+    compute: Compute,
+    stage: Stage,
+    inputs: dict[str, Outcome],
+    context: RunContext,
+    before_compute: BeforeCompute | None,
 ) -> tuple[Outcome, str, str]:
     """The stage's outcome, the name of its state, and a message."""
     skipped = next((given for given in inputs.values() if isinstance(given, Skipped)), None)
@@ -121,14 +139,17 @@ def _outcome(
         found = store.lookup(stage, key)
         if isinstance(found, Record):
             return found, CACHED, f"record {key[:16]}"
-        log.info("%-18s %-14s %s", stage.name, "Running", found.reason)
-        clock = time.monotonic()
-        try:
-            record = _compute(compute, stage, inputs, context, store, key, basis)
-        except UnavailableError as error:
-            if not stage.optional:
-                raise
-            return Skipped(stage.name, str(error)), SKIPPED, str(error)
+        with slots(context.run_id, context.workers):
+            log.info("%-18s %-14s %s", stage.name, "Running", found.reason)
+            clock = time.monotonic()
+            try:
+                if before_compute:
+                    before_compute(context, stage, inputs)
+                record = _compute(compute, stage, inputs, context, store, key, basis)
+            except UnavailableError as error:
+                if not stage.optional:
+                    raise
+                return Skipped(stage.name, str(error)), SKIPPED, str(error)
     return record, COMPUTED, f"{time.monotonic() - clock:.1f} s, record {key[:16]}"
 
 
@@ -145,4 +166,10 @@ def _compute(
         configure(context.profile)
     outputs = store.writer(stage, key)
     facts = compute(stage.settings, store.inputs(stage, inputs), outputs)
+    edited = changed_since(basis["code"])
+    if edited:
+        raise StageError(
+            f"{', '.join(edited)} changed while {stage.name} was computed. It is not clear which "
+            "code made the result, so it is not kept; start the run again."
+        )
     return store.commit(stage, key, basis, outputs, facts)

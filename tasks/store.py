@@ -35,6 +35,7 @@ from tasks.core.records import (
     digest_of,
 )
 from tasks.fingerprint import code_of
+from tasks.runtime import library_versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,13 +75,12 @@ class Store:
             "stage": stage.name,
             "settings": dict(stage.settings),
             "inputs": {role: inputs[role].digest(files) for role, files in stage.reads.items()},
-            "external": {str(path): _file_digest(Path(path))[0] for path in stage.external},
+            # Where an outside file lies does not matter, what is in it does.
+            "external": [_file_digest(Path(path))[0] for path in stage.external],
             "code": code_of(f"tasks.{stage.kind}"),
-            "profile": dict(profile) if stage.numerical else None,
+            "profile": dict(profile) if stage.numerical else library_versions(),
         }
-        # Where an outside file lies does not matter, what is in it does.
-        hashed = basis | {"external": list(basis["external"].values())}  # type: ignore[attr-defined]
-        return digest_of(hashed), basis
+        return digest_of(basis), basis
 
     def lookup(self, stage: Stage, key: str) -> Record | Miss:
         """The record of a stage if it and every file that it names are intact, else why not."""
@@ -349,14 +349,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def append_line(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append one JSON line in a single write, so that lines of several processes do not mix.
+    """Append one JSON line under a lock, so that lines of several processes do not mix.
 
     A line that a crash cut short is ended first, so that it does not spoil this one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(entry, sort_keys=True) + "\n"
     with path.open("a+b", buffering=0) as handle:
-        if handle.tell():
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if handle.seek(0, os.SEEK_END):
             handle.seek(-1, os.SEEK_END)
             line = line if handle.read(1) == b"\n" else "\n" + line
         handle.write(line.encode())

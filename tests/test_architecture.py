@@ -107,7 +107,8 @@ DYNAMIC = {"importlib", "imp", "runpy", "pkgutil"}
 @pytest.mark.parametrize("module", FILES)
 def test_nothing_imports_in_ways_that_fingerprints_cannot_follow(module: str) -> None:
     dynamic = {name for name in imported(module) if name.partition(".")[0] in DYNAMIC}
-    assert dynamic <= {"importlib.metadata", "importlib.metadata.version"}
+    lookups = {"importlib.metadata.version", "importlib.util.find_spec"}
+    assert dynamic <= lookups | {name.rpartition(".")[0] for name in lookups}
     assert "__import__" not in {name for name, _ in calls(module)}
 
 

@@ -238,3 +238,12 @@ def test_packages_themselves_are_followed(
     (tmp_path / "tasks/core/__init__.py").write_text("x = 1")
     after = small("from tasks import beside, core")
     assert {name for name in after if after[name] != before[name]} == {"tasks.core"}
+
+
+def test_an_edit_after_the_key_was_made_is_noticed(tree: Tree) -> None:
+    fingerprint._parsed.cache_clear()
+    code = fingerprint.code_of("tasks.load")
+    assert fingerprint.changed_since(code) == []
+    tree.edit("tasks/sources.py", lambda text: text + "\nADDED = 1\n")
+    assert fingerprint.changed_since(code) == ["tasks.sources"]
+    assert fingerprint.code_of("tasks.load") == code, "a run's keys speak of one state of the code"

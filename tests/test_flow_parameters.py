@@ -30,6 +30,16 @@ def test_what_is_left_out_is_the_notebooks() -> None:
     assert given["settings"] == NOTEBOOK.model_copy(update={"subset": changed})
 
 
+@pytest.mark.parametrize("network", ["baseline", "low_capacity", "overfitting"])
+def test_a_partly_given_network_stays_the_network_that_it_is(network: str) -> None:
+    given = build_model.validate_parameters({"settings": {network: {"epochs": 3}}})["settings"]
+    own = getattr(NOTEBOOK, network)
+    assert getattr(given, network) == own.model_copy(update={"epochs": 3})
+    schema: dict[str, Any] = build_model.parameters.model_dump()
+    shown = schema["definitions"]["Settings"]["properties"][network]["default"]
+    assert shown == own.model_dump(mode="json")
+
+
 def test_a_wrong_value_is_refused() -> None:
     with pytest.raises(ParameterTypeError, match="dropout"):
         build_model.validate_parameters({"settings": {"overfitting": {"dropout": 2}}})

@@ -310,7 +310,7 @@ SEARCH = {"overfitting", "final"} | ITERATIONS
         ("transfer.side=48", TRANSFER | TRANSFER_TESTS | TABLES),
         ("transfer.epochs=3", {"vgg16_frozen", "vgg16_fine_tuned"} | TRANSFER_TESTS | TABLES),
         ("subset.test=1999", {"subset", "preprocess"} | AFTER_ARRAYS),
-        ("subset.method=stratified", {"subset", "preprocess"} | AFTER_ARRAYS),
+        ("subset.method=slices", {"subset", "preprocess"} | AFTER_ARRAYS),
         ("synthetic.seed=1", {"load", "explore", "subset", "preprocess"} | AFTER_ARRAYS),
         ("seed=1", AFTER_ARRAYS | {"vgg16_weights"}),
     ],

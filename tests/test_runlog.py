@@ -24,6 +24,7 @@ from tasks.runlog import (
     RUNNING,
     RunLog,
     all_runs,
+    checked_run_id,
     find_run,
     new_run_id,
     now,
@@ -67,7 +68,7 @@ def test_a_run_that_is_going_on(store: Store) -> None:
     assert entry["profile"] == {"threads": 2}
     assert entry["flow_run"] == "flow-run-id"
     assert (entry["ended"], entry["error"]) == (None, None)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", entry["started"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", entry["started"])
 
 
 @pytest.mark.parametrize("status", [DONE, FAILED, INTERRUPTED])
@@ -191,3 +192,14 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     assert len(set(ids)) > 10
     moments = [run_id.rpartition("-")[0] for run_id in ids]
     assert moments == sorted(moments)
+
+
+@pytest.mark.parametrize("run_id", ["../escape", "", "a/b", ".hidden", "x" * 65, "a b"])
+def test_a_run_id_that_is_no_folder_name_is_refused(run_id: str) -> None:
+    with pytest.raises(UserError, match="run id"):
+        checked_run_id(run_id)
+
+
+def test_new_ids_are_valid_ids() -> None:
+    run_id = new_run_id()
+    assert checked_run_id(run_id) == run_id

@@ -56,7 +56,7 @@ def test_the_notebook_s_numbers() -> None:
     assert (settings.dataset, settings.rule) == ("fashion-mnist", "validation")
     subset = settings.subset
     assert (subset.method, subset.train, subset.validation, subset.test) == (
-        "slices",
+        "auto",
         8000,
         2000,
         2000,
@@ -408,7 +408,29 @@ def test_each_number_of_the_form_has_bounds() -> None:
 
 def test_the_form_s_defaults_and_choices() -> None:
     assert LEAVES["subset.train"]["default"] == 8000
-    assert LEAVES["subset.method"]["enum"] == ["slices", "stratified", "everything"]
+    assert LEAVES["subset.method"]["enum"] == ["auto", "slices", "stratified", "everything"]
     assert LEAVES["overfitting.learning_rate"]["exclusiveMinimum"] == 0
     assert math.isclose(LEAVES["transfer.learning_rate"]["default"], 1e-5)
     assert SCHEMA["additionalProperties"] is False
+
+
+def test_a_replayed_plan_is_tried_on_its_own_path(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    two = "{ filters = [8, 8], kernel_sizes = [3, 3], pooled = [true, true] }"
+    for second, works in (("[2, 2]", True), ("[3, 3, 3]", False)):
+        plan.write_text(
+            f'[[iteration]]\nname = "two"\nreplay = "forward"\nchange = {two}\n'
+            f'[[iteration]]\nname = "k"\nreplay = "back"\nchange = {{ kernel_sizes = {second} }}\n'
+        )
+        if works:
+            assert len(compose(plan_file=plan, values={"rule": "notebook"}).plan) == 2
+        else:
+            with pytest.raises(UserError, match="iteration 2"):
+                compose(plan_file=plan, values={"rule": "notebook"})
+
+
+@pytest.mark.parametrize("weights", ["random", "off"])
+def test_a_weights_file_that_would_not_be_used_is_refused(weights: str) -> None:
+    values = {"transfer.weights": weights, "transfer.weights_file": "w.h5"}
+    with pytest.raises(UserError, match="weights_file would not be used"):
+        compose(values=values)

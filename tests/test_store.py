@@ -148,7 +148,7 @@ def test_outside_files_count_by_content_and_not_by_place(store: Store, tmp_path:
     assert len({key_with(b"a", b"b"), key_with(b"a", b"c"), key_with(b"b", b"a"), key_with()}) == 4
     loaded = Stage("load", "load", external=(str(tmp_path / "data/0.npz"),))
     _, basis = store.key_of(loaded, {}, PROFILE)
-    assert list(basis["external"]) == [str(tmp_path / "data/0.npz")]
+    assert str(tmp_path) not in str(basis), "a record says nothing of the user's folders"
 
 
 def test_key_changes_with_the_code(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks.core.errors import UserError
 from tasks.core.notebook_plan import NOTEBOOK_PLAN
@@ -42,8 +42,8 @@ class Settings(Spec):
     )
     synthetic: SyntheticSettings = SyntheticSettings()
     subset: SubsetSettings = SubsetSettings()
-    baseline: TrainSettings = Field(default_factory=_baseline)
-    low_capacity: TrainSettings = Field(default_factory=_low_capacity)
+    baseline: TrainSettings = _baseline()
+    low_capacity: TrainSettings = _low_capacity()
     overfitting: TrainSettings = TrainSettings()
     plan: tuple[Iteration, ...] = Field(
         NOTEBOOK_PLAN, description="The iterations of step 7, in order."
@@ -59,6 +59,15 @@ class Settings(Spec):
     seed: Seed = Field(0, description="Seed of weights, order, dropout and augmentation.")
     execution: ExecutionSettings = ExecutionSettings()
 
+    @field_validator("baseline", "low_capacity", mode="before")
+    @classmethod
+    def _notebooks_where_left_out(cls, value: Any, info: ValidationInfo) -> Any:
+        """Fill a partly given network with that network's own values, not the class's defaults."""
+        if not isinstance(value, dict):
+            return value
+        own = _baseline() if info.field_name == "baseline" else _low_capacity()
+        return own.model_dump() | value
+
     @model_validator(mode="after")
     def _fixed_epochs_outside_the_plan(self) -> Self:
         for name in ("baseline", "low_capacity", "overfitting"):
@@ -68,14 +77,30 @@ class Settings(Spec):
 
     @model_validator(mode="after")
     def _applicable_plan(self) -> Self:
+        """Try each change: on the replayed path where it is known, else on the first incumbent."""
+        incumbent = self.overfitting
         for number, iteration in enumerate(self.plan, start=1):
+            where = f"plan, iteration {number} ({iteration.name})"
             try:
-                changed(self.overfitting, iteration.change)
+                candidate = changed(incumbent, iteration.change)
             except UserError as error:
-                raise ValueError(f"plan, iteration {number} ({iteration.name}): {error}") from None
-            if self.rule == "notebook" and iteration.replay is None:
+                raise ValueError(f"{where}: {error}") from None
+            if self.rule != "notebook":
+                continue
+            if iteration.replay is None:
                 raise ValueError(
-                    f"plan, iteration {number} ({iteration.name}): rule 'notebook' replays "
-                    "decisions, so each iteration needs replay = 'forward' or 'back'"
+                    f"{where}: rule 'notebook' replays decisions, so each iteration needs "
+                    "replay = 'forward' or 'back'"
                 )
+            if iteration.replay == "forward":
+                incumbent = candidate
+        return self
+
+    @model_validator(mode="after")
+    def _weights_of_one_kind(self) -> Self:
+        if self.transfer.weights_file and self.transfer.weights in ("random", "off"):
+            raise ValueError(
+                f"transfer.weights is '{self.transfer.weights}', so transfer.weights_file would "
+                "not be used; leave one of them out"
+            )
         return self

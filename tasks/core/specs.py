@@ -44,9 +44,10 @@ class SyntheticSettings(Spec):
 class SubsetSettings(Spec):
     """Which of the raw images become the training, validation and test split."""
 
-    method: Literal["slices", "stratified", "everything"] = Field(
-        "slices",
+    method: Literal["auto", "slices", "stratified", "everything"] = Field(
+        "auto",
         description=(
+            "auto: slices on Fashion-MNIST, stratified elsewhere. "
             "slices: the first `train` and the last `validation` training images and the first "
             "`test` test images, as in the notebook. stratified: seeded draws of those sizes with "
             "every class in its share. everything: all images; the last sixth of the training "
@@ -153,7 +154,8 @@ class ExecutionSettings(Spec):
     """Where and how the numbers are computed; part of the key of every numerical stage."""
 
     device: Literal["auto", "cpu", "gpu"] = Field(
-        "auto", description="auto: a GPU where one is visible, else the CPU."
+        "auto",
+        description="auto: a GPU where one is visible and CUDA's libraries are installed.",
     )
     threads: int = Field(
         2, ge=1, le=256, description="Threads of TensorFlow's operations; changes the last bits."

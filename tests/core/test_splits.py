@@ -52,7 +52,7 @@ def same(one: Indices, other: Indices) -> bool:
 def test_slices_are_the_notebook_s() -> None:
     """`X_train_full[:8000]`, `X_train_full[-2000:]`, `X_test_full[:2000]`."""
     many, few = labels_of(*[6000] * 10), labels_of(*[1000] * 10)
-    found = choose_indices(many, few, 10, SubsetSettings())
+    found = choose_indices(many, few, 10, SubsetSettings(method="slices"))
     everything = np.arange(60_000)
     np.testing.assert_array_equal(found.train, everything[:8000])
     np.testing.assert_array_equal(found.validation, everything[-2000:])

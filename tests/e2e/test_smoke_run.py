@@ -66,6 +66,7 @@ def test_the_table_has_a_row_for_each_of_the_notebooks_models(
         assert row["notebook_test_accuracy"] is None, "synthetic images have no notebook figures"
         assert 0 <= row["test_accuracy"] <= 1
         assert (row["decision"] is None) == (not row["name"].startswith("iteration"))
+        assert ("random weights" in (row["reason"] or "")) == row["name"].startswith("vgg16")
 
 
 def test_verdicts_follow_from_validation_scores(smoke: Path, fashion_flow: Command) -> None:
