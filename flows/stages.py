@@ -171,6 +171,7 @@ def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
         "models": [{"name": m.name, "step": m.step, "gate": m.gate} for m in models],
         "gates": gates,
         "notebook": on_fashion_mnist(settings),
+        "random_transfer": settings.transfer.weights == "random",
     }
     reads = dict.fromkeys([*roles, *gates], (FACTS,))
     return Stage("results", "results", values, reads, tolerant=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+_parser = threading.Lock()
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("tasks", "flows")
@@ -41,20 +45,23 @@ def code_of(module: str) -> dict[str, str]:
         name = pending.pop()
         if name in found or name in NEUTRAL:
             continue
-        digest, imports = _parsed(_source(name))
-        found[name] = digest
-        pending.extend(imports)
+        parsed = _parsed(_source(name))
+        found[name] = parsed.digest
+        pending.extend(parsed.imports)
     return dict(sorted(found.items()))
 
 
 def changed_since(code: Mapping[str, str]) -> list[str]:
     """The modules whose code is no longer what `code_of` found it to be."""
-    return [name for name, digest in code.items() if _digest_now(name) != digest]
+    return [name for name, digest in code.items() if _digest_now(_source(name)) != digest]
 
 
-def _digest_now(module: str) -> str | None:
-    path = _source(module)
-    return _parsed.__wrapped__(path)[0] if path.is_file() else None
+def _digest_now(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8")
+    known = _parsed(path)
+    return known.digest if known.text == text else _parse(text).digest
 
 
 def _source(module: str) -> Path:
@@ -62,12 +69,25 @@ def _source(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+@dataclass(frozen=True)
+class _Module:
+    text: str
+    digest: str
+    imports: tuple[str, ...]
+
+
 @cache
-def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _parsed(path: Path) -> _Module:
+    return _parse(path.read_text(encoding="utf-8"))
+
+
+def _parse(text: str) -> _Module:
+    # Python 3.11's parser counts its recursion in one place for all threads.
+    with _parser:
+        tree = ast.parse(text)
     imports = tuple(sorted(_imports(tree)))
     _drop_docstrings(tree)
-    return hashlib.sha256(_dumped(tree).encode()).hexdigest(), imports
+    return _Module(text, hashlib.sha256(_dumped(tree).encode()).hexdigest(), imports)
 
 
 def _dumped(node: object) -> str:
