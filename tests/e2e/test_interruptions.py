@@ -80,3 +80,27 @@ def test_a_killed_run_is_listed_as_killed_and_goes_on(
     assert done.status == 0, done.err
     states = {entry["stage"]: entry["state"] for entry in latest_run(store).stages()}
     assert {stage for stage, state in states.items() if state == "cached"} >= kept
+
+
+def group_members(group: int) -> list[int]:
+    """The processes of a process group that still live."""
+    members = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            members.append(int(status.parent.name))
+    return members
+
+
+def test_a_run_stopped_while_its_temporary_server_starts_leaves_no_process(
+    start: Start, tmp_path: Path
+) -> None:
+    process = start("run", *SHORT, "--store", tmp_path / "store")
+    wait_for(lambda: len(group_members(process.pid)) > 1, BEGIN_S, "the temporary server")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    wait_for(lambda: not group_members(process.pid), 15, "the temporary server's end")
