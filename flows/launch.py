@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from flows.planning import plan
 from tasks.core.errors import FashionFlowError, UserError
 from tasks.core.settings import Settings
 from tasks.runlog import INTERRUPTED, RunLog
-from tasks.runtime import resolve_profile
+from tasks.runtime import configure, resolve_profile
 from tasks.store import Store
 
 log = logging.getLogger("fashion_flow")
@@ -95,6 +95,9 @@ def _run(wanted: Settings, store: Store, run_id: str, replaceable: bool, ending:
         log.info(
             "%d of %d stages are cached", sum(s.record is not None for s in stages), len(stages)
         )
+        if any(stage.record is None for stage in stages):
+            # TensorFlow is imported while Prefect waits for its server.
+            threading.Thread(target=_warm_up, args=(profile,), daemon=True).start()
         _announce_server()
         from flows.build_model import build_model
 
@@ -103,6 +106,12 @@ def _run(wanted: Settings, store: Store, run_id: str, replaceable: bool, ending:
         ending.error = error
     finally:
         ending.done.set()
+
+
+def _warm_up(profile: Mapping[str, Any]) -> None:
+    # What is wrong with TensorFlow is said by the first stage that needs it.
+    with suppress(Exception):
+        configure(profile)
 
 
 def _announce_server() -> None:

@@ -17,7 +17,7 @@ NOTEBOOK = Settings()
 
 # Changes that would be no smaller than the notebook's.
 SMOKE_CHANGES: dict[str, dict[str, Any]] = {
-    "fewer epochs": {"epochs": 2},
+    "fewer epochs": {"epochs": 1},
     "no first dense layer": {"dense": [16]},
     "half the dense units": {"dense": [16, 8]},
 }
@@ -31,7 +31,7 @@ SMOKE = Settings(
     low_capacity=changed(NOTEBOOK.low_capacity, {"epochs": 3, "batch_size": 64}),
     overfitting=changed(
         NOTEBOOK.overfitting,
-        {"filters": [8, 16, 16], "dense": [32, 16], "epochs": 4, "batch_size": 16},
+        {"filters": [8, 16, 16], "dense": [32, 16], "epochs": 2, "batch_size": 16},
     ),
     plan=tuple(
         entry.model_copy(update={"change": entry.change | SMOKE_CHANGES.get(entry.name, {})})

@@ -29,7 +29,7 @@ def _log_scoring(context: RunContext, stage: Stage, inputs: Mapping[str, Outcome
 @stage_task(before_compute=_log_scoring)
 def evaluate(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Score the saved model in inference mode; leave its test predictions and its scores."""
-    from tasks.core.training import Examples, predict
+    from tasks.core.training import Examples
     from tasks.core.vgg16 import as_vgg16_input
     from tasks.fit import prediction_table, score
     from tasks.model_files import load_keras
@@ -38,6 +38,6 @@ def evaluate(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> F
     if settings["vgg16_side"] is not None:
         test = Examples(as_vgg16_input(test.x, settings["vgg16_side"]), test.y)
     model = load_keras(inputs.path("model", "model"))
-    model.compile(loss=settings["loss"], metrics=["accuracy"])
-    outputs.table("test_predictions", prediction_table(predict(model, test.x), test.y))
-    return score(model, test, "test")
+    facts, probabilities = score(model, test, settings["loss"], "test")
+    outputs.table("test_predictions", prediction_table(probabilities, test.y))
+    return facts

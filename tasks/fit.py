@@ -12,7 +12,7 @@ import pyarrow as pa
 from tasks.core.data import Float32
 from tasks.core.models import build_network
 from tasks.core.specs import TrainSettings
-from tasks.core.training import Examples, Row, Schedule, evaluate, predict, train
+from tasks.core.training import Examples, Row, Schedule, evaluate, train
 from tasks.model_files import save_keras
 from tasks.store import Outputs
 
@@ -37,7 +37,7 @@ def fit_network(
     final.set_weights(model.get_weights())
     outputs.file("model", "keras", lambda path: save_keras(final, path))
     write_history(history, outputs)
-    facts = scores(model, examples, validation, outputs)
+    facts = scores(final, examples, validation, schedule.loss, outputs)
     return final, facts | {
         "params": final.count_params(),
         "epochs": schedule.epochs,
@@ -80,25 +80,29 @@ def turning_points(history: Sequence[Row]) -> dict[str, Any]:
 
 
 def scores(
-    model: keras.Model, examples: Examples, validation: Examples | None, outputs: Outputs
+    model: keras.Model,
+    examples: Examples,
+    validation: Examples | None,
+    loss: str,
+    outputs: Outputs,
 ) -> dict[str, float | None]:
     """Loss and accuracy in inference mode on both splits; store the validation predictions."""
-    found: dict[str, float | None] = {}
-    for name, split in (("train", examples), ("val", validation)):
-        if split is None:
-            found |= {f"{name}_loss": None, f"{name}_accuracy": None}
-            continue
-        found |= score(model, split, name)
-        if name == "val":
-            table = prediction_table(predict(model, split.x), split.y)
-            outputs.table("validation_predictions", table)
+    found: dict[str, float | None] = {"val_loss": None, "val_accuracy": None}
+    found |= score(model, examples, loss, "train")[0]
+    if validation is not None:
+        validation_scores, probabilities = score(model, validation, loss, "val")
+        found |= validation_scores
+        outputs.table("validation_predictions", prediction_table(probabilities, validation.y))
     return found
 
 
-def score(model: keras.Model, examples: Examples, prefix: str) -> dict[str, float | None]:
-    """Loss and accuracy as facts, e.g. `val_loss` and `val_accuracy`."""
-    found = evaluate(model, examples)
-    return {f"{prefix}_loss": found[0], f"{prefix}_accuracy": found[1]}
+def score(
+    model: keras.Model, examples: Examples, loss: str, prefix: str
+) -> tuple[dict[str, float | None], Float32]:
+    """Loss and accuracy as facts, e.g. `val_loss` and `val_accuracy`, and the probabilities."""
+    value, probabilities = evaluate(model, examples, loss)
+    right = probabilities.argmax(axis=1) == examples.y.argmax(axis=1)
+    return {f"{prefix}_loss": value, f"{prefix}_accuracy": float(right.mean())}, probabilities
 
 
 def prediction_table(probabilities: Float32, y: Float32) -> pa.Table:

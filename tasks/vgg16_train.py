@@ -38,7 +38,7 @@ def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
     outputs.file("model", "keras", lambda path: save_keras(complete, path))
     write_history(history, outputs)
     return (
-        scores(part, examples, validation, outputs)
+        scores(part, examples, validation, schedule.loss, outputs)
         | {
             "params": complete.count_params(),
             "epochs": epochs,

@@ -166,8 +166,8 @@ def test_the_model_needs_no_code_but_keras(tmp_path: Path) -> None:
 def test_plain_keras_loads_the_file_and_predicts_the_same(suffix: str, tmp_path: Path) -> None:
     import keras
 
-    from tasks.core.training import predict
     from tasks.model_files import load_keras
+    from tests.support import predict
 
     model = built()
     for weight in model.weights:  # Batch statistics too, which start at 0 and 1.

@@ -108,19 +108,20 @@ def _check_finite(row: Row, model: keras.Model, schedule: Schedule) -> None:
         )
 
 
-def predict(model: keras.Model, x: Float32) -> Float32:
-    """Class probabilities `(n, classes)` float32, in inference mode."""
-    probabilities: Float32 = model.predict(x, batch_size=EVALUATION_BATCH, verbose=0)
-    return probabilities
+def evaluate(model: keras.Model, examples: Examples, loss: str) -> tuple[float, Float32]:
+    """Loss in nats (weight penalties included) and class probabilities, in inference mode.
 
-
-def evaluate(model: keras.Model, examples: Examples) -> tuple[float, float]:
-    """Loss (weight penalties included) and accuracy of a compiled model in inference mode.
-
-    Keras computes both, since its losses take the logits of a softmax layer and not its output;
-    with binary cross-entropy that is another quantity than the one that probabilities give.
+    The loss is the one that Keras's `evaluate`, and so the notebook, reports: Keras takes the
+    logits of a softmax layer and not its output, which with binary cross-entropy is another
+    quantity than the one that probabilities give. Nothing is compiled for a single pass.
     """
-    scores = model.evaluate(
-        examples.x, examples.y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
-    )
-    return float(scores["loss"]), float(scores["accuracy"])
+    losses, probabilities = [], []
+    for start in range(0, len(examples), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        output = model(examples.x[part], training=False)
+        values = keras.losses.get(loss)(examples.y[part], output)
+        losses.append(keras.ops.convert_to_numpy(values))
+        probabilities.append(keras.ops.convert_to_numpy(output))
+    penalty = sum(float(value) for value in model.losses)
+    mean = float(np.concatenate(losses).mean(dtype=np.float64))
+    return mean + penalty, np.concatenate(probabilities)

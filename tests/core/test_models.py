@@ -167,7 +167,7 @@ def test_the_final_model_has_the_shapes_of_the_notebooks_summary(
 @pytest.mark.parametrize(("channels", "classes"), [(1, 2), (3, 7)])
 def test_outputs_are_probabilities_of_each_class(channels: int, classes: int) -> None:
     from tasks.core.models import build_network
-    from tasks.core.training import predict
+    from tests.support import predict
 
     model = build_network(SETTINGS["low_capacity"], (12, 17, channels), classes, seed=0)
     x = np.random.default_rng(0).random((5, 12, 17, channels), dtype=np.float32)

@@ -247,7 +247,7 @@ def test_weights_that_are_not_finite_end_the_training_though_the_loss_is_finite(
 
 def test_predictions_leave_dropout_off_and_do_not_depend_on_batches() -> None:
     from tasks.core.models import build_network
-    from tasks.core.training import predict
+    from tests.support import predict
 
     settings = changed(SMALL, {"dropout": 0.9})
     model = build_network(settings, SHAPE, CLASSES, seed=0)
@@ -283,8 +283,10 @@ def test_scores_are_the_notebooks_losses_of_the_logits(loss: str, scale: float) 
     from tasks.fit import score
 
     model, examples = network_with_logits(scale)
+    found, probabilities = score(model, examples, loss, "val")
     model.compile(loss=loss, metrics=["accuracy"])
-    found = score(model, examples, "val")
+    evaluated = model.evaluate(examples.x, examples.y, verbose=0, return_dict=True)
+    assert found["val_loss"] == pytest.approx(evaluated["loss"], rel=1e-5)
 
     last = model.get_layer("probabilities")
     before = keras.Model(model.input, last.input).predict(examples.x, verbose=0)
@@ -294,6 +296,8 @@ def test_scores_are_the_notebooks_losses_of_the_logits(loss: str, scale: float) 
         expected = np.mean(np.logaddexp.reduce(logits, axis=1) - (logits * y).sum(axis=1))
     else:
         expected = np.mean(y * np.logaddexp(0, -logits) + (1 - y) * np.logaddexp(0, logits))
+    softmax = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    np.testing.assert_allclose(probabilities, softmax, atol=1e-5)
     penalty = float(sum(model.losses))
     assert penalty > 0.1
     assert set(found) == {"val_loss", "val_accuracy"}
@@ -303,9 +307,9 @@ def test_scores_are_the_notebooks_losses_of_the_logits(loss: str, scale: float) 
 
 
 def test_a_fitted_network_leaves_its_model_history_and_scores(tmp_path: Path) -> None:
-    from tasks.core.training import predict
     from tasks.fit import fit_network
     from tasks.model_files import load_keras
+    from tests.support import predict
 
     outputs = outputs_in(tmp_path)
     held_out = images(40, 1)

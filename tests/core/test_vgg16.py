@@ -225,7 +225,7 @@ def test_the_trainable_part_on_features_predicts_what_the_whole_predicts(
     base: Any, complete: Any
 ) -> None:
     from tasks.core import vgg16
-    from tasks.core.training import predict
+    from tests.support import predict
 
     x = vgg16.as_vgg16_input(scaled(pixels(20)), SIDE)
     whole = predict(complete, x)
