@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import prefect.runtime
@@ -11,8 +12,10 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.choice import EVERYTHING, Choice
 from flows.presets import NOTEBOOK
-from flows.recipe import build
+from flows.recipe import build, stage_names
+from tasks.core.errors import StageError
 from tasks.core.records import Outcome, Stage
 from tasks.core.settings import Settings
 from tasks.decide import decide
@@ -57,31 +60,54 @@ TASKS = {
 }
 
 
-class PrefectRun:
-    """Carries the recipe out: each stage becomes a run of its Prefect task."""
+class _Enough(Exception):  # noqa: N818 - no error: what was asked for is under way
+    """All that was asked for has been submitted, so the rest of the recipe is not carried out."""
 
-    def __init__(self, runner: TaskRunner[Any], context: RunContext) -> None:
+
+@dataclass
+class Handle:
+    """A stage of the recipe, and its task run once it is submitted."""
+
+    stage: Stage
+    inputs: dict[str, Handle]
+    after: tuple[Handle, ...]
+    follows: bool
+    future: PrefectFuture[Outcome] | None = None
+
+
+class PrefectRun:
+    """Carries the recipe out: each stage becomes a run of its Prefect task.
+
+    Where only some stages are asked for, a stage is submitted when one of those needs it.
+    """
+
+    def __init__(self, runner: TaskRunner[Any], context: RunContext, choice: Choice) -> None:
         self._runner = runner
         self._context = context
-        self._futures: list[PrefectFuture[Outcome]] = []
+        self._choice = choice
+        self._made: dict[str, Handle] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Any) -> Any:
+    def __call__(self, stage: Stage, after: Sequence[Handle] = (), **inputs: Handle) -> Handle:
         """Submit the stage's task; Prefect waits for its inputs and for what it comes after."""
-        future = self._runner.submit(
-            TASKS[stage.kind],
-            {"stage": stage, "inputs": inputs, "context": self._context},
-            wait_for=after,
-        )
-        self._futures.append(future)
-        return future
+        follows = self._choice.follows(stage.name, (given.follows for given in inputs.values()))
+        handle = self._made[stage.name] = Handle(stage, inputs, tuple(after), follows)
+        if not self._choice.only or stage.name in self._choice.only:
+            self._submit(handle)
+        if self._choice.only and self._choice.only <= set(self._made):
+            raise _Enough
+        return handle
 
-    def value(self, handle: PrefectFuture[Outcome]) -> Outcome:
-        """The outcome of a submitted stage; a failure is raised here as it was there."""
+    def value(self, handle: Handle) -> Outcome:
+        """The outcome of a stage; a failure is raised here as it was there."""
         try:
-            return handle.result()
+            return self._submit(handle).result()
         except Exception:
             self.wait()
             raise
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """What every submitted stage left, by name."""
+        return {h.stage.name: h.future.result() for h in self._made.values() if h.future}
 
     def wait(self) -> None:
         """Wait for every submitted stage.
@@ -89,12 +115,24 @@ class PrefectRun:
         Raises:
             Exception: that of the first stage that failed by itself.
         """
-        for future in self._futures:
+        futures = [handle.future for handle in self._made.values() if handle.future]
+        for future in futures:
             future.wait()
-        for future in self._futures:
+        for future in futures:
             # A stage whose input failed stays pending: it did not fail, it never began.
             if future.state.is_failed() or future.state.is_crashed():
                 future.result()
+
+    def _submit(self, handle: Handle) -> PrefectFuture[Outcome]:
+        if handle.future is None:
+            inputs = {role: self._submit(given) for role, given in handle.inputs.items()}
+            after = [self._submit(other) for other in handle.after]
+            anew = handle.follows or handle.stage.name in self._choice.refresh
+            context = replace(self._context, anew=anew)
+            parameters = {"stage": handle.stage, "inputs": inputs, "context": context}
+            task = TASKS[handle.stage.kind]
+            handle.future = self._runner.submit(task, parameters, wait_for=after)
+        return handle.future
 
 
 def _run_name() -> str:
@@ -106,7 +144,10 @@ def _run_name() -> str:
 
 @flow(name="build-model", flow_run_name=_run_name, validate_parameters=True, persist_result=False)
 def build_model(
-    settings: Settings = NOTEBOOK, store: str = "artifacts", run_id: str | None = None
+    settings: Settings = NOTEBOOK,
+    store: str = "artifacts",
+    run_id: str | None = None,
+    choice: Choice = EVERYTHING,
 ) -> str:
     """Chollet's workflow on labelled images, from raw data to a chosen model and its report.
 
@@ -118,10 +159,12 @@ def build_model(
         settings: everything that the results depend on; the defaults are the notebook's.
         store: the folder that holds the results of all stages.
         run_id: the run's name in the store's log; one is made where it is not given.
+        choice: which stages are done, and which of them anew though they are in the store.
 
     Returns:
-        The path of the report.
+        The path of the report; empty where only some stages were asked for.
     """
+    choice.check(stage_names(settings))
     run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))
     profile = resolve_profile(settings.execution)
     workers = settings.execution.workers
@@ -132,35 +175,32 @@ def build_model(
     slots(run_log.run_id, workers)
     # Threads that wait for inputs compute nothing; the slots bound what is computed at once.
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=WAITING_STAGES)
-    with _logged(run_log, settings, profile), runner:
-        run = PrefectRun(runner, context)
-        made = build(run, settings)
+    with _logged(run_log, settings, profile, choice), runner:
+        run = PrefectRun(runner, context, choice)
+        with suppress(_Enough):
+            build(run, settings)
         run.wait()
-        return _report(runner, made, settings, context)
-
-
-def _report(
-    runner: TaskRunner[Any],
-    made: dict[str, PrefectFuture[Outcome]],
-    settings: Settings,
-    context: RunContext,
-) -> str:
-    outcomes = {name: handle.result() for name, handle in made.items()}
-    path: str = runner.submit(
-        report, {"settings": settings, "outcomes": outcomes, "context": context}
-    ).result()
-    return path
+        if choice.only:
+            return ""
+        path: str = runner.submit(
+            report, {"settings": settings, "outcomes": run.outcomes(), "context": context}
+        ).result()
+        return path
 
 
 @contextmanager
-def _logged(run_log: RunLog, settings: Settings, profile: dict[str, Any]) -> Iterator[None]:
-    run_log.begin(settings.model_dump(mode="json"), profile, prefect.runtime.flow_run.id)
+def _logged(
+    run_log: RunLog, settings: Settings, profile: dict[str, Any], choice: Choice
+) -> Iterator[None]:
+    values = settings.model_dump(mode="json")
+    run_log.begin(values, profile, prefect.runtime.flow_run.id, sorted(choice.only))
     try:
         yield
-    except Exception as error:
-        run_log.end(FAILED, str(error))
-        raise
-    except BaseException as error:  # Prefect's cancellation, for one
-        run_log.end(INTERRUPTED, type(error).__name__)
+    except BaseException as error:
+        # What is not an Exception is Prefect's cancellation, for one.
+        failed = isinstance(error, Exception)
+        # Where the disk is full this can't be noted either, and the error itself matters more.
+        with suppress(OSError, StageError):
+            run_log.end(FAILED if failed else INTERRUPTED, str(error) or type(error).__name__)
         raise
     run_log.end(DONE)

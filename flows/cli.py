@@ -14,6 +14,7 @@ from flows import console
 from tasks.core.errors import FashionFlowError, UserError
 
 if TYPE_CHECKING:
+    from flows.choice import Choice
     from tasks.core.settings import Settings
 
 app = typer.Typer(
@@ -88,6 +89,17 @@ WeightsOption = Annotated[
     TransferWeights | None,
     typer.Option(help="imagenet skips the VGG16 branch where there are none; required fails."),
 ]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Only this stage and what it lacks; repeatable."),
+]
+FromOption = Annotated[
+    list[str] | None,
+    typer.Option("--from", help="This stage and all that depend on it anew; repeatable."),
+]
+RefreshOption = Annotated[
+    list[str] | None, typer.Option("--refresh", help="This stage anew; repeatable.")
+]
 
 
 @app.command()
@@ -99,6 +111,9 @@ def run(
     set_: SetOption = None,
     vgg16_weights: WeightsFileOption = None,
     transfer_weights: WeightsOption = None,
+    only: OnlyOption = None,
+    from_: FromOption = None,
+    refresh: RefreshOption = None,
     store: StoreOption = "artifacts",
     verbose: Annotated[bool, typer.Option("--verbose", help="A line for each epoch.")] = False,
 ) -> None:
@@ -111,9 +126,14 @@ def run(
     settings = _settings(preset, dataset, rule, plan_file, set_, vgg16_weights, transfer_weights)
     run_id = new_run_id()
     status, notice = launch(
-        settings, opened, run_id, verbose, replaceable=_replaceable(dataset, set_)
+        settings,
+        _choice(only, from_, refresh),
+        opened,
+        run_id,
+        verbose,
+        replaceable=_replaceable(dataset, set_),
     )
-    if status == 0:
+    if status == 0 and not only:
         console.show_results(opened, run_id)
     if notice:
         console.warn(notice)
@@ -129,9 +149,12 @@ def plan(
     set_: SetOption = None,
     vgg16_weights: WeightsFileOption = None,
     transfer_weights: WeightsOption = None,
+    only: OnlyOption = None,
+    from_: FromOption = None,
+    refresh: RefreshOption = None,
     store: StoreOption = "artifacts",
 ) -> None:
-    """Show what a run with these settings would do: which stages are cached, which will run."""
+    """Show what a run with these settings would do: what is cached, what will run, and why."""
     from flows.datasets import resolve
     from flows.planning import plan as planned
     from tasks.runtime import resolve_profile
@@ -143,7 +166,7 @@ def plan(
     settings, notice = resolve(
         opened, wanted, profile, replaceable=_replaceable(dataset, set_), fetch=False
     )
-    console.show_plan(planned(opened, settings, profile))
+    console.show_plan(planned(opened, settings, profile, _choice(only, from_, refresh)))
     if notice:
         console.warn(notice)
 
@@ -195,6 +218,51 @@ def report(run_id: RunOption = None, store: StoreOption = "artifacts") -> None:
             "start it again to finish it."
         )
     print(path)
+
+
+@app.command()
+def verify(store: StoreOption = "artifacts") -> None:
+    """Compare every file in the store with its record; exit status 1 where one is damaged."""
+    from tasks import housekeeping
+    from tasks.store import Store
+
+    opened = Store(store)
+    found = housekeeping.verify(opened)
+    console.show_verification(opened, found)
+    raise typer.Exit(1 if found.damaged else 0)
+
+
+@app.command()
+def clean(
+    keep: Annotated[int, typer.Option(min=0, help="How many of the last runs to keep.")] = 5,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
+    store: StoreOption = "artifacts",
+) -> None:
+    """Remove what the last runs do not use, and say how much that frees.
+
+    Kept are the last runs and the latest that is complete, what is being computed, and the log of
+    test scorings.
+    """
+    from tasks import housekeeping
+    from tasks.files import explaining
+    from tasks.store import Store
+
+    opened = Store(store)
+    with explaining(opened.root):
+        cleaned = housekeeping.clean(opened, keep, dry_run=dry_run)
+    console.show_cleaning(opened, cleaned, dry_run=dry_run)
+
+
+def _choice(only: list[str] | None, from_: list[str] | None, refresh: list[str] | None) -> Choice:
+    from flows.choice import Choice
+
+    return Choice(
+        only=frozenset(only or ()),
+        refresh_from=frozenset(from_ or ()),
+        refresh=frozenset(refresh or ()),
+    )
 
 
 def _replaceable(dataset: str | None, assignments: list[str] | None) -> bool:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from rich import filesize
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from flows.changes import flat
 from flows.planning import CACHED, Planned
 from flows.presets import NOTEBOOK
 from tasks.core.errors import UserError
-from tasks.runlog import RunLog, all_runs, find_run
+from tasks.housekeeping import Cleaning, Verification
+from tasks.runlog import RunLog, all_runs, damaged_runs, find_run
 from tasks.store import Store
 
 SHOWN_CHANGES = 4
@@ -146,32 +150,26 @@ def show_runs(store: Store) -> None:
             _duration(row["started"], row["ended"]),
             str(row["stages"]["completed"]),
             str(row["stages"]["cached"]),
-            Text(", ".join(_characteristics(row["settings"]))),
+            Text(", ".join(_characteristics(row))),
         )
     out.print(table)
+    damaged = damaged_runs(store)
+    if damaged:
+        warn(f"The logs of {', '.join(damaged)} are damaged; `fashion-flow clean` removes them.")
 
 
-def _characteristics(settings: dict[str, Any]) -> list[str]:
-    """The data set, the rule, and each other setting that differs from the notebook's."""
-    ours, notebooks = _flat(settings), _flat(NOTEBOOK.model_dump(mode="json"))
+def _characteristics(row: dict[str, Any]) -> list[str]:
+    """The data set, the rule, what else differs from the notebook's, and the stages if not all."""
+    settings = row["settings"]
+    ours, notebooks = flat(settings), flat(NOTEBOOK.model_dump(mode="json"))
     changed = [
         "plan" if name == "plan" else f"{name}={value}"
         for name, value in ours.items()
         if value != notebooks.get(name) and name not in ("dataset", "rule")
     ]
     shown = changed if len(changed) <= SHOWN_CHANGES else [f"{len(changed)} other settings"]
-    return [settings["dataset"], settings["rule"], *shown]
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+    only = [f"only {', '.join(row['only'])}"] if row["only"] else []
+    return [settings["dataset"], settings["rule"], *shown, *only]
 
 
 def _duration(started: str, ended: str | None) -> str:
@@ -182,13 +180,60 @@ def _duration(started: str, ended: str | None) -> str:
 
 
 def show_plan(planned: list[Planned]) -> None:
-    """Print a line for each stage: cached, will run, or open until a decision falls."""
+    """Print a line for each stage: what a run would do, why, and how long it took last time."""
     table = _table("stage")
     table.add_column("state", no_wrap=True)
+    table.add_column("last time", justify="right", no_wrap=True)
     table.add_column("why")
     for item in planned:
         style = "dim" if item.state == CACHED else None
-        table.add_row(item.stage, item.state, Text(item.reason), style=style)
+        reason = Text(item.reason)
+        if item.last.get("resumed_after"):
+            reason.append(f" (last time: from epoch {item.last['resumed_after']} on)")
+        table.add_row(item.stage, item.state, _seconds(item.last), reason, style=style)
     out.print(table)
     cached = sum(item.state == CACHED for item in planned)
+    ahead = [item for item in planned if item.state != CACHED]
     _line(f"{cached} of {len(planned)} stages are cached.")
+    known = sum(item.last["seconds"] for item in ahead if item.last)
+    if known:
+        _line(f"What is not cached took {timedelta(seconds=round(known))} the last time.")
+
+
+def _seconds(line: Mapping[str, Any]) -> str:
+    return f"{line['seconds']:.1f} s" if line else ""
+
+
+def show_verification(store: Store, found: Verification) -> None:
+    """Print what is damaged, what belongs to no result, and what is intact."""
+    for title, findings in (
+        ("damaged", found.damaged),
+        ("orphan", found.orphans),
+        ("unfinished", found.unfinished),
+    ):
+        for item in findings:
+            _line(f"{title:<11} {_bytes(item.size):>9}  {item.path}: {item.what}")
+    _line(
+        f"{store.root}: {found.records} results with {found.files} files ({_bytes(found.size)}) "
+        f"are intact; {len(found.damaged)} damaged, {len(found.orphans)} orphans, "
+        f"{len(found.unfinished)} unfinished."
+    )
+    if found.damaged:
+        _line("The next run makes anew what it needs of the damaged; nothing damaged is ever used.")
+    if found.orphans:
+        _line("`fashion-flow clean` removes orphans.")
+
+
+def show_cleaning(store: Store, cleaned: Cleaning, *, dry_run: bool) -> None:
+    """Print what was or would be removed, what is locked, and how much that frees."""
+    for item in cleaned.removed:
+        _line(f"{_bytes(item.size):>9}  {item.path}: {item.what}")
+    for path in cleaned.locked:
+        _line(f"kept: {path} is being computed")
+    verb = "would be removed" if dry_run else "removed"
+    freed = _bytes(cleaned.freed)
+    _line(f"{store.root}: {len(cleaned.removed)} items {verb}, {freed} freed.")
+
+
+def _bytes(size: int) -> str:
+    return str(filesize.decimal(size))

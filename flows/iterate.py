@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flows import stages
 from tasks.core.records import Record
 from tasks.core.settings import Settings
-from tasks.core.specs import LOWEST_VALIDATION_LOSS, TrainSettings, changed
+from tasks.core.specs import LOWEST_VALIDATION_LOSS, Iteration, TrainSettings, changed
 
 if TYPE_CHECKING:
     from flows.recipe import Run
@@ -29,7 +30,12 @@ def iterate(run: Run, settings: Settings, arrays: Any, made: dict[str, Any]) -> 
     for number, iteration in enumerate(settings.plan, start=1):
         name = f"iteration_{number}"
         candidate = resolved(run, changed(training, iteration.change), made["overfitting"])
-        made[name] = run(stages.train(name, candidate, settings.seed), arrays=arrays)
+        # Fewer epochs of the same training: the incumbent has been there.
+        begun = changed(candidate, {"epochs": training.epochs}) == training
+        beginning = {"beginning": made[incumbent]} if begun else {}
+        later = beginnings(settings.plan[number:])
+        stage = stages.train(name, candidate, settings.seed, later, begun=begun)
+        made[name] = run(stage, arrays=arrays, **beginning)
         gate = stages.decide(number, incumbent, name, settings, iteration.replay)
         verdict = run(gate, incumbent=made[incumbent], candidate=made[name])
         made[gate.name] = verdict
@@ -40,6 +46,11 @@ def iterate(run: Run, settings: Settings, arrays: Any, made: dict[str, Any]) -> 
         if decision == "forward":
             incumbent, training = name, candidate
     return Survivor(training, tuple(verdicts))
+
+
+def beginnings(plan: Sequence[Iteration]) -> list[int | str]:
+    """The epochs after which a training may be the beginning of one that the plan has later."""
+    return [entry.change["epochs"] for entry in plan if set(entry.change) == {"epochs"}]
 
 
 def _decision(run: Run, verdict: Any) -> str:

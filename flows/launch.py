@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from flows.choice import Choice
 from flows.datasets import resolve
-from flows.planning import plan
+from flows.planning import CACHED, plan
 from tasks.core.errors import FashionFlowError, UserError
 from tasks.core.settings import Settings
+from tasks.files import explaining
 from tasks.runlog import INTERRUPTED, RunLog
 from tasks.runtime import configure, resolve_profile
 from tasks.store import Store
@@ -49,20 +51,29 @@ class Ending:
 
 
 def launch(
-    settings: Settings, store: Store, run_id: str, verbose: bool, *, replaceable: bool
+    settings: Settings,
+    choice: Choice,
+    store: Store,
+    run_id: str,
+    verbose: bool,
+    *,
+    replaceable: bool,
 ) -> tuple[int, str]:
     """Run the flow; return the exit status, and a notice where the data set was replaced.
 
     Ctrl-C and SIGTERM end the process at once, from here on.
+
+    Raises:
+        StorageError: the run's log can't be written.
     """
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     run_log = RunLog(store, run_id)
-    with _logging(run_log.folder, verbose):
+    with explaining(store.root), _logging(run_log.folder, verbose):
         ending = Ending()
         thread = threading.Thread(
             target=_run,
-            args=(settings, store, run_id, replaceable, ending),
+            args=(settings, choice, store, run_id, replaceable, ending),
             name="flow",
             daemon=True,
         )
@@ -78,11 +89,19 @@ def launch(
                 # At a normal end Prefect would go on trying to send its logs for minutes.
                 _leave(status)
             return status, ending.notice
-        log.info("report: %s", ending.report)
+        if ending.report:
+            log.info("report: %s", ending.report)
         return DONE, ending.notice
 
 
-def _run(wanted: Settings, store: Store, run_id: str, replaceable: bool, ending: Ending) -> None:
+def _run(
+    wanted: Settings,
+    choice: Choice,
+    store: Store,
+    run_id: str,
+    replaceable: bool,
+    ending: Ending,
+) -> None:
     try:
         profile = resolve_profile(wanted.execution)
         settings, ending.notice = resolve(
@@ -91,17 +110,19 @@ def _run(wanted: Settings, store: Store, run_id: str, replaceable: bool, ending:
         if ending.notice:
             log.warning(ending.notice)
         # Finds what is wrong with files and settings before a server is started for them.
-        stages = plan(store, settings, profile)
-        log.info(
-            "%d of %d stages are cached", sum(s.record is not None for s in stages), len(stages)
-        )
-        if any(stage.record is None for stage in stages):
+        stages = plan(store, settings, profile, choice)
+        cached = sum(stage.state == CACHED for stage in stages)
+        log.info("%d of %d stages are cached", cached, len(stages))
+        if cached < len(stages):
             # TensorFlow is imported while Prefect waits for its server.
             threading.Thread(target=_warm_up, args=(profile,), daemon=True).start()
         _announce_server()
         from flows.build_model import build_model
 
-        ending.report = build_model(settings=settings, store=str(store.root), run_id=run_id)
+        with explaining(store.root):
+            ending.report = build_model(
+                settings=settings, store=str(store.root), run_id=run_id, choice=choice
+            )
     except BaseException as error:
         ending.error = error
     finally:

@@ -3,43 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from flows.changes import closest
+from flows.choice import EVERYTHING, Choice
 from flows.recipe import build, stage_names
-from tasks.core.records import Outcome, Record, Stage
+from tasks.core.records import Outcome, Record, Stage, digest_of
 from tasks.core.settings import Settings
-from tasks.store import Miss, Store
+from tasks.runlog import computed
+from tasks.store import ABSENT, Miss, Store
 
-CACHED, WILL_RUN = "cached", "will run"
+CACHED, WILL_RUN, MAY_RUN, OPEN = "cached", "will run", "may run", "open"
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What a run would do about one stage, and why; `record` where it is cached."""
+    """What a run would do about one stage.
+
+    Attributes:
+        stage: its name.
+        state: `cached`; `will run`; `may run` where that depends on what an input turns out to
+            be; `open` where the stage itself depends on a decision.
+        reason: why.
+        record: what is in the store for it; None where it has to be computed.
+        last: the log's line on the last time that it, or what comes nearest to it, was computed.
+        follows: whether it is to be computed anew since it depends on a stage that is.
+        needs: the stages that it needs.
+    """
 
     stage: str
     state: str
     reason: str
     record: Record | None = None
+    last: Mapping[str, Any] = field(default_factory=dict)
+    follows: bool = False
+    needs: tuple[str, ...] = ()
 
 
 class _OpenError(Exception):
     """The recipe needs an outcome that is not there yet, so the rest can't be foreseen."""
 
 
+class _Enough(Exception):  # noqa: N818 - no error: what was asked for is known
+    """All that was asked for has been looked up."""
+
+
 class PlannedRun:
     """Carries the recipe out by looking each stage up in the store."""
 
-    def __init__(self, store: Store, profile: Mapping[str, Any]) -> None:
+    def __init__(self, store: Store, profile: Mapping[str, Any], choice: Choice) -> None:
         self._store = store
         self._profile = profile
+        self._choice = choice
+        self._computed = computed(store)
         self.planned: dict[str, Planned] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Any) -> Planned:
-        """Look the stage up; it will run where an input has to. The order does not matter here."""
-        del after
-        planned = self.planned[stage.name] = self._look_up(stage, inputs)
+    def __call__(self, stage: Stage, after: Sequence[Planned] = (), **inputs: Planned) -> Planned:
+        """Look the stage up, and say what a run would do about it."""
+        planned = self.planned[stage.name] = self._look_up(stage, inputs, after)
+        if self._choice.only and self._choice.only <= set(self.planned):
+            raise _Enough
         return planned
 
     def value(self, handle: Planned) -> Outcome:
@@ -52,25 +76,83 @@ class PlannedRun:
             raise _OpenError(handle.stage)
         return handle.record
 
-    def _look_up(self, stage: Stage, inputs: Mapping[str, Planned]) -> Planned:
-        waiting = next((item.stage for item in inputs.values() if item.record is None), None)
-        if waiting:
-            return Planned(stage.name, WILL_RUN, f"after {waiting}")
-        records = {role: item.record for role, item in inputs.items() if item.record}
-        key, _ = self._store.key_of(stage, records, self._profile)
-        found = self._store.lookup(stage, key)
-        if isinstance(found, Miss):
-            return Planned(stage.name, WILL_RUN, found.reason)
-        return Planned(stage.name, CACHED, f"record {key[:16]}", found)
+    def _look_up(
+        self, stage: Stage, inputs: Mapping[str, Planned], after: Sequence[Planned]
+    ) -> Planned:
+        read = {role: item for role, item in inputs.items() if stage.reads[role]}
+        known = {role: item.record for role, item in read.items() if item.record}
+        pending = [item.stage for item in read.values() if not item.record]
+        basis = self._store.basis_of(stage, known, self._profile)
+        found = Miss(ABSENT) if pending else self._store.lookup(stage, digest_of(basis))
+        record = found if isinstance(found, Record) else None
+        nearest, differences = (record, []) if record else self._closest(stage, basis, inputs)
+        follows = self._choice.follows(stage.name, (item.follows for item in inputs.values()))
+        if follows or stage.name in self._choice.refresh:
+            state, reason = WILL_RUN, "asked for anew"
+        elif isinstance(found, Record):
+            state, reason = CACHED, f"record {found.key[:16]}"
+        elif found.reason != ABSENT:
+            state, reason = WILL_RUN, found.reason
+        else:
+            state, reason = _why(nearest is not None, differences, pending)
+        return Planned(
+            stage.name,
+            state,
+            reason,
+            record,
+            self._computed.get(nearest.key, {}) if nearest else {},
+            follows,
+            tuple(item.stage for item in (*inputs.values(), *after)),
+        )
+
+    def _closest(
+        self, stage: Stage, basis: Mapping[str, Any], inputs: Mapping[str, Planned]
+    ) -> tuple[Record | None, list[str]]:
+        makers = {role: item.stage for role, item in inputs.items()}
+        return closest(self._store.records(stage.name), basis, makers)
 
 
-def plan(store: Store, settings: Settings, profile: Mapping[str, Any]) -> list[Planned]:
-    """Every stage of a run in the notebook's order, and what a run would do about it."""
-    run = PlannedRun(store, profile)
+def _why(done_before: bool, differences: Sequence[str], pending: Sequence[str]) -> tuple[str, str]:
+    """State and reason of a stage that is not in the store, or for which that is open."""
+    if differences:
+        return WILL_RUN, "; ".join(differences)
+    if not pending:
+        return WILL_RUN, ABSENT
+    first = pending[0] + (" or another input" if pending[1:] else "")
+    return (MAY_RUN, f"if {first} changed") if done_before else (WILL_RUN, f"after {pending[0]}")
+
+
+def plan(
+    store: Store, settings: Settings, profile: Mapping[str, Any], choice: Choice = EVERYTHING
+) -> list[Planned]:
+    """Every stage of a run in the notebook's order, and what a run would do about it.
+
+    Raises:
+        UserError: `choice` names a stage that the run does not have.
+    """
+    names = stage_names(settings)
+    choice.check(names)
+    run = PlannedRun(store, profile, choice)
     open_stage = ""
     try:
         build(run, settings)
     except _OpenError as error:
         open_stage = str(error).replace("gate_", "iteration_")
+    except _Enough:
+        pass
     unseen = f"depends on {open_stage}"
-    return [run.planned.get(name, Planned(name, unseen, "")) for name in stage_names(settings)]
+    shown = _needed(run.planned, choice.only) if choice.only else set(names)
+    return [run.planned.get(name, Planned(name, OPEN, unseen)) for name in names if name in shown]
+
+
+def _needed(planned: Mapping[str, Planned], only: frozenset[str]) -> set[str]:
+    """The stages asked for and what has to be done for them; those not foreseen among them."""
+    needed = set(only)
+    pending = [name for name in only if name in planned]
+    while pending:
+        item = planned[pending.pop()]
+        if item.state != CACHED:
+            pending += [name for name in item.needs if name not in needed]
+            needed |= set(item.needs)
+    # Where the recipe stopped at a decision, all that leads to it comes first.
+    return needed if only <= set(planned) else needed | set(planned)

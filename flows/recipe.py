@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from flows import stages
-from flows.iterate import iterate
+from flows.iterate import beginnings, iterate
 from flows.stages import ModelStage
 from tasks.core.records import Outcome, Stage
 from tasks.core.settings import Settings
@@ -67,8 +67,9 @@ def build(run: Run, settings: Settings) -> dict[str, Any]:
 
     # Steps 5 and 6: something to beat, and something that overfits.
     for name in ("baseline", "low_capacity", "overfitting"):
-        training = getattr(settings, name)
-        made[name] = run(stages.train(name, training, settings.seed), arrays=arrays)
+        snapshots = beginnings(settings.plan) if name == "overfitting" else ()
+        training = stages.train(name, getattr(settings, name), settings.seed, snapshots)
+        made[name] = run(training, arrays=arrays)
 
     # Part 3 of the notebook depends on no decision, so it need not wait for any.
     if settings.transfer.weights != "off":

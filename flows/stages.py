@@ -73,10 +73,28 @@ def preprocess() -> Stage:
     return Stage("preprocess", "preprocess", {}, reads)
 
 
-def train(name: str, training: TrainSettings, seed: int) -> Stage:
-    """One training on the training split."""
+def train(
+    name: str,
+    training: TrainSettings,
+    seed: int,
+    snapshots: Sequence[int | str] = (),
+    *,
+    begun: bool = False,
+) -> Stage:
+    """One training on the training split.
+
+    Args:
+        name: the stage's name.
+        training: the network and its schedule.
+        seed: what initial weights, order and augmentation come from.
+        snapshots: the epochs that a later training may begin from.
+        begun: whether it may begin from a snapshot of the training given as `beginning`.
+    """
     settings = {"training": training.model_dump(mode="json"), "seed": seed}
-    return Stage(name, "train", settings, {"arrays": TRAINING_SPLITS}, numerical=True)
+    reads: dict[str, tuple[str, ...]] = {"arrays": TRAINING_SPLITS}
+    if begun:
+        reads["beginning"] = ()
+    return Stage(name, "train", settings, reads, numerical=True, snapshots=tuple(snapshots))
 
 
 def decide(

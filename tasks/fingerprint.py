@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tasks.core.errors import StageError
+
 _parser = threading.Lock()
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +23,8 @@ NEUTRAL = frozenset(
     {
         "tasks.stage",
         "tasks.store",
+        "tasks.files",
+        "tasks.checkpoints",
         "tasks.fingerprint",
         "tasks.runlog",
         "tasks.runtime",
@@ -28,6 +32,7 @@ NEUTRAL = frozenset(
         "tasks.core.settings",
         "tasks.core.notebook_plan",
         "tasks.core.records",
+        "tasks.core.progress",
         "tasks.core.errors",
     }
 )
@@ -54,6 +59,20 @@ def code_of(module: str) -> dict[str, str]:
 def changed_since(code: Mapping[str, str]) -> list[str]:
     """The modules whose code is no longer what `code_of` found it to be."""
     return [name for name, digest in code.items() if _digest_now(_source(name)) != digest]
+
+
+def refuse_edits(stage: str, code: Mapping[str, str]) -> None:
+    """Refuse what a stage made if its code is no longer that of its key.
+
+    Raises:
+        StageError: it was edited meanwhile.
+    """
+    edited = changed_since(code)
+    if edited:
+        raise StageError(
+            f"{', '.join(edited)} changed while {stage} was computed. It is not clear which code "
+            "made the result, so it is not kept; start the run again."
+        )
 
 
 def _digest_now(path: Path) -> str | None:

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from tasks.core.data import Float32
 from tasks.core.models import build_network
+from tasks.core.progress import Progress, Row
 from tasks.core.specs import TrainSettings
-from tasks.core.training import Examples, Row, Schedule, evaluate, train
+from tasks.core.training import Examples, Schedule, evaluate, train
 from tasks.model_files import save_keras
 from tasks.store import Outputs
 
@@ -31,7 +32,9 @@ def fit_network(
     schedule = Schedule(
         spec.epochs, spec.batch_size, spec.learning_rate, augmentation=spec.augmentation
     )
-    history = train(model, examples, validation, schedule, seed, epoch_logger(outputs, spec.epochs))
+    history = fit(
+        model, examples, validation, schedule, seed, outputs, without_epochs(settings, "training")
+    )
     # A fresh, uncompiled copy: no optimizer, no state of the training, only what predicts.
     final = build_network(spec, shape, classes, seed)
     final.set_weights(model.get_weights())
@@ -47,15 +50,47 @@ def fit_network(
     } | turning_points(history)
 
 
-def epoch_logger(outputs: Outputs, epochs: int) -> Any:
-    """A callback that logs a line an epoch."""
+def fit(
+    model: keras.Model,
+    examples: Examples,
+    validation: Examples | None,
+    schedule: Schedule,
+    seed: int,
+    outputs: Outputs,
+    lineage: Mapping[str, Any],
+) -> tuple[Row, ...]:
+    """Train in place from where the stage was stopped, if it was; return a row an epoch.
 
-    def on_epoch(row: Row) -> None:
+    Args:
+        model: the network in its seeded start.
+        examples: what it learns from.
+        validation: what it is scored on after each epoch, if anything.
+        schedule: how it is trained.
+        seed: what the order of samples and the augmentation come from.
+        outputs: where the checkpoints go.
+        lineage: the stage's settings without the number of epochs; trainings that share them have
+            their beginnings in common.
+    """
+    checkpoints = outputs.checkpoints(lineage, schedule.epochs)
+
+    def on_epoch(progress: Progress) -> None:
+        row = progress.history[-1]
         values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name != "epoch")
-        stage = outputs.folder.parent.name
-        log.debug("%-18s epoch %d/%d  %s", stage, int(row["epoch"]), epochs, values)
+        log.debug(
+            "%-18s epoch %d/%d  %s", checkpoints.stage, progress.epoch, schedule.epochs, values
+        )
+        checkpoints.save(progress)
 
-    return on_epoch
+    start = checkpoints.latest()
+    outputs.resumed_after = start.epoch if start else 0
+    return train(model, examples, validation, schedule, seed, start, on_epoch).history
+
+
+def without_epochs(settings: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    """Nested settings without the `epochs` in the group that `path` leads to."""
+    if not path:
+        return {name: value for name, value in settings.items() if name != "epochs"}
+    return {**settings, path[0]: without_epochs(settings[path[0]], *path[1:])}
 
 
 def write_history(history: Sequence[Row], outputs: Outputs) -> None:

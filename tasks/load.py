@@ -24,7 +24,7 @@ from tasks.stage import Facts, Inputs, Outputs, stage_task
 log = logging.getLogger("fashion_flow")
 
 
-@stage_task(retries=2)
+@stage_task()
 def load(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Read, download or draw the data set: images as .npz, labels as Parquet, a file a split."""
     dataset = _dataset(settings, inputs.external)

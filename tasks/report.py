@@ -13,9 +13,10 @@ from prefect.artifacts import create_markdown_artifact
 from tasks.core.records import Outcome, Record, Skipped
 from tasks.core.settings import Settings
 from tasks.core.specs import AugmentSettings
+from tasks.files import write_atomically
 from tasks.runlog import RunLog, now
 from tasks.stage import TAGS, RunContext
-from tasks.store import Store, write_atomically
+from tasks.store import Store
 
 log = logging.getLogger("fashion_flow")
 

@@ -8,17 +8,29 @@ import platform
 import re
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StageError, UserError
-from tasks.core.records import Outcome, Record
-from tasks.store import Store, append_line, read_lines, try_lock, write_atomically
+from tasks.core.records import Outcome, Record, digest_of
+from tasks.files import (
+    CHECK,
+    append_line,
+    checked,
+    is_locked,
+    read_lines,
+    try_lock,
+    write_atomically,
+)
+from tasks.store import RUNS, Store
 
 RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "interrupted", "killed"
+TAKEN = "taken"
+RUN, STAGE_LINES, ALIVE = "run.json", "stages.jsonl", "alive.lock"
 
 
 def now() -> str:
@@ -55,7 +67,7 @@ class RunLog:
     @property
     def folder(self) -> Path:
         """Where the log and the report of the run are."""
-        return self.store.root / "runs" / self.run_id
+        return self.store.root / RUNS / self.run_id
 
     @property
     def report(self) -> Path:
@@ -63,11 +75,15 @@ class RunLog:
         return self.folder / "report.html"
 
     def begin(
-        self, settings: Mapping[str, Any], profile: Mapping[str, Any], flow_run: str | None
+        self,
+        settings: Mapping[str, Any],
+        profile: Mapping[str, Any],
+        flow_run: str | None,
+        only: Sequence[str] = (),
     ) -> None:
         """Note what is about to run, and hold the run's lock for as long as the process lives."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / "alive.lock", os.O_CREAT | os.O_RDWR, 0o644)
+        handle = os.open(self.folder / ALIVE, os.O_CREAT | os.O_RDWR, 0o644)
         try_lock(handle)
         _held.append(handle)
         self._write(
@@ -78,6 +94,7 @@ class RunLog:
                 "started": now(),
                 "ended": None,
                 "error": None,
+                "only": list(only),
                 "settings": settings,
                 "profile": profile,
                 "machine": {
@@ -95,16 +112,32 @@ class RunLog:
             if entry["status"] == RUNNING:
                 self._write(entry | {"status": status, "ended": now(), "error": error})
 
-    def stage(self, outcome: Outcome, state: str, seconds: float, started: str) -> None:
-        """Note a finished stage: its state, key and duration."""
+    def taken(self, stage: str, key: str) -> None:
+        """Note that the run is about to use or to compute a result. The stage's lock is held."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        append_line(
+            self.folder / STAGE_LINES,
+            {"stage": stage, "state": TAKEN, "key": key, "started": now()},
+        )
+
+    def stage(
+        self,
+        outcome: Outcome,
+        state: str,
+        started: str,
+        seconds: float = 0.0,
+        resumed_after: int = 0,
+    ) -> None:
+        """Note a finished stage: its state and key, how long it was computed, from which epoch."""
         key = outcome.key if isinstance(outcome, Record) else None
         append_line(
-            self.folder / "stages.jsonl",
+            self.folder / STAGE_LINES,
             {
                 "stage": outcome.stage,
                 "state": state,
                 "key": key,
                 "seconds": round(seconds, 3),
+                "resumed_after": resumed_after,
                 "started": started,
                 "reason": getattr(outcome, "reason", None),
             },
@@ -112,15 +145,26 @@ class RunLog:
 
     def stages(self) -> list[dict[str, Any]]:
         """The run's stages in the order in which they ended."""
-        return read_lines(self.folder / "stages.jsonl")
+        return [line for line in read_lines(self.folder / STAGE_LINES) if line["state"] != TAKEN]
+
+    def results(self) -> set[tuple[str, str]]:
+        """Stage and key of every result that the run used, computed, or was about to compute."""
+        lines = read_lines(self.folder / STAGE_LINES)
+        return {(line["stage"], line["key"]) for line in lines if line["key"]}
 
     def read(self) -> dict[str, Any]:
-        """What is known of the run; a run that stands at `running` without a process was killed."""
-        path = self.folder / "run.json"
+        """What is known of the run; a run that stands at `running` without a process was killed.
+
+        Raises:
+            StageError: what was noted of it is damaged.
+        """
+        path = self.folder / RUN
         try:
-            entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise StageError(f"{path} is damaged ({error}); delete its folder.") from None
+            entry = checked(path.read_text(encoding="utf-8", errors="replace"))
+        except OSError as error:
+            raise StageError(f"{path} can't be read: {error.strerror}.") from None
+        if entry is None:
+            raise StageError(f"{path} is not what was written; `fashion-flow clean` removes it.")
         return entry
 
     def status(self) -> str:
@@ -136,18 +180,12 @@ class RunLog:
         return None
 
     def _alive(self) -> bool:
-        try:
-            handle = os.open(self.folder / "alive.lock", os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            return not try_lock(handle, shared=True)
-        finally:
-            os.close(handle)
+        return is_locked(self.folder / ALIVE)
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        text = json.dumps(entry, indent=1, sort_keys=True) + "\n"
-        write_atomically(self.folder / "run.json", text.encode())
+        signed = {**entry, CHECK: digest_of(entry)[:16]}
+        text = json.dumps(signed, indent=1, sort_keys=True) + "\n"
+        write_atomically(self.folder / RUN, text.encode())
 
 
 _lock = threading.Lock()
@@ -155,13 +193,37 @@ _held: list[int] = []
 
 
 def all_runs(store: Store) -> list[RunLog]:
-    """Every run in the store, oldest first."""
-    runs = [RunLog(store, path.parent.name) for path in (store.root / "runs").glob("*/run.json")]
-    return sorted(runs, key=lambda run: (run.read()["started"], run.run_id))
+    """Every run in the store whose log can be read, oldest first."""
+    found = []
+    for path in (store.root / RUNS).glob(f"*/{RUN}"):
+        run = RunLog(store, path.parent.name)
+        with suppress(StageError):
+            found.append((run.read()["started"], run.run_id, run))
+    return [run for *_, run in sorted(found, key=lambda item: item[:2])]
+
+
+def damaged_runs(store: Store) -> list[str]:
+    """The runs whose log can't be read."""
+    readable = {run.run_id for run in all_runs(store)}
+    return sorted(
+        path.parent.name
+        for path in (store.root / RUNS).glob(f"*/{RUN}")
+        if path.parent.name not in readable
+    )
+
+
+def computed(store: Store) -> dict[str, dict[str, Any]]:
+    """By key, the line of the log that tells how a result was computed the last time."""
+    return {
+        line["key"]: line
+        for run in all_runs(store)
+        for line in run.stages()
+        if line["state"] not in ("cached", "skipped")
+    }
 
 
 def find_run(store: Store, run_id: str | None) -> RunLog:
-    """The run of that id, or the latest one that is done.
+    """The run of that id, or the latest one that is done with all of its stages.
 
     Raises:
         UserError: there is no such run.
@@ -174,7 +236,7 @@ def find_run(store: Store, run_id: str | None) -> RunLog:
         if not runs:
             raise UserError(f"no run {run_id!r} in {store.root}; `fashion-flow runs` lists them.")
         return runs[0]
-    done = [run for run in runs if run.status() == DONE]
+    done = [run for run in runs if run.status() == DONE and not run.read()["only"]]
     if not done:
         raise UserError(
             f"no run in {store.root} has come to its end (the latest: {runs[-1].run_id}, "

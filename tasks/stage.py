@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -14,20 +15,14 @@ from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from tasks.core.errors import (
-    NumericalError,
-    SealedError,
-    StageError,
-    UnavailableError,
-    UserError,
-)
+from tasks.core.errors import StorageError, UnavailableError
 from tasks.core.records import Outcome, Record, Skipped, Stage
-from tasks.fingerprint import changed_since
+from tasks.files import explaining
 from tasks.runlog import RunLog, now
 from tasks.runtime import configure
 from tasks.store import Inputs as Inputs
+from tasks.store import Miss, Store
 from tasks.store import Outputs as Outputs
-from tasks.store import Store
 
 log = logging.getLogger("fashion_flow")
 
@@ -37,6 +32,17 @@ TAGS = ["fashion-flow"]
 
 COMPUTED, CACHED, SKIPPED = "Completed", "Cached", "Skipped"
 
+# Waiting may help here; a file that is not there, or a path that is none, is not mended by it.
+PASSING = frozenset(
+    {
+        errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOLCK,
+        errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH,
+        errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ECONNABORTED,
+        errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE,
+    }
+)  # fmt: skip
+RETRY_DELAYS_S = [2.0, 4.0, 8.0]
+
 Facts = Mapping[str, Any]
 Compute = Callable[[Mapping[str, Any], Inputs, Outputs], Facts]
 StateOf = Callable[[Record], tuple[str, str]]
@@ -45,12 +51,30 @@ BeforeCompute = Callable[["RunContext", Stage, Mapping[str, Outcome]], None]
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every stage of a run is told: the store, the run's id, the execution profile."""
+    """What every stage of a run is told: the store, the run's id, the execution profile.
+
+    `anew` says that the stage is to be computed though the store may hold it.
+    """
 
     store_url: str
     run_id: str
     profile: Mapping[str, Any]
     workers: int
+    anew: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a stage ended: what it left, the name of its state and a message.
+
+    Where it was computed: in how many seconds, and after how many epochs taken from a checkpoint.
+    """
+
+    outcome: Outcome
+    state: str
+    message: str
+    seconds: float = 0.0
+    resumed_after: int = 0
 
 
 @cache
@@ -60,33 +84,37 @@ def slots(_run_id: str, workers: int) -> threading.BoundedSemaphore:
 
 
 def stage_task(
-    *,
-    retries: int = 0,
-    state_of: StateOf | None = None,
-    before_compute: BeforeCompute | None = None,
+    *, state_of: StateOf | None = None, before_compute: BeforeCompute | None = None
 ) -> Callable[[Compute], Task[..., State[Outcome]]]:
     """Decorate a function `(settings, inputs, outputs) -> facts` to become a Prefect task.
 
     The task takes `(stage, inputs, context)`. It returns the stage's record as a state named
     `Cached` where the store holds it intact, and computes, commits and reads it back otherwise.
+    What fails in a way that may pass (network, storage) is tried again after a while.
 
     Args:
-        retries: how often a failure that may pass (network, disk) is tried again.
         state_of: name and message of the final state, for stages whose outcome has a name.
         before_compute: what to do first where the stage is computed rather than found.
     """
 
     def decorate(compute: Compute) -> Task[..., State[Outcome]]:
         def run(stage: Stage, inputs: dict[str, Outcome], context: RunContext) -> State[Outcome]:
-            started, clock = now(), time.monotonic()
-            outcome, state, message = _outcome(compute, stage, inputs, context, before_compute)
-            seconds = time.monotonic() - clock
-            run_log = RunLog(Store(context.store_url), context.run_id)
-            run_log.stage(outcome, state.lower(), seconds, started)
-            if state_of and isinstance(outcome, Record):
-                state, message = state_of(outcome)
+            started = now()
+            store = Store(context.store_url)
+            with explaining(store.root):
+                ended = _end(compute, stage, inputs, context, before_compute)
+                RunLog(store, context.run_id).stage(
+                    ended.outcome,
+                    ended.state.lower(),
+                    started,
+                    ended.seconds,
+                    ended.resumed_after,
+                )
+            state, message = ended.state, ended.message
+            if state_of and isinstance(ended.outcome, Record):
+                state, message = state_of(ended.outcome)
             log.info("%-18s %-14s %s", stage.name, state, message)
-            return Completed(name=state, message=message, data=outcome)
+            return Completed(name=state, message=message, data=ended.outcome)
 
         return Task(
             fn=run,
@@ -94,8 +122,8 @@ def stage_task(
             description=compute.__doc__,
             task_run_name="{stage.name}",
             tags=TAGS,
-            retries=retries,
-            retry_delay_seconds=[2.0 * 2**attempt for attempt in range(retries)] or None,
+            retries=len(RETRY_DELAYS_S),
+            retry_delay_seconds=RETRY_DELAYS_S,
             retry_condition_fn=_may_pass,
             persist_result=False,
             cache_result_in_memory=True,
@@ -108,27 +136,31 @@ def _may_pass(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
     """Whether a failure may pass by itself: not a user's mistake, a seal, or a number gone bad."""
     try:
         state.result()
-    except (UserError, SealedError, NumericalError):
-        return False
-    except OSError:
-        return True
+    except StorageError as error:
+        passing = error.may_pass
+    except OSError as error:
+        passing = error.errno in PASSING or isinstance(error, TimeoutError)
     except Exception:
+        passing = False
+    else:
         return False
-    return False
+    if passing:
+        log.warning("%s It is tried again in a moment.", state.message)
+    return passing
 
 
-def _outcome(
+def _end(
     compute: Compute,
     stage: Stage,
     inputs: dict[str, Outcome],
     context: RunContext,
     before_compute: BeforeCompute | None,
-) -> tuple[Outcome, str, str]:
-    """The stage's outcome, the name of its state, and a message."""
+) -> Ended:
+    """Have the stage from the store, or compute it, or skip it."""
     skipped = next((given for given in inputs.values() if isinstance(given, Skipped)), None)
     if skipped and not stage.tolerant:
         reason = f"{skipped.stage} was skipped"
-        return Skipped(stage.name, reason), SKIPPED, reason
+        return Ended(Skipped(stage.name, reason), SKIPPED, reason)
     store = Store(context.store_url)
     key, basis = store.key_of(stage, inputs, context.profile)
 
@@ -136,40 +168,29 @@ def _outcome(
         log.info("%-18s %-14s another run computes it", stage.name, "Waiting")
 
     with store.lock(stage, key, waiting):
+        # Noted while the lock is held, so that nobody clears away what this run is about to use.
+        RunLog(store, context.run_id).taken(stage.name, key)
         found = store.lookup(stage, key)
-        if isinstance(found, Record):
-            return found, CACHED, f"record {key[:16]}"
+        if isinstance(found, Record) and not context.anew:
+            return Ended(found, CACHED, f"record {key[:16]}")
         with slots(context.run_id, context.workers):
-            log.info("%-18s %-14s %s", stage.name, "Running", found.reason)
+            reason = found.reason if isinstance(found, Miss) else "asked for anew"
+            log.info("%-18s %-14s %s", stage.name, "Running", reason)
             clock = time.monotonic()
             try:
                 if before_compute:
                     before_compute(context, stage, inputs)
-                record = _compute(compute, stage, inputs, context, store, key, basis)
+                outputs = store.writer(stage, key, basis, inputs, anew=context.anew)
+                if stage.numerical:
+                    configure(context.profile)
+                facts = compute(stage.settings, store.inputs(stage, inputs), outputs)
+                record = store.commit(outputs, facts)
             except UnavailableError as error:
                 if not stage.optional:
                     raise
-                return Skipped(stage.name, str(error)), SKIPPED, str(error)
-    return record, COMPUTED, f"{time.monotonic() - clock:.1f} s, record {key[:16]}"
-
-
-def _compute(
-    compute: Compute,
-    stage: Stage,
-    inputs: Mapping[str, Outcome],
-    context: RunContext,
-    store: Store,
-    key: str,
-    basis: Mapping[str, Any],
-) -> Record:
-    if stage.numerical:
-        configure(context.profile)
-    outputs = store.writer(stage, key)
-    facts = compute(stage.settings, store.inputs(stage, inputs), outputs)
-    edited = changed_since(basis["code"])
-    if edited:
-        raise StageError(
-            f"{', '.join(edited)} changed while {stage.name} was computed. It is not clear which "
-            "code made the result, so it is not kept; start the run again."
-        )
-    return store.commit(stage, key, basis, outputs, facts)
+                return Ended(Skipped(stage.name, str(error)), SKIPPED, str(error))
+            seconds = time.monotonic() - clock
+    message = f"{seconds:.1f} s, record {key[:16]}"
+    if isinstance(found, Record):
+        message += ", the same bytes as before" if record == found else ", NOT the bytes of before"
+    return Ended(record, COMPUTED, message, seconds, outputs.resumed_after)

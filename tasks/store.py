@@ -2,7 +2,8 @@
 
 Layout below the store's folder (see artifacts/README.md):
 
-    stages/<stage>/<first 16 digits of the key>/record.json and the files that it names
+    stages/<stage>/<first 16 digits of the key>/record.json and the files that it names,
+                            checkpoints of a training in the making
     runs/<run id>/          the log of one run, and its report
     locks/                  one lock a stage being computed
     test_scorings.jsonl     one line each time a model was scored on the test split
@@ -11,19 +12,14 @@ Layout below the store's folder (see artifacts/README.md):
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
-import json
-import os
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import SealedError, StageError, UserError
+from tasks.checkpoints import Checkpoints, remove_checkpoints
+from tasks.core.errors import SealedError, StageError, StorageError, UserError
 from tasks.core.records import (
     FACTS,
     FORMAT_VERSION,
@@ -34,7 +30,17 @@ from tasks.core.records import (
     StoredFile,
     digest_of,
 )
-from tasks.fingerprint import code_of
+from tasks.files import (
+    TEMPORARY,
+    append_line,
+    content_digest,
+    file_digest,
+    locked,
+    read_lines,
+    replacing,
+    write_atomically,
+)
+from tasks.fingerprint import code_of, refuse_edits
 from tasks.runtime import library_versions
 
 if TYPE_CHECKING:
@@ -42,7 +48,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RECORD = "record.json"
-LOCK_POLL_S = 0.2
+ABSENT = "not computed yet with these settings, inputs and code"
+STAGES, RUNS, LOCKS, SCORINGS = "stages", "runs", "locks", "test_scorings.jsonl"
 
 
 @dataclass(frozen=True)
@@ -70,41 +77,55 @@ class Store:
         self, stage: Stage, inputs: Mapping[str, Outcome], profile: Mapping[str, Any]
     ) -> tuple[str, dict[str, Any]]:
         """The key of a stage on given inputs, and what the key stands for."""
-        basis = {
+        basis = self.basis_of(stage, inputs, profile)
+        return digest_of(basis), basis
+
+    def basis_of(
+        self, stage: Stage, inputs: Mapping[str, Outcome], profile: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What the key of a stage stands for; inputs that are not known yet are left out."""
+        return {
             "format": FORMAT_VERSION,
             "stage": stage.name,
             "settings": dict(stage.settings),
-            "inputs": {role: inputs[role].digest(files) for role, files in stage.reads.items()},
+            # Of an input whose files are not read, nothing matters.
+            "inputs": {
+                role: inputs[role].digest(files)
+                for role, files in stage.reads.items()
+                if files and role in inputs
+            },
             # Where an outside file lies does not matter, what is in it does.
-            "external": [_file_digest(Path(path))[0] for path in stage.external],
+            "external": _digests(stage.external),
             "code": code_of(f"tasks.{stage.kind}"),
             "profile": dict(profile) if stage.numerical else library_versions(),
         }
-        return digest_of(basis), basis
 
     def lookup(self, stage: Stage, key: str) -> Record | Miss:
         """The record of a stage if it and every file that it names are intact, else why not."""
-        path = self._folder(stage.name, key) / RECORD
         try:
-            record = Record.from_json(path.read_text(encoding="utf-8"))
+            record = self.read(self.folder(stage.name, key))
         except FileNotFoundError:
-            return Miss("not computed yet with these settings, inputs and code")
+            return Miss(ABSENT)
         except (OSError, ValueError) as error:
             return Miss(f"its record can't be used: {error}")
         if record.key != key or record.stage != stage.name:
             return Miss("its record belongs to another stage")
+        fault = next(self.faults(record), None)
+        return Miss(fault) if fault else record
+
+    def faults(self, record: Record) -> Iterator[str]:
+        """What is wrong with the files that a record names, one after the other."""
         for name, file in record.files.items():
             fault = self._fault(file)
             if fault:
-                return Miss(f"{name} {fault}: {file.path}")
-        return record
+                yield f"{name} {fault}: {file.path}"
 
     def _fault(self, file: StoredFile) -> str | None:
         path = self.root / file.path
         try:
             if path.stat().st_size != file.size:
                 return f"has {path.stat().st_size} bytes instead of {file.size}"
-            return None if _file_digest(path)[0] == file.sha256 else "has other content"
+            return None if file_digest(path)[0] == file.sha256 else "has other content"
         except OSError as error:
             return "is missing" if error.errno == errno.ENOENT else f"can't be read ({error})"
 
@@ -114,13 +135,27 @@ class Store:
         Raises:
             StageError: it is not there or damaged.
         """
-        path = self._folder(stage, key) / RECORD
         try:
-            return Record.from_json(path.read_text(encoding="utf-8"))
+            return self.read(self.folder(stage, key))
         except (OSError, ValueError) as error:
             raise StageError(
                 f"the record of {stage} can't be read ({error}); run the flow again to restore it."
             ) from None
+
+    def records(self, stage: str) -> Iterator[Record]:
+        """Every record of a stage that can be read, whatever its key; their files not checked."""
+        for folder in sorted((self.root / STAGES / stage).glob("*")):
+            with suppress(OSError, ValueError):
+                yield self.read(folder)
+
+    def read(self, folder: Path) -> Record:
+        """The record in a stage's folder.
+
+        Raises:
+            OSError: it is not there or can't be read.
+            ValueError: it is damaged.
+        """
+        return Record.from_json((folder / RECORD).read_text(encoding="utf-8"))
 
     def content(self, record: Record, name: str) -> bytes:
         """The bytes of a record's file.
@@ -133,7 +168,7 @@ class Store:
             content = (self.root / file.path).read_bytes()
         except OSError as error:
             raise StageError(f"{file.path} can't be read ({error}); run again.") from None
-        if hashlib.sha256(content).hexdigest() != file.sha256:
+        if content_digest(content) != file.sha256:
             raise StageError(f"{file.path} is not what was written; run again to restore it.")
         return content
 
@@ -145,30 +180,59 @@ class Store:
         # Arrow's threads now and then abort a process that ends soon after (apache/arrow#34314).
         return pq.read_table(pa.BufferReader(self.content(record, name)), use_threads=False)
 
-    def writer(self, stage: Stage, key: str) -> Outputs:
-        """Where a stage puts its files; nothing counts before `commit`."""
-        folder = self._folder(stage.name, key)
-        folder.mkdir(parents=True, exist_ok=True)
-        return Outputs(self.root, folder)
-
-    def commit(
+    def writer(
         self,
         stage: Stage,
         key: str,
         basis: Mapping[str, Any],
-        outputs: Outputs,
-        facts: Mapping[str, Any],
-    ) -> Record:
+        inputs: Mapping[str, Outcome] | None = None,
+        *,
+        anew: bool = False,
+    ) -> Outputs:
+        """Where a stage puts its files; nothing counts before `commit`. The lock must be held.
+
+        Args:
+            stage: the stage that is computed.
+            key: its key.
+            basis: what the key stands for.
+            inputs: what it was given; a training may begin from snapshots of those trainings.
+            anew: whether checkpoints of the stage are to be forgotten and no snapshot is used.
+        """
+        folder = self.folder(stage.name, key)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Whoever left these was killed, since the stage's lock is ours.
+        for stray in folder.glob(f"{TEMPORARY}*"):
+            stray.unlink()
+        if anew:
+            remove_checkpoints(folder, snapshots=True)
+        others = [item for item in (inputs or {}).values() if isinstance(item, Record)]
+        beginnings = () if anew else tuple(self.folder(item.stage, item.key) for item in others)
+        return Outputs(self.root, folder, stage, key, basis, beginnings)
+
+    def commit(self, outputs: Outputs, facts: Mapping[str, Any]) -> Record:
         """Write the record that makes a stage's files count, and read all of it back.
 
         Raises:
-            StageError: what was written can't be read back.
+            StageError: the code or an outside file changed while the stage was computed.
+            StorageError: what was written can't be read back.
         """
+        stage, key, basis = outputs.stage, outputs.key, outputs.basis
+        refuse_edits(stage.name, basis["code"])
+        if _digests(stage.external) != basis["external"]:
+            raise StageError(
+                f"{', '.join(stage.external)} changed while {stage.name} read it, so the result "
+                "is not kept; start the run again."
+            )
         record = Record(stage.name, stage.kind, key, dict(outputs.files), dict(facts), dict(basis))
-        write_atomically(self._folder(stage.name, key) / RECORD, record.to_json().encode())
+        write_atomically(outputs.folder / RECORD, record.to_json().encode())
         found = self.lookup(stage, key)
         if isinstance(found, Miss):
-            raise StageError(f"{stage.name}: what was written can't be read back: {found.reason}")
+            raise StorageError(
+                f"{stage.name}: what was written can't be read back ({found.reason}). Check the "
+                f"disk of {self.root}; start the run again, or name another store with --store.",
+                may_pass=True,
+            )
+        remove_checkpoints(outputs.folder, snapshots=False)
         return found
 
     def inputs(self, stage: Stage, given: Mapping[str, Outcome]) -> Inputs:
@@ -178,36 +242,45 @@ class Store:
     @contextmanager
     def lock(self, stage: Stage, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold the stage's lock; it ends with the process, however that ends."""
-        path = self.root / "locks" / f"{stage.name}-{key[:16]}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as handle:
-            waited = False
-            while not try_lock(handle.fileno()):
-                if not waited:
-                    on_wait()
-                    waited = True
-                time.sleep(LOCK_POLL_S)
+        with locked(self.lock_path(self.folder(stage.name, key)), on_wait):
             yield
+
+    def folder(self, stage: str, key: str) -> Path:
+        """Where the files of a stage with that key are."""
+        return self.root / STAGES / stage / key[:16]
+
+    def lock_path(self, folder: Path) -> Path:
+        """The lock of the stage with that folder."""
+        return self.root / LOCKS / f"{folder.parent.name}-{folder.name}.lock"
 
     def log_scoring(self, entry: Mapping[str, Any]) -> None:
         """Add one line to the log of what was scored on the test split."""
-        append_line(self.root / "test_scorings.jsonl", entry)
+        append_line(self.root / SCORINGS, entry)
 
     def scorings(self, test_digest: str) -> list[dict[str, Any]]:
         """Every scoring on the test data of that digest, oldest first."""
-        lines = read_lines(self.root / "test_scorings.jsonl")
+        lines = read_lines(self.root / SCORINGS)
         return [entry for entry in lines if entry.get("test_data") == test_digest]
 
-    def _folder(self, stage: str, key: str) -> Path:
-        return self.root / "stages" / stage / key[:16]
+
+def _digests(paths: Sequence[str]) -> list[str]:
+    return [file_digest(Path(path))[0] for path in paths]
 
 
 @dataclass
 class Outputs:
-    """The files of one stage in the making; each appears whole or not at all."""
+    """The files of one stage in the making; each appears whole or not at all.
+
+    `resumed_after` is the number of epochs that a training took from a checkpoint.
+    """
 
     root: Path
     folder: Path
+    stage: Stage
+    key: str
+    basis: Mapping[str, Any]
+    beginnings: tuple[Path, ...] = ()
+    resumed_after: int = 0
     files: dict[str, StoredFile] = field(default_factory=dict)
 
     def arrays(self, name: str, **arrays: np.ndarray) -> None:
@@ -236,12 +309,25 @@ class Outputs:
         with self._file(name, kind, {}) as path:
             write(path)
 
+    def checkpoints(self, settings: Mapping[str, Any], epochs: int) -> Checkpoints:
+        """The checkpoints of a training; `settings` are the stage's without that number."""
+        lineage = digest_of({**self.basis, "stage": self.stage.kind, "settings": dict(settings)})
+        return Checkpoints(
+            stage=self.stage.name,
+            folder=self.folder,
+            lineage=lineage,
+            epochs=epochs,
+            snapshots=self.stage.snapshots,
+            elsewhere=self.beginnings,
+            check=lambda: refuse_edits(self.stage.name, self.basis["code"]),
+        )
+
     @contextmanager
     def _file(self, name: str, kind: str, schema: Mapping[str, Any]) -> Iterator[Path]:
         target = self.folder / f"{name}.{kind}"
-        with _replacing(target) as path:
+        with replacing(target) as path:
             yield path
-            sha256, size = _file_digest(path)
+            sha256, size = file_digest(path)
         relative = target.relative_to(self.root).as_posix()
         self.files[name] = StoredFile(relative, sha256, size, kind, dict(schema))
 
@@ -313,80 +399,3 @@ class Inputs:
         if isinstance(outcome, Skipped):
             raise StageError(f"input {role!r} of {self._stage.name!r} was skipped.")
         return outcome
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by a file with `content`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that takes its place, flushed to disk, if all went well."""
-    # The suffix stays, since libraries choose the format by it.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as opened:
-            os.fsync(opened.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def append_line(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append one JSON line under a lock, so that lines of several processes do not mix.
-
-    A line that a crash cut short is ended first, so that it does not spoil this one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(entry, sort_keys=True) + "\n"
-    with path.open("a+b", buffering=0) as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if handle.seek(0, os.SEEK_END):
-            handle.seek(-1, os.SEEK_END)
-            line = line if handle.read(1) == b"\n" else "\n" + line
-        handle.write(line.encode())
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a log; a line cut short by a crash is passed over."""
-    if not path.exists():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            continue
-    return entries
-
-
-def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Take a `flock` if it is free; a shared one only to see whether somebody holds it."""
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _file_digest(path: Path) -> tuple[str, int]:
-    """SHA-256 and size of a file, read in pieces."""
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        return digest, handle.tell()

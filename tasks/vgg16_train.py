@@ -20,8 +20,8 @@ def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
     stage's model, with a fresh optimizer, as in the notebook.
     """
     from tasks.core import vgg16
-    from tasks.core.training import Examples, Schedule, train
-    from tasks.fit import epoch_logger, scores, turning_points, write_history
+    from tasks.core.training import Examples, Schedule
+    from tasks.fit import fit, scores, turning_points, without_epochs, write_history
     from tasks.model_files import save_keras
 
     spec = TransferSettings.model_validate(settings["transfer"])
@@ -32,9 +32,8 @@ def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
     part = vgg16.trainable_part(complete, settings["after"])
     epochs = settings["epochs"]
     schedule = Schedule(epochs, spec.batch_size, spec.learning_rate, loss="binary_crossentropy")
-    history = train(
-        part, examples, validation, schedule, settings["seed"], epoch_logger(outputs, epochs)
-    )
+    lineage = without_epochs(settings)
+    history = fit(part, examples, validation, schedule, settings["seed"], outputs, lineage)
     outputs.file("model", "keras", lambda path: save_keras(complete, path))
     write_history(history, outputs)
     return (

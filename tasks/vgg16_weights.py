@@ -25,7 +25,7 @@ IMAGENET_URL = (
 IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
 
 
-@stage_task(retries=1)
+@stage_task()
 def vgg16_weights(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Leave the base's weights as named arrays: from a file, ImageNet's, or drawn at random."""
     if settings["source"] == "random":

@@ -22,6 +22,7 @@ from tasks.core.settings import Settings
 from tasks.core.specs import AugmentSettings, Iteration
 from tasks.runlog import DONE, RunLog, now
 from tasks.store import Store
+from tests.support import basis
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE: dict[str, Any] = {"device": "cpu", "threads": 2}
@@ -87,10 +88,10 @@ class FillingRun(FakeRun):
 
     def outcome(self, stage: Stage, inputs: Mapping[str, Outcome]) -> Outcome:
         key, basis = self.store.key_of(stage, inputs, PROFILE)
-        outputs = self.store.writer(stage, key)
+        outputs = self.store.writer(stage, key, basis)
         for name in self.files[stage.name]:
             outputs.blob(name, "bin", f"{name} of {stage.name} {key}".encode())
-        return self.store.commit(stage, key, basis, outputs, made_up_facts(stage))
+        return self.store.commit(outputs, made_up_facts(stage))
 
 
 def replayed(*assignments: str, **values: Any) -> Settings:
@@ -443,10 +444,10 @@ def with_a_run(filled: Store) -> Store:
     run = RunLog(filled, "20260101-000000-001")
     run.begin(replayed().model_dump(mode="json"), PROFILE, None)
     stage = Stage("results", "results")
-    outputs = filled.writer(stage, "d" * 64)
+    outputs = filled.writer(stage, "d" * 64, basis())
     outputs.table("results", pa.Table.from_pylist([ROW]))
-    record = filled.commit(stage, "d" * 64, {}, outputs, {})
-    run.stage(record, "completed", 1.0, now())
+    record = filled.commit(outputs, {})
+    run.stage(record, "completed", now(), 1.0)
     run.end(DONE)
     return filled
 

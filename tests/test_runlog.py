@@ -30,6 +30,7 @@ from tasks.runlog import (
     now,
 )
 from tasks.store import Store
+from tests.support import basis
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = Stage("load", "load")
@@ -55,9 +56,9 @@ def begun(store: Store, run_id: str = "20260101-000000-001") -> RunLog:
 
 
 def committed(store: Store, key: str = "a" * 64) -> Record:
-    outputs = store.writer(STAGE, key)
+    outputs = store.writer(STAGE, key, basis())
     outputs.blob("train", "bin", b"x")
-    return store.commit(STAGE, key, {}, outputs, {})
+    return store.commit(outputs, {})
 
 
 def test_a_run_that_is_going_on(store: Store) -> None:
@@ -133,8 +134,8 @@ def test_a_run_whose_lock_is_gone_was_killed(store: Store) -> None:
 def test_stages_stand_in_the_order_in_which_they_ended(store: Store) -> None:
     run = begun(store)
     record = committed(store)
-    run.stage(record, "completed", 1.23456, now())
-    run.stage(Skipped("vgg16_weights", "offline"), "skipped", 0.0, now())
+    run.stage(record, "completed", now(), 1.23456)
+    run.stage(Skipped("vgg16_weights", "offline"), "skipped", now(), 0.0)
     first, second = run.stages()
     assert (first["stage"], first["state"], first["key"]) == ("load", "completed", record.key)
     assert (first["seconds"], first["reason"]) == (1.235, None)
@@ -144,14 +145,14 @@ def test_stages_stand_in_the_order_in_which_they_ended(store: Store) -> None:
 def test_a_stage_s_record_is_that_of_the_run(store: Store) -> None:
     run = begun(store)
     assert run.record("load") is None
-    run.stage(Skipped("load", "offline"), "skipped", 0.0, now())
+    run.stage(Skipped("load", "offline"), "skipped", now(), 0.0)
     assert run.record("load") is None
     first, second = committed(store, "a" * 64), committed(store, "b" * 64)
-    run.stage(first, "completed", 0.0, now())
+    run.stage(first, "completed", now(), 0.0)
     assert run.record("load") == first
-    run.stage(second, "completed", 0.0, now())
+    run.stage(second, "completed", now(), 0.0)
     assert run.record("load") == second
-    run.stage(replace(first, key="c" * 64), "completed", 0.0, now())
+    run.stage(replace(first, key="c" * 64), "completed", now(), 0.0)
     with pytest.raises(StageError, match="run the flow again"):
         run.record("load")
 

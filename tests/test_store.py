@@ -25,7 +25,9 @@ from hypothesis import strategies as st
 from tasks import store as store_module
 from tasks.core.errors import SealedError, StageError, UserError
 from tasks.core.records import FACTS, MAY_READ_TEST, Record, Skipped, Stage, StoredFile, digest_of
-from tasks.store import Inputs, Miss, Outputs, Store, append_line, read_lines, write_atomically
+from tasks.files import append_line, read_lines, write_atomically
+from tasks.store import Inputs, Miss, Outputs, Store
+from tests.support import basis
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = {"device": "cpu", "threads": 2}
@@ -51,9 +53,9 @@ def fill(outputs: Outputs) -> None:
 
 
 def committed(store: Store, stage: Stage = STAGE, key: str = "0123456789abcdef" * 4) -> Record:
-    outputs = store.writer(stage, key)
+    outputs = store.writer(stage, key, basis(why="test"))
     fill(outputs)
-    return store.commit(stage, key, {"why": "test"}, outputs, {"classes": 3})
+    return store.commit(outputs, {"classes": 3})
 
 
 def path_of(store: Store, record: Record, name: str = "train") -> Path:
@@ -192,7 +194,7 @@ def test_a_store_that_is_moved_keeps_its_hits(store: Store, tmp_path: Path) -> N
 
 
 def test_files_without_a_record_are_no_hit(store: Store) -> None:
-    fill(store.writer(STAGE, "b" * 64))
+    fill(store.writer(STAGE, "b" * 64, basis()))
     assert store.lookup(STAGE, "b" * 64) == Miss(
         "not computed yet with these settings, inputs and code"
     )
@@ -283,11 +285,11 @@ def test_a_damaged_stage_is_restored_by_computing_it_again(store: Store) -> None
 
 
 def test_commit_refuses_what_it_cannot_read_back(store: Store) -> None:
-    outputs = store.writer(STAGE, "c" * 64)
+    outputs = store.writer(STAGE, "c" * 64, basis())
     fill(outputs)
     flip_a_bit(store.root / outputs.files["train"].path)
     with pytest.raises(StageError, match=r"subset: .*can't be read back: train has other content"):
-        store.commit(STAGE, "c" * 64, {}, outputs, {})
+        store.commit(outputs, {})
 
 
 # Writing
@@ -299,7 +301,7 @@ def broken_writer(path: Path) -> None:
 
 
 def test_a_writer_that_fails_leaves_nothing(store: Store) -> None:
-    outputs = store.writer(STAGE, "d" * 64)
+    outputs = store.writer(STAGE, "d" * 64, basis())
     with pytest.raises(OSError, match="No space left"):
         outputs.file("model", "keras", broken_writer)
     assert list(outputs.folder.iterdir()) == []
@@ -307,7 +309,7 @@ def test_a_writer_that_fails_leaves_nothing(store: Store) -> None:
 
 
 def test_a_writer_that_fails_leaves_what_was_there(store: Store) -> None:
-    outputs = store.writer(STAGE, "d" * 64)
+    outputs = store.writer(STAGE, "d" * 64, basis())
     outputs.blob("model", "keras", b"the first")
     before = outputs.files["model"]
     with pytest.raises(OSError, match="No space left"):
@@ -323,7 +325,7 @@ def test_writers_get_the_suffix_that_libraries_choose_the_format_by(store: Store
         seen.append(path)
         path.write_bytes(b"x")
 
-    outputs = store.writer(STAGE, "d" * 64)
+    outputs = store.writer(STAGE, "d" * 64, basis())
     outputs.file("model", "keras", write)
     assert seen[0].suffix == ".keras"
     assert seen[0].parent == outputs.folder
@@ -355,12 +357,13 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
 DIE_HALFWAY = """
 import os, signal, sys
 from pathlib import Path
+from tasks.core.records import Stage
 from tasks.store import Outputs
 def write(path):
     path.write_bytes(b"half of")
     os.kill(os.getpid(), signal.SIGKILL)
 folder = Path(sys.argv[1])
-Outputs(folder, folder).file("model", "keras", write)
+Outputs(folder, folder, Stage("a", "b"), "key", {}).file("model", "keras", write)
 """
 
 
@@ -388,7 +391,7 @@ def test_the_same_content_has_the_same_bytes_at_any_time(
 
 
 def test_object_arrays_are_refused(store: Store) -> None:
-    outputs = store.writer(STAGE, "d" * 64)
+    outputs = store.writer(STAGE, "d" * 64, basis())
     with pytest.raises(ValueError, match="Object arrays cannot be saved"):
         outputs.arrays("train", x=np.array([{"a": 1}], dtype=object))
     assert list(outputs.folder.iterdir()) == []
@@ -397,9 +400,9 @@ def test_object_arrays_are_refused(store: Store) -> None:
 def test_object_arrays_are_not_read_either(store: Store) -> None:
     packed = io.BytesIO()
     np.savez(packed, x=np.array([{"a": 1}], dtype=object))
-    outputs = store.writer(STAGE, "d" * 64)
+    outputs = store.writer(STAGE, "d" * 64, basis())
     outputs.blob("train", "npz", packed.getvalue())
-    record = store.commit(STAGE, "d" * 64, {}, outputs, {})
+    record = store.commit(outputs, {})
     with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
         inputs(store, record).arrays("split", "train")
 
@@ -589,7 +592,7 @@ def test_a_killed_process_holds_no_lock(store: Store) -> None:
 WRITE_LINES = """
 import sys
 from pathlib import Path
-from tasks.store import append_line
+from tasks.files import append_line
 for number in range(150):
     append_line(Path(sys.argv[1]), {"writer": sys.argv[2], "line": number, "pad": "x" * 3000})
 """

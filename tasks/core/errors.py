@@ -13,6 +13,14 @@ class StageError(FashionFlowError):
     """A stage could not do its work though its settings were right. Exit status 1."""
 
 
+class StorageError(StageError):
+    """The store can't be written or read, e.g. a full disk. Retried only where waiting may help."""
+
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
 class NumericalError(StageError):
     """A computation left the finite numbers, e.g. a loss of NaN. Never retried."""
 

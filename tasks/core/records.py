@@ -40,11 +40,13 @@ class Stage:
         kind: the module in `tasks` that computes it, e.g. `train`.
         settings: the part of the settings that it reads, as JSON.
         reads: for each input's role, the files of its record that this stage may open;
-            `facts` stands for the record's small values.
+            `facts` stands for the record's small values. An input of which nothing is read is one
+            whose snapshots a training may begin from.
         numerical: whether the execution profile is part of the key.
         external: paths outside the store whose content is part of the key.
         optional: whether the stage, and what depends on it, is skipped where it is unavailable.
         tolerant: whether skipped inputs are handed to the stage instead of skipping it too.
+        snapshots: the epochs of this training that others begin from, see `tasks.checkpoints`.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Stage:
     external: tuple[str, ...] = ()
     optional: bool = False
     tolerant: bool = False
+    snapshots: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a stage that asks for the sealed test split.

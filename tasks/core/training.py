@@ -12,12 +12,11 @@ import numpy as np
 from tasks.core.augment import augment
 from tasks.core.data import Float32
 from tasks.core.errors import NumericalError
+from tasks.core.progress import Progress, Row
 from tasks.core.seeds import generator
 from tasks.core.specs import AugmentSettings
 
 EVALUATION_BATCH = 256
-
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -48,24 +47,29 @@ def train(
     validation: Examples | None,
     schedule: Schedule,
     seed: int,
-    on_epoch: Callable[[Row], None] | None = None,
-) -> list[Row]:
-    """Train `model` in place; return a row an epoch: `epoch`, `loss`, `accuracy`, `val_*`.
+    start: Progress | None = None,
+    on_epoch: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Train `model` in place to the end of the schedule; return its state there.
 
-    `loss` and `accuracy` are Keras's running means over the epoch's batches, taken in training
-    mode; `val_loss` and `val_accuracy` are taken after the epoch in inference mode.
+    The history has a row an epoch: `epoch`, `loss`, `accuracy` (Keras's running means over the
+    epoch's batches, taken in training mode), `val_loss` and `val_accuracy` (after the epoch, in
+    inference mode). Epoch k depends on the state after epoch k - 1, the seed and k alone, so a
+    training that goes on from `start` ends with the bytes of one that was never stopped.
 
     Raises:
         NumericalError: the loss is not finite.
     """
-    model.compile(
-        optimizer=keras.optimizers.RMSprop(learning_rate=schedule.learning_rate),
-        loss=schedule.loss,
-        metrics=["accuracy"],
-    )
+    optimizer = keras.optimizers.RMSprop(learning_rate=schedule.learning_rate)
+    model.compile(optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"])
+    # Built by hand, so that there are variables to restore before the first step.
+    optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *optimizer.variables]
+    progress = start or Progress((), ())
+    for variable, value in zip(variables, progress.variables, strict=bool(start)):
+        variable.assign(value)
     held_out = None if validation is None else (validation.x, validation.y)
-    history: list[Row] = []
-    for epoch in range(1, schedule.epochs + 1):
+    for epoch in range(progress.epoch + 1, schedule.epochs + 1):
         x, y = _epoch_of(examples, schedule.augmentation, seed, epoch)
         fitted = model.fit(
             x,
@@ -78,11 +82,12 @@ def train(
             validation_batch_size=EVALUATION_BATCH,
         )
         row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
+        values = tuple(keras.ops.convert_to_numpy(variable) for variable in variables)
+        progress = Progress((*progress.history, row), values)
         _check_finite(row, model, schedule)
-        history.append(row)
         if on_epoch is not None:
-            on_epoch(row)
-    return history
+            on_epoch(progress)
+    return progress
 
 
 def _epoch_of(

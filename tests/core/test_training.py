@@ -15,9 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tasks.core.errors import NumericalError
+from tasks.core.records import Stage
 from tasks.core.seeds import generator
 from tasks.core.specs import AugmentSettings, TrainSettings, changed
 from tasks.store import Outputs
+from tests.support import basis
 
 pytestmark = [
     pytest.mark.usefixtures("tensorflow_ready"),
@@ -59,7 +61,7 @@ def trained(seed: int, augmentation: AugmentSettings | None = None) -> tuple[byt
 
     model = build_network(SMALL, SHAPE, CLASSES, seed)
     schedule = Schedule(2, SMALL.batch_size, 0.001, augmentation=augmentation)
-    history = train(model, images(100, 0), images(40, 1), schedule, seed)
+    history = list(train(model, images(100, 0), images(40, 1), schedule, seed).history)
     variables = [*model.variables, *model.optimizer.variables]
     return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables), history
 
@@ -207,10 +209,10 @@ def test_gradient_steps_an_epoch_are_the_notebooks(samples: int, steps: int) -> 
     model = build_network(changed(DENSE, {"dense": ()}), (1, 1, 1), CLASSES, seed=0)
     examples = images(samples, 0, shape=(1, 1, 1))
     seen: list[Any] = []
-    history = train(model, examples, None, Schedule(1, 128, 0.001), seed=0, on_epoch=seen.append)
+    end = train(model, examples, None, Schedule(1, 128, 0.001), seed=0, on_epoch=seen.append)
     assert int(model.optimizer.iterations.numpy()) == steps
-    assert seen == history
-    assert set(history[0]) == {"epoch", "loss", "accuracy"}
+    assert seen == [end]
+    assert set(end.history[0]) == {"epoch", "loss", "accuracy"}
 
 
 def with_a_broken_pixel() -> Any:
@@ -357,7 +359,7 @@ def test_a_network_fitted_without_validation_has_no_validation_scores(tmp_path: 
 def outputs_in(folder: Path) -> Outputs:
     stage = folder / "stages" / "model" / "key"
     stage.mkdir(parents=True)
-    return Outputs(folder, stage)
+    return Outputs(folder, stage, Stage("model", "train"), "key", basis())
 
 
 def test_turning_points_are_the_first_of_equals() -> None:

@@ -283,12 +283,12 @@ def test_training_on_features_is_training_the_whole_with_frozen_layers(
     whole = built()
     start = by_name(whole)
     freeze(whole)
-    history = train(whole, Examples(x, labels), None, schedule, seed)
+    history = train(whole, Examples(x, labels), None, schedule, seed).history
 
     cut = built()
     features = vgg16.features(cut.get_layer("vgg16"), x, None, after)
     part = vgg16.trainable_part(cut, after)
-    part_history = train(part, Examples(features, labels), None, schedule, seed)
+    part_history = train(part, Examples(features, labels), None, schedule, seed).history
     for row, part_row in zip(history, part_history, strict=True):
         assert set(row) == set(part_row)
         for column, number in row.items():

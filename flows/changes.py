@@ -1,0 +1,76 @@
+"""Why a key is another one than before: what it stands for, compared piece by piece."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tasks.core.records import Record
+
+UNSET = "unset"
+LONGEST_VALUE = 40
+
+
+def closest(
+    records: Iterable[Record], basis: Mapping[str, Any], makers: Mapping[str, str]
+) -> tuple[Record | None, list[str]]:
+    """The record whose key stands for most nearly the same, and what is different.
+
+    Args:
+        records: a stage's records.
+        basis: what the stage's key stands for now; inputs that are not known yet are left out.
+        makers: by role, the stages that the inputs come from.
+    """
+    compared = [(record, changes(record.basis, basis, makers)) for record in records]
+    return min(compared, key=lambda pair: len(pair[1]), default=(None, []))
+
+
+def changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], makers: Mapping[str, str]
+) -> list[str]:
+    """What of a key's meaning differs, a phrase each; the arguments are those of `closest`."""
+    inputs = [role for role in now["inputs"] if now["inputs"][role] != before["inputs"].get(role)]
+    outside = before["external"] != now["external"]
+    return [
+        *_values({"store format": before["format"]}, {"store format": now["format"]}),
+        *_values(flat(before["settings"]), flat(now["settings"])),
+        *(f"{makers[role]} is not what it was" for role in inputs),
+        *(["the file given from outside is another"] if outside else []),
+        *(f"code of {name} {how}" for name, how in _modules(before["code"], now["code"])),
+        *_values(before["profile"], now["profile"]),
+    ]
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    names = sorted({*before, *now})
+    return [
+        f"{name} {_shown(before, name)} \u2192 {_shown(now, name)}"
+        for name in names
+        if before.get(name, UNSET) != now.get(name, UNSET)
+    ]
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name, UNSET)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def _modules(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [
+        (name, "changed" if name in before and name in now else "joined" if name in now else "left")
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]

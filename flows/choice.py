@@ -1,0 +1,52 @@
+"""Which stages of a run are done, and which of them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from pydantic import Field
+
+from tasks.core.errors import UserError
+from tasks.core.specs import Spec
+
+
+class Choice(Spec):
+    """Stages by name, as `fashion-flow plan` shows them; by default all, from the store if there.
+
+    The names of the fields are those of the options of `fashion-flow run`.
+    """
+
+    only: frozenset[str] = Field(
+        frozenset(),
+        description="These stages and what they need that is not in the store; nothing else.",
+    )
+    refresh: frozenset[str] = Field(
+        frozenset(), description="These stages anew, though they may be in the store."
+    )
+    refresh_from: frozenset[str] = Field(
+        frozenset(), description="These stages and all that depend on them anew."
+    )
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse a name that no stage of the run has.
+
+        Raises:
+            UserError: there is one; the message names what is like it.
+        """
+        for name in sorted(self.only | self.refresh | self.refresh_from):
+            if name not in names:
+                like = get_close_matches(name, names)
+                hint = f"did you mean {' or '.join(like)}?" if like else "`plan` shows their names."
+                raise UserError(f"no stage {name!r} in this run; {hint}")
+
+    def follows(self, name: str, inputs: Iterable[bool]) -> bool:
+        """Whether a stage is in `refresh_from` or, given the same of each input, depends on one.
+
+        A stage that is only in `refresh` leads to nothing: its result is the same again, and if it
+        is not, then the keys of what depends on it are not either.
+        """
+        return name in self.refresh_from or any(inputs)
+
+
+EVERYTHING = Choice()

@@ -1,0 +1,259 @@
+"""Keeping a store in order: look at every file in it, and clear away what nobody needs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.checkpoints import content_fault, is_checkpoint, is_snapshot
+from tasks.core.errors import StageError
+from tasks.core.records import Record
+from tasks.files import TEMPORARY, damaged_lines, is_locked, locked_if_free
+from tasks.runlog import ALIVE, DONE, RUN, STAGE_LINES, RunLog, all_runs
+from tasks.store import RECORD, RUNS, SCORINGS, STAGES, Store
+
+# A run's folder is there some seconds before the run says that it lives.
+STARTING_S = 600
+
+UNNAMED = "no record names it"
+STRAY = "left by a write that was cut short"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file or folder, what is to be said of it, and its bytes on disk."""
+
+    path: str
+    what: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Attributes:
+        records: how many results are intact.
+        files: how many files they name, and
+        size: how many bytes those have.
+        damaged: what is not what was written; the next run that needs it makes it anew.
+        orphans: what no result names; `clean` removes it.
+        unfinished: what stages that were stopped go on from, or are being computed.
+    """
+
+    records: int
+    files: int
+    size: int
+    damaged: tuple[Finding, ...]
+    orphans: tuple[Finding, ...]
+    unfinished: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What `clean` removed, or would remove, and what it had to leave."""
+
+    removed: tuple[Finding, ...]
+    locked: tuple[str, ...]
+
+    @property
+    def freed(self) -> int:
+        """Bytes on disk."""
+        return sum(item.size for item in self.removed)
+
+
+def verify(store: Store) -> Verification:
+    """Compare every file in the store with its record, and find those that no record names.
+
+    Nothing is written, so a store that is read-only can be verified.
+    """
+    intact: list[Record] = []
+    damaged: list[Finding] = []
+    orphans: list[Finding] = []
+    unfinished: list[Finding] = []
+    for folder in _stage_folders(store):
+        if is_locked(store.lock_path(folder)):
+            unfinished.append(_finding(store, folder, "is being computed"))
+            continue
+        record, faults = _inspect(store, folder)
+        damaged += [_finding(store, folder, fault) for fault in faults]
+        if record and not faults:
+            intact.append(record)
+        for path in _unnamed(folder, record):
+            fault = content_fault(path, path.read_bytes()) if is_checkpoint(path) else None
+            if fault:
+                damaged.append(_finding(store, path, fault))
+            elif is_checkpoint(path) and record is None:
+                unfinished.append(_finding(store, path, "a stopped training goes on from it"))
+            elif not is_snapshot(path):
+                orphans.append(_finding(store, path, _why_unnamed(path)))
+    damaged += _damaged_logs(store)
+    orphans += [_finding(store, path, STRAY) for path in _strays(store)]
+    files = [file for record in intact for file in record.files.values()]
+    return Verification(
+        records=len(intact),
+        files=len(files),
+        size=sum(file.size for file in files),
+        damaged=tuple(damaged),
+        orphans=tuple(orphans),
+        unfinished=tuple(unfinished),
+    )
+
+
+def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
+    """Remove what no kept run uses; with `dry_run` only say what that would be.
+
+    Kept are the last `keep` runs, the latest that is done with all of its stages, those that are
+    going on, the results that any of these used, what is locked, and the log of test scorings.
+    """
+    removed: list[Finding] = []
+    locked: list[str] = []
+    runs = all_runs(store)
+    done = [run for run in runs if run.status() == DONE and not run.read()["only"]]
+    kept = {run.run_id for run in [*runs[max(0, len(runs) - keep) :], *done[-1:]]}
+    used = {item for run in runs if run.run_id in kept for item in run.results()}
+    for folder in _stage_folders(store):
+        with _free(store.lock_path(folder), dry_run=dry_run) as free:
+            if not free:
+                locked.append(str(folder.relative_to(store.root)))
+                continue
+            # Runs that go on note what they use while they hold its lock, which is ours now.
+            if _is_used(folder, used | _used_by_the_living(store)):
+                removed += _tidy(store, folder, dry_run=dry_run)
+            else:
+                removed.append(_finding(store, folder, f"not used by the last {keep} runs"))
+                if not dry_run:
+                    _remove_stage(folder)
+                    store.lock_path(folder).unlink(missing_ok=True)
+    for run_folder in _folders(store.root / RUNS):
+        why = _why_not_kept(store, run_folder, kept, keep)
+        if why:
+            removed.append(_finding(store, run_folder, why))
+            if not dry_run:
+                shutil.rmtree(run_folder)
+    for path in _strays(store):
+        removed.append(_finding(store, path, STRAY))
+        if not dry_run:
+            path.unlink(missing_ok=True)
+    return Cleaning(tuple(removed), tuple(locked))
+
+
+def _inspect(store: Store, folder: Path) -> tuple[Record | None, list[str]]:
+    """The record in a stage's folder, if it can be read, and what is wrong with it or its files."""
+    try:
+        record = store.read(folder)
+    except FileNotFoundError:
+        return None, []
+    except (OSError, ValueError) as error:
+        return None, [f"its record can't be used: {error}"]
+    if store.folder(record.stage, record.key) != folder:
+        return record, ["its record belongs to another stage"]
+    return record, list(store.faults(record))
+
+
+def _unnamed(folder: Path, record: Record | None) -> list[Path]:
+    """The files in a stage's folder that its record does not name.
+
+    Where there is a record that can't be read, nobody knows which those are.
+    """
+    if record is None and (folder / RECORD).exists():
+        return []
+    named = {Path(file.path).name for file in record.files.values()} if record else set()
+    return [path for path in sorted(folder.iterdir()) if path.name not in {*named, RECORD}]
+
+
+def _why_unnamed(path: Path) -> str:
+    return STRAY if path.name.startswith(TEMPORARY) else UNNAMED
+
+
+def _damaged_logs(store: Store) -> Iterator[Finding]:
+    logs = [store.root / SCORINGS]
+    for folder in _folders(store.root / RUNS):
+        logs.append(folder / STAGE_LINES)
+        try:
+            if (folder / RUN).exists():
+                RunLog(store, folder.name).read()
+        except StageError:
+            yield _finding(store, folder / RUN, "is not what was written")
+    for path in logs:
+        for number in damaged_lines(path):
+            yield _finding(store, path, f"line {number} is not what was written")
+
+
+def _is_used(folder: Path, used: set[tuple[str, str]]) -> bool:
+    return any(folder.parent.name == stage and key.startswith(folder.name) for stage, key in used)
+
+
+def _used_by_the_living(store: Store) -> set[tuple[str, str]]:
+    folders = _folders(store.root / RUNS)
+    living = [RunLog(store, folder.name) for folder in folders if is_locked(folder / ALIVE)]
+    return {item for run in living for item in run.results()}
+
+
+def _tidy(store: Store, folder: Path, *, dry_run: bool) -> list[Finding]:
+    """Remove from a stage's folder what neither its record names nor a training can go on from."""
+    record, _ = _inspect(store, folder)
+    removed = []
+    for path in _unnamed(folder, record):
+        of_use = is_checkpoint(path) if record is None else is_snapshot(path)
+        if not of_use:
+            removed.append(_finding(store, path, _why_unnamed(path)))
+            if not dry_run:
+                path.unlink()
+    return removed
+
+
+@contextmanager
+def _free(lock: Path, *, dry_run: bool) -> Iterator[bool]:
+    """Whether nobody holds a lock; it is held meanwhile, unless nothing is to be written."""
+    if dry_run:
+        yield not is_locked(lock)
+    else:
+        with locked_if_free(lock) as held:
+            yield held
+
+
+def _remove_stage(folder: Path) -> None:
+    # The record first: without it nothing counts, so that no half of a result ever does.
+    (folder / RECORD).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+    if not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+
+
+def _why_not_kept(store: Store, folder: Path, kept: set[str], keep: int) -> str | None:
+    if folder.name in kept or is_locked(folder / ALIVE):
+        return None
+    if time.time() - folder.stat().st_mtime < STARTING_S and not (folder / RUN).exists():
+        return None
+    try:
+        RunLog(store, folder.name).read()
+    except StageError:
+        return "a run that never began, or whose log is damaged"
+    return f"not among the last {keep} runs"
+
+
+def _strays(store: Store) -> list[Path]:
+    """Temporary files outside the stages' folders."""
+    found = [*store.root.glob(f"{TEMPORARY}*"), *store.root.glob(f"{RUNS}/*/{TEMPORARY}*")]
+    return [path for path in found if not is_locked(path.parent / ALIVE)]
+
+
+def _stage_folders(store: Store) -> list[Path]:
+    return [folder for stage in _folders(store.root / STAGES) for folder in _folders(stage)]
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.glob("*") if path.is_dir())
+
+
+def _finding(store: Store, path: Path, what: str) -> Finding:
+    size = 0
+    if path.exists():
+        files = path.rglob("*") if path.is_dir() else [path]
+        size = sum(file.stat().st_size for file in files if file.is_file())
+    return Finding(str(path.relative_to(store.root)), what, size)
