@@ -8,16 +8,19 @@ ARGS ?=
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format lock clean
+.PHONY: help setup run test test-reliability lint format lock clean
 
 help: ## Show what can be made.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 run: $(VENV)/core.done ## Run the workflow, e.g. make run ARGS="--preset smoke".
 	$(BIN)/fashion-flow run $(ARGS)
 
 test: $(VENV)/dev.done ## Run every test, e.g. make test ARGS="-k store".
 	$(BIN)/pytest $(ARGS)
+
+test-reliability: $(VENV)/dev.done ## Kill, damage and fill up at full size (over an hour).
+	$(BIN)/pytest tests/reliability --full $(ARGS)
 
 lint: $(VENV)/dev.done ## Check format, style and types.
 	$(BIN)/ruff format --check .

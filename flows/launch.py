@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -18,7 +17,8 @@ from typing import Any, NoReturn, TextIO
 from flows.choice import Choice
 from flows.datasets import resolve
 from flows.planning import CACHED, plan
-from tasks.core.errors import FashionFlowError, UserError
+from flows.server import announce_server, stop_temporary_server
+from tasks.core.errors import FashionFlowError, StageError, UserError
 from tasks.core.settings import Settings
 from tasks.files import explaining
 from tasks.runlog import INTERRUPTED, RunLog
@@ -116,7 +116,7 @@ def _run(
         if cached < len(stages):
             # TensorFlow is imported while Prefect waits for its server.
             threading.Thread(target=_warm_up, args=(profile,), daemon=True).start()
-        _announce_server()
+        announce_server()
         from flows.build_model import build_model
 
         with explaining(store.root):
@@ -133,19 +133,6 @@ def _warm_up(profile: Mapping[str, Any]) -> None:
     # What is wrong with TensorFlow is said by the first stage that needs it.
     with suppress(Exception):
         configure(profile)
-
-
-def _announce_server() -> None:
-    from prefect.settings import get_current_settings
-
-    address = get_current_settings().api.url
-    if address:
-        log.info("Prefect server: %s", re.sub(r"//[^/@]*@", "//", address))
-    else:
-        log.info(
-            "Prefect server: a temporary one is started (to see runs in the UI: "
-            "`prefect server start`, then set PREFECT_API_URL)"
-        )
 
 
 @contextmanager
@@ -167,7 +154,8 @@ def _signals() -> Iterator[list[int]]:
 
 def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
     """Say what is kept, tell the server, and end without waiting for what is being computed."""
-    with suppress(OSError, ValueError):
+    # It may have been stopped before anything was noted of it.
+    with suppress(OSError, StageError):
         run_log.end(INTERRUPTED, "stopped by the user")
     finished = len(run_log.stages())
     log.warning(
@@ -185,16 +173,9 @@ def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
 def _leave(status: int) -> NoReturn:
     """End the process without waiting for threads or for what is still to be sent."""
     with suppress(Exception):
-        _stop_temporary_server()
+        stop_temporary_server()
     logging.shutdown()
     os._exit(status)
-
-
-def _stop_temporary_server() -> None:
-    # Prefect does this when a process ends in the ordinary way.
-    module = sys.modules.get("prefect.server.api.server")
-    if module is not None:
-        module.SubprocessASGIServer().stop()
 
 
 def _tell_server(run_log: RunLog) -> None:

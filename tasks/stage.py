@@ -172,6 +172,8 @@ def _end(
         RunLog(store, context.run_id).taken(stage.name, key)
         found = store.lookup(stage, key)
         if isinstance(found, Record) and not context.anew:
+            # Whoever computed it may have been killed just before it could do this itself.
+            store.settle(found)
             return Ended(found, CACHED, f"record {key[:16]}")
         with slots(context.run_id, context.workers):
             reason = found.reason if isinstance(found, Miss) else "asked for anew"

@@ -232,8 +232,12 @@ class Store:
                 f"disk of {self.root}; start the run again, or name another store with --store.",
                 may_pass=True,
             )
-        remove_checkpoints(outputs.folder, snapshots=False)
+        self.settle(found)
         return found
+
+    def settle(self, record: Record) -> None:
+        """Remove the checkpoints of a stage whose result is committed. The lock must be held."""
+        remove_checkpoints(self.folder(record.stage, record.key), snapshots=False)
 
     def inputs(self, stage: Stage, given: Mapping[str, Outcome]) -> Inputs:
         """What a stage may open of what it was given."""

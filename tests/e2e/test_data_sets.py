@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.reported import REPORTED
-from tests.e2e.support import Command, Server, latest_run
+from tests.processes import Command, Server, latest_run
 
 # The notebook's preset, cut down to what shows how data sets are chosen.
 QUICK = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.runlog import INTERRUPTED, KILLED
-from tests.e2e.support import Command, Server, Start, finished_stages, latest_run, wait_for
+from tests.processes import Command, Server, Start, finished_stages, latest_run, wait_for
 
 # Enough stages to stop between, few enough to finish soon.
 SHORT = ("--preset", "smoke", "--set", "plan=[]", "--transfer-weights", "off")
@@ -103,4 +103,14 @@ def test_a_run_stopped_while_its_temporary_server_starts_leaves_no_process(
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 130
+    wait_for(lambda: not group_members(process.pid), 15, "the temporary server's end")
+
+
+def test_a_killed_run_leaves_no_temporary_server_behind(start: Start, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    process = start("run", *SHORT, "--store", store)
+    wait_for(lambda: "load" in finished_stages(store), BEGIN_S, "the first stage")
+    assert len(group_members(process.pid)) > 1, "there is a temporary server"
+    process.kill()
+    process.wait()
     wait_for(lambda: not group_members(process.pid), 15, "the temporary server's end")

@@ -14,7 +14,7 @@ import pytest
 from flows.presets import SMOKE
 from flows.recipe import stage_names
 from tasks.core.reported import REPORTED
-from tests.e2e.support import Command, latest_run
+from tests.processes import Command, latest_run
 
 RESULT_COLUMNS = [
     "name", "step", "params", "epochs", "batch_size", "train_samples", "train_loss",

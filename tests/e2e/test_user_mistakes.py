@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.support import Command, Server, latest_run
+from tests.processes import Command, Server, latest_run
 
 MISTAKES = {
     "unknown preset": (["--preset", "huge"], "huge"),

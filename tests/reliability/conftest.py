@@ -1,0 +1,62 @@
+"""Real processes, killed; real files, damaged; real disks, full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import running_server
+from tests.processes import Command, Server
+from tests.reliability.support import FULL, SMALL, Figures, Size
+
+FIGURES = pytest.StashKey[Figures]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = {}
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.stash[FIGURES]:
+        terminalreporter.section("reliability")
+        for name, value in config.stash[FIGURES].items():
+            terminalreporter.line(f"{name}: {value}")
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """Figures that are printed at the end."""
+    return pytestconfig.stash[FIGURES]
+
+
+@pytest.fixture(scope="session")
+def size(pytestconfig: pytest.Config) -> Size:
+    """How much to do."""
+    return FULL if pytestconfig.getoption("--full") else SMALL
+
+
+@pytest.fixture(scope="session")
+def reliability_server(environment: dict[str, str]) -> Iterator[Server]:
+    """A Prefect server that all of these tests share."""
+    with running_server(environment) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    size: Size,
+    fashion_flow: Command,
+    reliability_server: Server,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The store after a run that nothing disturbed, for comparison. Nobody changes it."""
+    store = tmp_path_factory.mktemp("undisturbed") / "store"
+    done = fashion_flow(
+        "run", *size.settings, "--store", store, PREFECT_API_URL=reliability_server.url
+    )
+    assert done.status == 0, done.err
+    return store

@@ -1,0 +1,120 @@
+"""Damage files of a finished store in turn and run the flow after each: `heal.py STORE FLOW COUNT`.
+
+One process does all runs, so that TensorFlow is imported once. The last line on standard output is
+JSON that says what was done and what was not healed. A COUNT of 0 stands for every file in every
+way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from flows.launch import PREFECT_DEFAULTS
+from flows.overrides import compose
+from tasks.checkpoints import is_snapshot
+from tasks.core.settings import Settings
+from tasks.runlog import all_runs
+from tasks.store import Store
+from tests.reliability.support import contents, differing
+
+Damage = Callable[[Path, bytes], None]
+
+FLOWS: Mapping[str, Settings] = {
+    "smoke": compose("smoke", None, {}, []),
+    "short": compose("smoke", None, {"plan": [], "transfer.weights": "off"}, []),
+}
+
+
+def delete(path: Path, _other: bytes) -> None:
+    """Remove the file."""
+    path.unlink()
+
+
+def empty(path: Path, _other: bytes) -> None:
+    """Leave nothing of it."""
+    path.write_bytes(b"")
+
+
+def truncate(path: Path, _other: bytes) -> None:
+    """Leave the first half of it."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def flip_a_bit(path: Path, _other: bytes) -> None:
+    """Change one bit in the middle of it."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replace(path: Path, other: bytes) -> None:
+    """Put another stage's file of that kind in its place."""
+    path.write_bytes(other)
+
+
+WAYS: tuple[Damage, ...] = (delete, empty, truncate, flip_a_bit, replace)
+
+
+def stranger_to(path: Path, files: list[Path]) -> bytes:
+    """The content of another stage's file of the same kind; of any kind where there is none."""
+    others = [other for other in files if other.parent.parent != path.parent.parent]
+    alike = [other for other in others if other.suffix == path.suffix] or others
+    content = path.read_bytes()
+    return next(found for other in alike if (found := other.read_bytes()) != content)
+
+
+def main(store: Path, settings: Settings, count: int) -> None:
+    """Do `count` damages, evenly spread over files and ways, each followed by a run."""
+    from flows.build_model import build_model
+
+    expected = contents(store)
+    files = [store / path for path in expected]
+    snapshots = {path: path.read_bytes() for path in files if is_snapshot(path)}
+    pairs = [(path, way) for path in files for way in WAYS]
+    random.Random(2).shuffle(pairs)
+    ways: Counter[str] = Counter()
+    damaged: set[Path] = set()
+    not_healed: list[str] = []
+    computed = 0
+    for number, (path, way) in enumerate(pairs[: count or None]):
+        way(path, stranger_to(path, files))
+        shown = f"{path.relative_to(store)} {way.__name__}"
+        assert differing(contents(store), expected), f"{shown} changed nothing"
+        build_model(settings=settings, store=str(store), run_id=f"heal-{number}")
+        if is_snapshot(path):
+            # Only trainings that have yet to run would begin from it, and here none has.
+            path.write_bytes(snapshots[path])
+        wrong = differing(contents(store), expected)
+        not_healed += [f"{shown}: {left}" for left in wrong]
+        run = all_runs(Store(str(store)))[-1]
+        again = [line["stage"] for line in run.stages() if line["state"] == "completed"]
+        computed += len(again)
+        print(f"{number + 1} of {len(pairs)}: {shown}: {again}", flush=True)
+        ways[way.__name__] += 1
+        damaged.add(path)
+        if wrong:
+            break
+    print(
+        json.dumps(
+            {
+                "files": len(damaged),
+                "healed": sum(ways.values()) - len(not_healed),
+                "ways": ways,
+                "computed": computed,
+                "not_healed": not_healed,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    for variable, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(variable, value)
+    main(Path(sys.argv[1]), FLOWS[sys.argv[2]], int(sys.argv[3]))

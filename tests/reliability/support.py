@@ -1,0 +1,56 @@
+"""What the reliability tests share: what a store holds, and how big the tests are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# Enough stages to stop between, few enough to finish soon.
+SHORT = ("--preset", "smoke", "--set", "plan=[]", "--transfer-weights", "off")
+SMOKE = ("--preset", "smoke")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much the tests do: `full` in `make test-reliability`, small in `make test`.
+
+    Attributes:
+        full: whether everything is done that is worth doing.
+        training_kills: how often a training is killed.
+        flow_kills: how often a flow is killed.
+        damages: how often a file is damaged; None for every file in every way.
+        settings: the arguments of the flow that is run.
+    """
+
+    full: bool
+    training_kills: int
+    flow_kills: int
+    damages: int | None
+    settings: tuple[str, ...]
+
+
+SMALL = Size(False, training_kills=4, flow_kills=3, damages=16, settings=SHORT)
+FULL = Size(True, training_kills=30, flow_kills=30, damages=None, settings=SMOKE)
+
+# What is printed at the end: a figure's name and how much of it there was.
+Figures = dict[str, str]
+
+
+def contents(store: Path) -> Mapping[str, str]:
+    """SHA-256 of every file that stages left, records included, by path in the store.
+
+    Checkpoints and strays would be in it, too: they are to be gone when a run is done.
+    """
+    paths = [path for path in (store / "stages").rglob("*") if path.is_file()]
+    assert paths, "there is nothing to compare"
+    return {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(paths)
+    }
+
+
+def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """The paths at which two stores are not the same."""
+    return sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))

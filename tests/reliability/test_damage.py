@@ -1,0 +1,99 @@
+"""Every file of a finished store damaged in turn: the next run heals it, with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.processes import Command, Server
+from tests.reliability.heal import WAYS
+from tests.reliability.support import Figures, Size, contents, differing
+
+
+@pytest.mark.timeout(3 * 3600)
+def test_whatever_is_damaged_is_healed(
+    size: Size,
+    undisturbed: Path,
+    environment: dict[str, str],
+    reliability_server: Server,
+    tmp_path: Path,
+    figures: Figures,
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(undisturbed, store)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.reliability.heal",
+            str(store),
+            "smoke" if size.full else "short",
+            str(size.damages or 0),
+        ],
+        cwd=ROOT,
+        env=environment | {"PREFECT_API_URL": reliability_server.url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["not_healed"] == []
+    assert found["healed"] >= (500 if size.full else size.damages or 0)
+    figures["files damaged"] = (
+        f"{found['files']} files, {found['healed']} damages "
+        f"({', '.join(f'{count} {way}' for way, count in found['ways'].items())}), all healed by "
+        f"the next run, which computed {found['computed']} stages for that"
+    )
+
+
+LOGS = (
+    "runs/*/run.json",
+    "runs/*/stages.jsonl",
+    "runs/*/run.log",
+    "runs/*/alive.lock",
+    "runs/*/report.html",
+    "test_scorings.jsonl",
+    "locks/baseline-*.lock",
+)
+
+
+@pytest.mark.timeout(3600)
+def test_damaged_logs_break_nothing(
+    size: Size,
+    undisturbed: Path,
+    fashion_flow: Command,
+    reliability_server: Server,
+    tmp_path: Path,
+    figures: Figures,
+) -> None:
+    pairs = [(log, way) for log in LOGS for way in WAYS]
+    # At the small size each log in one way, and each way at least once.
+    chosen = pairs if size.full else pairs[:: len(WAYS) + 1]
+    server = {"PREFECT_API_URL": reliability_server.url}
+    for number, (log, way) in enumerate(chosen):
+        store = tmp_path / f"store_{number}"
+        shutil.copytree(undisturbed, store)
+        (path,) = store.glob(log)
+        if path.stat().st_size:
+            way(path, b"{}\n")
+        else:
+            path.unlink()
+        for command in (["runs"], ["results"], ["verify"], ["plan", *size.settings]):
+            shown = fashion_flow(*command, "--store", store)
+            assert "Traceback" not in shown.err + shown.out, (log, way)
+            assert shown.status in (0, 1, 2), (log, way)
+        done = fashion_flow("run", *size.settings, "--store", store, **server)
+        assert done.status == 0, done.err
+        assert differing(contents(store), contents(undisturbed)) == []
+        for command in (["runs"], ["results"], ["report"], ["clean", "--keep", "1"]):
+            shown = fashion_flow(*command, "--store", store)
+            assert shown.status == 0, (log, way, shown.err)
+        assert differing(contents(store), contents(undisturbed)) == [], "clean keeps what is used"
+    figures["logs damaged"] = f"{len(chosen)} times, no command and no run was broken by it"

@@ -1,0 +1,87 @@
+"""A full disk and a read-only store: one clear message, nothing half-written, and it goes on."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.disks import read_only, resize, small_disk
+from tests.processes import Command, Finished, Server
+from tests.reliability.support import SHORT, Figures, Size, contents, differing
+
+
+def assert_refused(done: Finished, said: str) -> None:
+    assert done.status == 1, done.err
+    assert said in " ".join(done.err.split())
+    assert "Traceback" not in done.err
+    assert "clean" in done.err or "--store" in done.err, "it says what to do"
+
+
+@pytest.mark.timeout(3600)
+def test_a_full_disk_costs_nothing_but_the_stage_that_did_not_fit(
+    size: Size,
+    fashion_flow: Command,
+    reliability_server: Server,
+    tmp_path: Path,
+    figures: Figures,
+) -> None:
+    server = {"PREFECT_API_URL": reliability_server.url}
+    expected = fashion_flow("run", *SHORT, "--store", tmp_path / "expected", **server)
+    assert expected.status == 0, expected.err
+    whole = contents(tmp_path / "expected")
+    needed = disk_usage(tmp_path / "expected")
+    steps = 10 if size.full else 2
+    failed_in: list[str] = []
+    with small_disk(64) as disk:
+        store = disk / "store"
+        for step in range(steps):
+            # From nearly nothing to nearly enough.
+            resize(disk, max(64, needed * step // steps))
+            done = fashion_flow("run", *SHORT, "--store", store, **server)
+            assert_refused(done, "no space is left on its disk")
+            checked = fashion_flow("verify", "--store", store)
+            assert checked.status == 0, checked.out
+            assert not list(store.rglob(".part-*")), "nothing half-written stays"
+            failed_in.append(f"{len(list(store.glob('stages/*/*/record.json')))}")
+        resize(disk, 4 * needed)
+        done = fashion_flow("run", *SHORT, "--store", store, **server)
+        assert done.status == 0, done.err
+        assert differing(contents(store), whole) == []
+    figures["full disks"] = (
+        f"{steps} runs refused with {', '.join(failed_in)} stages done, then one that went on to "
+        "the same bytes"
+    )
+
+
+def disk_usage(folder: Path) -> int:
+    """Size in KiB."""
+    return int(subprocess.check_output(["du", "-sk", str(folder)]).split()[0])
+
+
+def test_a_read_only_store_can_be_looked_at_and_is_not_written(
+    fashion_flow: Command, reliability_server: Server
+) -> None:
+    server = {"PREFECT_API_URL": reliability_server.url}
+    with small_disk(300_000) as disk:
+        store = disk / "store"
+        done = fashion_flow("run", *SHORT, "--store", store, **server)
+        assert done.status == 0, done.err
+        with read_only(disk):
+            for command in (["plan", *SHORT], ["results"], ["runs"], ["report"], ["verify"]):
+                shown = fashion_flow(*command, "--store", store)
+                assert shown.status == 0, shown.err
+            shown = fashion_flow("clean", "--dry-run", "--store", store)
+            assert shown.status == 0, shown.err
+            for command in (["run", *SHORT], ["clean", "--keep", "0"]):
+                refused = fashion_flow(*command, "--store", store, **server)
+                assert_refused(refused, "it is on a read-only file system")
+        done = fashion_flow("run", *SHORT, "--store", store, **server)
+        assert done.status == 0, done.err
+
+
+def test_a_store_that_cannot_be_made_is_refused(fashion_flow: Command) -> None:
+    with small_disk(64) as disk, read_only(disk):
+        done = fashion_flow("run", *SHORT, "--store", disk / "store")
+        assert_refused(done, "it is on a read-only file system")

@@ -1,0 +1,94 @@
+"""The cache follows the code: an edit runs again what depends on it, a comment runs nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.reliability.support import Size
+
+TRAININGS = {"baseline", "low_capacity", "overfitting", "final"}
+TESTS = {f"test_{name}" for name in TRAININGS}
+
+Planned = dict[str, tuple[str, str]]
+
+
+@pytest.fixture
+def planned(
+    size: Size, undisturbed: Path, environment: dict[str, str], tmp_path: Path
+) -> Callable[[], Planned]:
+    """What `plan` says in a copy of the project, by stage: state and reason."""
+    for package in ("flows", "tasks"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+
+    def plan() -> Planned:
+        shown = subprocess.run(
+            [sys.executable, "-m", "flows", "plan", *size.settings, "--store", str(undisturbed)],
+            cwd=tmp_path,
+            env=environment | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        rows = [line.split("  ") for line in shown.splitlines()[2:-1]]
+        cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+        return {row[0]: (row[1], row[-1]) for row in cells if len(row) > 2}
+
+    return plan
+
+
+def edit(folder: Path, module: str, old: str, new: str) -> None:
+    path = folder / module
+    text = path.read_text()
+    assert old in text, f"{module} has changed; this test needs another edit"
+    path.write_text(text.replace(old, new, 1))
+
+
+def add_code(folder: Path, module: str) -> None:
+    with (folder / module).open("a") as file:
+        file.write("\n\nADDED = 1\n")
+
+
+def of_state(planned: Planned, state: str) -> set[str]:
+    return {stage for stage, (found, _) in planned.items() if found == state}
+
+
+def test_nothing_runs_again_for_a_comment_or_a_docstring(
+    planned: Callable[[], Planned], tmp_path: Path
+) -> None:
+    stages = set(planned())
+    assert of_state(planned(), "cached") == stages
+    edit(tmp_path, "tasks/core/training.py", "def train(", "# A remark.\n\n\ndef train(")
+    edit(tmp_path, "tasks/core/augment.py", '"""', '"""Other words. ')
+    edit(tmp_path, "tasks/fit.py", "def fit_network(", "\n\ndef fit_network(")
+    assert of_state(planned(), "cached") == stages
+
+
+def test_an_edit_to_a_helper_runs_what_depends_on_it_and_plan_names_it(
+    planned: Callable[[], Planned], tmp_path: Path
+) -> None:
+    before = planned()
+    add_code(tmp_path, "tasks/core/augment.py")
+    after = planned()
+    trained = {name for name in before if name in TRAININGS or name.startswith("iteration_")}
+    reasons = {after[name][1] for name in trained if name in after}
+    assert of_state(after, "will run") >= TRAININGS
+    assert reasons - {""} == {"code of tasks.core.augment changed"}
+    assert {"load", "explore", "subset", "preprocess"} <= of_state(after, "cached")
+
+
+def test_an_edit_to_a_figure_or_the_report_trains_nothing(
+    planned: Callable[[], Planned], tmp_path: Path
+) -> None:
+    before = planned()
+    add_code(tmp_path, "tasks/report_page.py")
+    assert of_state(planned(), "cached") == set(before)
+    add_code(tmp_path, "tasks/core/figures.py")
+    assert of_state(planned(), "will run") == {"explore", "figures"}
+    assert of_state(planned(), "cached") == set(before) - {"explore", "figures"}

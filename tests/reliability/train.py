@@ -1,0 +1,79 @@
+"""A few trainings one after the other, in a process of their own: `train.py STORE`.
+
+The stages are those of the flow, locks, checkpoints and records included; only Prefect's engine is
+left out, so that a process starts and ends sooner. Lines on standard error tell how far it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from flows import stages
+from tasks.core.records import Outcome, Record, Stage
+from tasks.core.settings import Settings
+from tasks.core.specs import AugmentSettings, SubsetSettings, SyntheticSettings, TrainSettings
+from tasks.load import load
+from tasks.preprocess import preprocess
+from tasks.retrain import retrain
+from tasks.runlog import RunLog
+from tasks.runtime import resolve_profile
+from tasks.stage import RunContext
+from tasks.store import Store
+from tasks.subset import subset
+from tasks.train import train
+
+TASKS = {task.name: task for task in (load, subset, preprocess, train, retrain)}
+EPOCHS, FEWER_EPOCHS, FINAL_EPOCHS = 8, 5, 4
+
+SETTINGS = Settings(
+    dataset="synthetic",
+    plan=(),
+    synthetic=SyntheticSettings(train=1500, test=100),
+    subset=SubsetSettings(train=1100, validation=300, test=100),
+    # Everything that draws numbers or keeps a state, and a ragged last batch.
+    overfitting=TrainSettings(
+        filters=(16, 16),
+        kernel_sizes=(3, 3),
+        pooled=(True, True),
+        batch_norm=True,
+        dense=(32,),
+        dropout=0.25,
+        l2=0.001,
+        batch_size=64,
+        epochs=EPOCHS,
+        augmentation=AugmentSettings(),
+    ),
+)
+
+
+def main(store: Store, run_id: str) -> None:
+    """Carry out each stage in turn, as a flow would that has one worker."""
+    profile = resolve_profile(SETTINGS.execution)
+    RunLog(store, run_id).folder.mkdir(parents=True, exist_ok=True)
+    context = RunContext(str(store.root), run_id, profile, workers=1)
+
+    def run(stage: Stage, **inputs: Outcome) -> Outcome:
+        outcome: Any = TASKS[stage.kind].fn(stage, inputs, context).data
+        assert isinstance(outcome, Record)
+        return outcome
+
+    raw = run(stages.load(SETTINGS))
+    arrays = run(stages.preprocess(), split=run(stages.subset(SETTINGS), raw=raw))
+    whole = SETTINGS.overfitting
+    fewer = whole.model_copy(update={"epochs": FEWER_EPOCHS})
+    final = whole.model_copy(update={"epochs": FINAL_EPOCHS})
+    first = run(stages.train("overfitting", whole, 0, snapshots=[FEWER_EPOCHS]), arrays=arrays)
+    # Another seed, so that it begins at the beginning; and one that begins in the first.
+    run(stages.train("other_seed", final, 1), arrays=arrays)
+    run(stages.train("fewer_epochs", fewer, 0, begun=True), arrays=arrays, beginning=first)
+    run(stages.retrain(final, 0), arrays=arrays)
+    print("all done", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    log = logging.getLogger("fashion_flow")
+    log.handlers, log.propagate = [logging.StreamHandler(sys.stderr)], False
+    log.setLevel(logging.DEBUG)
+    main(Store(sys.argv[1]), "trainings")
