@@ -125,12 +125,12 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
             if _is_used(folder, used | _used_by_the_living(store)):
                 removed += _tidy(store, folder, dry_run=dry_run)
             else:
-                removed.append(_finding(store, folder, f"not used by the last {keep} runs"))
+                removed.append(_finding(store, folder, "no kept run uses it"))
                 if not dry_run:
                     _remove_stage(folder)
                     store.lock_path(folder).unlink(missing_ok=True)
     for run_folder in _folders(store.root / RUNS):
-        why = _why_not_kept(store, run_folder, kept, keep)
+        why = _why_not_kept(store, run_folder, kept)
         if why:
             removed.append(_finding(store, run_folder, why))
             if not dry_run:
@@ -225,7 +225,7 @@ def _remove_stage(folder: Path) -> None:
         folder.parent.rmdir()
 
 
-def _why_not_kept(store: Store, folder: Path, kept: set[str], keep: int) -> str | None:
+def _why_not_kept(store: Store, folder: Path, kept: set[str]) -> str | None:
     if folder.name in kept or is_locked(folder / ALIVE):
         return None
     if time.time() - folder.stat().st_mtime < STARTING_S and not (folder / RUN).exists():
@@ -234,7 +234,7 @@ def _why_not_kept(store: Store, folder: Path, kept: set[str], keep: int) -> str 
         RunLog(store, folder.name).read()
     except StageError:
         return "a run that never began, or whose log is damaged"
-    return f"not among the last {keep} runs"
+    return "an older run"
 
 
 def _strays(store: Store) -> list[Path]:
