@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.choice import EVERYTHING, Choice
+from flows.choice import EVERYTHING, Choice, Enough
 from flows.presets import NOTEBOOK
 from flows.recipe import build, stage_names
 from tasks.core.errors import StageError
@@ -60,10 +60,6 @@ TASKS = {
 }
 
 
-class _Enough(Exception):  # noqa: N818 - no error: what was asked for is under way
-    """All that was asked for has been submitted, so the rest of the recipe is not carried out."""
-
-
 @dataclass
 class Handle:
     """A stage of the recipe, and its task run once it is submitted."""
@@ -93,8 +89,7 @@ class PrefectRun:
         handle = self._made[stage.name] = Handle(stage, inputs, tuple(after), follows)
         if not self._choice.only or stage.name in self._choice.only:
             self._submit(handle)
-        if self._choice.only and self._choice.only <= set(self._made):
-            raise _Enough
+        self._choice.check_enough(self._made)
         return handle
 
     def value(self, handle: Handle) -> Outcome:
@@ -177,7 +172,7 @@ def build_model(
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=WAITING_STAGES)
     with _logged(run_log, settings, profile, choice), runner:
         run = PrefectRun(runner, context, choice)
-        with suppress(_Enough):
+        with suppress(Enough):
             build(run, settings)
         run.wait()
         if choice.only:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tasks.core.records import Record
+from tasks.core.records import Record, canonical_json
 
 UNSET = "unset"
 LONGEST_VALUE = 40
@@ -46,7 +46,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted name."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             found |= flat(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
@@ -58,7 +58,8 @@ def _values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} {_shown(before, name)} \u2192 {_shown(now, name)}"
         for name in names
-        if before.get(name, UNSET) != now.get(name, UNSET)
+        # As text, since 1, 1.0 and true are equal in Python but not in a key.
+        if canonical_json(before.get(name, UNSET)) != canonical_json(now.get(name, UNSET))
     ]
 
 

@@ -11,6 +11,10 @@ from tasks.core.errors import UserError
 from tasks.core.specs import Spec
 
 
+class Enough(Exception):  # noqa: N818 - no error: there is nothing left to do
+    """All that was chosen has been made, so the rest of the recipe is not carried out."""
+
+
 class Choice(Spec):
     """Stages by name, as `fashion-flow plan` shows them; by default all, from the store if there.
 
@@ -39,6 +43,15 @@ class Choice(Spec):
                 like = get_close_matches(name, names)
                 hint = f"did you mean {' or '.join(like)}?" if like else "`plan` shows their names."
                 raise UserError(f"no stage {name!r} in this run; {hint}")
+
+    def check_enough(self, made: Iterable[str]) -> None:
+        """Say when only some stages are chosen, and all of them are among those made so far.
+
+        Raises:
+            Enough: that is so.
+        """
+        if self.only and self.only <= set(made):
+            raise Enough
 
     def follows(self, name: str, inputs: Iterable[bool]) -> bool:
         """Whether a stage is in `refresh_from` or, given the same of each input, depends on one.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.changes import closest
-from flows.choice import EVERYTHING, Choice
+from flows.choice import EVERYTHING, Choice, Enough
 from flows.recipe import build, stage_names
 from tasks.core.records import Outcome, Record, Stage, digest_of
 from tasks.core.settings import Settings
@@ -45,10 +45,6 @@ class _OpenError(Exception):
     """The recipe needs an outcome that is not there yet, so the rest can't be foreseen."""
 
 
-class _Enough(Exception):  # noqa: N818 - no error: what was asked for is known
-    """All that was asked for has been looked up."""
-
-
 class PlannedRun:
     """Carries the recipe out by looking each stage up in the store."""
 
@@ -62,8 +58,7 @@ class PlannedRun:
     def __call__(self, stage: Stage, after: Sequence[Planned] = (), **inputs: Planned) -> Planned:
         """Look the stage up, and say what a run would do about it."""
         planned = self.planned[stage.name] = self._look_up(stage, inputs, after)
-        if self._choice.only and self._choice.only <= set(self.planned):
-            raise _Enough
+        self._choice.check_enough(self.planned)
         return planned
 
     def value(self, handle: Planned) -> Outcome:
@@ -138,7 +133,7 @@ def plan(
         build(run, settings)
     except _OpenError as error:
         open_stage = str(error).replace("gate_", "iteration_")
-    except _Enough:
+    except Enough:
         pass
     unseen = f"depends on {open_stage}"
     shown = _needed(run.planned, choice.only) if choice.only else set(names)
@@ -146,13 +141,12 @@ def plan(
 
 
 def _needed(planned: Mapping[str, Planned], only: frozenset[str]) -> set[str]:
-    """The stages asked for and what has to be done for them; those not foreseen among them."""
+    """The stages asked for and all that they need, whatever their state, as a run takes them up."""
     needed = set(only)
     pending = [name for name in only if name in planned]
     while pending:
-        item = planned[pending.pop()]
-        if item.state != CACHED:
-            pending += [name for name in item.needs if name not in needed]
-            needed |= set(item.needs)
+        needs = planned[pending.pop()].needs
+        pending += [name for name in needs if name not in needed]
+        needed |= set(needs)
     # Where the recipe stopped at a decision, all that leads to it comes first.
     return needed if only <= set(planned) else needed | set(planned)

@@ -84,15 +84,16 @@ def verify(store: Store) -> Verification:
         if record and not faults:
             intact.append(record)
         for path in _unnamed(folder, record):
-            fault = content_fault(path, path.read_bytes()) if is_checkpoint(path) else None
+            resumable = is_checkpoint(path) and path.is_file()
+            fault = content_fault(path, path.read_bytes()) if resumable else None
             if fault:
                 damaged.append(_finding(store, path, fault))
-            elif is_checkpoint(path) and record is None:
+            elif resumable and record is None:
                 unfinished.append(_finding(store, path, "a stopped training goes on from it"))
             elif not is_snapshot(path):
                 orphans.append(_finding(store, path, _why_unnamed(path)))
     damaged += _damaged_logs(store)
-    orphans += [_finding(store, path, STRAY) for path in _strays(store)]
+    orphans += [_finding(store, path, _why_unnamed(path)) for path in _strays(store)]
     files = [file for record in intact for file in record.files.values()]
     return Verification(
         records=len(intact),
@@ -136,7 +137,7 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
             if not dry_run:
                 shutil.rmtree(run_folder)
     for path in _strays(store):
-        removed.append(_finding(store, path, STRAY))
+        removed.append(_finding(store, path, _why_unnamed(path)))
         if not dry_run:
             path.unlink(missing_ok=True)
     return Cleaning(tuple(removed), tuple(locked))
@@ -203,7 +204,7 @@ def _tidy(store: Store, folder: Path, *, dry_run: bool) -> list[Finding]:
         if not of_use:
             removed.append(_finding(store, path, _why_unnamed(path)))
             if not dry_run:
-                path.unlink()
+                _remove(path)
     return removed
 
 
@@ -221,8 +222,13 @@ def _remove_stage(folder: Path) -> None:
     # The record first: without it nothing counts, so that no half of a result ever does.
     (folder / RECORD).unlink(missing_ok=True)
     shutil.rmtree(folder)
-    if not any(folder.parent.iterdir()):
-        folder.parent.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _why_not_kept(store: Store, folder: Path, kept: set[str]) -> str | None:
@@ -238,9 +244,13 @@ def _why_not_kept(store: Store, folder: Path, kept: set[str]) -> str | None:
 
 
 def _strays(store: Store) -> list[Path]:
-    """Temporary files outside the stages' folders."""
-    found = [*store.root.glob(f"{TEMPORARY}*"), *store.root.glob(f"{RUNS}/*/{TEMPORARY}*")]
-    return [path for path in found if not is_locked(path.parent / ALIVE)]
+    """Files outside the stages' folders that nothing of ours is called like, or half-written."""
+    half_written = [*store.root.glob(f"{TEMPORARY}*"), *store.root.glob(f"{RUNS}/*/{TEMPORARY}*")]
+    misplaced = [*store.root.glob(f"{STAGES}/*"), *store.root.glob(f"{STAGES}/*/*")]
+    return [
+        *(path for path in half_written if not is_locked(path.parent / ALIVE)),
+        *(path for path in misplaced if path.is_file()),
+    ]
 
 
 def _stage_folders(store: Store) -> list[Path]:

@@ -8,6 +8,7 @@ import platform
 import re
 import secrets
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from tasks.store import RUNS, Store
 
 RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "interrupted", "killed"
 TAKEN = "taken"
+LOOKING_S = 5.0
 RUN, STAGE_LINES, ALIVE = "run.json", "stages.jsonl", "alive.lock"
 
 
@@ -83,9 +85,7 @@ class RunLog:
     ) -> None:
         """Note what is about to run, and hold the run's lock for as long as the process lives."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / ALIVE, os.O_CREAT | os.O_RDWR, 0o644)
-        try_lock(handle)
-        _held.append(handle)
+        self._hold()
         self._write(
             {
                 "run": self.run_id,
@@ -179,6 +179,16 @@ class RunLog:
                 return self.store.record(stage, entry["key"])
         return None
 
+    def _hold(self) -> None:
+        path = self.folder / ALIVE
+        if path in _held:
+            return
+        _held[path] = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        # Who looks whether the run lives holds the lock for an instant.
+        end = time.monotonic() + LOOKING_S
+        while not try_lock(_held[path]) and time.monotonic() < end:
+            time.sleep(0.01)
+
     def _alive(self) -> bool:
         return is_locked(self.folder / ALIVE)
 
@@ -189,7 +199,7 @@ class RunLog:
 
 
 _lock = threading.Lock()
-_held: list[int] = []
+_held: dict[Path, int] = {}
 
 
 def all_runs(store: Store) -> list[RunLog]:

@@ -139,7 +139,7 @@ def _may_pass(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
     except StorageError as error:
         passing = error.may_pass
     except OSError as error:
-        passing = error.errno in PASSING or isinstance(error, TimeoutError)
+        passing = error.errno in PASSING or isinstance(error, TimeoutError | ConnectionError)
     except Exception:
         passing = False
     else:

@@ -218,7 +218,11 @@ class Store:
         """
         stage, key, basis = outputs.stage, outputs.key, outputs.basis
         refuse_edits(stage.name, basis["code"])
-        if _digests(stage.external) != basis["external"]:
+        try:
+            outside = _digests(stage.external)
+        except OSError:
+            outside = []
+        if outside != basis["external"]:
             raise StageError(
                 f"{', '.join(stage.external)} changed while {stage.name} read it, so the result "
                 "is not kept; start the run again."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tasks.core.data import Float32
+from tasks.core.records import canonical_json
 
 
 def predict(model: Any, x: Float32) -> Float32:
@@ -17,3 +19,11 @@ def basis(**values: Any) -> dict[str, Any]:
     """What a made-up key stands for: nothing, but for `values`."""
     nothing = {"format": 1, "settings": {}, "inputs": {}, "external": [], "code": {}, "profile": {}}
     return {**nothing, **values}
+
+
+def meaning(text: str) -> str | None:
+    """The one text of the JSON value that `text` stands for; None where it stands for none."""
+    try:
+        return canonical_json(json.loads(text))
+    except (ValueError, RecursionError):
+        return None

@@ -238,7 +238,10 @@ def test_no_text_becomes_code(module: str) -> None:
 # Who writes files
 
 WRITERS = {
-    "tasks.store": "every path, digest and atomic write",
+    "tasks.files": "every atomic write, line of a log and lock",
+    "tasks.store": "the folders and files of stages, by means of `tasks.files`",
+    "tasks.checkpoints": "the states of a training, which go once its result is there",
+    "tasks.housekeeping": "nothing but removals of what nobody needs",
     "tasks.runlog": "the lock that tells a running run from a killed one",
     "tasks.download": "raw data outside the store, by a temporary file and a rename",
     "tasks.model_files": "models and archives at the temporary paths that the store hands out",

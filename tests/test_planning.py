@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ import pyarrow as pa
 import pytest
 
 from flows import stages
+from flows.choice import Choice, Enough
 from flows.overrides import compose
-from flows.planning import CACHED, WILL_RUN, Planned, plan
+from flows.planning import CACHED, MAY_RUN, OPEN, WILL_RUN, Planned, PlannedRun, plan
 from flows.presets import NOTEBOOK, PRESETS
 from flows.recipe import build, model_stages, stage_names
-from tasks.core.records import FACTS, Outcome, Record, Stage
+from tasks import store as store_module
+from tasks.core.records import FACTS, Outcome, Record, Stage, StoredFile
 from tasks.core.settings import Settings
 from tasks.core.specs import AugmentSettings, Iteration
+from tasks.fingerprint import code_of as real_code_of
 from tasks.runlog import DONE, RunLog, now
+from tasks.runtime import library_versions
 from tasks.store import Store
 from tests.support import basis
 
@@ -112,10 +117,13 @@ def states(planned: Sequence[Planned]) -> dict[str, str]:
     return {item.stage: item.state for item in planned}
 
 
+def in_state(planned: Sequence[Planned], state: str) -> set[str]:
+    return {item.stage for item in planned if item.state == state}
+
+
 def not_cached(store: Store, settings: Settings) -> set[str]:
-    return {
-        name for name, state in states(plan(store, settings, PROFILE)).items() if state != CACHED
-    }
+    planned = plan(store, settings, PROFILE)
+    return {item.stage for item in planned} - in_state(planned, CACHED)
 
 
 # The recipe
@@ -224,6 +232,90 @@ def test_the_pictures_of_distorted_images_depend_on_every_value_of_the_distortio
     assert shown(other) == AugmentSettings(zoom_range=0.5).model_dump()
 
 
+# Where a training may begin
+
+
+def beginnings_of(run: FakeRun) -> dict[str, str]:
+    """For each training that may begin in another one, that one."""
+    given = {name: inputs.get("beginning") for name, inputs in run.inputs.items()}
+    return {name: outcome.stage for name, outcome in given.items() if outcome}
+
+
+def snapshots_of(run: FakeRun) -> dict[str, tuple[int | str, ...]]:
+    return {stage.name: stage.snapshots for stage in run.stages if stage.snapshots}
+
+
+def played(*entries: Iteration) -> FakeRun:
+    run = FakeRun()
+    build(run, replace_plan(replayed(), *entries))
+    return run
+
+
+def epochs_only(number: int | str, replay: Any = "back") -> Iteration:
+    return Iteration(name=f"{number} epochs", change={"epochs": number}, replay=replay)
+
+
+def test_fewer_epochs_begin_in_the_overfitting_model_and_nothing_else_begins_elsewhere() -> None:
+    run = FakeRun()
+    build(run, replayed())
+    assert beginnings_of(run) == {"iteration_1": "overfitting"}
+    assert snapshots_of(run) == {"overfitting": (11,)}
+    (stage,) = (stage for stage in run.stages if stage.name == "iteration_1")
+    assert stage.reads == {"arrays": ("train", "validation"), "beginning": ()}
+
+
+def test_where_a_training_may_begin_is_no_part_of_its_key(tmp_path: Path) -> None:
+    store, run = Store(str(tmp_path)), FakeRun()
+    build(run, replayed())
+    begun = next(stage for stage in run.stages if stage.name == "iteration_1")
+    arrays, splits = run.inputs["iteration_1"]["arrays"], begun.reads["arrays"]
+    assert isinstance(arrays, Record)
+    files = {name: StoredFile(f"{name}.npz", "1" * 64, 1, "npz", {}) for name in splits}
+    given: dict[str, Outcome] = {"arrays": replace(arrays, files=files)}
+    key = store.key_of(begun, given, PROFILE)[0]
+    for other in ("overfitting", "baseline"):
+        beginning = {"beginning": run.inputs[f"test_{other}"]["model"]}
+        assert store.key_of(begun, given | beginning, PROFILE)[0] == key
+    alone = replace(begun, reads={"arrays": splits}, snapshots=(3,))
+    assert store.key_of(alone, given, PROFILE)[0] == key
+
+
+def test_other_epochs_later_in_the_plan_begin_in_the_incumbent_of_that_moment() -> None:
+    drop = Iteration(name="dropout", change={"dropout": 0.5}, replay="forward")
+    lost = Iteration(name="l2", change={"l2": 0.5}, replay="back")
+    run = played(drop, lost, epochs_only(20), epochs_only(90, "forward"), epochs_only(5))
+    assert beginnings_of(run) == {
+        "iteration_3": "iteration_1",
+        "iteration_4": "iteration_1",
+        "iteration_5": "iteration_4",
+    }
+    assert snapshots_of(run) == {
+        "overfitting": (20, 90, 5),
+        "iteration_1": (20, 90, 5),
+        "iteration_2": (20, 90, 5),
+        "iteration_3": (90, 5),
+        "iteration_4": (5,),
+    }
+
+
+def test_epochs_that_come_with_another_change_begin_nowhere() -> None:
+    both = Iteration(name="both", change={"epochs": 5, "dropout": 0.5}, replay="back")
+    run = played(both)
+    assert beginnings_of(run) == {}
+    assert snapshots_of(run) == {}
+
+
+def test_a_change_back_to_what_is_there_begins_in_it_too() -> None:
+    same = Iteration(name="same", change={"epochs": 7, "dropout": 0.0}, replay="back")
+    assert beginnings_of(played(same)) == {"iteration_1": "overfitting"}
+
+
+def test_the_epoch_of_the_lowest_validation_loss_is_kept_as_such() -> None:
+    run = played(epochs_only("lowest_validation_loss"))
+    assert beginnings_of(run) == {"iteration_1": "overfitting"}
+    assert snapshots_of(run) == {"overfitting": ("lowest_validation_loss",)}
+
+
 # An empty store
 
 
@@ -236,10 +328,11 @@ def test_on_an_empty_store_the_gates_are_open(tmp_path: Path) -> None:
     assert first.reason == "not computed yet with these settings, inputs and code"
     found = states(planned)
     assert {found[name] for name in ("overfitting", "vgg16_frozen", "gate_1")} == {WILL_RUN}
-    unseen = [name for name, state in found.items() if state == "depends on iteration_1"]
+    unseen = [name for name, state in found.items() if state == OPEN]
     assert unseen[:2] == ["iteration_2", "gate_2"]
     assert {"final", "test_baseline", "test_final", "results", "figures"} <= set(unseen)
-    assert set(found.values()) == {WILL_RUN, "depends on iteration_1"}
+    assert set(found.values()) == {WILL_RUN, OPEN}
+    assert {item.reason for item in planned if item.state == OPEN} == {"depends on iteration_1"}
     assert not any(tmp_path.iterdir()), "planning writes nothing"
 
 
@@ -254,9 +347,10 @@ def test_a_replayed_plan_leaves_nothing_open(tmp_path: Path) -> None:
 
 def test_an_epoch_that_is_not_known_yet_is_open(tmp_path: Path) -> None:
     lowest = Iteration(name="x", change={"epochs": "lowest_validation_loss"}, replay="back")
-    found = states(plan(Store(str(tmp_path)), replace_plan(replayed(), lowest), PROFILE))
-    assert found["overfitting"] == WILL_RUN
-    assert found["iteration_1"] == found["final"] == "depends on overfitting"
+    planned = plan(Store(str(tmp_path)), replace_plan(replayed(), lowest), PROFILE)
+    assert states(planned)["overfitting"] == WILL_RUN
+    assert {"iteration_1", "final"} <= in_state(planned, OPEN)
+    assert {item.reason for item in planned if item.state == OPEN} == {"depends on overfitting"}
 
 
 # A full store
@@ -278,10 +372,11 @@ def test_made_up_decisions_are_followed_where_they_are_cached(tmp_path: Path) ->
     gate = next(item for item in plan(store, settings, PROFILE) if item.stage == "gate_4")
     assert gate.record is not None
     (store.root / "stages/gate_4" / gate.record.key[:16] / "record.json").unlink()
-    found = states(plan(store, settings, PROFILE))
-    assert found["gate_4"] == WILL_RUN
-    assert found["iteration_4"] == CACHED
-    assert found["iteration_5"] == found["results"] == "depends on iteration_4"
+    planned = plan(store, settings, PROFILE)
+    assert in_state(planned, WILL_RUN) == {"gate_4"}
+    assert states(planned)["iteration_4"] == CACHED
+    assert {"iteration_5", "results"} <= in_state(planned, OPEN)
+    assert {item.reason for item in planned if item.state == OPEN} == {"depends on iteration_4"}
 
 
 MODELS = {model.name for model in model_stages(replayed())}
@@ -293,43 +388,65 @@ TRANSFER = {"vgg16_block4", "vgg16_block5", "vgg16_frozen", "vgg16_fine_tuned"}
 TRANSFER_TESTS = {"test_vgg16_frozen", "test_vgg16_fine_tuned"}
 AFTER_ARRAYS = MODELS | GATES | TRANSFER | TESTS | TABLES
 SEARCH = {"overfitting", "final"} | ITERATIONS
+SEEDED = MODELS | {"vgg16_weights", "figures"}
 
 
+# What only may run is named with the inputs that have to run first, the nearest one first.
 @pytest.mark.parametrize(
-    ("assignment", "expected"),
+    ("assignment", "surely", "perhaps"),
     [
-        ("execution.workers=7", set()),
-        ("subset.seed=0", set()),
-        ("baseline.epochs=4", {"baseline", "test_baseline"} | TABLES),
-        ("low_capacity.batch_size=64", {"low_capacity", "test_low_capacity"} | TABLES),
+        ("execution.workers=7", set(), set()),
+        ("subset.seed=0", set(), set()),
+        ("baseline.epochs=4", {"baseline"}, {"test_baseline"} | TABLES),
+        ("low_capacity.batch_size=64", {"low_capacity"}, {"test_low_capacity"} | TABLES),
         # Each iteration has the epochs of iteration 1, so only the first gate sees another model.
-        ("overfitting.epochs=39", {"overfitting", "gate_1", "test_overfitting"} | TABLES),
+        ("overfitting.epochs=39", {"overfitting"}, {"gate_1", "test_overfitting"} | TABLES),
         (
             "overfitting.learning_rate=0.01",
-            SEARCH | {f"test_{name}" for name in SEARCH} | GATES | TABLES,
+            SEARCH,
+            {f"test_{name}" for name in SEARCH} | GATES | TABLES,
         ),
-        ("transfer.side=48", TRANSFER | TRANSFER_TESTS | TABLES),
-        ("transfer.epochs=3", {"vgg16_frozen", "vgg16_fine_tuned"} | TRANSFER_TESTS | TABLES),
-        ("subset.test=1999", {"subset", "preprocess"} | AFTER_ARRAYS),
-        ("subset.method=slices", {"subset", "preprocess"} | AFTER_ARRAYS),
-        ("synthetic.seed=1", {"load", "explore", "subset", "preprocess"} | AFTER_ARRAYS),
-        ("seed=1", AFTER_ARRAYS | {"vgg16_weights"}),
+        ("transfer.side=48", TRANSFER | TRANSFER_TESTS, TABLES),
+        ("transfer.epochs=3", {"vgg16_frozen"}, {"vgg16_fine_tuned"} | TRANSFER_TESTS | TABLES),
+        ("subset.test=1999", {"subset"}, {"preprocess"} | AFTER_ARRAYS),
+        ("subset.method=slices", {"subset"}, {"preprocess"} | AFTER_ARRAYS),
+        ("synthetic.seed=1", {"load"}, {"explore", "subset", "preprocess"} | AFTER_ARRAYS),
+        ("seed=1", SEEDED, AFTER_ARRAYS - SEEDED),
     ],
 )
 def test_one_setting_changes_its_stage_and_what_depends_on_it(
-    filled: Store, assignment: str, expected: set[str]
+    filled: Store, assignment: str, surely: set[str], perhaps: set[str]
 ) -> None:
     planned = plan(filled, replayed(assignment), PROFILE)
-    assert {item.stage for item in planned if item.state == WILL_RUN} == expected
-    assert {item.state for item in planned} <= {CACHED, WILL_RUN}
+    assert in_state(planned, WILL_RUN) == surely
+    assert in_state(planned, MAY_RUN) == perhaps
+    assert in_state(planned, CACHED) == set(stage_names(replayed())) - surely - perhaps
+
+
+@pytest.mark.parametrize("assignment", ["baseline.epochs=4", "subset.test=1999", "seed=1"])
+def test_what_may_run_is_said_with_the_first_input_that_is_not_known(
+    filled: Store, assignment: str
+) -> None:
+    planned = {item.stage: item for item in plan(filled, replayed(assignment), PROFILE)}
+    run = FakeRun()
+    build(run, replayed(assignment))
+    for stage in run.stages:
+        item = planned[stage.name]
+        read = [run.inputs[stage.name][role].stage for role, names in stage.reads.items() if names]
+        unknown = [name for name in read if planned[name].state != CACHED]
+        if item.state == MAY_RUN:
+            more = " or another input" if len(unknown) > 1 else ""
+            assert item.reason == f"if {unknown[0]}{more} changed"
+        elif item.state == CACHED:
+            assert unknown == []
 
 
 def test_another_rule_changes_the_gates_and_opens_what_follows(filled: Store) -> None:
-    found = states(plan(filled, replayed(rule="validation"), PROFILE))
-    assert {name for name, state in found.items() if state == WILL_RUN} == {"gate_1"}
-    opened = {name for name, state in found.items() if state == "depends on iteration_1"}
+    planned = plan(filled, replayed(rule="validation"), PROFILE)
+    assert in_state(planned, WILL_RUN) == {"gate_1"}
     later = (ITERATIONS - {"iteration_1"}) | (GATES - {"gate_1"})
-    assert opened == later | {"final"} | TESTS | TABLES
+    assert in_state(planned, OPEN) == later | {"final"} | TESTS | TABLES
+    assert {item.reason for item in planned if item.state == OPEN} == {"depends on iteration_1"}
 
 
 def test_another_hypothesis_changes_nothing(filled: Store) -> None:
@@ -385,9 +502,148 @@ def test_a_deleted_file_is_noticed(
         path.write_bytes(content)
     assert found[stage].state == WILL_RUN
     assert found[stage].reason.startswith(said)
-    assert found[dependent].reason == f"after {stage}"
+    assert (found[dependent].state, found[dependent].reason) == (MAY_RUN, f"if {stage} changed")
     assert found["load"].state == CACHED
     assert not_cached(filled, replayed()) == set()
+
+
+# Why
+
+
+def planned_stage(store: Store, name: str, *assignments: str, **profile: Any) -> Planned:
+    planned = plan(store, replayed(*assignments), PROFILE | profile)
+    return next(item for item in planned if item.stage == name)
+
+
+def test_a_setting_is_said_from_what_it_was_to_what_it_is(filled: Store) -> None:
+    found = planned_stage(filled, "baseline", "baseline.epochs=3", "baseline.dropout=0.5")
+    assert found.reason == "training.dropout 0.0 \u2192 0.5; training.epochs 5 \u2192 3"
+    found = planned_stage(filled, "vgg16_frozen", "transfer.dense=8", "seed=4")
+    assert found.reason == "seed 0 \u2192 4; transfer.dense 256 \u2192 8"
+
+
+def test_another_profile_is_said_of_the_numerical_stages(filled: Store) -> None:
+    assert planned_stage(filled, "baseline", threads=1).reason == "threads 2 \u2192 1"
+    assert planned_stage(filled, "load", threads=1).state == CACHED
+
+
+def test_another_library_is_said_of_the_other_stages(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = library_versions()
+    monkeypatch.setattr(store_module, "library_versions", lambda: versions | {"numpy": "0.1"})
+    found = planned_stage(filled, "load")
+    assert (found.state, found.reason) == (WILL_RUN, f"numpy {versions['numpy']} \u2192 0.1")
+
+
+def test_the_modules_that_changed_are_named(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def code_of(module: str) -> dict[str, str]:
+        found = real_code_of(module)
+        edited = {"tasks.core.idx": "edited"} if "tasks.core.idx" in found else {}
+        return found | edited | ({"tasks.core.new": "1"} if module == "tasks.load" else {})
+
+    monkeypatch.setattr(store_module, "code_of", code_of)
+    reason = planned_stage(filled, "load").reason
+    assert reason == "code of tasks.core.idx changed; code of tasks.core.new joined"
+    assert planned_stage(filled, "explore").state == MAY_RUN
+
+
+def test_another_store_format_is_said(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "FORMAT_VERSION", 7)
+    assert planned_stage(filled, "load").reason == "store format 1 \u2192 7"
+    planned = plan(filled, replayed(), PROFILE)
+    assert in_state(planned, WILL_RUN) == set(stage_names(replayed()))
+
+
+def test_another_file_from_outside_is_said(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.h5"
+    weights.write_bytes(b"first")
+    settings = replayed("transfer.weights=imagenet", f"transfer.weights_file={weights}")
+    store = Store(str(tmp_path / "store"))
+    build(FillingRun(store, settings), settings)
+    assert not_cached(store, settings) == set()
+    weights.write_bytes(b"second")
+    found = {item.stage: item for item in plan(store, settings, PROFILE)}
+    assert found["vgg16_weights"].reason == "the file given from outside is another"
+    assert found["vgg16_block4"].reason == "if vgg16_weights changed"
+    assert in_state(list(found.values()), WILL_RUN) == {"vgg16_weights"}
+
+
+def test_an_input_that_came_out_otherwise_is_named(tmp_path: Path) -> None:
+    settings = replayed()
+    store = Store(str(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _descriptor: None)
+        build(FillingRun(store, settings), settings)
+    record = planned_stage(store, "vgg16_weights").record
+    assert record is not None
+    stage = Stage("vgg16_weights", "vgg16_weights", record.basis["settings"])
+    outputs = store.writer(stage, record.key, record.basis)
+    outputs.blob("weights", "bin", b"other weights")
+    store.commit(outputs, record.facts)
+    said = {item.stage: item.reason for item in plan(store, settings, PROFILE)}
+    assert said["vgg16_weights"] == f"record {record.key[:16]}"
+    assert said["vgg16_block4"] == "vgg16_weights is not what it was"
+    planned = plan(store, settings, PROFILE)
+    assert in_state(planned, WILL_RUN) == {"vgg16_block4", "vgg16_block5", "vgg16_frozen"}
+    assert not {"overfitting", "load"} & not_cached(store, settings)
+
+
+def loaded(store: Store, settings: Settings) -> Record:
+    stage = stages.load(settings)
+    key, stands_for = store.key_of(stage, {}, PROFILE)
+    outputs = store.writer(stage, key, stands_for)
+    for name in ("train", "test"):
+        outputs.blob(name, "bin", name.encode())
+    return store.commit(outputs, {})
+
+
+def test_the_closest_record_is_compared_and_its_time_is_shown(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    run = RunLog(store, "20260101-000000-001")
+    run.begin({}, PROFILE, None)
+    for number, seed in enumerate((1, 2, 1, 3), start=1):
+        record = loaded(store, replayed(f"synthetic.seed={seed}"))
+        run.stage(record, "completed", now(), float(number), resumed_after=number)
+        run.stage(record, "cached", now())
+
+    def load(*assignments: str) -> Planned:
+        return planned_stage(store, "load", *assignments)
+
+    assert (load("synthetic.seed=2").state, load("synthetic.seed=2").last["seconds"]) == (CACHED, 2)
+    # Of what was computed twice, the last time.
+    assert load("synthetic.seed=1").last["seconds"] == 3
+    assert load("synthetic.seed=1").last["resumed_after"] == 3
+    near = load("synthetic.seed=3", "synthetic.train=7")
+    assert (near.reason, near.last["seconds"]) == ("train 60000 \u2192 7", 4)
+    assert planned_stage(store, "subset").last == {}
+
+
+def test_what_was_never_done_comes_after_its_first_unknown_input(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    loaded(store, replayed())
+    said = {item.stage: item for item in plan(store, replayed(), PROFILE)}
+    assert said["load"].state == CACHED
+    assert (said["subset"].state, said["preprocess"].state) == (WILL_RUN, WILL_RUN)
+    assert said["subset"].reason == "not computed yet with these settings, inputs and code"
+    assert said["preprocess"].reason == "after subset"
+    assert said["results"].reason == "after baseline"
+
+
+def test_planning_with_only_stops_where_all_is_known(filled: Store) -> None:
+    wanted = Choice(only=frozenset({"baseline", "explore"}))
+    run = PlannedRun(filled, PROFILE, wanted)
+    with pytest.raises(Enough):
+        build(run, replayed())
+    assert list(run.planned) == ["load", "explore", "subset", "preprocess", "baseline"]
+
+
+def test_what_a_stage_needs_is_what_it_is_given_and_what_it_comes_after(filled: Store) -> None:
+    run = FakeRun()
+    build(run, replayed())
+    for item in plan(filled, replayed(), PROFILE):
+        given = [outcome.stage for outcome in run.inputs[item.stage].values()]
+        assert item.needs == (*given, *run.after[item.stage])
 
 
 # Weight

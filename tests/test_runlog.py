@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks import runlog
 from tasks.core.errors import StageError, UserError
 from tasks.core.records import Record, Skipped, Stage
+from tasks.files import try_lock
 from tasks.runlog import (
     DONE,
     FAILED,
@@ -25,12 +31,14 @@ from tasks.runlog import (
     RunLog,
     all_runs,
     checked_run_id,
+    computed,
+    damaged_runs,
     find_run,
     new_run_id,
     now,
 )
 from tasks.store import Store
-from tests.support import basis
+from tests.support import basis, meaning
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = Stage("load", "load")
@@ -46,7 +54,7 @@ def _released() -> Iterator[None]:
     """Give back the locks of the runs that a test began, as the end of the process would."""
     yield
     while runlog._held:
-        os.close(runlog._held.pop())
+        os.close(runlog._held.popitem()[1])
 
 
 def begun(store: Store, run_id: str = "20260101-000000-001") -> RunLog:
@@ -155,6 +163,185 @@ def test_a_stage_s_record_is_that_of_the_run(store: Store) -> None:
     run.stage(replace(first, key="c" * 64), "completed", now(), 0.0)
     with pytest.raises(StageError, match="run the flow again"):
         run.record("load")
+
+
+# Stages that a run is about to use
+
+
+def test_what_is_taken_is_no_finished_stage_but_a_result_of_the_run(store: Store) -> None:
+    run = begun(store)
+    run.taken("load", "a" * 64)
+    assert run.stages() == []
+    assert run.record("load") is None
+    assert run.results() == {("load", "a" * 64)}
+    record = committed(store)
+    run.stage(record, "completed", now(), 1.0)
+    run.taken("subset", "b" * 64)
+    run.stage(Skipped("vgg16_weights", "offline"), "skipped", now())
+    assert [line["stage"] for line in run.stages()] == ["load", "vgg16_weights"]
+    assert run.results() == {("load", record.key), ("subset", "b" * 64)}
+
+
+def test_what_is_taken_can_be_noted_before_the_run_is(store: Store) -> None:
+    run = RunLog(store, "20260101-000000-001")
+    run.taken("load", "a" * 64)
+    assert run.results() == {("load", "a" * 64)}
+    assert all_runs(store) == []
+    begun(store)
+    assert run.results() == {("load", "a" * 64)}
+
+
+def test_a_damaged_line_is_no_stage_of_the_run(store: Store) -> None:
+    run = begun(store)
+    run.taken("load", "a" * 64)
+    run.stage(committed(store), "completed", now(), 1.0)
+    path = run.folder / "stages.jsonl"
+    path.write_text(path.read_text().replace("completed", "cached   "))
+    assert run.stages() == []
+    assert run.results() == {("load", "a" * 64)}
+
+
+def test_the_epochs_that_a_training_did_not_repeat_are_noted(store: Store) -> None:
+    run = begun(store)
+    run.stage(committed(store), "completed", now(), 1.0, resumed_after=7)
+    run.stage(committed(store), "cached", now())
+    assert [(line["resumed_after"], line["seconds"]) for line in run.stages()] == [(7, 1), (0, 0)]
+
+
+def test_computed_is_the_last_time_that_a_result_was_computed(store: Store) -> None:
+    first, second = committed(store, "a" * 64), committed(store, "b" * 64)
+    earlier, later = begun(store, "20260101-000000-001"), begun(store, "20260101-000001-001")
+    earlier.taken("load", first.key)
+    later.stage(first, "completed", now(), 3.0)
+    later.stage(first, "cached", now())
+    earlier.stage(first, "completed", now(), 2.0)
+    earlier.stage(second, "completed", now(), 5.0)
+    later.stage(Skipped("vgg16_weights", "offline"), "skipped", now())
+    found = computed(store)
+    assert {key: line["seconds"] for key, line in found.items()} == {first.key: 3, second.key: 5}
+
+
+def test_what_was_only_taken_or_found_was_not_computed(store: Store) -> None:
+    run = begun(store)
+    run.taken("load", "a" * 64)
+    run.stage(committed(store), "cached", now())
+    assert computed(store) == {}
+
+
+# Damaged logs
+
+
+def flip_a_bit(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def to_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "flipped bit": lambda path: flip_a_bit(path, 40),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe"),
+    "no object": lambda path: path.write_text("[]"),
+    "unsigned": lambda path: path.write_text('{"status": "done", "started": "2026", "only": []}'),
+    "another status": lambda path: path.write_text(
+        path.read_text().replace('"status": "failed"', '"status": "done"')
+    ),
+    "missing": Path.unlink,
+    "a folder": to_folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_run_breaks_none_of_the_others(
+    store: Store, damage: Callable[[Path], Any]
+) -> None:
+    good, bad = begun(store, "20260101-000000-001"), begun(store, "20260101-000001-001")
+    good.end(DONE)
+    bad.end(FAILED, "no disk")
+    damage(bad.folder / "run.json")
+    assert [run.run_id for run in all_runs(store)] == [good.run_id]
+    assert find_run(store, None).run_id == good.run_id
+    with pytest.raises(UserError, match="no run '20260101-000001-001'"):
+        find_run(store, bad.run_id)
+    with pytest.raises(StageError, match=r"run\.json (is not what was written|can't be read)"):
+        bad.read()
+    missing = not (bad.folder / "run.json").exists()
+    assert damaged_runs(store) == ([] if missing else [bad.run_id])
+
+
+def test_where_all_runs_are_damaged_there_is_none(store: Store) -> None:
+    run = begun(store)
+    (run.folder / "run.json").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no run in .* yet"):
+        find_run(store, None)
+    assert damaged_runs(store) == [run.run_id]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_no_character_of_what_is_noted_may_change(shared_store: Store, data: st.DataObject) -> None:
+    run = RunLog(shared_store, "20260101-000000-001")
+    path = run.folder / "run.json"
+    text = path.read_text()
+    entry = run.read()
+    place = data.draw(st.integers(0, len(text) - 1), label="place")
+    character = data.draw(st.characters(codec="ascii").filter(lambda c: c != text[place]))
+    changed = text[:place] + character + text[place + 1 :]
+    path.write_text(changed)
+    try:
+        read = [found.read() for found in all_runs(shared_store)]
+    finally:
+        path.write_text(text)
+    # Another white space between two values says the same.
+    assert read == ([entry] if meaning(changed) == meaning(text) else [])
+
+
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    begun(store).end(DONE)
+    return store
+
+
+# Finding a run
+
+
+def test_a_run_of_some_stages_is_not_the_latest_that_is_done(store: Store) -> None:
+    begun(store, "20260101-000000-001").end(DONE)
+    partial = RunLog(store, "20260101-000001-001")
+    partial.begin({}, {}, None, ["load", "subset"])
+    partial.end(DONE)
+    assert partial.read()["only"] == ["load", "subset"]
+    assert find_run(store, None).run_id == "20260101-000000-001"
+    assert find_run(store, partial.run_id) == partial
+    assert [run.run_id for run in all_runs(store)][-1] == partial.run_id
+
+
+def test_runs_of_some_stages_alone_are_no_run_that_came_to_its_end(store: Store) -> None:
+    partial = RunLog(store, "20260101-000001-001")
+    partial.begin({}, {}, None, ["load"])
+    partial.end(DONE)
+    with pytest.raises(UserError, match=r"come to its end \(the latest: 20260101-000001-001, done"):
+        find_run(store, None)
+
+
+def test_a_run_that_begins_while_somebody_looks_is_alive(store: Store) -> None:
+    """Looking takes a shared lock for a moment; the run must not go without its own for that."""
+    run = RunLog(store, "20260101-000000-001")
+    run.folder.mkdir(parents=True)
+    with (run.folder / "alive.lock").open("a") as looking:
+        assert try_lock(looking.fileno(), shared=True)
+        looked = threading.Timer(0.1, fcntl.flock, (looking.fileno(), fcntl.LOCK_UN))
+        looked.start()
+        begun(store)
+        looked.join()
+    assert run.status() == RUNNING
 
 
 def test_no_run_yet(store: Store) -> None:

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tasks import files
 from tasks import store as store_module
-from tasks.core.errors import SealedError, StageError, UserError
+from tasks.checkpoints import Checkpoints
+from tasks.core.errors import SealedError, StageError, StorageError, UserError
+from tasks.core.progress import Progress
 from tasks.core.records import FACTS, MAY_READ_TEST, Record, Skipped, Stage, StoredFile, digest_of
-from tasks.files import append_line, read_lines, write_atomically
+from tasks.fingerprint import code_of
 from tasks.store import Inputs, Miss, Outputs, Store
 from tests.support import basis
 
@@ -172,6 +173,29 @@ def test_key_changes_with_the_format_version(store: Store, monkeypatch: pytest.M
     assert key(store) != before
 
 
+def test_an_input_of_which_nothing_is_read_is_no_part_of_the_key(store: Store) -> None:
+    begun = replace(STAGE, reads={**STAGE.reads, "beginning": ()})
+    other = replace(UPSTREAM, key="b" * 64, facts={"epochs": 40})
+    alone, stands_for = store.key_of(STAGE, {"raw": UPSTREAM}, PROFILE)
+    assert store.key_of(begun, {"raw": UPSTREAM}, PROFILE) == (alone, stands_for)
+    for beginning in (UPSTREAM, other, Skipped("load", "offline")):
+        given = {"raw": UPSTREAM, "beginning": beginning}
+        assert store.key_of(begun, given, PROFILE) == (alone, stands_for)
+    assert list(stands_for["inputs"]) == ["raw"]
+
+
+def test_snapshots_are_no_part_of_the_key(store: Store) -> None:
+    assert key(store, replace(STAGE, snapshots=(3, "lowest_validation_loss"))) == key(store)
+
+
+def test_of_inputs_that_are_not_known_yet_the_basis_says_nothing(store: Store) -> None:
+    two = replace(STAGE, reads={"raw": ("train",), "other": (FACTS,)})
+    known = store.basis_of(two, {"raw": UPSTREAM}, PROFILE)
+    both = store.basis_of(two, {"raw": UPSTREAM, "other": UPSTREAM}, PROFILE)
+    assert set(both["inputs"]) == {"raw", "other"}
+    assert known == both | {"inputs": {"raw": both["inputs"]["raw"]}}
+
+
 # Commit and lookup
 
 
@@ -288,8 +312,194 @@ def test_commit_refuses_what_it_cannot_read_back(store: Store) -> None:
     outputs = store.writer(STAGE, "c" * 64, basis())
     fill(outputs)
     flip_a_bit(store.root / outputs.files["train"].path)
-    with pytest.raises(StageError, match=r"subset: .*can't be read back: train has other content"):
+    with pytest.raises(StorageError) as refused:
         store.commit(outputs, {})
+    for words in (
+        "subset: what was written can't be read back (train has other content: stages/subset/",
+        f"Check the disk of {store.root}; start the run again, or name another store with --store",
+    ):
+        assert words in str(refused.value)
+    assert refused.value.may_pass, "what a disk gave once it may give another time"
+    assert isinstance(store.lookup(STAGE, "c" * 64), Miss)
+
+
+def with_outside_file(store: Store, path: Path) -> Outputs:
+    """The outputs of a stage that reads a file from outside."""
+    path.write_bytes(b"as it was when the key was made")
+    stage = Stage("load", "load", external=(str(path),))
+    key, stands_for = store.key_of(stage, {}, PROFILE)
+    outputs = store.writer(stage, key, stands_for)
+    fill(outputs)
+    return outputs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(b"something else"),
+        flip_a_bit,
+        lambda path: path.write_bytes(path.read_bytes() + b"."),
+    ],
+    ids=["replaced", "one bit", "longer"],
+)
+def test_commit_refuses_what_was_made_of_a_file_that_changed_meanwhile(
+    store: Store, tmp_path: Path, change: Callable[[Path], Any]
+) -> None:
+    path = tmp_path / "weights.h5"
+    outputs = with_outside_file(store, path)
+    change(path)
+    with pytest.raises(StageError, match=r"weights\.h5 changed while load read it.*start the run"):
+        store.commit(outputs, {})
+    assert isinstance(store.lookup(outputs.stage, outputs.key), Miss)
+    assert not (outputs.folder / "record.json").exists()
+
+
+def test_a_file_from_outside_that_is_only_touched_or_moved_away_and_back_has_not_changed(
+    store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.h5"
+    outputs = with_outside_file(store, path)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    assert store.lookup(outputs.stage, outputs.key) != store.commit(outputs, {})
+
+
+def test_a_file_from_outside_that_is_gone_makes_commit_fail(store: Store, tmp_path: Path) -> None:
+    outputs = with_outside_file(store, tmp_path / "weights.h5")
+    (tmp_path / "weights.h5").unlink()
+    with pytest.raises(StageError, match=r"weights\.h5 changed while"):
+        store.commit(outputs, {})
+    assert not (outputs.folder / "record.json").exists()
+
+
+def test_commit_refuses_what_was_made_while_the_code_was_edited(store: Store) -> None:
+    known = code_of("tasks.subset")
+    edited = {**known, "tasks.core.splits": "0" * 64}
+    assert edited != known
+    outputs = store.writer(STAGE, "c" * 64, basis(code=edited))
+    fill(outputs)
+    with pytest.raises(StageError, match=r"tasks\.core\.splits changed while subset was computed"):
+        store.commit(outputs, {})
+    assert not (outputs.folder / "record.json").exists()
+    outputs = store.writer(STAGE, "c" * 64, basis(code=known))
+    fill(outputs)
+    assert store.commit(outputs, {}).basis["code"] == known
+
+
+def test_checkpoints_of_edited_code_are_refused(store: Store) -> None:
+    code = {"tasks.core.splits": "0" * 64}
+    outputs = store.writer(STAGE, "c" * 64, basis(code=code))
+    with pytest.raises(StageError, match=r"tasks\.core\.splits changed"):
+        outputs.checkpoints({}, 3).save(progress(1))
+    assert list(outputs.folder.iterdir()) == []
+
+
+# Trainings in the making
+
+
+def progress(epochs: int) -> Progress:
+    rows = tuple({"epoch": float(epoch), "val_loss": 1.0} for epoch in range(1, epochs + 1))
+    return Progress(rows, (np.full(3, epochs, np.float32),))
+
+
+def epoch_of(checkpoints: Checkpoints) -> int:
+    found = checkpoints.latest()
+    return found.epoch if found else 0
+
+
+TRAINING = Stage("iteration_1", "train", {"seed": 1, "epochs": 9}, snapshots=(2,))
+
+
+def training_of(store: Store, stage: Stage = TRAINING, **given: Any) -> tuple[Outputs, Checkpoints]:
+    key, stands_for = store.key_of(stage, {}, PROFILE)
+    outputs = store.writer(stage, key, stands_for, **given)
+    return outputs, outputs.checkpoints({"seed": stage.settings["seed"]}, stage.settings["epochs"])
+
+
+def trained_for(store: Store, stage: Stage, epochs: int) -> Record:
+    outputs, checkpoints = training_of(store, stage)
+    for epoch in range(1, epochs + 1):
+        checkpoints.save(progress(epoch))
+    fill(outputs)
+    return store.commit(outputs, {})
+
+
+def test_the_writer_removes_what_a_killed_one_left_and_nothing_else(store: Store) -> None:
+    outputs, checkpoints = training_of(store)
+    checkpoints.save(progress(2))
+    checkpoints.save(progress(3))
+    before = sorted(outputs.folder.iterdir())
+    for name in (".part-1.npz", ".part-2"):
+        (outputs.folder / name).write_bytes(b"half of")
+    (outputs.folder / "model.keras").write_bytes(b"whole")
+    _, again = training_of(store)
+    assert set(outputs.folder.iterdir()) == {*before, outputs.folder / "model.keras"}
+    assert epoch_of(again) == 3
+
+
+def test_what_is_asked_for_anew_forgets_its_checkpoints_and_begins_nowhere(store: Store) -> None:
+    longer = replace(TRAINING, name="overfitting", settings={"seed": 1, "epochs": 12})
+    given: dict[str, Any] = {"inputs": {"beginning": trained_for(store, longer, 12)}}
+    outputs, checkpoints = training_of(store, **given)
+    assert epoch_of(checkpoints) == 2
+    checkpoints.save(progress(5))
+    assert epoch_of(training_of(store, **given)[1]) == 5
+    outputs, checkpoints = training_of(store, **given, anew=True)
+    assert epoch_of(checkpoints) == 0
+    assert list(outputs.folder.iterdir()) == []
+    assert epoch_of(training_of(store, **given)[1]) == 2, "the other's snapshot is its own"
+
+
+def test_a_committed_training_keeps_snapshots_only(store: Store) -> None:
+    record = trained_for(store, TRAINING, 3)
+    names = {path.name[:15] for path in store.folder(record.stage, record.key).iterdir()}
+    assert names == {"train.npz", "labels.parquet", "record.json", "snapshot-000002"}
+
+
+def test_a_commit_that_is_refused_keeps_the_checkpoints(store: Store) -> None:
+    outputs, checkpoints = training_of(store)
+    checkpoints.save(progress(3))
+    fill(outputs)
+    flip_a_bit(store.root / outputs.files["train"].path)
+    with pytest.raises(StorageError):
+        store.commit(outputs, {})
+    assert epoch_of(training_of(store)[1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (TRAINING, 2),
+        (replace(TRAINING, name="iteration_7"), 2),
+        (replace(TRAINING, settings={"seed": 1, "epochs": 20}), 2),
+        (replace(TRAINING, settings={"seed": 1, "epochs": 1}), 0),
+        (replace(TRAINING, settings={"seed": 2, "epochs": 9}), 0),
+        (replace(TRAINING, kind="retrain"), 0),
+        (replace(TRAINING, numerical=True), 0),
+    ],
+    ids=["itself", "name", "more epochs", "fewer", "settings", "kind", "profile"],
+)
+def test_trainings_of_one_lineage_differ_in_name_and_epochs_only(
+    store: Store, other: Stage, expected: int
+) -> None:
+    record = trained_for(store, TRAINING, 3)
+    _, checkpoints = training_of(store, other, inputs={"beginning": record})
+    assert epoch_of(checkpoints) == expected
+
+
+def test_a_skipped_input_is_no_place_to_begin(store: Store) -> None:
+    outputs, _ = training_of(store, inputs={"beginning": Skipped("overfitting", "offline")})
+    assert outputs.beginnings == ()
+
+
+def test_records_of_a_stage_are_those_that_can_be_read(store: Store) -> None:
+    assert list(store.records("subset")) == []
+    first, second, third = (committed(store, key=letter * 64) for letter in "abc")
+    record_path(store, second).write_bytes(b"{}")
+    path_of(store, third).unlink()
+    assert list(store.records("subset")) == [first, third]
+    assert list(store.records("load")) == []
 
 
 # Writing
@@ -330,22 +540,6 @@ def test_writers_get_the_suffix_that_libraries_choose_the_format_by(store: Store
     assert seen[0].suffix == ".keras"
     assert seen[0].parent == outputs.folder
     assert [path.name for path in outputs.folder.iterdir()] == ["model.keras"]
-
-
-def test_write_atomically_keeps_the_old_file_if_the_new_one_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "deep" / "run.json"
-    write_atomically(path, b"old")
-
-    def no_sync(_descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("os.fsync", no_sync)
-    with pytest.raises(OSError, match="Input/output"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [item.name for item in path.parent.iterdir()] == ["run.json"]
 
 
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -507,7 +701,7 @@ def test_who_may_see_the_test_split() -> None:
 
 @pytest.fixture
 def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "LOCK_POLL_S", 0.01)
+    monkeypatch.setattr(files, "LOCK_POLL_S", 0.01)
 
 
 def take(store: Store, key: str, events: list[str], waits: threading.Event) -> threading.Thread:
@@ -587,60 +781,7 @@ def test_a_killed_process_holds_no_lock(store: Store) -> None:
         assert time.monotonic() - killed < 5
 
 
-# Logs
-
-WRITE_LINES = """
-import sys
-from pathlib import Path
-from tasks.files import append_line
-for number in range(150):
-    append_line(Path(sys.argv[1]), {"writer": sys.argv[2], "line": number, "pad": "x" * 3000})
-"""
-
-
-def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    writers = [python(WRITE_LINES, str(path), str(number)) for number in range(3)]
-    for writer in writers:
-        with writer:
-            assert writer.wait(60) == 0
-    entries = read_lines(path)
-    assert path.read_text().count("\n") == len(entries)
-    for number in range(3):
-        lines = [entry["line"] for entry in entries if entry["writer"] == str(number)]
-        assert lines == list(range(150))
-
-
-@pytest.fixture(scope="module")
-def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("logs")
-
-
-texts = st.text() | st.sampled_from(["a\nb", "\u2028", "\x85\x0b", "\r\n", '"', "ü"])
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.dictionaries(texts, texts, min_size=1), min_size=1, max_size=4), st.data())
-def test_a_line_cut_short_is_passed_over(
-    log_folder: Path, entries: list[dict[str, str]], data: st.DataObject
-) -> None:
-    path = log_folder / "log.jsonl"
-    path.unlink(missing_ok=True)
-    for entry in entries:
-        append_line(path, entry)
-    assert read_lines(path) == entries
-    content = path.read_bytes()
-    lost = data.draw(st.integers(1, len(content.splitlines(keepends=True)[-1])), label="lost")
-    path.write_bytes(content[:-lost])
-    whole = entries if lost == 1 else entries[:-1]
-    assert read_lines(path) == whole
-    # What is logged after the crash is not lost with what was cut short.
-    append_line(path, {"after": "the crash"})
-    assert read_lines(path) == [*whole, {"after": "the crash"}]
-
-
-def test_there_is_no_log_yet(tmp_path: Path) -> None:
-    assert read_lines(tmp_path / "none.jsonl") == []
+# Scorings
 
 
 def test_scorings_are_those_of_the_same_test_data(store: Store) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from tasks.checkpoints import Checkpoints
 from tasks.core.errors import NumericalError
-from tasks.core.records import Stage
+from tasks.core.progress import Progress
+from tasks.core.records import Record, Stage
 from tasks.core.seeds import generator
 from tasks.core.specs import AugmentSettings, TrainSettings, changed
-from tasks.store import Outputs
+from tasks.store import Outputs, Store
 from tests.support import basis
 
 pytestmark = [
@@ -132,8 +136,12 @@ class Recorder:
     """In a model's place: keeps what it is given to fit."""
 
     weights: tuple[Any, ...] = ()
+    variables: tuple[Any, ...] = ()
 
     def __init__(self) -> None:
+        import keras
+
+        self.trainable_variables = [keras.Variable([0.0])]
         self.epochs: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self.given: list[dict[str, Any]] = []
 
@@ -360,6 +368,227 @@ def outputs_in(folder: Path) -> Outputs:
     stage = folder / "stages" / "model" / "key"
     stage.mkdir(parents=True)
     return Outputs(folder, stage, Stage("model", "train"), "key", basis())
+
+
+# Going on where a training was stopped
+
+EPOCHS = 4
+SOMETHING_OF_EVERYTHING = changed(
+    SMALL, {"epochs": EPOCHS, "augmentation": AugmentSettings().model_dump(), "l2": 0.001}
+)
+
+
+def train_from(start: Progress | None, epochs: int = EPOCHS) -> list[Progress]:
+    """The states after each epoch of a fresh network's training that goes on from `start`."""
+    from tasks.core.models import build_network
+    from tasks.core.training import Schedule, train
+
+    spec = SOMETHING_OF_EVERYTHING
+    model = build_network(spec, SHAPE, CLASSES, seed=0)
+    schedule = Schedule(epochs, spec.batch_size, 0.001, augmentation=spec.augmentation)
+    states: list[Progress] = []
+    end = train(model, images(100, 0), images(40, 1), schedule, 0, start, states.append)
+    assert states == [] or end is states[-1]
+    return states or [end]
+
+
+def in_bytes(state: Progress) -> tuple[list[bytes], Any]:
+    return [value.tobytes() for value in state.variables], state.history
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> list[Progress]:
+    """The states after epochs 1 to 4."""
+    states = train_from(None)
+    assert [state.epoch for state in states] == [1, 2, 3, 4]
+    return states
+
+
+@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
+def test_a_training_that_goes_on_ends_with_the_bytes_of_one_that_was_never_stopped(
+    uninterrupted: list[Progress], epoch: int, tmp_path: Path
+) -> None:
+    saving = Checkpoints("model", tmp_path, "lineage", EPOCHS, (), (), lambda: None)
+    saving.save(uninterrupted[epoch - 1])
+    states = train_from(saving.latest())
+    assert [state.epoch for state in states] == [*range(epoch + 1, EPOCHS + 1)] or epoch == EPOCHS
+    for state in states:
+        assert in_bytes(state) == in_bytes(uninterrupted[state.epoch - 1])
+
+
+def test_a_training_stopped_after_each_epoch_ends_alike(uninterrupted: list[Progress]) -> None:
+    state = None
+    for epoch in range(1, EPOCHS + 1):
+        (state,) = train_from(state, epochs=epoch)
+        assert in_bytes(state) == in_bytes(uninterrupted[epoch - 1])
+
+
+def never(_progress: Progress) -> None:
+    pytest.fail("there is no epoch left")
+
+
+def test_a_training_that_is_at_its_end_trains_nothing(uninterrupted: list[Progress]) -> None:
+    from tasks.core.models import build_network
+    from tasks.core.training import Schedule, train
+
+    model = build_network(SOMETHING_OF_EVERYTHING, SHAPE, CLASSES, seed=0)
+    start = uninterrupted[1]
+    end = train(model, images(100, 0), None, Schedule(2, 32, 0.001), 0, start, never)
+    assert end is start
+    found = [np.asarray(variable.numpy()).tobytes() for variable in model.variables]
+    assert found == in_bytes(start)[0][: len(found)], "the model is what it was after that epoch"
+
+
+def without(state: Progress, kept: Callable[[str], bool]) -> Progress:
+    """A state in which the variables that are not kept have the values of a fresh training."""
+    import keras
+
+    from tasks.core.models import build_network
+
+    model = build_network(SOMETHING_OF_EVERYTHING, SHAPE, CLASSES, seed=0)
+    optimizer = keras.optimizers.RMSprop(0.001)
+    optimizer.build(model.trainable_variables)
+    fresh = [*model.variables, *optimizer.variables]
+    names = [variable.path for variable in model.variables] + ["optimizer"] * 99
+    pairs = zip(names, fresh, state.variables, strict=False)
+    mixed = tuple(
+        value if kept(name) else keras.ops.convert_to_numpy(variable)
+        for name, variable, value in pairs
+    )
+    assert len(mixed) == len(state.variables)
+    return Progress(state.history, mixed)
+
+
+@pytest.mark.parametrize(
+    "missing", ["optimizer", "seed_generator", "moving_mean", "kernel"], ids=str
+)
+def test_nothing_of_a_state_may_be_left_out(uninterrupted: list[Progress], missing: str) -> None:
+    start = uninterrupted[1]
+    assert in_bytes(without(start, lambda _: True)) == in_bytes(start)
+    poorer = without(start, lambda name: missing not in name)
+    assert in_bytes(poorer) != in_bytes(start), "there is such a variable, and it has moved"
+    end = train_from(poorer)[-1]
+    assert in_bytes(end)[0] != in_bytes(uninterrupted[-1])[0]
+
+
+def test_a_state_of_another_network_is_refused(uninterrupted: list[Progress]) -> None:
+    start = uninterrupted[1]
+    with pytest.raises(ValueError, match="zip"):
+        train_from(Progress(start.history, start.variables[:-1]))
+
+
+def test_another_start_of_the_random_numbers_does_not_matter_once_a_state_is_restored(
+    uninterrupted: list[Progress],
+) -> None:
+    random.seed(7)
+    np.random.seed(7)
+    assert in_bytes(train_from(uninterrupted[0])[-1]) == in_bytes(uninterrupted[-1])
+
+
+# Stages that are stopped
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_after(outputs: Outputs, epochs: int) -> Outputs:
+    """The same outputs, whose checkpoints are refused after so many."""
+    saved: list[int] = []
+
+    def check() -> None:
+        saved.append(1)
+        if len(saved) > epochs:
+            raise StoppedError
+
+    def stopping(settings: Any, end: int) -> Checkpoints:
+        return replace(Outputs.checkpoints(outputs, settings, end), check=check)
+
+    vars(outputs)["checkpoints"] = stopping
+    return outputs
+
+
+def training_stage(name: str = "iteration_1", epochs: int = EPOCHS, **more: Any) -> Stage:
+    spec = changed(SOMETHING_OF_EVERYTHING, {"epochs": epochs})
+    settings = {"training": spec.model_dump(mode="json"), "seed": 0}
+    return Stage(name, "train", settings, numerical=True, **more)
+
+
+def fit_stage(
+    store: Store, stage: Stage, stopped_after: int | None = None, **inputs: Record
+) -> tuple[Record, int]:
+    """A stage fitted, its record, and after which epoch it went on."""
+    from tasks.fit import fit_network
+
+    key, stands_for = store.key_of(stage, {}, {"device": "cpu"})
+    outputs = store.writer(stage, key, stands_for, inputs)
+    if stopped_after is not None:
+        outputs = stop_after(outputs, stopped_after)
+    _, facts = fit_network(stage.settings, images(100, 0), images(40, 1), outputs)
+    return store.commit(outputs, facts), outputs.resumed_after
+
+
+def names_in(store: Store, record: Record) -> list[str]:
+    names = [path.name for path in store.folder(record.stage, record.key).iterdir()]
+    return sorted(re.sub(r"-[0-9a-f]{64}", "", name) for name in names)
+
+
+RESULT = ["history.parquet", "model.keras", "record.json", "validation_predictions.parquet"]
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    store = Store(str(tmp_path_factory.mktemp("never_stopped")))
+    record, after = fit_stage(store, training_stage())
+    assert after == 0
+    assert names_in(store, record) == RESULT
+    return record
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_stage_that_was_stopped_leaves_the_same_files(
+    tmp_path: Path, never_stopped: Record, epoch: int
+) -> None:
+    store = Store(str(tmp_path))
+    with pytest.raises(StoppedError):
+        fit_stage(store, training_stage(), stopped_after=epoch)
+    (folder,) = (tmp_path / "stages" / "iteration_1").iterdir()
+    assert len(list(folder.glob("checkpoint-*"))) == len(list(folder.iterdir())) == min(epoch, 1)
+    record, after = fit_stage(store, training_stage())
+    assert after == epoch
+    assert record == never_stopped
+    assert names_in(store, record) == RESULT
+
+
+def test_a_shorter_training_begins_in_a_longer_one_s_snapshot(
+    tmp_path: Path, never_stopped: Record
+) -> None:
+    store = Store(str(tmp_path))
+    longer = training_stage("overfitting", EPOCHS + 1, snapshots=(EPOCHS,))
+    beginning, _ = fit_stage(store, longer)
+    assert names_in(store, beginning) == sorted([*RESULT, f"snapshot-{EPOCHS:06d}.npz"])
+    record, after = fit_stage(store, training_stage(), beginning=beginning)
+    assert after == EPOCHS
+    assert record == never_stopped
+    assert names_in(store, record) == RESULT
+
+
+def test_a_longer_training_begins_where_a_shorter_one_ended(tmp_path: Path) -> None:
+    store, elsewhere = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    beginning, _ = fit_stage(store, training_stage("overfitting", 2, snapshots=(EPOCHS,)))
+    record, after = fit_stage(store, training_stage(), beginning=beginning)
+    assert after == 2
+    assert record == fit_stage(elsewhere, training_stage())[0]
+
+
+def test_a_training_does_not_begin_in_another_one(tmp_path: Path, never_stopped: Record) -> None:
+    store = Store(str(tmp_path))
+    other = training_stage("overfitting", EPOCHS, snapshots=(EPOCHS,))
+    settings = {**other.settings, "seed": 1}
+    beginning, _ = fit_stage(store, replace(other, settings=settings))
+    record, after = fit_stage(store, training_stage(), beginning=beginning)
+    assert after == 0
+    assert record == never_stopped
 
 
 def test_turning_points_are_the_first_of_equals() -> None:

@@ -305,6 +305,37 @@ def test_training_on_features_is_training_the_whole_with_frozen_layers(
         assert np.abs(found[name] - expected[name]).max() < 0.032 * rate, name
 
 
+@pytest.mark.parametrize("after", [BLOCK_5, BLOCK_4], ids=["frozen", "fine-tuned"])
+def test_training_on_features_that_goes_on_ends_with_the_same_bytes(
+    after: str, weights: Any
+) -> None:
+    from tasks.core import vgg16
+    from tasks.core.training import Examples, Schedule, train
+
+    rng = np.random.default_rng(5)
+    shape = (2, 2, 512) if after == BLOCK_4 else (1, 1, 512)
+    features = rng.random((20, *shape), dtype=np.float32)
+    examples = Examples(features, np.eye(CLASSES, dtype=np.float32)[np.arange(20) % CLASSES])
+    schedule = Schedule(3, 16, 1e-4, loss="binary_crossentropy")
+
+    def trained(start: Any = None) -> tuple[list[Any], dict[str, bytes]]:
+        base = vgg16.build_base(SIDE)
+        vgg16.set_weights(base, weights)
+        complete = vgg16.build_complete(base, 16, 0.25, CLASSES, 3)
+        part = vgg16.trainable_part(complete, after)
+        states: list[Any] = []
+        train(part, examples, None, schedule, 3, start, states.append)
+        return states, {name: value.tobytes() for name, value in by_name(complete).items()}
+
+    states, ended = trained()
+    for start in states[:2]:
+        found, complete = trained(start)
+        assert complete == ended
+        assert found[-1].history == states[-1].history
+        for value, expected in zip(found[-1].variables, states[-1].variables, strict=True):
+            assert value.tobytes() == expected.tobytes()
+
+
 def by_name(complete: Any) -> dict[str, NDArray[np.float32]]:
     base = complete.get_layer("vgg16")
     layers = [layer for layer in (*base.layers, *complete.layers) if layer is not base]
