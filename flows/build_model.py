@@ -22,7 +22,6 @@ from tasks.decide import decide
 from tasks.evaluate import evaluate
 from tasks.explore import explore
 from tasks.figures import figures
-from tasks.fingerprint import code_of
 from tasks.load import load
 from tasks.preprocess import preprocess
 from tasks.report import report
@@ -68,6 +67,7 @@ class Handle:
     inputs: dict[str, Handle]
     after: tuple[Handle, ...]
     follows: bool
+    anew: str
     future: PrefectFuture[Outcome] | None = None
 
 
@@ -85,8 +85,10 @@ class PrefectRun:
 
     def __call__(self, stage: Stage, after: Sequence[Handle] = (), **inputs: Handle) -> Handle:
         """Submit the stage's task; Prefect waits for its inputs and for what it comes after."""
-        follows = self._choice.follows(stage.name, (given.follows for given in inputs.values()))
-        handle = self._made[stage.name] = Handle(stage, inputs, tuple(after), follows)
+        followed = [given.stage.name for given in inputs.values() if given.follows]
+        follows = self._choice.follows(stage.name, followed)
+        anew = self._choice.anew(stage.name, followed)
+        handle = self._made[stage.name] = Handle(stage, inputs, tuple(after), follows, anew)
         if not self._choice.only or stage.name in self._choice.only:
             self._submit(handle)
         self._choice.check_enough(self._made)
@@ -122,8 +124,7 @@ class PrefectRun:
         if handle.future is None:
             inputs = {role: self._submit(given) for role, given in handle.inputs.items()}
             after = [self._submit(other) for other in handle.after]
-            anew = handle.follows or handle.stage.name in self._choice.refresh
-            context = replace(self._context, anew=anew)
+            context = replace(self._context, anew=handle.anew)
             parameters = {"stage": handle.stage, "inputs": inputs, "context": context}
             task = TASKS[handle.stage.kind]
             handle.future = self._runner.submit(task, parameters, wait_for=after)
@@ -164,9 +165,6 @@ def build_model(
     profile = resolve_profile(settings.execution)
     workers = settings.execution.workers
     context = RunContext(str(run_log.store.root), run_log.run_id, profile, workers)
-    # The keys speak of the code as it is now, which is what this process has imported.
-    for kind in TASKS:
-        code_of(f"tasks.{kind}")
     slots(run_log.run_id, workers)
     # Threads that wait for inputs compute nothing; the slots bound what is computed at once.
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=WAITING_STAGES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
 from pydantic import Field
@@ -18,7 +18,7 @@ class Enough(Exception):  # noqa: N818 - no error: there is nothing left to do
 class Choice(Spec):
     """Stages by name, as `fashion-flow plan` shows them; by default all, from the store if there.
 
-    The names of the fields are those of the options of `fashion-flow run`.
+    The fields are the options `--only`, `--refresh` and `--from` of `fashion-flow run`.
     """
 
     only: frozenset[str] = Field(
@@ -53,13 +53,19 @@ class Choice(Spec):
         if self.only and self.only <= set(made):
             raise Enough
 
-    def follows(self, name: str, inputs: Iterable[bool]) -> bool:
-        """Whether a stage is in `refresh_from` or, given the same of each input, depends on one.
+    def follows(self, name: str, followed: Collection[str]) -> bool:
+        """Whether a stage is in `refresh_from` or depends on one; `followed` are inputs that do.
 
         A stage that is only in `refresh` leads to nothing: its result is the same again, and if it
         is not, then the keys of what depends on it are not either.
         """
-        return name in self.refresh_from or any(inputs)
+        return name in self.refresh_from or bool(followed)
+
+    def anew(self, name: str, followed: Collection[str]) -> str:
+        """Why a stage is computed though it may be in the store; empty where it is not."""
+        if name in self.refresh | self.refresh_from:
+            return "asked for anew"
+        return f"{min(followed)} is made anew" if followed else ""
 
 
 EVERYTHING = Choice()

@@ -227,6 +227,7 @@ def verify(store: StoreOption = "artifacts") -> None:
     from tasks.store import Store
 
     opened = Store(store)
+    opened.check_exists()
     found = housekeeping.verify(opened)
     console.show_verification(opened, found)
     raise typer.Exit(1 if found.damaged else 0)
@@ -250,6 +251,7 @@ def clean(
     from tasks.store import Store
 
     opened = Store(store)
+    opened.check_exists()
     with explaining(opened.root):
         cleaned = housekeeping.clean(opened, keep, dry_run=dry_run)
     console.show_cleaning(opened, cleaned, dry_run=dry_run)

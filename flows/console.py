@@ -18,7 +18,7 @@ from flows.planning import CACHED, Planned
 from flows.presets import NOTEBOOK
 from tasks.core.errors import UserError
 from tasks.housekeeping import Cleaning, Verification
-from tasks.runlog import RunLog, all_runs, damaged_runs, find_run
+from tasks.runlog import RunLog, all_runs, damaged_runs, find_run, no_run
 from tasks.store import Store
 
 SHOWN_CHANGES = 4
@@ -140,7 +140,7 @@ def show_runs(store: Store) -> None:
     """Print a line for each run."""
     rows = run_rows(store)
     if not rows:
-        raise UserError(f"no run in {store.root} yet; start one with `fashion-flow run`.")
+        raise UserError(f"{no_run(store)}; start one with `fashion-flow run`.")
     table = _table("run (UTC)", "status", "took", "new", "cached")
     table.add_column("data set, rule and what else is not the notebook's")
     for row in rows:
@@ -155,7 +155,7 @@ def show_runs(store: Store) -> None:
     out.print(table)
     damaged = damaged_runs(store)
     if damaged:
-        warn(f"The logs of {', '.join(damaged)} are damaged; `fashion-flow clean` removes them.")
+        warn(f"The logs of {', '.join(damaged)} are damaged; delete their folders to forget them.")
 
 
 def _characteristics(row: dict[str, Any]) -> list[str]:
@@ -230,6 +230,8 @@ def show_cleaning(store: Store, cleaned: Cleaning, *, dry_run: bool) -> None:
         _line(f"{_bytes(item.size):>9}  {item.path}: {item.what}")
     for path in cleaned.locked:
         _line(f"kept: {path} is being computed")
+    for doubt in cleaned.doubts:
+        warn(f"All results are kept, since it is not known what this run used. {doubt}")
     verb = "would be removed" if dry_run else "removed"
     freed = _bytes(cleaned.freed)
     _line(f"{store.root}: {len(cleaned.removed)} items {verb}, {freed} freed.")

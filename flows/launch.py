@@ -21,7 +21,8 @@ from flows.server import announce_server, stop_temporary_server
 from tasks.core.errors import FashionFlowError, StageError, UserError
 from tasks.core.settings import Settings
 from tasks.files import explaining
-from tasks.runlog import INTERRUPTED, RunLog
+from tasks.fingerprint import remember_code
+from tasks.runlog import INTERRUPTED, RUN_LOG, RunLog
 from tasks.runtime import configure, resolve_profile
 from tasks.store import Store
 
@@ -103,6 +104,7 @@ def _run(
     ending: Ending,
 ) -> None:
     try:
+        remember_code()
         profile = resolve_profile(wanted.execution)
         settings, ending.notice = resolve(
             store, wanted, profile, replaceable=replaceable, fetch=True
@@ -163,6 +165,8 @@ def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
         finished,
         store.root,
     )
+    # What goes on in other threads until the end is of no interest any more.
+    log.setLevel(logging.CRITICAL)
     teller = threading.Thread(target=_tell_server, args=(run_log,), daemon=True)
     teller.start()
     teller.join(TELL_SERVER_S)
@@ -206,7 +210,7 @@ def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:
     log.error(
         "finished stages are kept in %s; start the same command again to go on. Details: %s",
         store.root,
-        run_log.folder / "run.log",
+        run_log.folder / RUN_LOG,
     )
     return STAGE_FAILED
 
@@ -226,7 +230,7 @@ def _first_line(error: BaseException) -> str:
 def _logging(folder: Path, verbose: bool) -> Iterator[None]:
     """Our lines to the terminal; those, TensorFlow's and Prefect's noise to the run's log file."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.log"
+    path = folder / RUN_LOG
     with path.open("a", encoding="utf-8", buffering=1) as file, _stderr_to(file) as terminal:
         console = logging.StreamHandler(terminal)
         console.setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flows.changes import closest
 from flows.choice import EVERYTHING, Choice, Enough
 from flows.recipe import build, stage_names
+from tasks.core.errors import UserError
 from tasks.core.records import Outcome, Record, Stage, digest_of
 from tasks.core.settings import Settings
 from tasks.runlog import computed
@@ -81,9 +82,10 @@ class PlannedRun:
         found = Miss(ABSENT) if pending else self._store.lookup(stage, digest_of(basis))
         record = found if isinstance(found, Record) else None
         nearest, differences = (record, []) if record else self._closest(stage, basis, inputs)
-        follows = self._choice.follows(stage.name, (item.follows for item in inputs.values()))
-        if follows or stage.name in self._choice.refresh:
-            state, reason = WILL_RUN, "asked for anew"
+        followed = [item.stage for item in inputs.values() if item.follows]
+        anew = self._choice.anew(stage.name, followed)
+        if anew:
+            state, reason = WILL_RUN, anew
         elif isinstance(found, Record):
             state, reason = CACHED, f"record {found.key[:16]}"
         elif found.reason != ABSENT:
@@ -96,7 +98,7 @@ class PlannedRun:
             reason,
             record,
             self._computed.get(nearest.key, {}) if nearest else {},
-            follows,
+            self._choice.follows(stage.name, followed),
             tuple(item.stage for item in (*inputs.values(), *after)),
         )
 
@@ -123,7 +125,8 @@ def plan(
     """Every stage of a run in the notebook's order, and what a run would do about it.
 
     Raises:
-        UserError: `choice` names a stage that the run does not have.
+        UserError: `choice` names a stage that the run does not have, or wants one anew that those
+            it asks for do not need.
     """
     names = stage_names(settings)
     choice.check(names)
@@ -132,21 +135,28 @@ def plan(
     try:
         build(run, settings)
     except _OpenError as error:
-        open_stage = str(error).replace("gate_", "iteration_")
+        open_stage = str(error)
     except Enough:
         pass
-    unseen = f"depends on {open_stage}"
-    shown = _needed(run.planned, choice.only) if choice.only else set(names)
+    unseen = f"depends on {open_stage.replace('gate_', 'iteration_')}"
+    shown = set(names)
+    if choice.only:
+        shown = _needed(run.planned, choice.only | ({open_stage} - {""}))
+        unneeded = (choice.refresh | choice.refresh_from) - shown
+        if unneeded and not open_stage:
+            raise UserError(
+                f"{', '.join(sorted(unneeded))} is not needed by {', '.join(sorted(choice.only))}, "
+                "so nothing would be done anew; ask for it by --only, too."
+            )
     return [run.planned.get(name, Planned(name, OPEN, unseen)) for name in names if name in shown]
 
 
-def _needed(planned: Mapping[str, Planned], only: frozenset[str]) -> set[str]:
-    """The stages asked for and all that they need, whatever their state, as a run takes them up."""
-    needed = set(only)
-    pending = [name for name in only if name in planned]
+def _needed(planned: Mapping[str, Planned], wanted: Iterable[str]) -> set[str]:
+    """The wanted stages and all that they need, whatever their state, as a run takes them up."""
+    needed = set(wanted)
+    pending = [name for name in needed if name in planned]
     while pending:
         needs = planned[pending.pop()].needs
         pending += [name for name in needs if name not in needed]
         needed |= set(needs)
-    # Where the recipe stopped at a decision, all that leads to it comes first.
-    return needed if only <= set(planned) else needed | set(planned)
+    return needed

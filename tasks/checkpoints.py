@@ -102,7 +102,10 @@ class Checkpoints:
         fault = content_fault(path, content)
         if fault:
             return fault
-        lineage, progress = _unpacked(content)
+        try:
+            lineage, progress = _unpacked(content)
+        except (KeyError, ValueError):
+            return "is of another format"
         mine = lineage == self.lineage and progress.epoch == _epoch(path)
         return progress if mine else "belongs to another training"
 

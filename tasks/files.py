@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -48,7 +49,8 @@ def explaining(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = LASTING.get(error.errno or 0)
-        if advice is None:
+        elsewhere = error.filename is not None and root not in Path(str(error.filename)).parents
+        if advice is None or (elsewhere and Path(str(error.filename)) != root):
             raise
         raise StorageError(f"the store {root} can't be written: {advice}.") from error
 
@@ -72,6 +74,8 @@ def replacing(target: Path) -> Iterator[Path]:
         with temporary.open("rb+") as opened:
             os.fsync(opened.fileno())
         temporary.chmod(0o644)
+        if target.is_dir():
+            shutil.rmtree(target)
         temporary.replace(target)
         sync_folder(target.parent)
     finally:
@@ -164,7 +168,7 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
 def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold the lock that the file `path` stands for; it ends with the process, however that ends.
 
-    Who holds a lock may remove its file (see `remove_lock`), so what counts is a lock on the file
+    Who holds a lock may remove its file, so what counts is a lock on the file
     that is at `path` once it is held.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

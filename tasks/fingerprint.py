@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tasks.core.errors import StageError
+from tasks.core.errors import StageError, UserError
 
 _parser = threading.Lock()
 
@@ -61,6 +61,16 @@ def changed_since(code: Mapping[str, str]) -> list[str]:
     return [name for name, digest in code.items() if _digest_now(_source(name)) != digest]
 
 
+def remember_code() -> None:
+    """Take every module's code as it is now; to be called before any of it is imported.
+
+    What is imported first and fingerprinted later might be edited in between, and nobody would
+    see it; the other way round `changed_since` does.
+    """
+    for path in sorted((ROOT / "tasks").rglob("*.py")):
+        _parsed(path)
+
+
 def refuse_edits(stage: str, code: Mapping[str, str]) -> None:
     """Refuse what a stage made if its code is no longer that of its key.
 
@@ -80,7 +90,12 @@ def _digest_now(path: Path) -> str | None:
         return None
     text = path.read_text(encoding="utf-8")
     known = _parsed(path)
-    return known.digest if known.text == text else _parse(text).digest
+    if known.text == text:
+        return known.digest
+    try:
+        return _parse(path, text).digest
+    except UserError:  # an edit that is not finished is an edit
+        return None
 
 
 def _source(module: str) -> Path:
@@ -97,13 +112,17 @@ class _Module:
 
 @cache
 def _parsed(path: Path) -> _Module:
-    return _parse(path.read_text(encoding="utf-8"))
+    return _parse(path, path.read_text(encoding="utf-8"))
 
 
-def _parse(text: str) -> _Module:
-    # Python 3.11's parser counts its recursion in one place for all threads.
-    with _parser:
-        tree = ast.parse(text)
+def _parse(path: Path, text: str) -> _Module:
+    try:
+        # Python 3.11's parser counts its recursion in one place for all threads.
+        with _parser:
+            tree = ast.parse(text, filename=str(path))
+    except SyntaxError as error:
+        where = f"{path}, line {error.lineno}"
+        raise UserError(f"{where}: {error.msg}; no Python code, so nothing can run.") from None
     imports = tuple(sorted(_imports(tree)))
     _drop_docstrings(tree)
     return _Module(text, hashlib.sha256(_dumped(tree).encode()).hexdigest(), imports)

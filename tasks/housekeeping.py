@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.checkpoints import content_fault, is_checkpoint, is_snapshot
-from tasks.core.errors import StageError
 from tasks.core.records import Record
 from tasks.files import TEMPORARY, damaged_lines, is_locked, locked_if_free
-from tasks.runlog import ALIVE, DONE, RUN, STAGE_LINES, RunLog, all_runs
+from tasks.runlog import ALIVE, DONE, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog, all_runs
 from tasks.store import RECORD, RUNS, SCORINGS, STAGES, Store
 
 # A run's folder is there some seconds before the run says that it lives.
 STARTING_S = 600
+
+KEY = re.compile("[0-9a-f]{16}")
 
 UNNAMED = "no record names it"
 STRAY = "left by a write that was cut short"
@@ -55,10 +57,11 @@ class Verification:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What `clean` removed, or would remove, and what it had to leave."""
+    """What `clean` removed or would remove, what it had to leave, and why it left all results."""
 
     removed: tuple[Finding, ...]
     locked: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def freed(self) -> int:
@@ -93,7 +96,7 @@ def verify(store: Store) -> Verification:
             elif not is_snapshot(path):
                 orphans.append(_finding(store, path, _why_unnamed(path)))
     damaged += _damaged_logs(store)
-    orphans += [_finding(store, path, _why_unnamed(path)) for path in _strays(store)]
+    orphans += [_finding(store, path, STRAY) for path in _strays(store)]
     files = [file for record in intact for file in record.files.values()]
     return Verification(
         records=len(intact),
@@ -109,38 +112,104 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
     """Remove what no kept run uses; with `dry_run` only say what that would be.
 
     Kept are the last `keep` runs, the latest that is done with all of its stages, those that are
-    going on, the results that any of these used, what is locked, and the log of test scorings.
+    going on, those whose log is damaged, the results that any of these used, what is locked, and
+    the log of test scorings. Where it is not known what a kept run used, all results are kept.
     """
     removed: list[Finding] = []
     locked: list[str] = []
-    runs = all_runs(store)
-    done = [run for run in runs if run.status() == DONE and not run.read()["only"]]
-    kept = {run.run_id for run in [*runs[max(0, len(runs) - keep) :], *done[-1:]]}
-    used = {item for run in runs if run.run_id in kept for item in run.results()}
+    old = _old_runs(store, keep)
+    doubtful = [run for run in _runs(store) if run.run_id not in old and run.fault()]
+    settled = _Used(store, old)
     for folder in _stage_folders(store):
         with _free(store.lock_path(folder), dry_run=dry_run) as free:
             if not free:
                 locked.append(str(folder.relative_to(store.root)))
-                continue
-            # Runs that go on note what they use while they hold its lock, which is ours now.
-            if _is_used(folder, used | _used_by_the_living(store)):
+            elif doubtful or settled.includes(folder):
                 removed += _tidy(store, folder, dry_run=dry_run)
             else:
                 removed.append(_finding(store, folder, "no kept run uses it"))
                 if not dry_run:
                     _remove_stage(folder)
                     store.lock_path(folder).unlink(missing_ok=True)
-    for run_folder in _folders(store.root / RUNS):
-        why = _why_not_kept(store, run_folder, kept)
-        if why:
-            removed.append(_finding(store, run_folder, why))
+    for run in _runs(store):
+        if run.run_id in old:
+            removed.append(_finding(store, run.folder, "an older run"))
             if not dry_run:
-                shutil.rmtree(run_folder)
+                shutil.rmtree(run.folder)
     for path in _strays(store):
-        removed.append(_finding(store, path, _why_unnamed(path)))
+        removed.append(_finding(store, path, STRAY))
         if not dry_run:
             path.unlink(missing_ok=True)
-    return Cleaning(tuple(removed), tuple(locked))
+    doubts = tuple(f"{run.folder}: {run.fault()}" for run in doubtful)
+    return Cleaning(tuple(removed), tuple(locked), doubts)
+
+
+class _Used:
+    """The results that runs use which are to stay, those included that begin meanwhile."""
+
+    def __init__(self, store: Store, old: set[str]) -> None:
+        self._store = store
+        self._old = old
+        self._ended: dict[str, set[tuple[str, str]]] = {}
+
+    def includes(self, folder: Path) -> bool:
+        """Whether a run uses the result in a stage's folder; its lock must be held.
+
+        A run notes what it uses while it holds that lock, so nothing is missed.
+        """
+        return any(
+            folder.parent.name == stage and key.startswith(folder.name)
+            for run in _runs(self._store)
+            if run.run_id not in self._old
+            for stage, key in self._results(run)
+        )
+
+    def _results(self, run: RunLog) -> set[tuple[str, str]]:
+        if run.run_id in self._ended:
+            return self._ended[run.run_id]
+        ended = not is_locked(run.folder / ALIVE)
+        found = run.results()
+        if ended:
+            self._ended[run.run_id] = found
+        return found
+
+
+def _old_runs(store: Store, keep: int) -> set[str]:
+    """The runs that are to go, as far as they are known now."""
+    runs = all_runs(store)
+    done = [run for run in runs if run.status() == DONE and not run.read()["only"]]
+    kept = {run.run_id for run in [*runs[max(0, len(runs) - keep) :], *done[-1:]]}
+    return {
+        run.run_id
+        for run in runs
+        if run.run_id not in kept
+        and not run.fault()
+        and not is_locked(run.folder / ALIVE)
+        and _is_only_ours(run.folder)
+    } | {run.run_id for run in _runs(store) if _never_began(run)}
+
+
+def _never_began(run: RunLog) -> bool:
+    """Whether a run ended, or was ended, before anything was noted of it."""
+    if (run.folder / RUN).exists() or (run.folder / STAGE_LINES).exists():
+        return False
+    return time.time() - run.folder.stat().st_mtime > STARTING_S
+
+
+def _runs(store: Store) -> list[RunLog]:
+    """Every run that has a folder; a folder that somebody else put there is no run."""
+    folders = _folders(store.root / RUNS)
+    return [
+        RunLog(store, folder.name)
+        for folder in folders
+        if (folder / RUN).exists() or (folder / STAGE_LINES).exists() or _is_only_ours(folder)
+    ]
+
+
+def _is_only_ours(folder: Path) -> bool:
+    """Whether there is nothing in a run's folder but what runs leave there."""
+    ours = {RUN, STAGE_LINES, ALIVE, RUN_LOG, REPORT}
+    return all(path.name in ours or path.name.startswith(TEMPORARY) for path in folder.iterdir())
 
 
 def _inspect(store: Store, folder: Path) -> tuple[Record | None, list[str]]:
@@ -172,32 +241,19 @@ def _why_unnamed(path: Path) -> str:
 
 
 def _damaged_logs(store: Store) -> Iterator[Finding]:
-    logs = [store.root / SCORINGS]
-    for folder in _folders(store.root / RUNS):
-        logs.append(folder / STAGE_LINES)
-        try:
-            if (folder / RUN).exists():
-                RunLog(store, folder.name).read()
-        except StageError:
-            yield _finding(store, folder / RUN, "is not what was written")
-    for path in logs:
-        for number in damaged_lines(path):
-            yield _finding(store, path, f"line {number} is not what was written")
-
-
-def _is_used(folder: Path, used: set[tuple[str, str]]) -> bool:
-    return any(folder.parent.name == stage and key.startswith(folder.name) for stage, key in used)
-
-
-def _used_by_the_living(store: Store) -> set[tuple[str, str]]:
-    folders = _folders(store.root / RUNS)
-    living = [RunLog(store, folder.name) for folder in folders if is_locked(folder / ALIVE)]
-    return {item for run in living for item in run.results()}
+    for run in _runs(store):
+        fault = run.fault() if (run.folder / RUN).exists() else None
+        if fault:
+            yield _finding(store, run.folder, fault)
+    for number in damaged_lines(store.root / SCORINGS):
+        yield _finding(store, store.root / SCORINGS, f"line {number} is not what was written")
 
 
 def _tidy(store: Store, folder: Path, *, dry_run: bool) -> list[Finding]:
     """Remove from a stage's folder what neither its record names nor a training can go on from."""
-    record, _ = _inspect(store, folder)
+    record = None
+    with suppress(OSError, ValueError):
+        record = store.read(folder)
     removed = []
     for path in _unnamed(folder, record):
         of_use = is_checkpoint(path) if record is None else is_snapshot(path)
@@ -231,30 +287,16 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _why_not_kept(store: Store, folder: Path, kept: set[str]) -> str | None:
-    if folder.name in kept or is_locked(folder / ALIVE):
-        return None
-    if time.time() - folder.stat().st_mtime < STARTING_S and not (folder / RUN).exists():
-        return None
-    try:
-        RunLog(store, folder.name).read()
-    except StageError:
-        return "a run that never began, or whose log is damaged"
-    return "an older run"
-
-
 def _strays(store: Store) -> list[Path]:
-    """Files outside the stages' folders that nothing of ours is called like, or half-written."""
-    half_written = [*store.root.glob(f"{TEMPORARY}*"), *store.root.glob(f"{RUNS}/*/{TEMPORARY}*")]
-    misplaced = [*store.root.glob(f"{STAGES}/*"), *store.root.glob(f"{STAGES}/*/*")]
-    return [
-        *(path for path in half_written if not is_locked(path.parent / ALIVE)),
-        *(path for path in misplaced if path.is_file()),
-    ]
+    """Half-written files outside the stages' folders."""
+    found = [*store.root.glob(f"{TEMPORARY}*"), *store.root.glob(f"{RUNS}/*/{TEMPORARY}*")]
+    return [path for path in found if not is_locked(path.parent / ALIVE)]
 
 
 def _stage_folders(store: Store) -> list[Path]:
-    return [folder for stage in _folders(store.root / STAGES) for folder in _folders(stage)]
+    """The folders of stages; what else somebody put beside them is left alone."""
+    folders = [folder for stage in _folders(store.root / STAGES) for folder in _folders(stage)]
+    return [folder for folder in folders if KEY.fullmatch(folder.name)]
 
 
 def _folders(parent: Path) -> list[Path]:

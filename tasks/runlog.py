@@ -22,6 +22,7 @@ from tasks.files import (
     CHECK,
     append_line,
     checked,
+    damaged_lines,
     is_locked,
     read_lines,
     try_lock,
@@ -33,6 +34,7 @@ RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "inter
 TAKEN = "taken"
 LOOKING_S = 5.0
 RUN, STAGE_LINES, ALIVE = "run.json", "stages.jsonl", "alive.lock"
+RUN_LOG, REPORT = "run.log", "report.html"
 
 
 def now() -> str:
@@ -74,7 +76,7 @@ class RunLog:
     @property
     def report(self) -> Path:
         """Where the run's report is, once it is written."""
-        return self.folder / "report.html"
+        return self.folder / REPORT
 
     def begin(
         self,
@@ -83,7 +85,11 @@ class RunLog:
         flow_run: str | None,
         only: Sequence[str] = (),
     ) -> None:
-        """Note what is about to run, and hold the run's lock for as long as the process lives."""
+        """Note what is about to run, and hold the run's lock until it ends or the process does.
+
+        Raises:
+            UserError: a run of that id is going on in another process.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._hold()
         self._write(
@@ -106,11 +112,14 @@ class RunLog:
         )
 
     def end(self, status: str, error: str | None = None) -> None:
-        """Note how the run ended. The first word counts."""
+        """Note how the run ended, and that it lives no more. The first word counts."""
         with _lock:
-            entry = self.read()
-            if entry["status"] == RUNNING:
-                self._write(entry | {"status": status, "ended": now(), "error": error})
+            try:
+                entry = self.read()
+                if entry["status"] == RUNNING:
+                    self._write(entry | {"status": status, "ended": now(), "error": error})
+            finally:
+                self._release()
 
     def taken(self, stage: str, key: str) -> None:
         """Note that the run is about to use or to compute a result. The stage's lock is held."""
@@ -152,6 +161,18 @@ class RunLog:
         lines = read_lines(self.folder / STAGE_LINES)
         return {(line["stage"], line["key"]) for line in lines if line["key"]}
 
+    def fault(self) -> str | None:
+        """What is wrong with the run's log; None where it can be believed and is complete."""
+        try:
+            done = self.read()["status"] == DONE
+        except StageError:
+            return f"{RUN} is not what was written"
+        lines = self.folder / STAGE_LINES
+        if damaged_lines(lines):
+            numbers = ", ".join(map(str, damaged_lines(lines)))
+            return f"line {numbers} of {STAGE_LINES} is not what was written"
+        return f"{STAGE_LINES} is missing" if done and not lines.is_file() else None
+
     def read(self) -> dict[str, Any]:
         """What is known of the run; a run that stands at `running` without a process was killed.
 
@@ -164,7 +185,9 @@ class RunLog:
         except OSError as error:
             raise StageError(f"{path} can't be read: {error.strerror}.") from None
         if entry is None:
-            raise StageError(f"{path} is not what was written; `fashion-flow clean` removes it.")
+            raise StageError(
+                f"{path} is not what was written; delete its folder to forget the run."
+            )
         return entry
 
     def status(self) -> str:
@@ -186,8 +209,18 @@ class RunLog:
         _held[path] = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         # Who looks whether the run lives holds the lock for an instant.
         end = time.monotonic() + LOOKING_S
-        while not try_lock(_held[path]) and time.monotonic() < end:
+        while not try_lock(_held[path]):
+            if time.monotonic() > end:
+                self._release()
+                raise UserError(
+                    f"run {self.run_id!r} is going on in another process; give another run id."
+                )
             time.sleep(0.01)
+
+    def _release(self) -> None:
+        handle = _held.pop(self.folder / ALIVE, None)
+        if handle is not None:
+            os.close(handle)
 
     def _alive(self) -> bool:
         return is_locked(self.folder / ALIVE)
@@ -215,11 +248,15 @@ def all_runs(store: Store) -> list[RunLog]:
 def damaged_runs(store: Store) -> list[str]:
     """The runs whose log can't be read."""
     readable = {run.run_id for run in all_runs(store)}
-    return sorted(
-        path.parent.name
-        for path in (store.root / RUNS).glob(f"*/{RUN}")
-        if path.parent.name not in readable
-    )
+    found = {path.parent.name for path in (store.root / RUNS).glob(f"*/{RUN}")}
+    return sorted(found - readable)
+
+
+def no_run(store: Store) -> str:
+    """That there is no run to be shown, and which ones are damaged."""
+    damaged = damaged_runs(store)
+    beside = f" but those whose log is damaged ({', '.join(damaged)})" if damaged else ""
+    return f"no run in {store.root} yet{beside}"
 
 
 def computed(store: Store) -> dict[str, dict[str, Any]]:
@@ -240,7 +277,7 @@ def find_run(store: Store, run_id: str | None) -> RunLog:
     """
     runs = all_runs(store)
     if not runs:
-        raise UserError(f"no run in {store.root} yet; start one with `fashion-flow run`.")
+        raise UserError(f"{no_run(store)}; start one with `fashion-flow run`.")
     if run_id is not None:
         runs = [run for run in runs if run.run_id == run_id]
         if not runs:

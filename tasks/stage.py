@@ -18,6 +18,7 @@ from prefect.states import Completed
 from tasks.core.errors import StorageError, UnavailableError
 from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.files import explaining
+from tasks.fingerprint import code_of
 from tasks.runlog import RunLog, now
 from tasks.runtime import configure
 from tasks.store import Inputs as Inputs
@@ -53,14 +54,14 @@ BeforeCompute = Callable[["RunContext", Stage, Mapping[str, Outcome]], None]
 class RunContext:
     """What every stage of a run is told: the store, the run's id, the execution profile.
 
-    `anew` says that the stage is to be computed though the store may hold it.
+    `anew` says why the stage is to be computed though the store may hold it; empty where not.
     """
 
     store_url: str
     run_id: str
     profile: Mapping[str, Any]
     workers: int
-    anew: bool = False
+    anew: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ def stage_task(
     """
 
     def decorate(compute: Compute) -> Task[..., State[Outcome]]:
+        # The keys speak of the code as it is now, which is what this process imports.
+        if compute.__module__.startswith("tasks."):
+            code_of(compute.__module__)
+
         def run(stage: Stage, inputs: dict[str, Outcome], context: RunContext) -> State[Outcome]:
             started = now()
             store = Store(context.store_url)
@@ -168,21 +173,24 @@ def _end(
         log.info("%-18s %-14s another run computes it", stage.name, "Waiting")
 
     with store.lock(stage, key, waiting):
+        run_log = RunLog(store, context.run_id)
+        # What is tried again has begun anew already.
+        anew = "" if (stage.name, key) in run_log.results() else context.anew
         # Noted while the lock is held, so that nobody clears away what this run is about to use.
-        RunLog(store, context.run_id).taken(stage.name, key)
+        run_log.taken(stage.name, key)
         found = store.lookup(stage, key)
-        if isinstance(found, Record) and not context.anew:
+        if isinstance(found, Record) and not anew:
             # Whoever computed it may have been killed just before it could do this itself.
             store.settle(found)
             return Ended(found, CACHED, f"record {key[:16]}")
         with slots(context.run_id, context.workers):
-            reason = found.reason if isinstance(found, Miss) else "asked for anew"
+            reason = found.reason if isinstance(found, Miss) else anew
             log.info("%-18s %-14s %s", stage.name, "Running", reason)
             clock = time.monotonic()
             try:
                 if before_compute:
                     before_compute(context, stage, inputs)
-                outputs = store.writer(stage, key, basis, inputs, anew=context.anew)
+                outputs = store.writer(stage, key, basis, inputs, anew=bool(anew))
                 if stage.numerical:
                     configure(context.profile)
                 facts = compute(stage.settings, store.inputs(stage, inputs), outputs)
@@ -193,6 +201,9 @@ def _end(
                 return Ended(Skipped(stage.name, str(error)), SKIPPED, str(error))
             seconds = time.monotonic() - clock
     message = f"{seconds:.1f} s, record {key[:16]}"
-    if isinstance(found, Record):
-        message += ", the same bytes as before" if record == found else ", NOT the bytes of before"
+    if record == found:
+        message += ", the same bytes as before"
+    elif isinstance(found, Record):
+        message += ", NOT the bytes of before"
+        log.warning("%s: computed anew, it has other bytes than before", stage.name)
     return Ended(record, COMPUTED, message, seconds, outputs.resumed_after)

@@ -73,6 +73,15 @@ class Store:
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"store {self.root}: there is a file of that name; give a folder.")
 
+    def check_exists(self) -> None:
+        """Refuse a folder in which no run has ever been.
+
+        Raises:
+            UserError: it is not there, or has nothing of a store in it.
+        """
+        if not any((self.root / name).exists() for name in (STAGES, RUNS, SCORINGS)):
+            raise UserError(f"there is no store in {self.root}; name it with --store.")
+
     def key_of(
         self, stage: Stage, inputs: Mapping[str, Outcome], profile: Mapping[str, Any]
     ) -> tuple[str, dict[str, Any]]:
@@ -106,7 +115,9 @@ class Store:
             record = self.read(self.folder(stage.name, key))
         except FileNotFoundError:
             return Miss(ABSENT)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            return Miss(f"its record can't be read: {error.strerror}")
+        except ValueError as error:
             return Miss(f"its record can't be used: {error}")
         if record.key != key or record.stage != stage.name:
             return Miss("its record belongs to another stage")
@@ -127,7 +138,9 @@ class Store:
                 return f"has {path.stat().st_size} bytes instead of {file.size}"
             return None if file_digest(path)[0] == file.sha256 else "has other content"
         except OSError as error:
-            return "is missing" if error.errno == errno.ENOENT else f"can't be read ({error})"
+            return (
+                "is missing" if error.errno == errno.ENOENT else f"can't be read ({error.strerror})"
+            )
 
     def record(self, stage: str, key: str) -> Record:
         """The record of a stage that an earlier run left, its files not checked.
@@ -162,12 +175,13 @@ class Store:
 
         Raises:
             StageError: they are gone, or not those of the record any more.
+        OSError: they can't be read; that may pass.
         """
         file = record.files[name]
         try:
             content = (self.root / file.path).read_bytes()
-        except OSError as error:
-            raise StageError(f"{file.path} can't be read ({error}); run again.") from None
+        except FileNotFoundError:
+            raise StageError(f"{file.path} is gone; run again to restore it.") from None
         if content_digest(content) != file.sha256:
             raise StageError(f"{file.path} is not what was written; run again to restore it.")
         return content
@@ -199,14 +213,17 @@ class Store:
             anew: whether checkpoints of the stage are to be forgotten and no snapshot is used.
         """
         folder = self.folder(stage.name, key)
+        if folder.exists() and not folder.is_dir():
+            folder.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         # Whoever left these was killed, since the stage's lock is ours.
         for stray in folder.glob(f"{TEMPORARY}*"):
             stray.unlink()
         if anew:
             remove_checkpoints(folder, snapshots=True)
-        others = [item for item in (inputs or {}).values() if isinstance(item, Record)]
-        beginnings = () if anew else tuple(self.folder(item.stage, item.key) for item in others)
+        unread = [(inputs or {}).get(role) for role, files in stage.reads.items() if not files]
+        others = [item for item in unread if isinstance(item, Record) and not anew]
+        beginnings = tuple(self.folder(item.stage, item.key) for item in others)
         return Outputs(self.root, folder, stage, key, basis, beginnings)
 
     def commit(self, outputs: Outputs, facts: Mapping[str, Any]) -> Record:

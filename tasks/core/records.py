@@ -112,7 +112,10 @@ class Record:
         Raises:
             ValueError: the text is no record, or its digest is not that of its content.
         """
-        body = json.loads(text)
+        try:
+            body = json.loads(text)
+        except RecursionError:
+            raise ValueError("the record is nested too deeply") from None
         if not isinstance(body, dict) or body.pop("digest", None) != digest_of(body):
             raise ValueError("the record's digest does not match its content")
         try:

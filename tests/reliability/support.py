@@ -31,7 +31,7 @@ class Size:
     settings: tuple[str, ...]
 
 
-SMALL = Size(False, training_kills=4, flow_kills=3, damages=16, settings=SHORT)
+SMALL = Size(False, training_kills=4, flow_kills=3, damages=12, settings=SHORT)
 FULL = Size(True, training_kills=30, flow_kills=30, damages=None, settings=SMOKE)
 
 # What is printed at the end: a figure's name and how much of it there was.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.disks import read_only, resize, small_disk
 from tests.processes import Command, Finished, Server
-from tests.reliability.support import SHORT, Figures, Size, contents, differing
+from tests.reliability.support import Figures, Size, contents, differing
 
 
 def assert_refused(done: Finished, said: str) -> None:
@@ -22,16 +23,13 @@ def assert_refused(done: Finished, said: str) -> None:
 @pytest.mark.timeout(3600)
 def test_a_full_disk_costs_nothing_but_the_stage_that_did_not_fit(
     size: Size,
+    undisturbed: Path,
     fashion_flow: Command,
     reliability_server: Server,
-    tmp_path: Path,
     figures: Figures,
 ) -> None:
     server = {"PREFECT_API_URL": reliability_server.url}
-    expected = fashion_flow("run", *SHORT, "--store", tmp_path / "expected", **server)
-    assert expected.status == 0, expected.err
-    whole = contents(tmp_path / "expected")
-    needed = disk_usage(tmp_path / "expected")
+    needed = disk_usage(undisturbed)
     steps = 10 if size.full else 2
     failed_in: list[str] = []
     with small_disk(64) as disk:
@@ -39,16 +37,16 @@ def test_a_full_disk_costs_nothing_but_the_stage_that_did_not_fit(
         for step in range(steps):
             # From nearly nothing to nearly enough.
             resize(disk, max(64, needed * step // steps))
-            done = fashion_flow("run", *SHORT, "--store", store, **server)
+            done = fashion_flow("run", *size.settings, "--store", store, **server)
             assert_refused(done, "no space is left on its disk")
             checked = fashion_flow("verify", "--store", store)
             assert checked.status == 0, checked.out
             assert not list(store.rglob(".part-*")), "nothing half-written stays"
             failed_in.append(f"{len(list(store.glob('stages/*/*/record.json')))}")
         resize(disk, 4 * needed)
-        done = fashion_flow("run", *SHORT, "--store", store, **server)
+        done = fashion_flow("run", *size.settings, "--store", store, **server)
         assert done.status == 0, done.err
-        assert differing(contents(store), whole) == []
+        assert differing(contents(store), contents(undisturbed)) == []
     figures["full disks"] = (
         f"{steps} runs refused with {', '.join(failed_in)} stages done, then one that went on to "
         "the same bytes"
@@ -61,27 +59,32 @@ def disk_usage(folder: Path) -> int:
 
 
 def test_a_read_only_store_can_be_looked_at_and_is_not_written(
-    fashion_flow: Command, reliability_server: Server
+    size: Size, undisturbed: Path, fashion_flow: Command, reliability_server: Server
 ) -> None:
     server = {"PREFECT_API_URL": reliability_server.url}
-    with small_disk(300_000) as disk:
+    with small_disk(2 * disk_usage(undisturbed)) as disk:
         store = disk / "store"
-        done = fashion_flow("run", *SHORT, "--store", store, **server)
-        assert done.status == 0, done.err
+        shutil.copytree(undisturbed, store)
         with read_only(disk):
-            for command in (["plan", *SHORT], ["results"], ["runs"], ["report"], ["verify"]):
+            for command in (
+                ["plan", *size.settings],
+                ["results"],
+                ["runs"],
+                ["report"],
+                ["verify"],
+            ):
                 shown = fashion_flow(*command, "--store", store)
                 assert shown.status == 0, shown.err
             shown = fashion_flow("clean", "--dry-run", "--store", store)
             assert shown.status == 0, shown.err
-            for command in (["run", *SHORT], ["clean", "--keep", "0"]):
+            for command in (["run", *size.settings], ["clean", "--keep", "0"]):
                 refused = fashion_flow(*command, "--store", store, **server)
                 assert_refused(refused, "it is on a read-only file system")
-        done = fashion_flow("run", *SHORT, "--store", store, **server)
+        done = fashion_flow("run", *size.settings, "--store", store, **server)
         assert done.status == 0, done.err
 
 
-def test_a_store_that_cannot_be_made_is_refused(fashion_flow: Command) -> None:
+def test_a_store_that_cannot_be_made_is_refused(size: Size, fashion_flow: Command) -> None:
     with small_disk(64) as disk, read_only(disk):
-        done = fashion_flow("run", *SHORT, "--store", disk / "store")
+        done = fashion_flow("run", *size.settings, "--store", disk / "store")
         assert_refused(done, "it is on a read-only file system")
