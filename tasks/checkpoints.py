@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 from tasks.core.specs import LOWEST_VALIDATION_LOSS
 from tasks.files import content_digest, write_atomically
@@ -104,7 +105,7 @@ class Checkpoints:
             return fault
         try:
             lineage, progress = _unpacked(content)
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, EOFError, BadZipFile):
             return "is of another format"
         mine = lineage == self.lineage and progress.epoch == _epoch(path)
         return progress if mine else "belongs to another training"

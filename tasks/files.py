@@ -140,7 +140,7 @@ def damaged_lines(path: Path) -> list[int]:
 def _lines(path: Path) -> list[tuple[int, dict[str, Any] | None]]:
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_bytes().decode("utf-8", errors="replace")
     return [
         (number, checked(line)) for number, line in enumerate(text.split("\n"), start=1) if line
     ]

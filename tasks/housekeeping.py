@@ -118,7 +118,9 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
     removed: list[Finding] = []
     locked: list[str] = []
     old = _old_runs(store, keep)
-    doubtful = [run for run in _runs(store) if run.run_id not in old and run.fault()]
+    doubtful = [
+        run for run in _runs(store) if run.run_id not in old and _has_begun(run) and run.fault()
+    ]
     settled = _Used(store, old)
     for folder in _stage_folders(store):
         with _free(store.lock_path(folder), dry_run=dry_run) as free:
@@ -191,19 +193,18 @@ def _old_runs(store: Store, keep: int) -> set[str]:
 
 def _never_began(run: RunLog) -> bool:
     """Whether a run ended, or was ended, before anything was noted of it."""
-    if (run.folder / RUN).exists() or (run.folder / STAGE_LINES).exists():
-        return False
-    return time.time() - run.folder.stat().st_mtime > STARTING_S
+    return not _has_begun(run) and time.time() - run.folder.stat().st_mtime > STARTING_S
+
+
+def _has_begun(run: RunLog) -> bool:
+    return (run.folder / RUN).exists() or (run.folder / STAGE_LINES).exists()
 
 
 def _runs(store: Store) -> list[RunLog]:
     """Every run that has a folder; a folder that somebody else put there is no run."""
     folders = _folders(store.root / RUNS)
-    return [
-        RunLog(store, folder.name)
-        for folder in folders
-        if (folder / RUN).exists() or (folder / STAGE_LINES).exists() or _is_only_ours(folder)
-    ]
+    runs = [RunLog(store, folder.name) for folder in folders]
+    return [run for run in runs if _has_begun(run) or _is_only_ours(run.folder)]
 
 
 def _is_only_ours(folder: Path) -> bool:

@@ -84,6 +84,12 @@ def slots(_run_id: str, workers: int) -> threading.BoundedSemaphore:
     return threading.BoundedSemaphore(workers)
 
 
+@cache
+def made_anew(_store_url: str, _run_id: str) -> set[str]:
+    """The keys of what a run has made anew, which its retries need not make again."""
+    return set()
+
+
 def stage_task(
     *, state_of: StateOf | None = None, before_compute: BeforeCompute | None = None
 ) -> Callable[[Compute], Task[..., State[Outcome]]]:
@@ -174,8 +180,9 @@ def _end(
 
     with store.lock(stage, key, waiting):
         run_log = RunLog(store, context.run_id)
-        # What is tried again has begun anew already.
-        anew = "" if (stage.name, key) in run_log.results() else context.anew
+        # What is tried again goes on at its checkpoint, and is done where it had come to its end.
+        retried = (stage.name, key) in run_log.results()
+        anew = "" if key in made_anew(context.store_url, context.run_id) else context.anew
         # Noted while the lock is held, so that nobody clears away what this run is about to use.
         run_log.taken(stage.name, key)
         found = store.lookup(stage, key)
@@ -190,11 +197,14 @@ def _end(
             try:
                 if before_compute:
                     before_compute(context, stage, inputs)
-                outputs = store.writer(stage, key, basis, inputs, anew=bool(anew))
+                forget = bool(anew) and not retried
+                outputs = store.writer(stage, key, basis, inputs, anew=forget)
                 if stage.numerical:
                     configure(context.profile)
                 facts = compute(stage.settings, store.inputs(stage, inputs), outputs)
                 record = store.commit(outputs, facts)
+                if anew:
+                    made_anew(context.store_url, context.run_id).add(key)
             except UnavailableError as error:
                 if not stage.optional:
                     raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from tasks.checkpoints import (
 from tasks.core.errors import StageError
 from tasks.core.progress import Progress
 from tasks.core.specs import LOWEST_VALIDATION_LOSS
+from tasks.files import content_digest
 from tests.disks import fill, small_disk
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -433,3 +435,33 @@ def test_checkpoints_are_removed_and_snapshots_where_it_is_said(tmp_path: Path) 
     remove_checkpoints(tmp_path, snapshots=True)
     assert left(tmp_path) == []
     remove_checkpoints(tmp_path / "none", snapshots=True)
+
+
+def packed(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        packed(x=np.zeros(3)),
+        packed(**{"lineage": np.array(LINEAGE), "history/a": np.zeros(2), "history/b": np.ones(3)}),
+        packed(**{"history/epoch": np.arange(3), "variables/000000": np.zeros(3)}),
+        np.arange(3).tobytes(),
+        b"PK\x03\x04 no archive",
+        b"",
+    ],
+    ids=["other keys", "columns of other lengths", "no lineage", "no archive", "half", "empty"],
+)
+def test_a_checkpoint_of_another_layout_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    saving = checkpoints_in(tmp_path)
+    saving.save(progress(2))
+    name = f"checkpoint-000003-{content_digest(content)}.npz"
+    (tmp_path / name).write_bytes(content)
+    assert in_bytes(saving.latest()) == in_bytes(progress(2))
+    (said,) = (text for text in caplog.messages if "Passed over" in text)
+    assert said.endswith(f"{name} is of another format")

@@ -132,7 +132,12 @@ def test_from_a_stage_on_all_that_depend_on_it_are_done_anew_and_nothing_else(
     planned = chosen(filled, refresh_from=names)
     assert in_state(planned, WILL_RUN) == dependents(*names.split())
     assert in_state(planned, CACHED) == set(NAMES) - dependents(*names.split())
-    assert {item.reason for item in planned if item.state == WILL_RUN} == {"asked for anew"}
+    named, reached = set(names.split()), dependents(*names.split())
+    for item in planned:
+        if item.stage in named:
+            assert item.reason == "asked for anew"
+        elif item.stage in reached:
+            assert item.reason == f"{min(INPUTS[item.stage] & reached)} is made anew"
 
 
 def test_some_dependents_by_name() -> None:
@@ -153,13 +158,38 @@ def test_on_an_empty_store_everything_runs_anyway(tmp_path: Path) -> None:
     assert in_state(planned, WILL_RUN) == set(NAMES)
 
 
-@given(st.sets(st.sampled_from("abcd")), st.lists(st.booleans(), max_size=4))
+@given(st.sets(st.sampled_from("abcd")), st.lists(st.sampled_from("wxyz"), max_size=4))
 def test_a_stage_follows_if_it_is_named_or_one_of_its_inputs_follows(
-    named: set[str], inputs: list[bool]
+    named: set[str], followed: list[str]
 ) -> None:
     wanted = Choice(refresh_from=frozenset(named), refresh=frozenset("abcd"))
-    assert wanted.follows("a", inputs) == ("a" in named or True in inputs)
-    assert not EVERYTHING.follows("a", [False] * len(inputs))
+    assert wanted.follows("a", followed) == ("a" in named or followed != [])
+    assert not EVERYTHING.follows("a", [])
+
+
+@given(
+    st.sets(st.sampled_from("ab")),
+    st.sets(st.sampled_from("ab")),
+    st.lists(st.sampled_from("wxyz"), max_size=4),
+)
+def test_why_a_stage_is_made_anew(
+    refresh: set[str], refresh_from: set[str], followed: list[str]
+) -> None:
+    wanted = Choice(refresh=frozenset(refresh), refresh_from=frozenset(refresh_from))
+    reason = wanted.anew("a", followed)
+    if "a" in refresh | refresh_from:
+        assert reason == "asked for anew"
+    elif followed:
+        assert reason in {f"{name} is made anew" for name in followed}
+        assert reason == wanted.anew("a", followed[::-1]), "the same whatever the order"
+    else:
+        assert reason == ""
+    assert EVERYTHING.anew("a", []) == ""
+
+
+def test_an_input_that_is_made_anew_is_the_reason() -> None:
+    assert choice(refresh_from="load").anew("preprocess", ["subset"]) == "subset is made anew"
+    assert choice(refresh="subset").anew("preprocess", []) == "", "it leads to nothing"
 
 
 # Only
@@ -238,6 +268,58 @@ def test_only_and_anew_together(filled: Store) -> None:
     assert in_state(planned, WILL_RUN) == {"subset", "preprocess"}
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"only": "load", "refresh": "baseline"}, "baseline is not needed by load"),
+        ({"only": "load", "refresh_from": "baseline"}, "baseline is not needed by load"),
+        (
+            {"only": "explore baseline", "refresh": "final", "refresh_from": "iteration_3 load"},
+            "final, iteration_3 is not needed by baseline, explore",
+        ),
+        # What comes after it is no more needed than what is beside it.
+        ({"only": "preprocess", "refresh_from": "results"}, "results is not needed by preprocess"),
+        ({"only": "final", "refresh": "low_capacity"}, "low_capacity is not needed by final"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("cached", [True, False])
+def test_anew_what_the_chosen_stages_do_not_need_is_refused(
+    filled: Store, tmp_path: Path, names: dict[str, str], said: str, cached: bool
+) -> None:
+    with pytest.raises(UserError) as refused:
+        chosen(filled if cached else Store(str(tmp_path)), **names)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("only", "way"),
+    [
+        ("final", "load subset preprocess overfitting iteration_1 gate_1 final"),
+        ("iteration_4", "load subset preprocess overfitting iteration_1 gate_1 iteration_4"),
+        (
+            "final explore",
+            "load explore subset preprocess overfitting iteration_1 gate_1 final",
+        ),
+    ],
+)
+def test_only_where_a_gate_is_open_shows_the_way_to_it_and_what_is_asked_for(
+    tmp_path: Path, only: str, way: str
+) -> None:
+    planned = chosen(Store(str(tmp_path)), replayed(rule="validation"), only=only)
+    assert sorted(shown(planned)) == sorted(way.split())
+    behind = {"final", "iteration_4"} & set(only.split())
+    assert in_state(planned, OPEN) == behind
+    assert in_state(planned, WILL_RUN) == set(way.split()) - behind
+
+
+def test_only_where_a_gate_is_open_anything_may_still_be_needed(tmp_path: Path) -> None:
+    settings = replayed(rule="validation")
+    names = {"only": "final", "refresh": "iteration_5"}
+    planned = chosen(Store(str(tmp_path)), settings, **names)
+    assert in_state(planned, OPEN) == {"final"}
+
+
 # What Prefect is given
 
 
@@ -245,7 +327,7 @@ class Submitted:
     """In a task runner's place: notes what is submitted and whether it is to be done anew."""
 
     def __init__(self) -> None:
-        self.anew: dict[str, bool] = {}
+        self.anew: dict[str, str] = {}
 
     def submit(self, _task: Any, parameters: dict[str, Any], wait_for: list[Any]) -> Any:
         stage, context = parameters["stage"], parameters["context"]
@@ -285,8 +367,8 @@ def test_prefect_is_given_what_the_plan_shows(
     given = submitted(filled, **names).anew
     # With an empty store nothing that is needed is left out.
     assert set(given) == set(shown(chosen(Store(str(tmp_path)), **names)))
-    planned = in_state(chosen(filled, **names), WILL_RUN)
-    assert {name for name, anew in given.items() if anew} == planned
+    planned = {i.stage: i.reason for i in chosen(filled, **names) if i.state == WILL_RUN}
+    assert {name: anew for name, anew in given.items() if anew} == planned
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -295,5 +377,5 @@ def test_what_is_refreshed_behind_what_only_asks_for_is_planned_as_it_is_done(
 ) -> None:
     store = filled if cached else Store(str(tmp_path))
     names = {"only": "gate_2", "refresh": "iteration_1"}
-    assert submitted(store, **names).anew["iteration_1"]
+    assert submitted(store, **names).anew["iteration_1"] == "asked for anew"
     assert "iteration_1" in in_state(chosen(store, **names), WILL_RUN)

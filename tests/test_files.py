@@ -56,6 +56,31 @@ def test_what_is_written_is_there_and_readable_by_others(tmp_path: Path) -> None
     assert [item.name for item in path.parent.iterdir()] == ["run.json"]
 
 
+def test_a_folder_where_a_file_goes_makes_room(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    (path / "deep").mkdir(parents=True)
+    (path / "deep" / "file").write_bytes(b"in the way")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_stays_if_the_file_that_goes_there_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.json"
+    path.mkdir()
+
+    def no_sync(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", no_sync)
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomically(path, b"new")
+    assert path.is_dir()
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_write_atomically_keeps_the_old_file_if_the_new_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +213,14 @@ def test_a_line_with_one_character_changed_is_passed_over_and_no_other(
     assert damaged_lines(path) == ([] if same else [number + 1])
 
 
+def test_a_carriage_return_ends_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    lines = logged(path, [{"a": 1}, {"b": 2}])
+    path.write_bytes(f"{lines[0][:4]}\r{lines[0][5:]}\n{lines[1]}\n".encode())
+    assert damaged_lines(path) == [1]
+    assert read_lines(path) == [{"b": 2}]
+
+
 @settings(max_examples=50, deadline=None)
 @given(entries_of_logs, st.data())
 def test_bytes_that_are_no_text_spoil_one_line(
@@ -275,8 +308,12 @@ LASTING = {
 
 
 @pytest.mark.parametrize("number", LASTING, ids=errno.errorcode.get)
-def test_an_error_that_waiting_does_not_mend_says_what_to_do(tmp_path: Path, number: int) -> None:
-    cause = OSError(number, os.strerror(number), "somewhere")
+@pytest.mark.parametrize("place", [None, ".", "file", "stages/load/x/model.keras"])
+def test_an_error_that_waiting_does_not_mend_says_what_to_do(
+    tmp_path: Path, number: int, place: str | None
+) -> None:
+    name = None if place is None else str(tmp_path / place)
+    cause = OSError(number, os.strerror(number), name)
     with pytest.raises(StorageError) as explained, explaining(tmp_path):
         raise cause
     assert str(explained.value).startswith(f"the store {tmp_path} can't be written: ")
@@ -289,6 +326,18 @@ def test_an_error_that_waiting_does_not_mend_says_what_to_do(tmp_path: Path, num
 def test_other_errors_pass_as_they_are(tmp_path: Path, number: int | None) -> None:
     cause = OSError(number, "what happened") if number else OSError("what happened")
     with pytest.raises(OSError, match="what happened") as passed, explaining(tmp_path):
+        raise cause
+    assert passed.value is cause
+
+
+@pytest.mark.parametrize("number", LASTING, ids=errno.errorcode.get)
+@pytest.mark.parametrize("place", ["..", "../file", "../store-2/file", "/", "/etc/weights.h5"])
+def test_an_error_of_another_file_is_not_the_store_s(
+    tmp_path: Path, number: int, place: str
+) -> None:
+    store = tmp_path / "store"
+    cause = OSError(number, os.strerror(number), os.path.normpath(store / place))
+    with pytest.raises(OSError, match=r".") as passed, explaining(store):
         raise cause
     assert passed.value is cause
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tasks import fingerprint
-from tasks.fingerprint import NEUTRAL, code_of
+from tasks.core.errors import UserError
+from tasks.fingerprint import NEUTRAL, changed_since, code_of
 
 SOURCE = Path(fingerprint.__file__).resolve().parent.parent
 KINDS = (
@@ -247,3 +251,110 @@ def test_an_edit_after_the_key_was_made_is_noticed(tree: Tree) -> None:
     tree.edit("tasks/sources.py", lambda text: text + "\nADDED = 1\n")
     assert fingerprint.changed_since(code) == ["tasks.sources"]
     assert fingerprint.code_of("tasks.load") == code, "a run's keys speak of one state of the code"
+
+
+@pytest.fixture
+def _forgotten() -> Iterator[None]:
+    """As in a process that has not looked at its code yet."""
+    fingerprint._parsed.cache_clear()
+    yield
+    fingerprint._parsed.cache_clear()
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_code_is_remembered_as_it_was_when_it_was_looked_at(tree: Tree) -> None:
+    fingerprint.remember_code()
+    for name in tree.sources():
+        tree.edit(name, with_statement)
+    for kind in KINDS:
+        code = code_of(f"tasks.{kind}")
+        assert code == tree.before[kind]
+        assert changed_since(code) == list(code)
+
+
+@pytest.mark.usefixtures("_forgotten")
+@pytest.mark.parametrize("name", ["tasks/explore.py", "tasks/core/splits.py", "tasks/store.py"])
+def test_a_module_that_is_no_python_is_refused_by_file_and_line(tree: Tree, name: str) -> None:
+    tree.edit(name, lambda text: text + "\ndef broken(:\n")
+    lines = (tree.root / name).read_text().splitlines()
+    with pytest.raises(UserError, match=r"nothing can run") as refused:
+        fingerprint.remember_code()
+    assert str(refused.value).startswith(f"{tree.root / name}, line {len(lines)}: ")
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_a_helper_that_is_no_python_is_refused_when_the_key_is_made(tree: Tree) -> None:
+    tree.edit("tasks/core/splits.py", lambda text: f"(\n{text}")
+    assert code_of("tasks.load") == tree.before["load"]
+    with pytest.raises(UserError, match=r"tasks/core/splits\.py, line \d+: .*nothing can run"):
+        code_of("tasks.subset")
+
+
+@pytest.mark.usefixtures("_forgotten")
+@pytest.mark.parametrize(
+    "change", [lambda text: text + "\ndef broken(:\n", lambda _text: "if"], ids=["end", "all"]
+)
+def test_an_edit_that_is_not_finished_is_an_edit(tree: Tree, change: Callable[[str], str]) -> None:
+    code = code_of("tasks.subset")
+    before = (tree.root / "tasks/core/splits.py").read_text()
+    tree.edit("tasks/core/splits.py", change)
+    assert changed_since(code) == ["tasks.core.splits"]
+    (tree.root / "tasks/core/splits.py").unlink()
+    assert changed_since(code) == ["tasks.core.splits"]
+    (tree.root / "tasks/core/splits.py").write_text(before)
+    assert changed_since(code) == []
+
+
+EDITED_AFTER_IMPORT = """
+import sys
+from pathlib import Path
+import flows.build_model as flow
+assert Path(flow.__file__).is_relative_to(Path.cwd()), flow.__file__
+from flows import stages
+from flows.presets import SMOKE
+from tasks.core.errors import StageError
+from tasks.core.settings import Settings
+from tasks.stage import RunContext
+
+settings = Settings.model_validate(SMOKE.model_dump() | {"dataset": "synthetic"})
+context = RunContext("store", "run-1", {}, 1)
+edited = sys.argv[1:]
+for name in edited:
+    with open(name, "a") as file:
+        file.write("\\nEDITED = 1\\n")
+loaded = flow.load.fn(stages.load(settings), {}, context).data
+try:
+    flow.explore.fn(stages.explore(settings), {"raw": loaded}, context)
+except StageError as error:
+    print(error)
+else:
+    print("committed")
+"""
+
+
+@pytest.mark.parametrize(
+    ("edited", "said"),
+    [
+        ([], "committed"),
+        (["tasks/results.py"], "committed"),
+        (["tasks/explore.py"], "tasks.explore changed while explore was computed."),
+    ],
+    ids=["nothing", "another stage", "the stage"],
+)
+def test_code_that_is_edited_after_its_import_makes_no_record(
+    tmp_path: Path, edited: list[str], said: str
+) -> None:
+    copied(SOURCE, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", EDITED_AFTER_IMPORT, *edited],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(said)
+    records = {path.parts[-3] for path in (tmp_path / "store/stages").glob("*/*/record.json")}
+    assert records == {"load"} | ({"explore"} if said == "committed" else set())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import runlog
+from tasks import housekeeping, runlog
 from tasks.checkpoints import checkpoints
 from tasks.core.progress import Progress
 from tasks.core.records import Record, Skipped, Stage, digest_of
@@ -23,6 +25,7 @@ from tasks.housekeeping import STRAY, UNNAMED, Cleaning, Verification, clean, ve
 from tasks.runlog import DONE, FAILED, INTERRUPTED, RunLog, now
 from tasks.store import Outputs, Store
 from tests.disks import read_only, small_disk
+from tests.processes import Command
 from tests.support import basis
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,8 +97,9 @@ def begun(store: Store, run_id: str, *used: str, only: tuple[str, ...] = ()) -> 
 
 def ended(store: Store, run_id: str, *used: str, status: str = DONE, only: str = "") -> RunLog:
     run = begun(store, run_id, *used, only=(only,) if only else ())
+    # A run that is done has gone through some stage.
+    run.stage(Skipped("vgg16_weights", "offline"), "skipped", now())
     run.end(status)
-    released()
     return run
 
 
@@ -288,14 +292,38 @@ def test_damaged_lines_of_logs_are_found_by_number(store: Store) -> None:
         (store.root / path).write_text(text.replace(old, new, 1))
     assert findings(verified(store).damaged) == {
         "test_scorings.jsonl": "line 2 is not what was written",
-        LINES: "line 1 is not what was written",
+        "runs/run-1": "line 1 of stages.jsonl is not what was written",
     }
+
+
+def test_all_damaged_lines_of_a_run_are_said(store: Store) -> None:
+    run = ended(store, "run-1", "load.1", "load.2")
+    path = store.root / LINES
+    path.write_text(path.read_text().replace("load", "laod"))
+    (item,) = verified(store).damaged
+    assert item.what == run.fault() == "line 1, 2 of stages.jsonl is not what was written"
+    assert item.size == sum(path.stat().st_size for path in run.folder.iterdir())
+
+
+def test_stages_that_are_missing_are_found_where_a_run_is_done(store: Store) -> None:
+    for number, status in enumerate([DONE, FAILED, INTERRUPTED]):
+        (ended(store, f"run-{number}", "load.1", status=status).folder / "stages.jsonl").unlink()
+    assert findings(verified(store).damaged) == {"runs/run-0": "stages.jsonl is missing"}
+
+
+def test_a_record_that_is_nested_too_deeply_is_found(store: Store) -> None:
+    committed(store, "load.1")
+    (folder(store, "load.1") / "record.json").write_text("[" * 100_000)
+    ended(store, "run-1", "load.1")
+    (item,) = verified(store).damaged
+    assert item.what.startswith("its record can't be used: ")
+    assert cleaned(store, 1).removed == ()
 
 
 def test_a_damaged_run_is_found(store: Store) -> None:
     flip_a_bit(ended(store, "run-1").folder / "run.json")
     (store.root / "runs" / "starting").mkdir()
-    assert findings(verified(store).damaged) == {"runs/run-1/run.json": "is not what was written"}
+    assert findings(verified(store).damaged) == {"runs/run-1": "run.json is not what was written"}
 
 
 def test_what_is_being_computed_is_not_looked_at(store: Store) -> None:
@@ -421,7 +449,6 @@ def test_what_a_living_run_uses_stays(store: Store) -> None:
     run.begin({}, {}, None)
     run.taken("load", key_of("load.2"))
     run.end(DONE)
-    os.close(runlog._held.popitem()[1])
     assert list(runlog._held) == living
     cleaned(store, 0)
     assert kept_runs(store) == {"run-0", "run-1"}
@@ -435,10 +462,13 @@ def test_what_a_living_run_uses_stays(store: Store) -> None:
 
 def test_a_living_run_stays_though_its_log_is_damaged(store: Store) -> None:
     committed(store, "load.1")
-    flip_a_bit(begun(store, "run-0", "load.1").folder / "run.json")
-    cleaned(store, 0)
+    committed(store, "load.2")
+    run = begun(store, "run-0", "load.1")
+    flip_a_bit(run.folder / "run.json")
+    done = cleaned(store, 0)
     assert kept_runs(store) == {"run-0"}
-    assert kept_results(store) == {"load.1"}
+    assert kept_results(store) == {"load.1", "load.2"}
+    assert done == Cleaning((), (), (f"{run.folder}: run.json is not what was written",))
 
 
 def test_a_run_that_another_process_carries_out_is_alive(store: Store) -> None:
@@ -538,27 +568,266 @@ def test_of_a_damaged_result_that_is_used_the_rest_stays(store: Store) -> None:
     assert len(verified(store).damaged) == 2
 
 
-def test_runs_whose_log_is_damaged_go(store: Store) -> None:
+def aged(path: Path) -> None:
+    """Have a run's folder look as if nothing happened in it for an hour."""
+    os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+
+
+def test_runs_whose_log_is_damaged_stay_and_all_results_with_them(store: Store) -> None:
     five_runs(store)
+    committed(store, "baseline.7")
+    (folder(store, "load.1") / "other.bin").write_bytes(b"1")
+    (folder(store, "baseline.7") / ".part-1").write_bytes(b"1")
+    (store.root / ".part-x").write_bytes(b"1")
     flip_a_bit(store.root / "runs/run-5/run.json")
     (store.root / "runs/run-4/run.json").unlink()
-    hour_ago = (store.root / "runs/run-4").stat().st_mtime - 3600
-    os.utime(store.root / "runs/run-4", (hour_ago, hour_ago))
-    reasons = findings(cleaned(store, 2).removed)
-    assert kept_runs(store) == {"run-2", "run-3"}
+    aged(store.root / "runs/run-4")
+    results = kept_results(store)
+    done = cleaned(store, 2)
+    # Those that are kept are the latest two that can be read, and those that can't be.
+    assert kept_runs(store) == {"run-2", "run-3", "run-4", "run-5"}
+    assert kept_results(store) == results
+    assert done.doubts == tuple(
+        f"{store.root}/runs/{run}: run.json is not what was written" for run in ("run-4", "run-5")
+    )
+    assert {Path(path).name: what for path, what in findings(done.removed).items()} == {
+        "run-1": "an older run",
+        "other.bin": UNNAMED,
+        ".part-1": STRAY,
+        ".part-x": STRAY,
+    }
+    # Once they are forgotten, the results are as well.
     for run in ("run-4", "run-5"):
-        assert reasons[f"runs/{run}"] == "a run that never began, or whose log is damaged"
+        shutil.rmtree(store.root / "runs" / run)
+    assert cleaned(store, 2).doubts == ()
     assert kept_results(store) == {"load.2", "load.3", "subset.1"}
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "said"),
+    [
+        ("run.json", flip_a_bit, "run.json is not what was written"),
+        ("run.json", Path.unlink, "run.json is not what was written"),
+        ("stages.jsonl", flip_a_bit, "line 1 of stages.jsonl is not what was written"),
+        ("stages.jsonl", without_its_end, None),
+        ("stages.jsonl", lambda path: os.truncate(path, 9), "line 1 of stages.jsonl is not"),
+        ("stages.jsonl", Path.unlink, "stages.jsonl is missing"),
+    ],
+)
+@pytest.mark.parametrize("keep", [0, 1, 9])
+def test_where_the_log_of_a_run_is_damaged_in_any_way_no_result_goes(
+    store: Store, file: str, damage: Callable[[Path], Any], said: str | None, keep: int
+) -> None:
+    committed(store, "load.1")
+    committed(store, "baseline.1")
+    run = RunLog(store, "run-1")
+    run.begin({}, {}, None)
+    run.taken("load", key_of("load.1"))
+    run.end(DONE)
+    damage(run.folder / file)
+    done = cleaned(store, keep)
+    assert kept_runs(store) == {"run-1"}
+    assert len(done.doubts) == (said is not None)
+    if said:
+        assert done.doubts[0].startswith(f"{run.folder}: {said}")
+        assert done.removed == ()
+    # The end of the last line holds nothing.
+    assert kept_results(store) == ({"load.1", "baseline.1"} if said else {"load.1"})
+
+
+def test_an_older_run_whose_log_is_damaged_stays(store: Store) -> None:
+    five_runs(store)
+    flip_a_bit(store.root / "runs/run-2/stages.jsonl")
+    done = cleaned(store, 1)
+    assert kept_runs(store) == {"run-2", "run-5"}
+    assert len(done.doubts) == 1
+    assert kept_results(store) == {*(f"load.{number}" for number in range(1, 6)), "subset.1"}
+
+
+def test_a_run_that_is_about_to_begin_makes_no_doubts(store: Store) -> None:
+    """It has used nothing yet, and notes what it uses before it looks whether that is there."""
+    committed(store, "load.1")
+    path = store.root / "runs" / "run-1"
+    path.mkdir(parents=True)
+    (path / "run.log").write_text("starting")
+    assert cleaned(store, 0).doubts == ()
+    assert kept_runs(store) == {"run-1"}
+    assert kept_results(store) == set()
 
 
 def test_a_run_that_is_about_to_begin_stays_for_a_while(store: Store) -> None:
     path = store.root / "runs" / "run-1"
     path.mkdir(parents=True)
     (path / "run.log").write_text("starting")
-    assert cleaned(store, 0) == Cleaning((), ())
+    done = cleaned(store, 0)
+    assert (done.removed, done.locked) == ((), ())
+    assert kept_runs(store) == {"run-1"}
     os.utime(path, (path.stat().st_mtime - 3600,) * 2)
     cleaned(store, 0)
     assert kept_runs(store) == set()
+
+
+THEIRS = (
+    "runs/train1/weights.pt",
+    "runs/train1/run.log",
+    "runs/notes.md",
+    "stages/dvc/one/x",
+    "stages/notes.md",
+    "stages/load/notes.md",
+    "stages/load/0123456789abcdeg/x",
+    "stages/load/0123456789ABCDEF/x",
+    "stages/load/0123456789abcde/x",
+    "stages/load/0123456789abcdef0/x",
+    "data/part-1",
+    "notes.md",
+)
+
+
+def test_other_people_s_files_stay(store: Store) -> None:
+    five_runs(store)
+    for name in THEIRS:
+        (store.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (store.root / name).write_bytes(b"somebody else's")
+    for run in ("train1", "run-1"):
+        aged(store.root / "runs" / run)
+    done = cleaned(store, 1)
+    assert all((store.root / name).read_bytes() == b"somebody else's" for name in THEIRS)
+    assert done.doubts == ()
+    assert kept_results(store) == {"load.5", "subset.1"}
+    found = verified(store)
+    assert (found.damaged, found.orphans, found.unfinished) == ((), (), ())
+
+
+def test_a_store_of_somebody_else_s_files_stays_as_it_is(store: Store) -> None:
+    for name in THEIRS:
+        (store.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (store.root / name).write_bytes(b"somebody else's")
+    aged(store.root / "runs/train1")
+    before = tree(store)
+    assert cleaned(store, 0) == Cleaning((), ())
+    assert tree(store) == before
+
+
+def test_an_old_run_beside_whose_log_somebody_keeps_a_file_stays(store: Store) -> None:
+    five_runs(store)
+    theirs = store.root / "runs/run-1/weights.pt"
+    theirs.write_bytes(b"somebody else's")
+    assert cleaned(store, 1).doubts == ()
+    assert kept_runs(store) == {"run-1", "run-5"}
+    assert theirs.exists()
+    assert kept_results(store) == {"load.1", "load.5", "subset.1"}
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("status", [DONE, FAILED, None])
+@pytest.mark.parametrize("moment", ["stages", "first lock", "runs"])
+def test_a_run_that_begins_while_clean_goes_on_stays_with_its_results(
+    store: Store, monkeypatch: pytest.MonkeyPatch, keep: int, status: str | None, moment: str
+) -> None:
+    five_runs(store)
+    committed(store, "baseline.7")
+
+    def another_run() -> None:
+        monkeypatch.undo()
+        monkeypatch.setattr("os.fsync", lambda _descriptor: None)
+        # `load.1` is only an older run's, `baseline.6` is new.
+        with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
+            run = begun(store, "run-0", "load.1")
+        with store.lock(Stage("baseline", "load"), key_of("baseline.6"), pytest.fail):
+            run.taken("baseline", key_of("baseline.6"))
+            committed(store, "baseline.6")
+        if status:
+            run.end(status)
+
+    meanwhile(monkeypatch, moment, another_run)
+    done = clean(store, keep, dry_run=False)
+    assert "run-0" in kept_runs(store)
+    results = {"load.5", "subset.1", "baseline.6"} | ({"load.1"} if moment != "runs" else set())
+    assert kept_results(store) == results
+    assert verify(store).damaged == ()
+    assert done.doubts == ()
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, moment: str, work: Callable[[], None]) -> None:
+    """Have something done once: after the old runs, before the first lock, before runs go."""
+    if moment == "stages":
+        listed = housekeeping._stage_folders
+
+        def listing(store: Store) -> list[Path]:
+            work()
+            return listed(store)
+
+        monkeypatch.setattr(housekeeping, "_stage_folders", listing)
+    elif moment == "first lock":
+        free = housekeeping._free
+
+        def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[bool]:
+            work()
+            return free(lock, dry_run=dry_run)
+
+        monkeypatch.setattr(housekeeping, "_free", freed)
+    else:
+        removing = shutil.rmtree
+
+        def removed(path: Path) -> None:
+            if path.parent.name == "runs":
+                work()
+            removing(path)
+
+        monkeypatch.setattr(shutil, "rmtree", removed)
+
+
+def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log of a run that goes on is read again for every stage."""
+    for number in (1, 2, 3):
+        committed(store, f"load.{number}")
+    living = begun(store, "run-0")
+    free = housekeeping._free
+    order = sorted(folder(store, f"load.{number}").name for number in (1, 2, 3))
+    keys = {key_of(f"load.{number}")[:16]: key_of(f"load.{number}") for number in (1, 2, 3)}
+
+    def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[bool]:
+        if order[1] in lock.name:
+            living.taken("load", keys[order[1]])
+            run = begun(store, "run-1")
+            run.taken("load", keys[order[2]])
+            run.end(DONE)
+        return free(lock, dry_run=dry_run)
+
+    monkeypatch.setattr(housekeeping, "_free", freed)
+    (gone,) = clean(store, 0, dry_run=False).removed
+    assert gone.path == f"stages/load/{order[0]}"
+    assert kept_runs(store) == {"run-0", "run-1"}
+
+
+def test_no_file_is_read_to_clear_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    five_runs(store)
+    stopped(store, "baseline.1")
+    begun(store, "run-6", "baseline.1")
+
+    def refuse(*_arguments: Any) -> Any:
+        pytest.fail("the content is of no interest")
+
+    for name in ("tasks.store.file_digest", "tasks.files.file_digest"):
+        monkeypatch.setattr(name, refuse)
+    monkeypatch.setattr(housekeeping, "content_fault", refuse)
+    clean(store, 1, dry_run=True)
+    clean(store, 1, dry_run=False)
+    assert kept_results(store) == {"load.5", "subset.1", "baseline.1"}
+
+
+def test_a_folder_that_is_no_store_is_neither_verified_nor_cleaned(
+    fashion_flow: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.md").write_text("somebody else's")
+    for command in ("verify", "clean"):
+        for place in (tmp_path, tmp_path / "none"):
+            done = fashion_flow(command, "--store", place)
+            assert done.status == 2
+            assert "there is no store in" in done.err.replace("\n", " ")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
 
 
 def test_strays_outside_the_stages_go(store: Store) -> None:

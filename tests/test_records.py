@@ -82,6 +82,16 @@ def test_what_is_no_record_is_refused(text: str) -> None:
         Record.from_json(text)
 
 
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+@pytest.mark.parametrize("depth", [*range(150, 1000, 17), *range(980, 1010), 100_000])
+def test_what_is_nested_too_deeply_is_no_record(opening: str, depth: int) -> None:
+    """However deep: neither reading it nor taking its digest ends in another error."""
+    closing = "]" if opening == "[" else "}"
+    for text in (opening * depth, opening * depth + "1" + closing * depth):
+        with pytest.raises(ValueError, match=r"digest|Expecting|nested too deeply"):
+            Record.from_json(text)
+
+
 def signed(body: dict[str, Any]) -> str:
     return json.dumps(body | {"digest": digest_of(body)})
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tasks import runlog
 from tasks.core.errors import StageError, UserError
 from tasks.core.records import Record, Skipped, Stage
-from tasks.files import try_lock
+from tasks.files import is_locked, try_lock
 from tasks.runlog import (
     DONE,
     FAILED,
@@ -35,6 +35,7 @@ from tasks.runlog import (
     damaged_runs,
     find_run,
     new_run_id,
+    no_run,
     now,
 )
 from tasks.store import Store
@@ -278,9 +279,66 @@ def test_a_damaged_run_breaks_none_of_the_others(
 def test_where_all_runs_are_damaged_there_is_none(store: Store) -> None:
     run = begun(store)
     (run.folder / "run.json").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no run in .* yet"):
-        find_run(store, None)
+    said = rf"no run in .* yet but those whose log is damaged \({run.run_id}\); start one with"
+    for run_id in (None, run.run_id):
+        with pytest.raises(UserError, match=said):
+            find_run(store, run_id)
     assert damaged_runs(store) == [run.run_id]
+    assert re.fullmatch(rf"no run in .* \({run.run_id}\)", no_run(store))
+
+
+def test_without_any_run_no_damaged_one_is_named(store: Store) -> None:
+    assert no_run(store) == f"no run in {store.root} yet"
+
+
+def test_what_to_do_about_a_damaged_run_is_said(store: Store) -> None:
+    run = begun(store)
+    run.end(DONE)
+    flip_a_bit(run.folder / "run.json", 40)
+    with pytest.raises(StageError, match="delete its folder to forget the run"):
+        run.read()
+
+
+def test_a_log_in_which_nothing_is_wrong_has_no_fault(store: Store) -> None:
+    run = begun(store)
+    assert run.fault() is None, "it may not have come to its first stage yet"
+    run.taken("load", "a" * 64)
+    assert run.fault() is None
+    run.end(DONE)
+    assert run.fault() is None
+
+
+@pytest.mark.parametrize("status", [FAILED, INTERRUPTED])
+def test_a_run_that_ended_early_may_have_no_stages(store: Store, status: str) -> None:
+    run = begun(store)
+    run.end(status)
+    assert run.fault() is None
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_run_has_a_fault(store: Store, damage: Callable[[Path], Any]) -> None:
+    run = begun(store)
+    run.taken("load", "a" * 64)
+    run.end(FAILED)
+    damage(run.folder / "run.json")
+    assert run.fault() == "run.json is not what was written"
+
+
+def test_damaged_stages_are_a_fault(store: Store) -> None:
+    run = begun(store)
+    for letter in "abc":
+        run.taken("load", letter * 64)
+    run.end(DONE)
+    path = run.folder / "stages.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1].replace("b", "c"), lines[2]]))
+    assert run.fault() == "line 2 of stages.jsonl is not what was written"
+    path.write_text("".join([lines[0][:-9] + "\n", lines[1], lines[2][:-5]]))
+    assert run.fault() == "line 1, 3 of stages.jsonl is not what was written"
+    path.unlink()
+    assert run.fault() == "stages.jsonl is missing"
+    path.mkdir()
+    assert run.fault() == "stages.jsonl is missing"
 
 
 @settings(max_examples=80, deadline=None)
@@ -307,6 +365,58 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(str(tmp_path_factory.mktemp("store")))
     begun(store).end(DONE)
     return store
+
+
+# A run is one process's
+
+
+def is_alive(run: RunLog) -> bool:
+    return is_locked(run.folder / "alive.lock")
+
+
+def test_the_lock_of_a_run_ends_with_the_run(store: Store) -> None:
+    run, other = begun(store), begun(store, "20260101-000001-001")
+    assert set(runlog._held) == {run.folder / "alive.lock", other.folder / "alive.lock"}
+    assert is_alive(run)
+    run.end(DONE)
+    assert set(runlog._held) == {other.folder / "alive.lock"}
+    assert (is_alive(run), is_alive(other)) == (False, True)
+    run.end(FAILED)
+    assert (run.status(), other.status()) == (DONE, RUNNING)
+
+
+def test_the_lock_of_a_run_ends_though_its_end_can_t_be_noted(store: Store) -> None:
+    run = begun(store)
+    flip_a_bit(run.folder / "run.json", 40)
+    with pytest.raises(StageError, match="is not what was written"):
+        run.end(DONE)
+    assert not is_alive(run)
+    assert runlog._held == {}
+
+
+def test_a_run_that_goes_on_in_another_process_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runlog, "LOOKING_S", 0.05)
+    command = [sys.executable, "-c", BEGIN, str(store.root)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        run = RunLog(store, "killed-run")
+        noted = (run.folder / "run.json").read_bytes()
+        for _ in range(2):
+            with pytest.raises(
+                UserError, match="'killed-run' is going on in another process; give another run id"
+            ):
+                run.begin({"another": 1}, {}, None)
+        assert runlog._held == {}
+        assert (run.folder / "run.json").read_bytes() == noted
+        assert run.status() == RUNNING
+        process.kill()
+        process.wait(30)
+    run.begin({"another": 1}, {}, None)
+    assert run.status() == RUNNING
+    assert run.read()["settings"] == {"another": 1}
 
 
 # Finding a run

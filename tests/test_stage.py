@@ -26,6 +26,7 @@ from tasks.core.errors import (
     UnavailableError,
     UserError,
 )
+from tasks.core.progress import Progress
 from tasks.core.records import FACTS, Outcome, Record, Skipped, Stage
 from tasks.runlog import RunLog
 from tasks.stage import PASSING, RETRY_DELAYS_S, Inputs, Outputs, RunContext, _may_pass, stage_task
@@ -161,13 +162,22 @@ def test_what_comes_before_is_done_only_where_the_stage_is_computed(context: Run
 # Anew
 
 
+def anew(context: RunContext, run_id: str = "run-2", why: str = "asked for anew") -> RunContext:
+    """Another run, which is to compute the stage anew."""
+    return replace(context, run_id=run_id, anew=why)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+
+
 def test_what_is_asked_for_anew_is_computed_and_compared(
     context: RunContext, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, anew = Made(), replace(context, anew=True)
+    made = Made()
     record = record_of(run(made, context))
     with caplog.at_level("INFO", "fashion_flow"):
-        state = run(made, anew)
+        state = run(made, anew(context))
     assert made.calls == 2
     assert (state.name, state.data) == ("Completed", record)
     assert state.message is not None
@@ -176,10 +186,15 @@ def test_what_is_asked_for_anew_is_computed_and_compared(
     assert "the same bytes as before" in caplog.text
 
 
-def test_other_bytes_of_what_is_asked_for_anew_are_said_loudly(context: RunContext) -> None:
+def test_other_bytes_of_what_is_asked_for_anew_are_said_loudly(
+    context: RunContext, caplog: pytest.LogCaptureFixture
+) -> None:
     first = record_of(run(Made(), context))
     other = Made(lambda outputs: outputs.blob("train", "bin", b"others"))
-    state = run(other, replace(context, anew=True))
+    run(Made(), anew(context, "run-9"))
+    assert warnings(caplog) == []
+    state = run(other, anew(context))
+    assert warnings(caplog) == ["subset: computed anew, it has other bytes than before"]
     assert state.message is not None
     assert state.message.endswith(", NOT the bytes of before")
     assert record_of(state).files != first.files
@@ -187,7 +202,7 @@ def test_other_bytes_of_what_is_asked_for_anew_are_said_loudly(context: RunConte
 
 
 def test_what_was_never_there_is_not_compared(context: RunContext) -> None:
-    state = run(Made(), replace(context, anew=True))
+    state = run(Made(), anew(context))
     assert state.message is not None
     assert state.message.endswith(f"record {record_of(state).key[:16]}")
 
@@ -200,8 +215,100 @@ def test_an_anew_that_fails_leaves_what_was_there(context: RunContext) -> None:
         raise StageError("the computation")
 
     with pytest.raises(StageError, match="the computation"):
-        run(Made(broken), replace(context, anew=True))
+        run(Made(broken), anew(context))
     assert run(Made(never), context).data == record
+
+
+def test_why_a_stage_is_computed_anew_is_said(
+    context: RunContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(Made(), context)
+    with caplog.at_level("INFO", "fashion_flow"):
+        run(Made(), anew(context, why="load is made anew"))
+    (line,) = (text for text in caplog.messages if " Running " in text)
+    assert line.endswith("load is made anew")
+
+
+def test_a_run_makes_a_stage_anew_once(context: RunContext) -> None:
+    made = Made()
+    names = [run(made, anew(context)).name for _ in range(3)]
+    assert names == ["Completed", "Cached", "Cached"]
+    assert run(made, anew(context, "run-3")).name == "Completed"
+    assert made.calls == 2
+
+
+def test_what_is_taken_under_another_key_is_still_made_anew(context: RunContext) -> None:
+    other = replace(STAGE, settings={"seed": 2})
+    made = Made()
+    for stage in (STAGE, other):
+        run(made, context, stage)
+    assert run(made, anew(context), STAGE).name == "Completed"
+    assert run(made, anew(context), other).name == "Completed"
+
+
+class Trained(Made):
+    """Saves a state after each of two epochs; breaks off after the first the first time."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__(self.train)
+        self.errors = list(errors)
+        self.began: list[int] = []
+
+    def train(self, outputs: Outputs) -> None:
+        import numpy as np
+
+        checkpoints = outputs.checkpoints({}, 2)
+        latest = checkpoints.latest()
+        self.began.append(latest.epoch if latest else 0)
+        for epoch in range(self.began[-1] + 1, 3):
+            rows = tuple({"epoch": float(n), "val_loss": 1.0} for n in range(1, epoch + 1))
+            checkpoints.save(Progress(rows, (np.full(3, epoch, np.float32),)))
+            if self.errors:
+                raise self.errors.pop(0)
+        outputs.blob("train", "bin", b"the same each time")
+
+
+def test_what_is_made_anew_goes_on_at_its_checkpoint_when_it_is_tried_again(
+    context: RunContext,
+) -> None:
+    broken_off = Trained(StageError("stopped"))
+    with pytest.raises(StageError, match="stopped"):
+        run(broken_off, context)
+    # The other run's state is forgotten, its own is not.
+    made = Trained(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(OSError, match="Input/output"):
+        run(made, anew(context))
+    assert run(made, anew(context)).name == "Completed"
+    assert made.began == [0, 1]
+
+
+def test_what_is_in_the_store_is_made_anew_though_it_has_to_be_tried_again(
+    context: RunContext,
+) -> None:
+    """The first try failed before it committed anything: the result is still that of before."""
+    run(Trained(), context)
+    made = Trained(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(OSError, match="Input/output"):
+        run(made, anew(context))
+    assert run(made, anew(context)).name == "Completed"
+    assert made.began == [0, 1]
+
+
+def test_what_fails_after_it_was_made_anew_and_committed_is_found_when_it_is_tried_again(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(Made(), context)
+    made = Made()
+    with monkeypatch.context() as patch:
+
+        def fail(*_arguments: Any) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        patch.setattr(RunLog, "stage", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            run(made, anew(context))
+    assert run(made, anew(context)).name == "Cached"
+    assert made.calls == 1
 
 
 # What the log says
@@ -461,6 +568,7 @@ def test_prefect_gives_up(context: RunContext, error: Exception, calls: int) -> 
 def test_prefect_s_state_is_the_stage_s(context: RunContext) -> None:
     assert in_flow(Made(), context).name == "Completed"
     assert in_flow(Made(), context).name == "Cached"
-    anew = in_flow(Made(), replace(context, anew=True))
-    assert anew.message is not None
-    assert "the same bytes as before" in anew.message
+    again = in_flow(Made(), anew(context))
+    assert again.name == "Completed"
+    assert again.message is not None
+    assert "the same bytes as before" in again.message

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -27,6 +29,7 @@ from tasks.core.errors import SealedError, StageError, StorageError, UserError
 from tasks.core.progress import Progress
 from tasks.core.records import FACTS, MAY_READ_TEST, Record, Skipped, Stage, StoredFile, digest_of
 from tasks.fingerprint import code_of
+from tasks.runlog import RunLog
 from tasks.store import Inputs, Miss, Outputs, Store
 from tests.support import basis
 
@@ -274,6 +277,54 @@ def test_a_replaced_record_is_no_hit(store: Store, replacement: bytes, said: str
         store.record("subset", record.key)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000],
+    ids=["lists", "objects", "closed"],
+)
+def test_a_record_that_is_nested_too_deeply_is_no_hit(store: Store, text: str) -> None:
+    record = committed(store)
+    record_path(store, record).write_text(text)
+    assert reason(store, record).startswith("its record can't be used: ")
+    assert list(store.records("subset")) == []
+    with pytest.raises(StageError, match="run the flow again"):
+        store.record("subset", record.key)
+
+
+def test_a_record_that_can_t_be_read_is_no_hit(store: Store) -> None:
+    record = committed(store)
+    record_path(store, record).unlink()
+    record_path(store, record).mkdir()
+    assert reason(store, record) == "its record can't be read: Is a directory"
+
+
+def test_what_is_gone_and_what_is_not_what_was_written_is_said(store: Store) -> None:
+    record = committed(store)
+    flip_a_bit(path_of(store, record))
+    with pytest.raises(StageError, match=r"train\.npz is not what was written; run again to"):
+        store.content(record, "train")
+    path_of(store, record).unlink()
+    with pytest.raises(StageError, match=r"train\.npz is gone; run again to restore it"):
+        store.content(record, "train")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_an_error_of_reading_passes_as_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whether it may be tried again is not the store's to say."""
+    record = committed(store)
+    cause = OSError(number, os.strerror(number), str(path_of(store, record)))
+
+    def refuse(_path: Path) -> bytes:
+        raise cause
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(OSError, match=r".") as passed:
+        store.content(record, "train")
+    assert passed.value is cause
+
+
 def test_a_damaged_record_is_no_hit(store: Store) -> None:
     record = committed(store)
     path = record_path(store, record)
@@ -408,7 +459,9 @@ def epoch_of(checkpoints: Checkpoints) -> int:
     return found.epoch if found else 0
 
 
-TRAINING = Stage("iteration_1", "train", {"seed": 1, "epochs": 9}, snapshots=(2,))
+TRAINING = Stage(
+    "iteration_1", "train", {"seed": 1, "epochs": 9}, {"beginning": ()}, snapshots=(2,)
+)
 
 
 def training_of(store: Store, stage: Stage = TRAINING, **given: Any) -> tuple[Outputs, Checkpoints]:
@@ -486,6 +539,42 @@ def test_trainings_of_one_lineage_differ_in_name_and_epochs_only(
     record = trained_for(store, TRAINING, 3)
     _, checkpoints = training_of(store, other, inputs={"beginning": record})
     assert epoch_of(checkpoints) == expected
+
+
+def test_an_input_of_which_something_is_read_is_no_place_to_begin(store: Store) -> None:
+    record = trained_for(store, TRAINING, 3)
+    reads = {"arrays": ("train",), "facts": (FACTS,), "beginning": ()}
+    stage = replace(TRAINING, name="iteration_7", reads=reads)
+    for role, expected in (("arrays", 0), ("facts", 0), ("no role", 0), ("beginning", 2)):
+        outputs = store.writer(stage, "e" * 64, basis(), {role: record})
+        beginnings = (store.folder(record.stage, record.key),) if expected else ()
+        assert outputs.beginnings == beginnings
+    both = {"arrays": committed(store), "beginning": record}
+    outputs = store.writer(stage, "e" * 64, basis(), both)
+    assert outputs.beginnings == (store.folder(record.stage, record.key),)
+
+
+def test_a_file_where_the_stage_s_folder_goes_makes_room(store: Store) -> None:
+    record = committed(store)
+    folder = store.folder(record.stage, record.key)
+    shutil.rmtree(folder)
+    folder.write_bytes(b"in the way")
+    assert "its record can't be " in reason(store, record)
+    assert committed(store) == record
+    assert store.lookup(STAGE, record.key) == record
+
+
+@pytest.mark.parametrize("name", ["train.npz", "labels.parquet", "record.json"])
+def test_a_folder_where_a_stage_s_file_goes_makes_room(store: Store, name: str) -> None:
+    record = committed(store)
+    path = store.folder(record.stage, record.key) / name
+    path.unlink()
+    path.mkdir()
+    (path / "file").write_bytes(b"in the way")
+    assert reason(store, record)
+    assert committed(store) == record
+    assert store.lookup(STAGE, record.key) == record
+    assert path.is_file()
 
 
 def test_a_skipped_input_is_no_place_to_begin(store: Store) -> None:
@@ -798,6 +887,25 @@ def test_scorings_are_those_of_the_same_test_data(store: Store) -> None:
 def test_a_store_that_is_no_folder_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="only local folders are supported; give a path"):
         Store(url)
+
+
+@pytest.mark.parametrize("there", [[], ["x"], ["x/notes.md", "locks/a.lock", "stage/load/x"]])
+def test_where_no_run_has_been_there_is_no_store(tmp_path: Path, there: list[str]) -> None:
+    for name in there:
+        (tmp_path / name).mkdir(parents=True)
+    for root in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError, match=r"there is no store in .*; name it with --store"):
+            Store(str(root)).check_exists()
+    assert not (tmp_path / "none").exists()
+
+
+def test_where_anything_of_a_store_is_there_is_one(tmp_path: Path) -> None:
+    stores = [Store(str(tmp_path / name)) for name in "abc"]
+    committed(stores[0])
+    RunLog(stores[1], "run-1").taken("load", "a" * 64)
+    stores[2].log_scoring({"model": "final"})
+    for store in stores:
+        store.check_exists()
 
 
 def test_a_file_in_the_store_s_place_is_refused(tmp_path: Path) -> None:
