@@ -191,8 +191,9 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # Arrow's threads now and then abort a process that ends soon after (apache/arrow#34314).
-        return pq.read_table(pa.BufferReader(self.content(record, name)), use_threads=False)
+        # Arrow's threads now and then abort a process that ends soon after (apache/arrow#34314),
+        # and `read_table` starts one for input even without `use_threads`.
+        return pq.ParquetFile(pa.BufferReader(self.content(record, name))).read(use_threads=False)
 
     def writer(
         self,

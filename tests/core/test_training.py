@@ -511,7 +511,7 @@ def stop_after(outputs: Outputs, epochs: int) -> Outputs:
 def training_stage(name: str = "iteration_1", epochs: int = EPOCHS, **more: Any) -> Stage:
     spec = changed(SOMETHING_OF_EVERYTHING, {"epochs": epochs})
     settings = {"training": spec.model_dump(mode="json"), "seed": 0}
-    return Stage(name, "train", settings, numerical=True, **more)
+    return Stage(name, "train", settings, {"beginning": ()}, numerical=True, **more)
 
 
 def fit_stage(
