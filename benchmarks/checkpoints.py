@@ -1,16 +1,16 @@
-"""What a checkpoint after each epoch costs: the same training with and without, in turn.
+"""What a checkpoint after each epoch costs: the seconds of writing it, beside those of training.
 
-    python benchmarks/checkpoints.py [--rounds 5]
+    python benchmarks/checkpoints.py [--epochs 4]
 
 Prints, for the notebook's overfitting network and for its largest, on 8,000 random images: seconds
-an epoch without and with checkpoints (medians of the rounds, the first epoch of each left out since
-it compiles), bytes of a checkpoint, and the share of an epoch that it takes.
+an epoch (median, the first left out since it compiles), bytes of a checkpoint, seconds of writing
+one (median), and their ratio. Two trainings beside each other vary by more than a checkpoint costs,
+so the writing is timed itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 import tempfile
 import time
@@ -26,30 +26,39 @@ from tasks.core.specs import ExecutionSettings, TrainSettings, changed
 from tasks.runtime import configure, resolve_profile
 
 LARGEST = {"padding": "same", "kernel_sizes": [3, 3, 3], "dropout": 0.25}
-EPOCHS = 3
 
 
-def epoch_times(spec: TrainSettings, examples: Any, folder: Path | None) -> list[float]:
+def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, float, int]:
+    """Seconds an epoch, seconds of writing its checkpoint, bytes of that."""
     from tasks.core.models import build_network
     from tasks.core.training import Schedule, train
 
-    model = build_network(spec, (28, 28, 1), 10, 0)
-    kept = Checkpoints("benchmark", folder, "", EPOCHS, (), (), lambda: None) if folder else None
-    ends = []
+    trained: list[float] = []
+    written: list[float] = []
+    size = 0
+    with tempfile.TemporaryDirectory(dir=".") as name:
+        folder = Path(name)
+        kept = Checkpoints("benchmark", folder, "", epochs, (), (), lambda: None)
+        last = time.perf_counter()
 
-    def on_epoch(progress: Progress) -> None:
-        if kept:
+        def on_epoch(progress: Progress) -> None:
+            nonlocal last, size
+            began = time.perf_counter()
             kept.save(progress)
-        ends.append(time.perf_counter())
+            ended = time.perf_counter()
+            trained.append(began - last)
+            written.append(ended - began)
+            last, size = ended, sum(path.stat().st_size for path in checkpoints(folder))
 
-    train(model, examples, None, Schedule(EPOCHS, 128, 0.001), 0, on_epoch=on_epoch)
-    return [end - start for start, end in itertools.pairwise(ends)]
+        model = build_network(spec, (28, 28, 1), 10, 0)
+        train(model, examples, None, Schedule(epochs, 128, 0.001), 0, on_epoch=on_epoch)
+    return statistics.median(trained[1:]), statistics.median(written[1:]), size
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--epochs", type=int, default=4)
+    epochs = parser.parse_args().epochs
     configure(resolve_profile(ExecutionSettings()))
     from tasks.core.training import Examples
 
@@ -62,17 +71,10 @@ def main() -> None:
         "iteration 8": changed(NOTEBOOK.overfitting, LARGEST),
     }
     for name, spec in networks.items():
-        without: list[float] = []
-        with_them: list[float] = []
-        for _ in range(rounds):
-            without += epoch_times(spec, examples, None)
-            with tempfile.TemporaryDirectory(dir=".") as folder:
-                with_them += epoch_times(spec, examples, Path(folder))
-                size = sum(path.stat().st_size for path in checkpoints(Path(folder)))
-        before, after = statistics.median(without), statistics.median(with_them)
+        epoch, write, size = measure(spec, examples, epochs)
         print(
-            f"{name}: {before:.3f} s an epoch without, {after:.3f} s with checkpoints of "
-            f"{size / 1e6:.1f} MB; ratio {after / before:.3f}",
+            f"{name}: {epoch:.2f} s an epoch, {write:.3f} s for a checkpoint "
+            f"of {size / 1e6:.1f} MB; ratio {write / epoch:.3f}",
             flush=True,
         )
 
