@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import UnavailableError, UserError
+from tasks.files import sync_folder
 
 if TYPE_CHECKING:
     import httpx
@@ -87,7 +88,7 @@ def _attempt(
         _fetch(url, partial, timeout_s, deadline)
         verify(partial)
         partial.replace(destination)
-    _fsync_folder(destination.parent)
+    sync_folder(destination.parent)
 
 
 @contextmanager
@@ -98,14 +99,6 @@ def _partial_beside(destination: Path) -> Iterator[Path]:
         yield partial
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _fetch(url: str, partial: Path, timeout_s: float, deadline: float) -> None:

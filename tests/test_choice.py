@@ -16,19 +16,14 @@ from flows.planning import CACHED, MAY_RUN, OPEN, WILL_RUN, Planned, plan
 from flows.recipe import build, stage_names
 from tasks.core.errors import UserError
 from tasks.store import Store
-from tests.test_planning import PROFILE, FakeRun, FillingRun, in_state, replayed
+from tests.test_planning import PROFILE, FakeRun, filled_store, in_state, replayed
 
 NAMES = stage_names(replayed())
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store in which every stage of the replayed notebook is cached."""
-    store = Store(str(tmp_path_factory.mktemp("store")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda _descriptor: None)
-        build(FillingRun(store, replayed()), replayed())
-    return store
+    return filled_store(tmp_path_factory.mktemp("store"))
 
 
 def choice(**names: str) -> Choice:

@@ -103,14 +103,18 @@ def replayed(*assignments: str, **values: Any) -> Settings:
     return compose("notebook", None, REPLAY | values, assignments)
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def filled_store(folder: Path) -> Store:
     """A store in which every stage of the replayed notebook is cached."""
-    store = Store(str(tmp_path_factory.mktemp("store")))
+    store = Store(str(folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _descriptor: None)
         build(FillingRun(store, replayed()), replayed())
     return store
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return filled_store(tmp_path_factory.mktemp("store"))
 
 
 def states(planned: Sequence[Planned]) -> dict[str, str]:
