@@ -65,7 +65,7 @@ def show_results(store: Store, run_id: str | None) -> None:
         note_newer_runs(store, run)
     settings = run.read()["settings"]
     notebook = any(row["notebook_test_accuracy"] is not None for row in rows)
-    table = _table("model", "params", "epochs", "val. %", "test %", "test loss")
+    table = _table("model", "params", "epochs", "val. %", "test %")
     if notebook:
         table.add_column("notebook %", justify="right")
     table.add_column("decision")
@@ -76,7 +76,6 @@ def show_results(store: Store, run_id: str | None) -> None:
             str(row["epochs"]),
             _percent(row["val_accuracy"]),
             _percent(row["test_accuracy"]),
-            f"{row['test_loss']:.4f}",
             *([_percent(row["notebook_test_accuracy"])] if notebook else []),
             row["decision"] or "",
         ]

@@ -22,6 +22,8 @@ SMOKE_CHANGES: dict[str, dict[str, Any]] = {
     "half the dense units": {"dense": [16, 8]},
 }
 
+SMALL_TRANSFER = {"dense": 32, "epochs": 2, "fine_tune_epochs": 1, "batch_size": 64}
+
 # Every stage at a size for trying things out: drawn images, one or two epochs, small networks.
 SMOKE = Settings(
     dataset="synthetic",
@@ -38,7 +40,9 @@ SMOKE = Settings(
         for entry in NOTEBOOK.plan
     ),
     transfer=TransferSettings(
-        weights="random", dense=32, epochs=2, fine_tune_epochs=1, batch_size=64
+        weights="random",
+        as_notebook=changed(NOTEBOOK.transfer.as_notebook, SMALL_TRANSFER),
+        corrected=changed(NOTEBOOK.transfer.corrected, SMALL_TRANSFER | {"side": 32}),
     ),
 )
 

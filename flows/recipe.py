@@ -13,7 +13,6 @@ from flows.iterate import beginnings, iterate
 from flows.stages import ModelStage
 from tasks.core.records import Outcome, Stage
 from tasks.core.settings import Settings
-from tasks.core.vgg16_layout import BLOCK_4, BLOCK_5
 
 
 class Run(Protocol):
@@ -32,14 +31,18 @@ def model_stages(settings: Settings) -> list[ModelStage]:
         ModelStage(f"iteration_{number}", "7", stages.gate_name(number))
         for number in range(1, len(settings.plan) + 1)
     ]
-    transfer = [ModelStage("vgg16_frozen", "3d"), ModelStage("vgg16_fine_tuned", "3e")]
+    transfer = [
+        ModelStage(f"{name}{suffix}", step, transfer=variant)
+        for suffix, variant in stages.transfer_variants(settings).items()
+        for name, step in (("vgg16_frozen", "3d"), ("vgg16_fine_tuned", "3e"))
+    ]
     return [
         ModelStage("baseline", "5a"),
         ModelStage("low_capacity", "5b"),
         ModelStage("overfitting", "6"),
         *iterations,
         ModelStage("final", "7b"),
-        *(transfer if settings.transfer.weights != "off" else []),
+        *transfer,
     ]
 
 
@@ -47,9 +50,11 @@ def stage_names(settings: Settings) -> list[str]:
     """Every stage of a run in the notebook's order."""
     names = ["load", "explore", "subset", "preprocess"]
     for model in model_stages(settings):
-        if model.name == "vgg16_frozen":
-            names += ["vgg16_weights", "vgg16_block4", "vgg16_block5"]
+        if model.transfer:
+            features = stages.vgg16_features(settings, model.transfer)
+            names += ["vgg16_weights", *(stage.name for stage in features)]
         names += [model.name, *([model.gate] if model.gate else [])]
+    names = list(dict.fromkeys(names))
     tests = [stages.test_name(model.name) for model in model_stages(settings)]
     return [*names, *tests, "results", "figures"]
 
@@ -81,12 +86,7 @@ def build(run: Run, settings: Settings) -> dict[str, Any]:
 
     # Only now, after the last verdict, is anything scored on the test split.
     for model in models:
-        transferred = model.name.startswith("vgg16")
-        stage = stages.evaluate(
-            model.name,
-            loss="binary_crossentropy" if transferred else "categorical_crossentropy",
-            vgg16_side=settings.transfer.side if transferred else None,
-        )
+        stage = stages.evaluate(model)
         made[stage.name] = run(stage, survivor.verdicts, model=made[model.name], arrays=arrays)
 
     table = stages.results(models, settings)
@@ -97,33 +97,17 @@ def build(run: Run, settings: Settings) -> dict[str, Any]:
 
 
 def transfer(run: Run, settings: Settings, arrays: Any) -> dict[str, Any]:
-    """VGG16: its frozen layers once, a head on their outputs, then block 5 fine-tuned."""
-    side = settings.transfer.side
+    """VGG16: its frozen layers once, a head on their outputs, then the last block fine-tuned."""
     weights = run(stages.vgg16_weights(settings))
-    block_4 = run(
-        stages.vgg16_features("vgg16_block4", side, None, BLOCK_4), source=arrays, weights=weights
-    )
-    block_5 = run(
-        stages.vgg16_features("vgg16_block5", side, BLOCK_4, BLOCK_5),
-        source=block_4,
-        weights=weights,
-    )
-    frozen = run(
-        stages.vgg16_train("vgg16_frozen", settings, BLOCK_5, settings.transfer.epochs, "weights"),
-        features=block_5,
-        weights=weights,
-    )
-    fine_tuned = run(
-        stages.vgg16_train(
-            "vgg16_fine_tuned", settings, BLOCK_4, settings.transfer.fine_tune_epochs, "start"
-        ),
-        features=block_4,
-        start=frozen,
-    )
-    return {
-        "vgg16_weights": weights,
-        "vgg16_block4": block_4,
-        "vgg16_block5": block_5,
-        "vgg16_frozen": frozen,
-        "vgg16_fine_tuned": fine_tuned,
-    }
+    made = {"vgg16_weights": weights}
+    for suffix, variant in stages.transfer_variants(settings).items():
+        below, last = stages.vgg16_features(settings, variant)
+        if below.name not in made:
+            made[below.name] = run(below, source=arrays, weights=weights)
+        if last.name not in made:
+            made[last.name] = run(last, source=made[below.name], weights=weights)
+        head = stages.vgg16_frozen(settings, suffix, variant)
+        frozen = made[head.name] = run(head, features=made[last.name], weights=weights)
+        tuning = stages.vgg16_fine_tuned(settings, suffix, variant)
+        made[tuning.name] = run(tuning, features=made[below.name], start=frozen)
+    return made

@@ -10,21 +10,22 @@ from typing import Any
 from tasks.core.errors import UserError
 from tasks.core.records import FACTS, Stage
 from tasks.core.settings import Settings
-from tasks.core.specs import TrainSettings, changed
+from tasks.core.specs import TrainSettings, TransferVariant, changed
+from tasks.core.vgg16_layout import block_below
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 TRAINING_SPLITS = ("train", "validation")
-# What other stages read, or what differs between the two transfer trainings.
-TRANSFER_ELSEWHERE = {"weights", "weights_file", "epochs", "fine_tune_epochs"}
+BINARY = "binary_crossentropy"
 
 
 @dataclass(frozen=True)
 class ModelStage:
-    """A trained model's name and its step in the notebook."""
+    """A trained model's name, its step in the notebook, and its way of transfer if it has one."""
 
     name: str
     step: str
     gate: str | None = None
+    transfer: TransferVariant | None = None
 
 
 def data_note(settings: Settings) -> str:
@@ -147,33 +148,88 @@ def vgg16_weights(settings: Settings) -> Stage:
     )
 
 
-def vgg16_features(name: str, side: int, after: str | None, up_to: str) -> Stage:
-    """Outputs of frozen layers of VGG16."""
-    values = {"side": side, "after": after, "up_to": up_to}
-    reads = {"source": TRAINING_SPLITS, "weights": ("weights",)}
-    return Stage(name, "vgg16_features", values, reads, numerical=True)
+def transfer_variants(settings: Settings) -> dict[str, TransferVariant]:
+    """The ways of transfer that a run goes, by what their stages' names end in."""
+    transfer = settings.transfer
+    variants = {
+        "as_notebook": ("", transfer.as_notebook),
+        "corrected": ("_corrected", transfer.corrected),
+    }
+    if transfer.weights == "off":
+        return {}
+    return dict(variants[name] for name in variants if transfer.variant in ("both", name))
 
 
-def vgg16_train(name: str, settings: Settings, after: str, epochs: int, start: str) -> Stage:
-    """Training of what follows VGG16's frozen layers; `start` is `weights` or `start`."""
+def vgg16_features(settings: Settings, variant: TransferVariant) -> tuple[Stage, Stage]:
+    """Outputs of the layers below the last block, and of that block.
+
+    They are called after the first variant that needs them; another one shares them.
+    """
+    names: dict[tuple[Any, ...], str] = {}
+    for suffix, other in transfer_variants(settings).items():
+        for layer in _feature_layers(other):
+            name = f"vgg16_{layer.removesuffix('_pool')}{suffix}"
+            names.setdefault((other.side, other.preprocessing, layer), name)
+    below, last = _feature_layers(variant)
+    found = []
+    for after, up_to in ((None, below), (below, last)):
+        values = {"side": variant.side, "after": after, "up_to": up_to}
+        if after is None:
+            values["preprocessing"] = variant.preprocessing
+        reads = {"source": (*TRAINING_SPLITS, FACTS), "weights": ("weights",)}
+        name = names[variant.side, variant.preprocessing, up_to]
+        found.append(Stage(name, "vgg16_features", values, reads, numerical=True))
+    return found[0], found[1]
+
+
+def _feature_layers(variant: TransferVariant) -> tuple[str, str]:
+    return block_below(variant.features), variant.features
+
+
+def vgg16_frozen(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
+    """Training of a head on the outputs of VGG16's frozen layers."""
     values = {
-        "transfer": settings.transfer.model_dump(mode="json", exclude=TRANSFER_ELSEWHERE),
-        "after": after,
-        "epochs": epochs,
+        "training": _transfer_training(variant, variant.epochs, variant.learning_rate),
+        "head": {"dense": variant.dense, "dropout": variant.dropout},
+        "side": variant.side,
+        "preprocessing": variant.preprocessing,
+        "after": variant.features,
         "seed": settings.seed,
     }
-    reads = {
-        "features": TRAINING_SPLITS,
-        start: ("weights",) if start == "weights" else ("model",),
+    reads = {"features": (*TRAINING_SPLITS, FACTS), "weights": ("weights",)}
+    return Stage(f"vgg16_frozen{suffix}", "vgg16_train", values, reads, numerical=True)
+
+
+def vgg16_fine_tuned(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
+    """Training of the head and of VGG16's last block, from where the frozen stage ended."""
+    rate = variant.fine_tune_learning_rate
+    values = {
+        "training": _transfer_training(variant, variant.fine_tune_epochs, rate),
+        "preprocessing": variant.preprocessing,
+        "after": block_below(variant.features),
+        "seed": settings.seed,
     }
-    return Stage(name, "vgg16_train", values, reads, numerical=True)
+    reads = {"features": (*TRAINING_SPLITS, FACTS), "start": ("model",)}
+    return Stage(f"vgg16_fine_tuned{suffix}", "vgg16_train", values, reads, numerical=True)
 
 
-def evaluate(model: str, loss: str, vgg16_side: int | None) -> Stage:
+def _transfer_training(variant: TransferVariant, epochs: int, rate: float) -> dict[str, Any]:
+    shared = {name: getattr(variant, name) for name in ("batch_size", "loss", "decay")}
+    return {"epochs": epochs, "learning_rate": rate, **shared}
+
+
+def evaluate(model: ModelStage) -> Stage:
     """The score of a model on the test split."""
-    values = {"model": model, "loss": loss, "vgg16_side": vgg16_side}
+    transfer = model.transfer
+    values = {
+        "model": model.name,
+        "loss": transfer.loss if transfer else "categorical_crossentropy",
+        "vgg16_input": {"side": transfer.side, "preprocessing": transfer.preprocessing}
+        if transfer
+        else None,
+    }
     reads = {"model": ("model",), "arrays": ("test",)}
-    return Stage(test_name(model), "evaluate", values, reads, numerical=True)
+    return Stage(test_name(model.name), "evaluate", values, reads, numerical=True)
 
 
 def test_name(model: str) -> str:
@@ -198,10 +254,17 @@ def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
 def figures(models: Sequence[ModelStage], settings: Settings) -> Stage:
     """The pictures of the report: learning curves, confusion matrix, comparisons."""
     augmented = [spec.augmentation for spec in _candidates(settings) if spec.augmentation]
+    # The stages that keep what VGG16 was given of the first images, the same for both if shared.
+    seen = {
+        vgg16_features(settings, variant)[0].name: suffix.removeprefix("_") or "as_notebook"
+        for suffix, variant in reversed(transfer_variants(settings).items())
+    }
     values = {
         "note": data_note(settings),
         "random_transfer": settings.transfer.weights == "random",
         "models": [model.name for model in models],
+        "vgg16_inputs": seen,
+        "binary": [m.name for m in models if m.transfer and m.transfer.loss == BINARY],
         "augmentation": augmented[0].model_dump() if augmented else None,
         "seed": settings.seed,
     }
@@ -212,8 +275,7 @@ def figures(models: Sequence[ModelStage], settings: Settings) -> Stage:
         "results": ("results",),
         "test_final": ("test_predictions",),
     }
-    if settings.transfer.weights != "off":
-        reads["vgg16_block4"] = ("input_samples",)
+    reads |= dict.fromkeys(seen, ("input_samples",))
     return Stage("figures", "figures", values, reads, tolerant=True)
 
 

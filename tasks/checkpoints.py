@@ -61,11 +61,11 @@ class Checkpoints:
                 continue
             progress = self._read(path)
             if isinstance(progress, str):
-                log.warning("%-18s %-14s %s %s", self.stage, "Passed over", path.name, progress)
+                log.warning("%-31s %-14s %s %s", self.stage, "Passed over", path.name, progress)
                 continue
             origin = "" if path.parent == self.folder else f" of {path.parent.parent.name}"
             log.info(
-                "%-18s %-14s goes on after epoch %d%s",
+                "%-31s %-14s goes on after epoch %d%s",
                 self.stage,
                 "Resumed",
                 progress.epoch,

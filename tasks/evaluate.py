@@ -29,15 +29,24 @@ def _log_scoring(context: RunContext, stage: Stage, inputs: Mapping[str, Outcome
 @stage_task(before_compute=_log_scoring)
 def evaluate(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Score the saved model in inference mode; leave its test predictions and its scores."""
+    from tasks.core import vgg16
     from tasks.core.training import Examples
-    from tasks.core.vgg16 import as_vgg16_input
     from tasks.fit import prediction_table, score
     from tasks.model_files import load_keras
 
     test = Examples(**inputs.arrays("arrays", "test"))
-    if settings["vgg16_side"] is not None:
-        test = Examples(as_vgg16_input(test.x, settings["vgg16_side"]), test.y)
     model = load_keras(inputs.path("model", "model"))
-    facts, probabilities = score(model, test, settings["loss"], "test")
+    images = settings["vgg16_input"]
+    if images is None:
+        facts, probabilities = score(model, test, settings["loss"], "test")
+    else:
+        facts, probabilities = score(
+            model,
+            test,
+            settings["loss"],
+            "test",
+            prepare=lambda x: vgg16.as_vgg16_input(x, **images),
+            batch=vgg16.batch_size(images["side"]),
+        )
     outputs.table("test_predictions", prediction_table(probabilities, test.y))
     return facts

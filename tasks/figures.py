@@ -50,7 +50,7 @@ def _curves(model: str, history: dict[str, list[float]], settings: Mapping[str, 
     if model == "final":
         return draw.final_curves(history, title, note)
     # The notebook's limits: binary cross-entropy is smaller by the number of classes.
-    top = 0.3 if model.startswith("vgg16") else 1.2
+    top = 0.3 if model in settings["binary"] else 1.2
     return draw.learning_curves(history, title, note, loss_top=top)
 
 
@@ -74,9 +74,12 @@ def _draw_inputs(
         distorted = augment(originals, spec, generator(settings["seed"], "augmentation", 1))
         picture = draw.augmented_samples(originals, distorted, settings["note"])
         outputs.blob("augmentation", "png", picture)
-    if "vgg16_block4" in inputs.roles and inputs.skipped("vgg16_block4") is None:
-        seen = inputs.arrays("vgg16_block4", "input_samples")
-        count = len(seen["before"])
-        before = np.rint(seen["before"] * 255).astype(np.uint8)
-        picture = draw.before_after(before, seen["after"], labels[:count], names, settings["note"])
-        outputs.blob("vgg16_input", "png", picture)
+    for role, variant in settings["vgg16_inputs"].items():
+        if inputs.skipped(role) is None:
+            seen = inputs.arrays(role, "input_samples")
+            count = len(seen["before"])
+            before = np.rint(seen["before"] * 255).astype(np.uint8)
+            picture = draw.before_after(
+                before, seen["after"], labels[:count], names, settings["note"]
+            )
+            outputs.blob(f"vgg16_input_{variant}", "png", picture)

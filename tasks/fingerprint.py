@@ -24,6 +24,7 @@ NEUTRAL = frozenset(
         "tasks.stage",
         "tasks.store",
         "tasks.files",
+        "tasks.npz",
         "tasks.checkpoints",
         "tasks.fingerprint",
         "tasks.runlog",

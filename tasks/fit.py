@@ -77,7 +77,7 @@ def fit(
         row = progress.history[-1]
         values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name != "epoch")
         log.debug(
-            "%-18s epoch %d/%d  %s", checkpoints.stage, progress.epoch, schedule.epochs, values
+            "%-31s epoch %d/%d  %s", checkpoints.stage, progress.epoch, schedule.epochs, values
         )
         checkpoints.save(progress)
 
@@ -132,10 +132,13 @@ def scores(
 
 
 def score(
-    model: keras.Model, examples: Examples, loss: str, prefix: str
+    model: keras.Model, examples: Examples, loss: str, prefix: str, **passing: Any
 ) -> tuple[dict[str, float | None], Float32]:
-    """Loss and accuracy as facts, e.g. `val_loss` and `val_accuracy`, and the probabilities."""
-    value, probabilities = evaluate(model, examples, loss)
+    """Loss and accuracy as facts, e.g. `val_loss` and `val_accuracy`, and the probabilities.
+
+    `passing` says how the examples pass the model, see `evaluate`.
+    """
+    value, probabilities = evaluate(model, examples, loss, **passing)
     right = probabilities.argmax(axis=1) == examples.y.argmax(axis=1)
     return {f"{prefix}_loss": value, f"{prefix}_accuracy": float(right.mean())}, probabilities
 

@@ -33,7 +33,7 @@ def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext
     create_markdown_artifact(
         render_summary(view, path), key="results", description=f"Results on {view.dataset}"
     )
-    log.info("%-18s %-14s %s", "report", "Completed", path)
+    log.info("%-31s %-14s %s", "report", "Completed", path)
     return str(path)
 
 
@@ -71,6 +71,11 @@ def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunCon
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
         counts=_counts(store, found["subset"]),
+        first_epochs={
+            name: store.table(item, "history")["accuracy"][0].as_py()
+            for name, item in found.items()
+            if item.kind == "vgg16_train"
+        },
     )
 
 

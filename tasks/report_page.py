@@ -69,14 +69,15 @@ class ReportView:
         results: a row a model with the fields `RESULT_KEYS`, in the order in which to show them.
         verdicts: a row a gate with the fields `VERDICT_KEYS`; `iteration` is the stage's name.
         overfitting: the fields `OVERFITTING_KEYS` of the overfitting model.
-        figures: PNG bytes named `samples`, `balance`, `augmentation`, `vgg16_input`, `accuracy`,
-            `final`, `confusion_final` and `curves_<model>`.
+        figures: PNG bytes named `samples`, `balance`, `augmentation`, `accuracy`, `final`,
+            `confusion_final`, `vgg16_input_<variant>` and `curves_<model>`.
         transfer_skipped: why there is no transfer, and what to do; None where there is.
         transfer_weights: `imagenet`, `file` or `random`; the last is labelled as a control.
         scorings: how many times any model was scored on this run's test split.
         model_files: the path of each model's file by the model's name.
         notebook_comparison: whether the notebook's figures may stand beside these.
         counts: images of each class (in the order of `class_names`) by split.
+        first_epochs: training accuracy in the first epoch by model, for the transfers.
 
     In rows and mappings a field may be None or missing, and any figure may be absent.
     """
@@ -100,6 +101,7 @@ class ReportView:
     model_files: Mapping[str, str]
     notebook_comparison: bool
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    first_epochs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def render_report(view: ReportView) -> str:
             verdicts=[_complete(verdict, VERDICT_KEYS) for verdict in view.verdicts],
             overfitting=_complete(view.overfitting, OVERFITTING_KEYS),
             is_control=lambda name: view.transfer_weights == "random" and _is_vgg16(name),
+            variants=variants(view),
             differences=differences(view),
             subset_method=_subset_method(view),
         )
@@ -168,9 +171,7 @@ def differences(view: ReportView) -> list[Difference]:
     ]
     if view.notebook_comparison:
         points.insert(4, _ITERATION_6)
-    if any(_is_vgg16(row.get("name")) for row in view.results):
-        points += _TRANSFER
-    return points
+    return points + _transfer_differences(variants(view))
 
 
 _ITERATION_6 = Difference(
@@ -179,20 +180,102 @@ _ITERATION_6 = Difference(
     "The figures are shown as they are.",
 )
 
-_TRANSFER = (
-    Difference(
-        "VGG16, input",
-        "Raw 0 to 255 RGB values, without the mean subtraction that VGG16 was trained with.",
-        "The same, so that the scores can be compared.",
-    ),
-    Difference(
-        "VGG16, training",
-        "Softmax with binary cross-entropy. The log begins at 94.6 % training accuracy, so the "
-        "cell had probably been run before.",
-        "The same loss, but from a clean start; its values cannot be compared with the other "
-        "models' categorical cross-entropy.",
-    ),
-)
+_FROZEN_RATE, _TUNING_RATE = "RMSprop's rate, frozen base", "RMSprop's rate, fine-tuning"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of transfer from VGG16 that a run went.
+
+    `words` are its settings for readers; `binary` tells whether its losses are binary
+    cross-entropy.
+    """
+
+    key: str
+    label: str
+    frozen: str
+    fine_tuned: str
+    words: Mapping[str, str]
+    binary: bool
+
+
+def variants(view: ReportView) -> list[Variant]:
+    """The ways of transfer that have results, the notebook's first."""
+    names = {row.get("name") for row in view.results}
+    settings = view.settings.get("transfer") or {}
+    found = []
+    for key, label, suffix in (
+        ("as_notebook", "As in the notebook", ""),
+        ("corrected", "Corrected", "_corrected"),
+    ):
+        frozen, fine_tuned = f"vgg16_frozen{suffix}", f"vgg16_fine_tuned{suffix}"
+        if names & {frozen, fine_tuned}:
+            given = settings.get(key) or {}
+            binary = given.get("loss", "binary_crossentropy") == "binary_crossentropy"
+            found.append(Variant(key, label, frozen, fine_tuned, _transfer_words(given), binary))
+    return found
+
+
+def _transfer_words(given: Mapping[str, Any]) -> dict[str, str]:
+    """A variant's settings in words; nothing where they are not known."""
+    if not given:
+        return {}
+    pixels = {
+        "raw": "RGB, 0 to 255",
+        "vgg16": "BGR, ImageNet's mean subtracted: VGG16's own preprocessing",
+    }
+    rate = "rising, then falling to 0 along a cosine" if given["decay"] == "cosine" else "constant"
+    return {
+        "Pixels": pixels[given["preprocessing"]],
+        "Size": f"{given['side']} x {given['side']}",
+        "Layer that the head reads": given["features"],
+        "Loss": given["loss"].replace("_", " ").replace("crossentropy", "cross-entropy"),
+        _FROZEN_RATE: f"{given['learning_rate']:g}, {rate}",
+        _TUNING_RATE: f"{given['fine_tune_learning_rate']:g}, {rate}",
+        "Epochs": f"{given['epochs']} + {given['fine_tune_epochs']}",
+    }
+
+
+def _transfer_differences(found: Sequence[Variant]) -> list[Difference]:
+    """What is done otherwise than in the notebook's transfer."""
+    if not found:
+        return []
+    ways = {variant.key: variant for variant in found}
+    points = [
+        Difference(
+            "VGG16, frozen layers",
+            "Every image passes all of VGG16 in each epoch.",
+            "The frozen layers' outputs are computed once and trained on: equal up to rounding, "
+            "in a fraction of the time.",
+        )
+    ]
+    if "as_notebook" in ways:
+        points.append(
+            Difference(
+                "VGG16, start",
+                "The log begins at 94.6 % training accuracy, so the cell had probably been run "
+                "before.",
+                "A clean start: a fresh head, and for fine-tuning the frozen stage's model.",
+            )
+        )
+    if "corrected" in ways:
+        words = ways["corrected"].words
+        points += [
+            Difference(
+                "VGG16 corrected, input",
+                "RGB from 0 to 255 at 32 x 32, without the mean subtraction that VGG16 was "
+                "trained with.",
+                f"{words.get('Pixels', UNKNOWN)}; {words.get('Size', UNKNOWN)}.",
+            ),
+            Difference(
+                "VGG16 corrected, training",
+                "Softmax with binary cross-entropy; RMSprop at a constant 1e-05.",
+                f"{words.get('Loss', UNKNOWN).capitalize()}; RMSprop at "
+                f"{words.get(_FROZEN_RATE, UNKNOWN)}, for fine-tuning at "
+                f"{words.get(_TUNING_RATE, UNKNOWN)}.",
+            ),
+        ]
+    return points
 
 
 def _split_difference(method: str | None) -> Difference:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tasks.stage import Facts, Inputs, Outputs, stage_task
+from tasks.usage import write_usage
 
 FINAL_NAME = "fashion_mnist_final"
 
@@ -26,21 +26,11 @@ def retrain(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fa
     )
     model, facts = fit_network(settings, examples, None, outputs)
     outputs.file(FINAL_NAME, "h5", lambda path: save_h5(model, path))
-    usage = _usage(inputs.facts("arrays"), examples.x.shape[1:])
-    outputs.blob("usage", "json", json.dumps(usage, indent=1).encode())
+    write_usage(
+        outputs,
+        inputs.facts("arrays"),
+        examples.x.shape[1:],
+        "uint8 pixels (0 to 255) divided by 255",
+        {"keras": "model.keras", "hdf5": f"{FINAL_NAME}.h5"},
+    )
     return facts
-
-
-def _usage(facts: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
-    """What somebody with plain Keras must know to use the model."""
-    return {
-        "dataset": facts["dataset"],
-        "class_names": facts["class_names"],
-        "input": {
-            "shape": ["n", *shape],
-            "dtype": "float32",
-            "preprocessing": "uint8 pixels (0 to 255) divided by 255",
-        },
-        "output": "probabilities of the classes, in the order of class_names",
-        "files": {"keras": "model.keras", "hdf5": f"{FINAL_NAME}.h5"},
-    }

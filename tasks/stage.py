@@ -124,7 +124,7 @@ def stage_task(
             state, message = ended.state, ended.message
             if state_of and isinstance(ended.outcome, Record):
                 state, message = state_of(ended.outcome)
-            log.info("%-18s %-14s %s", stage.name, state, message)
+            log.info("%-31s %-14s %s", stage.name, state, message)
             return Completed(name=state, message=message, data=ended.outcome)
 
         return Task(
@@ -176,7 +176,7 @@ def _end(
     key, basis = store.key_of(stage, inputs, context.profile)
 
     def waiting() -> None:
-        log.info("%-18s %-14s another run computes it", stage.name, "Waiting")
+        log.info("%-31s %-14s another run computes it", stage.name, "Waiting")
 
     with store.lock(stage, key, waiting):
         run_log = RunLog(store, context.run_id)
@@ -192,7 +192,7 @@ def _end(
             return Ended(found, CACHED, f"record {key[:16]}")
         with slots(context.run_id, context.workers):
             reason = found.reason if isinstance(found, Miss) else anew
-            log.info("%-18s %-14s %s", stage.name, "Running", reason)
+            log.info("%-31s %-14s %s", stage.name, "Running", reason)
             clock = time.monotonic()
             try:
                 if before_compute:

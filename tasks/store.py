@@ -12,11 +12,13 @@ Layout below the store's folder (see artifacts/README.md):
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tasks.checkpoints import Checkpoints, remove_checkpoints
 from tasks.core.errors import SealedError, StageError, StorageError, UserError
@@ -41,6 +43,7 @@ from tasks.files import (
     write_atomically,
 )
 from tasks.fingerprint import code_of, refuse_edits
+from tasks.npz import Rows, read_rows, write_npz
 from tasks.runtime import library_versions
 
 if TYPE_CHECKING:
@@ -175,16 +178,33 @@ class Store:
 
         Raises:
             StageError: they are gone, or not those of the record any more.
-        OSError: they can't be read; that may pass.
+            OSError: they can't be read; that may pass.
         """
         file = record.files[name]
+        with self._open(file) as handle:
+            content = handle.read()
+        _check_digest(file, content_digest(content))
+        return content
+
+    @contextmanager
+    def opened(self, record: Record, name: str) -> Iterator[IO[bytes]]:
+        """A record's file, compared as a whole, for reading it in pieces.
+
+        Raises:
+            StageError: it is gone, or not what was written.
+            OSError: it can't be read; that may pass.
+        """
+        file = record.files[name]
+        with self._open(file) as handle:
+            _check_digest(file, hashlib.file_digest(handle, "sha256").hexdigest())
+            handle.seek(0)
+            yield handle
+
+    def _open(self, file: StoredFile) -> io.BufferedReader:
         try:
-            content = (self.root / file.path).read_bytes()
+            return (self.root / file.path).open("rb")
         except FileNotFoundError:
             raise StageError(f"{file.path} is gone; run again to restore it.") from None
-        if content_digest(content) != file.sha256:
-            raise StageError(f"{file.path} is not what was written; run again to restore it.")
-        return content
 
     def table(self, record: Record, name: str) -> pa.Table:
         """A record's Parquet table."""
@@ -293,6 +313,11 @@ def _digests(paths: Sequence[str]) -> list[str]:
     return [file_digest(Path(path))[0] for path in paths]
 
 
+def _check_digest(file: StoredFile, sha256: str) -> None:
+    if sha256 != file.sha256:
+        raise StageError(f"{file.path} is not what was written; run again to restore it.")
+
+
 @dataclass
 class Outputs:
     """The files of one stage in the making; each appears whole or not at all.
@@ -309,13 +334,11 @@ class Outputs:
     resumed_after: int = 0
     files: dict[str, StoredFile] = field(default_factory=dict)
 
-    def arrays(self, name: str, **arrays: np.ndarray) -> None:
+    def arrays(self, name: str, **arrays: np.ndarray | Rows) -> None:
         """Store named arrays as `<name>.npz`; no array may hold Python objects."""
-        import numpy as np
-
         schema = {key: f"{value.dtype} {list(value.shape)}" for key, value in arrays.items()}
         with self._file(name, "npz", schema) as path, path.open("wb") as handle:
-            np.savez(handle, allow_pickle=False, **arrays)
+            write_npz(handle, arrays)
 
     def table(self, name: str, table: pa.Table) -> None:
         """Store a table as `<name>.parquet`."""
@@ -390,12 +413,17 @@ class Inputs:
 
     def arrays(self, role: str, name: str) -> dict[str, np.ndarray]:
         """The arrays in an `.npz` of an input."""
-        import io
-
         import numpy as np
 
         with np.load(io.BytesIO(self.content(role, name)), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
+
+    @contextmanager
+    def rows(self, role: str, name: str, array: str, size: int) -> Iterator[Rows]:
+        """One array in an `.npz` of an input, in batches of `size` rows."""
+        record = self._record(role, name)
+        with self._store.opened(record, name) as file, read_rows(file, array, size) as rows:
+            yield rows
 
     def table(self, role: str, name: str) -> pa.Table:
         """A Parquet table of an input."""
@@ -412,8 +440,9 @@ class Inputs:
 
     def path(self, role: str, name: str) -> Path:
         """Where a file of an input is, for libraries that open files themselves."""
-        self.content(role, name)
-        return self._store.root / self._record(role, name).files[name].path
+        record = self._record(role, name)
+        with self._store.opened(record, name):
+            return self._store.root / record.files[name].path
 
     def _record(self, role: str, name: str) -> Record:
         if name not in self._stage.reads.get(role, ()):

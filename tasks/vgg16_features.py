@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
+from tasks.npz import Rows
 from tasks.stage import Facts, Inputs, Outputs, stage_task
 
 # As many as the notebook shows before and after the transformation.
@@ -13,20 +16,41 @@ SAMPLES = 3
 
 @stage_task()
 def vgg16_features(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store the outputs of a layer for training and validation images, labels beside them."""
+    """Store the outputs of a layer for training and validation images, labels beside them.
+
+    The source is read, pushed through and written in batches, so that memory does not grow with
+    the number of images.
+    """
     from tasks.core import vgg16
 
-    base = vgg16.build_base(settings["side"])
+    side, after, up_to = (settings[name] for name in ("side", "after", "up_to"))
+    base = vgg16.build_base(side, up_to)
     vgg16.set_weights(base, inputs.arrays("weights", "weights"))
-    shape: tuple[int, ...] = ()
+    part = vgg16.section(base, after, up_to)
+    size = vgg16.BATCH if after else vgg16.batch_size(side)
     for name in ("train", "validation"):
-        split = inputs.arrays("source", name)
-        x = split["x"]
-        if settings["after"] is None:
-            x = vgg16.as_vgg16_input(x, settings["side"])
-            if name == "train":
-                outputs.arrays("input_samples", before=split["x"][:SAMPLES], after=x[:SAMPLES])
-        found = vgg16.features(base, x, settings["after"], settings["up_to"])
-        outputs.arrays(name, x=found, y=split["y"])
-        shape = found.shape[1:]
-    return {"feature_shape": list(shape), "up_to": settings["up_to"]}
+        with (
+            inputs.rows("source", name, "x", size) as source,
+            inputs.rows("source", name, "y", size) as labels,
+        ):
+            given: Iterable[np.ndarray] = source.batches
+            if after is None:
+                given = (vgg16.as_vgg16_input(x, side, settings["preprocessing"]) for x in given)
+            found = Rows(
+                (source.shape[0], *part.output_shape[1:]),
+                np.dtype(np.float32),
+                vgg16.features(part, given),
+            )
+            outputs.arrays(name, x=found, y=labels)
+    if after is None:
+        with inputs.rows("source", "train", "x", SAMPLES) as source:
+            before = next(iter(source.batches))
+        seen = vgg16.as_vgg16_input(before, side, settings["preprocessing"])
+        outputs.arrays("input_samples", before=before, after=seen)
+    facts = inputs.facts("source")
+    return {
+        "dataset": facts["dataset"],
+        "class_names": facts["class_names"],
+        "up_to": up_to,
+        "feature_shape": list(part.output_shape[1:]),
+    }

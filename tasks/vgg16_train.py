@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.specs import TransferSettings
 from tasks.stage import Facts, Inputs, Outputs, stage_task
+from tasks.usage import write_usage
 
 if TYPE_CHECKING:
     import keras
+
+PREPROCESSING = {
+    "raw": "uint8 pixels (0 to 255), grey repeated to RGB, resized bilinearly",
+    "vgg16": (
+        "uint8 pixels (0 to 255), grey repeated to RGB, resized bilinearly, then "
+        "keras.applications.vgg16.preprocess_input (BGR, ImageNet's mean subtracted)"
+    ),
+}
 
 
 @stage_task()
@@ -24,39 +32,46 @@ def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
     from tasks.fit import fit, scores, turning_points, without_epochs, write_history
     from tasks.model_files import save_keras
 
-    spec = TransferSettings.model_validate(settings["transfer"])
     examples, validation = (
         Examples(**inputs.arrays("features", name)) for name in ("train", "validation")
     )
-    complete = _start(settings, spec, inputs, examples.y.shape[1])
+    schedule = Schedule(**settings["training"])
+    complete = _start(settings, inputs, examples.y.shape[1])
     part = vgg16.trainable_part(complete, settings["after"])
-    epochs = settings["epochs"]
-    schedule = Schedule(epochs, spec.batch_size, spec.learning_rate, loss="binary_crossentropy")
-    lineage = without_epochs(settings)
+    # Where the rate falls towards the last epoch, an epoch depends on how many there are.
+    constant = schedule.decay == "none"
+    lineage = without_epochs(settings, "training") if constant else settings
     history = fit(part, examples, validation, schedule, settings["seed"], outputs, lineage)
     outputs.file("model", "keras", lambda path: save_keras(complete, path))
     write_history(history, outputs)
+    write_usage(
+        outputs,
+        inputs.facts("features"),
+        complete.input_shape[1:],
+        PREPROCESSING[settings["preprocessing"]],
+        {"keras": "model.keras"},
+    )
     return (
         scores(part, examples, validation, schedule.loss, outputs)
         | {
             "params": complete.count_params(),
-            "epochs": epochs,
-            "batch_size": spec.batch_size,
+            "epochs": schedule.epochs,
+            "batch_size": schedule.batch_size,
             "train_samples": len(examples),
-            "steps_per_epoch": -(-len(examples) // spec.batch_size),
+            "steps_per_epoch": -(-len(examples) // schedule.batch_size),
+            "loss": schedule.loss,
         }
         | turning_points(history)
     )
 
 
-def _start(
-    settings: Mapping[str, Any], spec: TransferSettings, inputs: Inputs, classes: int
-) -> keras.Model:
+def _start(settings: Mapping[str, Any], inputs: Inputs, classes: int) -> keras.Model:
     from tasks.core import vgg16
     from tasks.model_files import load_keras
 
     if "start" in inputs.roles:
         return load_keras(inputs.path("start", "model"))
-    base = vgg16.build_base(spec.side)
+    base = vgg16.build_base(settings["side"], settings["after"])
     vgg16.set_weights(base, inputs.arrays("weights", "weights"))
-    return vgg16.build_complete(base, spec.dense, spec.dropout, classes, settings["seed"])
+    head = settings["head"]
+    return vgg16.build_complete(base, head["dense"], head["dropout"], classes, settings["seed"])

@@ -242,6 +242,7 @@ WRITERS = {
     "tasks.store": "the folders and files of stages, by means of `tasks.files`",
     "tasks.checkpoints": "the states of a training, which go once its result is there",
     "tasks.housekeeping": "nothing but removals of what nobody needs",
+    "tasks.npz": "members of the archives that the store hands out",
     "tasks.runlog": "the lock that tells a running run from a killed one",
     "tasks.download": "raw data outside the store, by a temporary file and a rename",
     "tasks.model_files": "models and archives at the temporary paths that the store hands out",

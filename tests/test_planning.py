@@ -390,7 +390,10 @@ GATES = {f"gate_{number}" for number in range(1, 10)}
 TABLES = {"results", "figures"}
 TRANSFER = {"vgg16_block4", "vgg16_block5", "vgg16_frozen", "vgg16_fine_tuned"}
 TRANSFER_TESTS = {"test_vgg16_frozen", "test_vgg16_fine_tuned"}
-AFTER_ARRAYS = MODELS | GATES | TRANSFER | TESTS | TABLES
+CORRECTED = {f"{name}_corrected" for name in TRANSFER}
+CORRECTED_TESTS = {f"{name}_corrected" for name in TRANSFER_TESTS}
+AFTER_ARRAYS = MODELS | GATES | TRANSFER | CORRECTED | TESTS | TABLES
+TUNED = {"vgg16_fine_tuned_corrected"}
 SEARCH = {"overfitting", "final"} | ITERATIONS
 SEEDED = MODELS | {"vgg16_weights", "figures"}
 
@@ -410,8 +413,13 @@ SEEDED = MODELS | {"vgg16_weights", "figures"}
             SEARCH,
             {f"test_{name}" for name in SEARCH} | GATES | TABLES,
         ),
-        ("transfer.side=48", TRANSFER | TRANSFER_TESTS, TABLES),
-        ("transfer.epochs=3", {"vgg16_frozen"}, {"vgg16_fine_tuned"} | TRANSFER_TESTS | TABLES),
+        # The layers below the last block see other pixels; those above may find the same outputs.
+        ("transfer.corrected.side=48", CORRECTED - TUNED | CORRECTED_TESTS, TUNED | TABLES),
+        (
+            "transfer.as_notebook.epochs=3",
+            {"vgg16_frozen"},
+            {"vgg16_fine_tuned"} | TRANSFER_TESTS | TABLES,
+        ),
         ("subset.test=1999", {"subset"}, {"preprocess"} | AFTER_ARRAYS),
         ("subset.method=slices", {"subset"}, {"preprocess"} | AFTER_ARRAYS),
         ("synthetic.seed=1", {"load"}, {"explore", "subset", "preprocess"} | AFTER_ARRAYS),
@@ -522,8 +530,8 @@ def planned_stage(store: Store, name: str, *assignments: str, **profile: Any) ->
 def test_a_setting_is_said_from_what_it_was_to_what_it_is(filled: Store) -> None:
     found = planned_stage(filled, "baseline", "baseline.epochs=3", "baseline.dropout=0.5")
     assert found.reason == "training.dropout 0.0 \u2192 0.5; training.epochs 5 \u2192 3"
-    found = planned_stage(filled, "vgg16_frozen", "transfer.dense=8", "seed=4")
-    assert found.reason == "seed 0 \u2192 4; transfer.dense 256 \u2192 8"
+    found = planned_stage(filled, "vgg16_frozen", "transfer.as_notebook.dense=8", "seed=4")
+    assert found.reason == "head.dense 256 \u2192 8; seed 0 \u2192 4"
 
 
 def test_another_profile_is_said_of_the_numerical_stages(filled: Store) -> None:
@@ -589,7 +597,9 @@ def test_an_input_that_came_out_otherwise_is_named(tmp_path: Path) -> None:
     assert said["vgg16_weights"] == f"record {record.key[:16]}"
     assert said["vgg16_block4"] == "vgg16_weights is not what it was"
     planned = plan(store, settings, PROFILE)
-    assert in_state(planned, WILL_RUN) == {"vgg16_block4", "vgg16_block5", "vgg16_frozen"}
+    reads_weights = {"vgg16_block4", "vgg16_block5", "vgg16_frozen"}
+    reads_weights |= {f"{name}_corrected" for name in reads_weights}
+    assert in_state(planned, WILL_RUN) == reads_weights
     assert not {"overfitting", "load"} & not_cached(store, settings)
 
 
@@ -733,3 +743,65 @@ def test_looking_imports_neither_prefect_nor_tensorflow(
     assert not modules & HEAVY
     if "plan" in arguments:
         assert "pyarrow" not in modules
+
+
+def transfer_stages(*assignments: str) -> tuple[list[str], FakeRun]:
+    settings = replayed(*assignments)
+    run = FakeRun()
+    build(run, settings)
+    made = [stage.name for stage in run.stages if stage.name.startswith("vgg16")]
+    named = [name for name in stage_names(settings) if name.startswith("vgg16")]
+    assert made == named
+    return made, run
+
+
+def test_both_ways_of_transfer_share_the_weights_and_nothing_else() -> None:
+    made, _ = transfer_stages()
+    assert made == [
+        "vgg16_weights",
+        *("vgg16_block4", "vgg16_block5", "vgg16_frozen", "vgg16_fine_tuned"),
+        *("vgg16_block4_corrected", "vgg16_block5_corrected"),
+        *("vgg16_frozen_corrected", "vgg16_fine_tuned_corrected"),
+    ]
+
+
+def test_one_way_of_transfer_may_be_gone_alone() -> None:
+    made, _ = transfer_stages("transfer.variant=as_notebook")
+    assert set(made) == TRANSFER | {"vgg16_weights"}
+    made, run = transfer_stages("transfer.variant=corrected")
+    assert set(made) == CORRECTED | {"vgg16_weights"}
+    figures = next(stage for stage in run.stages if stage.name == "figures")
+    assert figures.settings["vgg16_inputs"] == {"vgg16_block4_corrected": "corrected"}
+
+
+@pytest.mark.parametrize(
+    ("features", "own", "head", "tuning"),
+    [
+        ("block5_pool", set(), "vgg16_block5", "vgg16_block4"),
+        ("block4_pool", {"vgg16_block3_corrected"}, "vgg16_block4", "vgg16_block3_corrected"),
+        (
+            "block3_pool",
+            {"vgg16_block2_corrected", "vgg16_block3_corrected"},
+            "vgg16_block3_corrected",
+            "vgg16_block2_corrected",
+        ),
+    ],
+)
+def test_outputs_of_one_layer_for_one_input_are_computed_once(
+    features: str, own: set[str], head: str, tuning: str
+) -> None:
+    """Two ways that give VGG16 the same pixels share the layers that both need."""
+    made, run = transfer_stages(
+        "transfer.corrected.preprocessing=raw",
+        "transfer.corrected.side=32",
+        f"transfer.corrected.features={features}",
+    )
+    notebooks = TRANSFER | {"vgg16_weights"}
+    assert set(made) == notebooks | own | {"vgg16_frozen_corrected", "vgg16_fine_tuned_corrected"}
+    assert run.inputs["vgg16_frozen_corrected"]["features"].stage == head
+    assert run.inputs["vgg16_fine_tuned_corrected"]["features"].stage == tuning
+    stages_made = {stage.name: stage for stage in run.stages}
+    for name in own:
+        after = stages_made[name].settings["after"]
+        below = f"vgg16_{after.removesuffix('_pool')}_corrected" if after else "preprocess"
+        assert run.inputs[name]["source"].stage == below

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flows.presets import NOTEBOOK
 from tasks.report_page import RESULT_KEYS, ReportView, differences, render_report
 
 PNG = b"\x89PNG\r\n\x1a\n...not really a picture"
@@ -43,6 +44,8 @@ MODELS = (
     "final",
     "vgg16_frozen",
     "vgg16_fine_tuned",
+    "vgg16_frozen_corrected",
+    "vgg16_fine_tuned_corrected",
 )
 
 
@@ -50,7 +53,8 @@ FIGURES = (
     "samples",
     "balance",
     "augmentation",
-    "vgg16_input",
+    "vgg16_input_as_notebook",
+    "vgg16_input_corrected",
     "accuracy",
     "confusion_final",
     *(f"curves_{model}" for model in MODELS),
@@ -111,7 +115,8 @@ FULL = replace(
     },
     figures=dict.fromkeys(FIGURES, PNG),
     scorings=8,
-    settings={"subset": {"method": "slices"}, "rule": "validation"},
+    settings=NOTEBOOK.model_dump(mode="json") | {"subset": {"method": "slices"}},
+    first_epochs={"vgg16_frozen": 0.3125},
     profile={"device": "cpu", "threads": 1},
     model_files={"final": "artifacts/model.keras"},
     notebook_comparison=True,
@@ -238,7 +243,7 @@ def test_skipped_transfer_says_why() -> None:
     """The reason stands in the transfer section, and no row pretends otherwise."""
     text = Page(render_report(VIEWS["skipped"])).text
     assert "Skipped. no weights; fetch them" in text
-    assert "block 5 fine-tuned" not in text
+    assert "fine-tuned" not in text
     assert "Skipped." not in Page(render_report(FULL)).text
 
 
@@ -246,7 +251,12 @@ def test_random_weights_are_labelled_wherever_they_stand() -> None:
     """In tables (the transfer section's and the results) and in captions."""
     text = Page(render_report(VIEWS["random"])).text
     label = "control: random weights"
-    for name in ("VGG16, frozen base", "VGG16, block 5 fine-tuned"):
+    for name in (
+        "VGG16, frozen base",
+        "VGG16, fine-tuned",
+        "VGG16 corrected, frozen base",
+        "VGG16 corrected, fine-tuned",
+    ):
         assert text.count(name) == text.count(f"{name} {label}") + text.count(f"{name} ({label}")
     assert "control" not in Page(render_report(FULL)).text
 
@@ -264,9 +274,11 @@ def test_differences_follow_the_run() -> None:
     here = {point.where: point.here for point in differences(FULL)}
     assert here["Step 1, subsets"] == "The same slices, called slices."
     assert "10,000 images (79 steps an epoch)" in here["Step 7, final training"]
-    assert "VGG16, input" in here
+    assert "VGG16, start" in here
+    assert "BGR" in here["VGG16 corrected, input"]
+    assert "0.001, rising, then falling" in here["VGG16 corrected, training"]
     replayed = replace(MINIMAL, rule="notebook", settings={"subset": {"method": "stratified"}})
     there = {point.where: point.here for point in differences(replayed)}
     assert "replayed" in there["Step 7, decisions"]
     assert "Seeded" in there["Step 1, subsets"]
-    assert not {"VGG16, input", "Step 7, iteration 6"} & set(there)
+    assert not {"VGG16, start", "VGG16, frozen layers", "Step 7, iteration 6"} & set(there)

@@ -66,7 +66,27 @@ def test_the_notebook_s_numbers() -> None:
     assert (low.filters, low.kernel_sizes, low.epochs, low.batch_size) == ((16,), (7,), 20, 512)
     high = settings.overfitting
     assert (high.filters, high.dense, high.epochs) == ((64, 128, 128), (256, 64), 40)
-    assert (settings.transfer.epochs, settings.transfer.fine_tune_epochs) == (11, 11)
+    notebooks, corrected = settings.transfer.as_notebook, settings.transfer.corrected
+    assert (notebooks.epochs, notebooks.fine_tune_epochs) == (11, 11)
+    assert (notebooks.preprocessing, notebooks.side, notebooks.features) == (
+        "raw",
+        32,
+        "block5_pool",
+    )
+    assert (notebooks.loss, notebooks.decay) == ("binary_crossentropy", "none")
+    assert math.isclose(notebooks.learning_rate, 1e-5)
+    assert math.isclose(notebooks.fine_tune_learning_rate, 1e-5)
+    assert (notebooks.dense, notebooks.dropout, notebooks.batch_size) == (256, 0.25, 128)
+    assert (corrected.preprocessing, corrected.loss) == ("vgg16", "categorical_crossentropy")
+
+
+def test_a_transfer_partly_given_is_filled_with_its_own_values() -> None:
+    """A deployment's parameters are nested dictionaries that name what they change."""
+    found = Settings.model_validate(
+        {"transfer": {"as_notebook": {"side": 64}, "corrected": {"side": 32}}}
+    ).transfer
+    assert found.as_notebook == NOTEBOOK.transfer.as_notebook.model_copy(update={"side": 64})
+    assert found.corrected == NOTEBOOK.transfer.corrected.model_copy(update={"side": 32})
 
 
 def test_the_full_preset_is_the_notebook_on_all_images() -> None:
@@ -176,9 +196,12 @@ def test_a_value_inside_what_is_off_switches_it_on() -> None:
 
 
 def test_nothing_else_changes() -> None:
-    before, after = NOTEBOOK.model_dump(), compose(assignments=["transfer.side=48"]).model_dump()
-    assert after["transfer"].pop("side") == 48
-    before["transfer"].pop("side")
+    before, after = (
+        NOTEBOOK.model_dump(),
+        compose(assignments=["transfer.corrected.side=48"]).model_dump(),
+    )
+    assert after["transfer"]["corrected"].pop("side") == 48
+    before["transfer"]["corrected"].pop("side")
     assert after == before
 
 
@@ -243,7 +266,7 @@ def test_any_value_in_range_arrives(epochs: int, rate: float, dense: list[int], 
         ("dataset=", r"dataset: .*at least 1 character"),
         ("dataset=3", r"dataset: .*string \(got 3\)"),
         ("rule=coin", r"rule: .*'validation' or 'notebook' \(got 'coin'\)"),
-        ("transfer.side=31", r"transfer\.side: .*32 \(got 31\)"),
+        ("transfer.corrected.side=31", r"transfer\.corrected\.side: .*32, 48, 64 or 96 \(got 31\)"),
         ("seed=-1", r"seed: .*\(got -1\)"),
         ("seed=2147483648", r"seed: .*\(got 2147483648\)"),
         ("execution.threads=0", r"execution\.threads: .*\(got 0\)"),
@@ -379,7 +402,7 @@ def test_the_schema_reaches_every_group() -> None:
         "overfitting.epochs",
         "overfitting.augmentation.zoom_range",
         "plan.change",
-        "transfer.learning_rate",
+        "transfer.corrected.learning_rate",
         "execution.device",
     } <= set(LEAVES)
     assert len(LEAVES) > 50
@@ -399,18 +422,23 @@ def test_each_number_of_the_form_has_bounds() -> None:
     bounded = set()
     for name, field in LEAVES.items():
         for part in (field, *field.get("anyOf", []), field.get("items", {})):
-            if part.get("type") in ("integer", "number"):
+            if part.get("type") in ("integer", "number") and "enum" not in part:
                 assert part.keys() & LOWER, name
                 assert part.keys() & UPPER, name
                 bounded.add(name)
-    assert {"seed", "overfitting.epochs", "overfitting.dense", "transfer.dropout"} <= bounded
+    assert {
+        "seed",
+        "overfitting.epochs",
+        "overfitting.dense",
+        "transfer.as_notebook.dropout",
+    } <= bounded
 
 
 def test_the_form_s_defaults_and_choices() -> None:
     assert LEAVES["subset.train"]["default"] == 8000
     assert LEAVES["subset.method"]["enum"] == ["auto", "slices", "stratified", "everything"]
     assert LEAVES["overfitting.learning_rate"]["exclusiveMinimum"] == 0
-    assert math.isclose(LEAVES["transfer.learning_rate"]["default"], 1e-5)
+    assert math.isclose(LEAVES["transfer.as_notebook.learning_rate"]["default"], 1e-5)
     assert SCHEMA["additionalProperties"] is False
 
 

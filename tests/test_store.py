@@ -316,10 +316,10 @@ def test_an_error_of_reading_passes_as_it_is(
     record = committed(store)
     cause = OSError(number, os.strerror(number), str(path_of(store, record)))
 
-    def refuse(_path: Path) -> bytes:
+    def refuse(_path: Path, _mode: str) -> bytes:
         raise cause
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(OSError, match=r".") as passed:
         store.content(record, "train")
     assert passed.value is cause

@@ -126,18 +126,25 @@ def final_curves(history: History, title: str, note: str) -> bytes:
 def before_after(
     originals: UInt8, transformed: Float32, labels: Labels, class_names: Sequence[str], note: str
 ) -> bytes:
-    """Three images beside what VGG16 is given of them.
+    """Images beside what VGG16 is given of them, with shapes and ranges of values.
 
-    `originals` is `(3, h, w, c)` uint8, `transformed` `(3, H, W, 3)` float32, both in [0, 255],
-    `labels` `(3,)`. Both are shown with 0 as black: what the networks get, light on dark.
+    `originals` is `(n, h, w, c)` uint8 in [0, 255], shown with 0 as black: what networks get, light
+    on dark. `transformed` is `(n, H, W, 3)` float32; where it leaves [0, 255], as with a mean
+    subtracted, its lowest value is shown as black and its highest as white. `labels` is `(n,)`.
     """
-    figure = _figure(5.2, 7.6)
+    figure = _figure(5.2, 2.6 * len(originals))
     cells = figure.subplots(len(originals), 2, squeeze=False)
-    for row, original, after, label in zip(cells, originals, transformed, labels, strict=True):
-        for axes, image in zip(row, (original, after / 255), strict=True):
+    low, high = (0.0, 255.0) if transformed.min() >= 0 else (transformed.min(), transformed.max())
+    shown = (transformed - low) / (high - low)
+    for row, original, after, values, label in zip(
+        cells, originals, shown, transformed, labels, strict=True
+    ):
+        for axes, image, numbers in zip(row, (original, after), (original, values), strict=True):
             _show(axes, _as_bytes(image), grey="gray")
             axes.set_title(_short(class_names[label]), fontsize=10)
-            axes.set_xlabel(" x ".join(map(str, image.shape)), fontsize=9)
+            shape = " x ".join(map(str, image.shape))
+            extent = f"{numbers.min():.0f} to {numbers.max():.0f}".replace("-", "\N{MINUS SIGN}")
+            axes.set_xlabel(f"{shape}, {extent}", fontsize=9)
     return _png(figure, note)
 
 

@@ -8,7 +8,9 @@ TITLES = {
     "overfitting": "Overfitting model",
     "final": "Final model",
     "vgg16_frozen": "VGG16, frozen base",
-    "vgg16_fine_tuned": "VGG16, block 5 fine-tuned",
+    "vgg16_fine_tuned": "VGG16, fine-tuned",
+    "vgg16_frozen_corrected": "VGG16 corrected, frozen base",
+    "vgg16_fine_tuned_corrected": "VGG16 corrected, fine-tuned",
 }
 
 

@@ -32,12 +32,18 @@ class Examples:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a model is trained: RMSprop at a constant rate, for a number of epochs."""
+    """How a model is trained: RMSprop for a number of epochs.
+
+    `decay` is `none` for a constant rate. With `cosine` it rises linearly to `learning_rate` over
+    the first tenth of all steps (Goyal et al., 2017) and falls to zero along a cosine (Loshchilov
+    and Hutter, 2017), so that an epoch depends on how many there are.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
     loss: str = "categorical_crossentropy"
+    decay: str = "none"
     augmentation: AugmentSettings | None = None
 
 
@@ -54,13 +60,13 @@ def train(
 
     The history has a row an epoch: `epoch`, `loss`, `accuracy` (Keras's running means over the
     epoch's batches, taken in training mode), `val_loss` and `val_accuracy` (after the epoch, in
-    inference mode). Epoch k depends on the state after epoch k - 1, the seed and k alone, so a
-    training that goes on from `start` ends with the bytes of one that was never stopped.
+    inference mode). Epoch k depends on the state after epoch k - 1, the schedule, the seed and k
+    alone, so a training that goes on from `start` ends with the bytes of one never stopped.
 
     Raises:
         NumericalError: the loss is not finite.
     """
-    optimizer = keras.optimizers.RMSprop(learning_rate=schedule.learning_rate)
+    optimizer = keras.optimizers.RMSprop(learning_rate=_rate(schedule, len(examples)))
     model.compile(optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"])
     # Built by hand, so that there are variables to restore before the first step.
     optimizer.build(model.trainable_variables)
@@ -90,6 +96,21 @@ def train(
     return progress
 
 
+def _rate(
+    schedule: Schedule, images: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    if schedule.decay == "none":
+        return schedule.learning_rate
+    steps = schedule.epochs * -(-images // schedule.batch_size)
+    warmup = -(-steps // 10)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=schedule.learning_rate,
+        warmup_steps=warmup,
+    )
+
+
 def _epoch_of(
     examples: Examples, augmentation: AugmentSettings | None, seed: int, epoch: int
 ) -> tuple[Float32, Float32]:
@@ -113,17 +134,25 @@ def _check_finite(row: Row, model: keras.Model, schedule: Schedule) -> None:
         )
 
 
-def evaluate(model: keras.Model, examples: Examples, loss: str) -> tuple[float, Float32]:
+def evaluate(
+    model: keras.Model,
+    examples: Examples,
+    loss: str,
+    prepare: Callable[[Float32], Float32] = lambda x: x,
+    batch: int = EVALUATION_BATCH,
+) -> tuple[float, Float32]:
     """Loss in nats (weight penalties included) and class probabilities, in inference mode.
+
+    `prepare` makes the model's input of the `batch` examples that pass at once.
 
     The loss is the one that Keras's `evaluate`, and so the notebook, reports: Keras takes the
     logits of a softmax layer and not its output, which with binary cross-entropy is another
     quantity than the one that probabilities give. Nothing is compiled for a single pass.
     """
     losses, probabilities = [], []
-    for start in range(0, len(examples), EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
-        output = model(examples.x[part], training=False)
+    for start in range(0, len(examples), batch):
+        part = slice(start, start + batch)
+        output = model(prepare(examples.x[part]), training=False)
         values = keras.losses.get(loss)(examples.y[part], output)
         losses.append(keras.ops.convert_to_numpy(values))
         probabilities.append(keras.ops.convert_to_numpy(output))

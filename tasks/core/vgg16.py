@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import keras
 import numpy as np
 
 from tasks.core.data import Float32
 from tasks.core.models import glorot
 from tasks.core.seeds import layer_seed
-from tasks.core.vgg16_layout import BLOCK_5, CHANNELS, Weights
+from tasks.core.vgg16_layout import BLOCK_5, CHANNELS, KERNEL, MEAN_BGR, Weights
 
+# Images of 32 x 32 pixels that pass at once; of larger ones as many as have the same pixels.
 BATCH = 256
 
 
-def as_vgg16_input(x: Float32, side: int) -> Float32:
-    """`(n, h, w, 1 or 3)` in [0, 1] as the notebook's `(n, side, side, 3)` in [0, 255].
+def batch_size(side: int) -> int:
+    """How many images of `side` x `side` pixels may pass at once for memory to stay the same."""
+    return max(1, BATCH * 32**2 // side**2)
 
-    A grey channel is repeated; the resizing is bilinear without anti-aliasing
-    (`tf.image.resize`), of the whole pixel values that the scaling came from.
+
+def as_vgg16_input(x: Float32, side: int, preprocessing: str) -> Float32:
+    """`(n, h, w, 1 or 3)` in [0, 1] as `(n, side, side, 3)`, what VGG16 is given.
+
+    The whole pixel values that the scaling came from, a grey channel repeated, are resized
+    bilinearly as `tf.image.resize` does, with anti-aliasing where an image shrinks. `raw` leaves
+    them RGB in [0, 255], as the notebook does; `vgg16` makes them BGR with ImageNet's mean
+    subtracted, as `keras.applications.vgg16.preprocess_input` does.
     """
-    resized = [
-        keras.ops.convert_to_numpy(_resized(x[start : start + BATCH], side))
-        for start in range(0, len(x), BATCH)
-    ]
-    return np.concatenate(resized)
-
-
-def _resized(x: Float32, side: int) -> keras.KerasTensor:
     pixels = np.rint(x * np.float32(255))
     if pixels.shape[-1] == 1:
         pixels = np.repeat(pixels, CHANNELS, axis=-1)
-    return keras.ops.image.resize(pixels, (side, side), interpolation="bilinear")
+    resized: Float32 = keras.ops.convert_to_numpy(
+        keras.ops.image.resize(
+            pixels, (side, side), interpolation="bilinear", antialias=max(x.shape[1:3]) > side
+        )
+    )
+    if preprocessing == "raw":
+        return resized
+    swapped: Float32 = resized[..., ::-1] - np.array(MEAN_BGR, np.float32)
+    return swapped
 
 
-def build_base(side: int) -> keras.Model:
-    """The convolutional base, `(n, side, side, 3)` to `(n, side / 32, side / 32, 512)`.
+def build_base(side: int, up_to: str = BLOCK_5) -> keras.Model:
+    """The convolutional base up to a layer, `(n, side, side, 3)` to that layer's output.
 
-    Its weights are meaningless until `set_weights` gives it some.
+    Up to `block5_pool` that is `(n, side // 32, side // 32, 512)`. Its weights are meaningless
+    until `set_weights` gives it some.
     """
     # Named, because Keras numbers nameless inputs by process, and the name enters model files.
     inputs = keras.Input((side, side, CHANNELS), name="pixels")
     base = keras.applications.VGG16(weights=None, include_top=False, input_tensor=inputs)
-    return keras.Model(inputs, base.output, name="vgg16")
+    return keras.Model(inputs, base.get_layer(up_to).output, name="vgg16")
 
 
 def set_weights(base: keras.Model, weights: Weights) -> None:
@@ -51,22 +62,66 @@ def set_weights(base: keras.Model, weights: Weights) -> None:
             weight.assign(weights[f"{layer.name}/{weight.name}"])
 
 
-def features(base: keras.Model, x: Float32, after: str | None, up_to: str) -> Float32:
-    """Outputs of layer `up_to` in inference mode; `x` are images, or outputs of layer `after`."""
-    found: Float32 = section(base, after, up_to).predict(x, batch_size=BATCH, verbose=0)
-    return found
+def features(part: keras.Model, batches: Iterable[Float32]) -> Iterator[Float32]:
+    """What a section of the base makes of each batch, in inference mode."""
+    for batch in batches:
+        yield part.predict_on_batch(batch)
 
 
 def section(base: keras.Model, after: str | None, up_to: str) -> keras.Model:
-    """The layers behind `after` (from the input where None) up to `up_to`, weights shared."""
-    if after is None:
-        return keras.Model(base.input, base.get_layer(up_to).output)
+    """The layers behind `after` (from the images where None) up to `up_to`, weights shared."""
     names = [layer.name for layer in base.layers]
-    inputs = keras.Input(base.get_layer(after).output.shape[1:])
+    first = 0 if after is None else names.index(after)
+    inputs = keras.Input(base.layers[first].output.shape[1:])
     x = inputs
-    for name in names[names.index(after) + 1 : names.index(up_to) + 1]:
-        x = base.get_layer(name)(x)
+    for name in names[first + 1 : names.index(up_to) + 1]:
+        x = _quickest(base.get_layer(name), x)(x)
     return keras.Model(inputs, x)
+
+
+def _quickest(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.layers.Layer:
+    small = isinstance(layer, keras.layers.Conv2D) and x.shape[1:3] == (2, 2)
+    return ConvolutionOf2x2(layer) if small else layer
+
+
+class ConvolutionOf2x2(keras.layers.Layer):  # type: ignore[misc]
+    """A padded 3 x 3 convolution of `(n, 2, 2, c)` as one matrix product, weights shared.
+
+    Each of the four outputs reads all four inputs, so the convolution is a dense layer whose matrix
+    has a block of the kernel for each pair. Without the products of padding it has 16 blocks, not
+    36, and TensorFlow multiplies matrices at several times the speed of convolving maps this small.
+    Equal to the convolution but for the order of the sums.
+    """
+
+    # Entry [i, o] is where the kernel (9 places, row by row) ties input i to output o.
+    PLACES = tuple(
+        tuple(
+            (1 + row_in - row_out) * KERNEL + (1 + column_in - column_out)
+            for row_out in (0, 1)
+            for column_out in (0, 1)
+        )
+        for row_in in (0, 1)
+        for column_in in (0, 1)
+    )
+
+    def __init__(self, convolution: keras.layers.Conv2D) -> None:
+        """Share the weights of a convolution that is built."""
+        super().__init__(name=f"{convolution.name}_of_2x2")
+        self.convolution = convolution
+        self.built = True
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """`(n, 2, 2, channels)` to `(n, 2, 2, filters)`."""
+        kernel = self.convolution.kernel
+        channels, filters = kernel.shape[2:]
+        blocks = keras.ops.reshape(kernel, (KERNEL * KERNEL, channels, filters))
+        matrix = keras.ops.take(blocks, self.PLACES, axis=0)  # (4 in, 4 out, channels, filters)
+        matrix = keras.ops.reshape(
+            keras.ops.transpose(matrix, (0, 2, 1, 3)), (4 * channels, 4 * filters)
+        )
+        product = keras.ops.matmul(keras.ops.reshape(x, (-1, 4 * channels)), matrix)
+        summed = keras.ops.reshape(product, (-1, 2, 2, filters)) + self.convolution.bias
+        return self.convolution.activation(summed)
 
 
 def build_complete(
@@ -95,7 +150,7 @@ def trainable_part(complete: keras.Model, after: str) -> keras.Model:
     frozen layers have no dropout and no batch statistics, so their outputs never change.
     """
     base = complete.get_layer("vgg16")
-    rest = section(base, after, BLOCK_5)
+    rest = section(base, after, base.layers[-1].name)
     x = rest.output
     names = [layer.name for layer in complete.layers]
     for name in names[names.index("flatten") :]:

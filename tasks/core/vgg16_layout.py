@@ -15,6 +15,9 @@ CHANNELS = 3
 # Filters of each convolution, block by block; a 2 x 2 max pooling ends each block.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 BLOCK_4, BLOCK_5 = "block4_pool", "block5_pool"
+# ImageNet's mean of blue, green and red, subtracted from what VGG16 was trained on
+# (`keras.applications.imagenet_utils`, mode "caffe").
+MEAN_BGR = (103.939, 116.779, 123.68)
 
 Weights = dict[str, Float32]
 
@@ -28,6 +31,11 @@ def layer_shapes() -> dict[str, tuple[int, int, int, int]]:
             shapes[f"block{block}_conv{number}"] = (KERNEL, KERNEL, before, count)
             before = count
     return shapes
+
+
+def block_below(layer: str) -> str:
+    """The pooling layer that ends the block below the one that `layer` ends."""
+    return f"block{int(layer[len('block')]) - 1}_pool"
 
 
 def weight_shapes() -> dict[str, tuple[int, ...]]:

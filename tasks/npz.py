@@ -1,0 +1,84 @@
+"""`.npz` archives whose arrays need never be in memory as a whole; no pickle, no date."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An array `(n, ...)` whose rows come in batches, in order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    batches: Iterable[np.ndarray]
+
+
+def write_npz(handle: IO[bytes], arrays: Mapping[str, np.ndarray | Rows]) -> None:
+    """Write the archive that `np.savez` writes, to the byte, with rows as they come.
+
+    Raises:
+        ValueError: an array holds Python objects, or there are not as many rows as were announced.
+    """
+    import numpy as np
+
+    with zipfile.ZipFile(handle, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                if isinstance(array, Rows):
+                    _write_rows(member, array, name)
+                else:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def _write_rows(member: IO[bytes], rows: Rows, name: str) -> None:
+    import numpy as np
+
+    header = {
+        "descr": np.lib.format.dtype_to_descr(rows.dtype),
+        "fortran_order": False,
+        "shape": rows.shape,
+    }
+    np.lib.format.write_array_header_1_0(member, header)
+    count = 0
+    for batch in rows.batches:
+        if batch.shape[1:] != rows.shape[1:] or batch.dtype != rows.dtype:
+            raise ValueError(
+                f"{name}: expected rows {rows.dtype} {rows.shape[1:]}, "
+                f"found {batch.dtype} {batch.shape[1:]}"
+            )
+        member.write(np.ascontiguousarray(batch).data)
+        count += len(batch)
+    if count != rows.shape[0]:
+        raise ValueError(f"{name}: expected {rows.shape[0]} rows, found {count}")
+
+
+@contextmanager
+def read_rows(handle: IO[bytes], name: str, size: int) -> Iterator[Rows]:
+    """An array of an archive in batches of `size` rows, to be taken once and within the context."""
+    import numpy as np
+
+    with zipfile.ZipFile(handle) as archive, archive.open(f"{name}.npy") as member:
+        np.lib.format.read_magic(member)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        yield Rows(shape, dtype, _batches(member, shape, dtype, size))
+
+
+def _batches(
+    member: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], size: int
+) -> Iterator[np.ndarray]:
+    import numpy as np
+
+    row = dtype.itemsize
+    for length in shape[1:]:
+        row *= length
+    for start in range(0, shape[0], size):
+        count = min(size, shape[0] - start)
+        yield np.frombuffer(member.read(count * row), dtype).reshape(count, *shape[1:])
