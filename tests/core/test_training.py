@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import threading
@@ -421,6 +422,66 @@ def test_a_training_stopped_after_each_epoch_ends_alike(uninterrupted: list[Prog
     for epoch in range(1, EPOCHS + 1):
         (state,) = train_from(state, epochs=epoch)
         assert in_bytes(state) == in_bytes(uninterrupted[epoch - 1])
+
+
+@pytest.mark.parametrize(("count", "epochs", "batch"), [(100, 4, 32), (10, 1, 10), (64, 30, 1)])
+def test_a_cosine_rises_over_a_tenth_of_the_steps_and_falls_to_zero(
+    count: int, epochs: int, batch: int
+) -> None:
+    from tasks.core.training import Schedule, _rate
+
+    peak = 0.25
+    rate: Any = _rate(Schedule(epochs, batch, peak, decay="cosine"), count)
+    steps = epochs * math.ceil(count / batch)
+    rising = math.ceil(steps / 10)
+    found = [float(rate(step)) for step in range(steps + 1)]
+    for step, value in enumerate(found):
+        if step < rising:
+            expected = peak * step / rising
+        else:
+            expected = peak * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+        assert value == pytest.approx(expected, abs=1e-6), step
+    assert _rate(Schedule(epochs, batch, peak), count) == peak
+
+
+def test_a_training_whose_rate_falls_goes_on_where_it_was() -> None:
+    """The step that the rate depends on is part of the state."""
+    from tasks.core.models import build_network
+    from tasks.core.training import Schedule, train
+
+    def from_epoch(start: Progress | None) -> list[Progress]:
+        model = build_network(SMALL, SHAPE, CLASSES, seed=0)
+        states: list[Progress] = []
+        schedule = Schedule(3, 32, 0.01, decay="cosine")
+        train(model, images(100, 0), None, schedule, 0, start, states.append)
+        return states
+
+    whole = from_epoch(None)
+    assert in_bytes(from_epoch(whole[0])[-1]) == in_bytes(whole[-1])
+    constant = build_network(SMALL, SHAPE, CLASSES, seed=0)
+    other = train(constant, images(100, 0), None, Schedule(3, 32, 0.01), 0)
+    assert other.history[-1] != whole[-1].history[-1]
+
+
+def test_scores_may_prepare_each_batch() -> None:
+    """Inputs too large to be made all at once are made as they pass."""
+    from tasks.core.models import build_network
+    from tasks.core.training import Examples, evaluate
+
+    model = build_network(SMALL, SHAPE, CLASSES, seed=0)
+    examples = images(50, 0)
+    seen: list[int] = []
+
+    def halved(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(len(x))
+        return x * np.float32(0.5)
+
+    found = evaluate(model, examples, "categorical_crossentropy", halved, batch=20)
+    half = Examples(examples.x / 2, examples.y)
+    loss, probabilities = evaluate(model, half, "categorical_crossentropy")
+    assert seen == [20, 20, 10]
+    assert found[0] == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(found[1], probabilities, atol=1e-6)
 
 
 def never(_progress: Progress) -> None:

@@ -1,0 +1,215 @@
+"""The stages of the VGG16 branch, run on a few drawn images: what they leave is what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows import stages
+from flows.build_model import TASKS
+from flows.recipe import model_stages, transfer
+from tasks.core.records import Outcome, Record, Stage
+from tasks.core.reported import REPORTED
+from tasks.core.settings import Settings
+from tasks.stage import RunContext
+from tasks.store import Store
+
+SHORT = {"epochs": 2, "fine_tune_epochs": 2, "batch_size": 32}
+SETTINGS = Settings.model_validate(
+    {
+        "dataset": "synthetic",
+        "synthetic": {"train": 160, "test": 40},
+        "subset": {"train": 70, "validation": 30, "test": 40},
+        "transfer": {
+            "weights": "random",
+            "as_notebook": SHORT,
+            "corrected": SHORT | {"side": 48, "features": "block5_pool"},
+        },
+    }
+)
+MODELS = [model for model in model_stages(SETTINGS) if model.transfer]
+
+
+class Run:
+    """Computes each stage at once, without Prefect's engine."""
+
+    def __init__(self, root: Path, profile: Mapping[str, Any]) -> None:
+        self.store = Store(str(root))
+        self.context = RunContext(str(root), "run", profile, workers=2)
+        self.made: dict[str, Record] = {}
+
+    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Outcome:
+        del after
+        outcome = TASKS[stage.kind].fn(stage, inputs, self.context).data
+        assert isinstance(outcome, Record)
+        self.made[stage.name] = outcome
+        return outcome
+
+    def value(self, handle: Outcome) -> Outcome:
+        return handle
+
+    def arrays(self, stage: str, name: str) -> dict[str, Any]:
+        record = self.made[stage]
+        with (
+            self.store.opened(record, name) as handle,
+            np.load(handle, allow_pickle=False) as archive,
+        ):
+            return dict(archive)
+
+    def path(self, stage: str, name: str) -> Path:
+        return self.store.root / self.made[stage].files[name].path
+
+
+@pytest.fixture(scope="module")
+def run(tensorflow_ready: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(tmp_path_factory.mktemp("store"), tensorflow_ready)
+    raw = run(stages.load(SETTINGS))
+    arrays = run(stages.preprocess(), split=run(stages.subset(SETTINGS), raw=raw))
+    made = transfer(run, SETTINGS, arrays)
+    for model in MODELS:
+        run(stages.evaluate(model), model=made[model.name], arrays=arrays)
+    return run
+
+
+# Another process without this project: the notebook's cells 3a, and Keras's own preprocessing.
+PLAIN_KERAS = """
+import json, sys
+import keras, numpy as np, tensorflow as tf
+
+said = json.loads(sys.argv[1])
+found = {}
+for name, path in said["models"].items():
+    model = keras.models.load_model(path, compile=False)
+    side = model.input_shape[1]
+    assert model.input_shape[1:] == (side, side, 3)
+    found[name] = {"parameters": model.count_params()}
+    for split, images in said["images"].items():
+        with np.load(images) as archive:
+            pixels = np.repeat(archive["images"], 3, axis=-1)
+        x = tf.image.resize(pixels, [side, side]).numpy()
+        if name.endswith("corrected"):
+            x = keras.applications.vgg16.preprocess_input(x)
+        found[name][split] = model.predict(x, verbose=0).tolist()
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    said = {
+        "models": {model.name: str(run.path(model.name, "model")) for model in MODELS},
+        "images": {name: str(run.path("subset", name)) for name in ("validation", "test")},
+    }
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PLAIN_KERAS, json.dumps(said)],
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("name", [model.name for model in MODELS])
+def test_the_complete_model_needs_only_plain_keras(
+    run: Run, elsewhere: dict[str, Any], name: str
+) -> None:
+    """It has all 14,848,586 parameters and predicts from images what the stages predicted."""
+    assert elsewhere[name]["parameters"] == REPORTED["vgg16_frozen"].params
+    assert run.made[name].facts["params"] == REPORTED["vgg16_frozen"].params
+    for split, record in (("validation", run.made[name]), ("test", run.made[f"test_{name}"])):
+        table = run.store.table(record, f"{split}_predictions")
+        stored = np.stack([table[f"p{index}"].to_numpy() for index in range(10)], axis=1)
+        np.testing.assert_allclose(elsewhere[name][split], stored, rtol=0, atol=1e-5)
+        # Differences between images are far larger than what is allowed above.
+        assert stored.std(axis=0).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", [model.name for model in MODELS])
+def test_its_description_says_what_it_is_to_be_given(run: Run, name: str) -> None:
+    usage = json.loads(run.path(name, "usage").read_text())
+    side = 48 if name.endswith("corrected") else 32
+    assert usage["input"]["shape"] == ["n", side, side, 3]
+    assert ("preprocess_input" in usage["input"]["preprocessing"]) == name.endswith("corrected")
+    assert usage["class_names"] == list(run.made["subset"].facts["class_names"])
+    assert usage["files"] == {"keras": "model.keras"}
+
+
+def test_features_are_those_of_each_image_in_order_with_its_label(run: Run) -> None:
+    from tasks.core import vgg16
+
+    base = vgg16.build_base(48)
+    vgg16.set_weights(base, run.arrays("vgg16_weights", "weights"))
+    for name, count in (("train", 70), ("validation", 30)):
+        images = run.arrays("preprocess", name)
+        x = vgg16.as_vgg16_input(images["x"], 48, "vgg16")
+        for stage, layer, shape in (
+            ("vgg16_block4_corrected", "block4_pool", (3, 3, 512)),
+            ("vgg16_block5_corrected", "block5_pool", (1, 1, 512)),
+        ):
+            found = run.arrays(stage, name)
+            assert found["x"].shape == (count, *shape)
+            assert run.made[stage].facts["feature_shape"] == list(shape)
+            assert found["y"].tobytes() == images["y"].tobytes()
+            expected = np.asarray(vgg16.section(base, None, layer)(x, training=False))
+            size = np.abs(expected).max()
+            np.testing.assert_allclose(found["x"], expected, rtol=0, atol=1e-5 * size)
+            assert expected.std(axis=0).max() > 1e-2 * size
+
+
+def test_both_variants_keep_what_vgg16_was_given_of_the_first_images(run: Run) -> None:
+    for stage, side, lowest in (("vgg16_block4", 32, 0), ("vgg16_block4_corrected", 48, -123.68)):
+        samples = run.arrays(stage, "input_samples")
+        assert samples["after"].shape == (3, side, side, 3)
+        assert samples["after"].min() == pytest.approx(lowest)
+        first = run.arrays("preprocess", "train")["x"][:3]
+        assert samples["before"].tobytes() == first.tobytes()
+
+
+def test_images_of_another_size_and_in_colour_pass(
+    tensorflow_ready: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """Larger than VGG16's input, no square, three channels, three classes."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    images = rng.integers(0, 100, (60, 40, 56, 3)).astype(np.uint8)
+    images[np.arange(60), :, :, labels] += 120  # the colour tells the class
+    np.savez(
+        tmp_path / "colours.npz",
+        x_train=images[:45],
+        y_train=labels[:45],
+        x_test=images[45:],
+        y_test=labels[45:],
+    )
+    way = {"side": 32, "features": "block4_pool", "epochs": 8, "fine_tune_epochs": 1}
+    settings = Settings.model_validate(
+        {
+            "dataset": str(tmp_path / "colours.npz"),
+            "subset": {"train": 30, "validation": 15, "test": 15},
+            "transfer": {
+                "weights": "random",
+                "variant": "corrected",
+                "corrected": way | {"batch_size": 6},
+            },
+        }
+    )
+    run = Run(tmp_path / "store", tensorflow_ready)
+    raw = run(stages.load(settings))
+    arrays = run(stages.preprocess(), split=run(stages.subset(settings), raw=raw))
+    made = transfer(run, settings, arrays)
+    model = model_stages(settings)[-2]
+    tested = run(stages.evaluate(model), model=made[model.name], arrays=arrays)
+    assert isinstance(tested, Record)
+    assert run.arrays("vgg16_block3_corrected", "input_samples")["before"].shape == (3, 40, 56, 3)
+    assert run.made["vgg16_frozen_corrected"].facts["val_accuracy"] > 0.8
+    assert tested.facts["test_accuracy"] > 0.8
