@@ -415,7 +415,10 @@ class Inputs:
         """The arrays in an `.npz` of an input."""
         import numpy as np
 
-        with np.load(io.BytesIO(self.content(role, name)), allow_pickle=False) as archive:
+        with (
+            self._store.opened(self._record(role, name), name) as file,
+            np.load(file, allow_pickle=False) as archive,
+        ):
             return {key: archive[key] for key in archive.files}
 
     @contextmanager

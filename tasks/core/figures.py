@@ -27,6 +27,7 @@ from tasks.core.data import Float32, Int64, UInt8
 
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#8C8C8C"
 _MOST_NAMES = 40
+_LONGEST_NAME = 18
 _MOST_CELLS_WITH_COUNTS = 20
 
 _COMPACT: Mapping[str, Any] = {
@@ -184,7 +185,9 @@ def accuracy_chart(
 
     Accuracies are in [0, 1], None where there is none; the notebook's may all be None.
     """
-    figure = _figure(9, 1.7 + 0.3 * len(names))
+    labels = ["\n".join(textwrap.wrap(name, 28, max_lines=2, placeholder=" …")) for name in names]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = _figure(9, 1.7 + 0.15 * (len(names) + lines))
     axes = figure.subplots()
     rows = range(len(names))
     for row, pair in enumerate(zip(ours, notebook, strict=True)):
@@ -206,7 +209,7 @@ def accuracy_chart(
     _column(axes, 1.09, "this run", ours, BLUE)
     axes.set_xlim(*_accuracy_limits([*ours, *notebook]))
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_yticks(rows, [_short(name, 28) for name in names], fontsize=9)
+    axes.set_yticks(rows, labels, fontsize=9)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("Test accuracy")
     if axes.collections:
@@ -310,9 +313,9 @@ def _name_ticks(axis: Any, names: Sequence[str], **text: Any) -> None:
     axis.set_ticks(shown, [_short(names[index]) for index in shown], fontsize=9, **text)
 
 
-def _short(name: str, width: int = 18) -> str:
+def _short(name: str) -> str:
     name = " ".join(name.split())
-    return name if len(name) <= width else name[: width - 1] + "…"
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def _dots(axes: Axes, values: Sequence[float | None], **style: Any) -> None:
