@@ -9,39 +9,60 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flows import stages
 from flows.build_model import TASKS
 from flows.presets import NOTEBOOK
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings import Settings
-from tasks.runtime import resolve_profile
-from tasks.stage import RunContext
+from tasks.sources import find_fashion_mnist
+from tasks.stage import CACHED, RunContext
 from tasks.store import Store
 
 
 class BareRun:
-    """Computes or finds each stage at once; `seconds` says how long each took."""
+    """Computes or finds each stage at once.
 
-    def __init__(self, root: Path, settings: Settings) -> None:
+    `seconds` says how long each took, `cached` which were found, `made` what they left.
+    """
+
+    def __init__(self, root: Path, profile: Mapping[str, Any]) -> None:
         self.store = Store(str(root))
-        profile = resolve_profile(settings.execution)
-        self.context = RunContext(str(root), "benchmark", profile, settings.execution.workers)
+        self.context = RunContext(str(root), "bare", profile, workers=2)
         self.seconds: dict[str, float] = {}
+        self.cached: set[str] = set()
+        self.made: dict[str, Record] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Outcome:
+    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Any:
         del after
         began = time.perf_counter()
         state = TASKS[stage.kind].fn(stage, inputs, self.context)
         self.seconds[stage.name] = time.perf_counter() - began
-        return state.data
+        if state.name == CACHED:
+            self.cached.add(stage.name)
+        outcome = state.data
+        if isinstance(outcome, Record):
+            self.made[stage.name] = outcome
+        return outcome
 
     def value(self, handle: Outcome) -> Outcome:
         return handle
 
-    def arrays(self, settings: Settings) -> Outcome:
+    def preprocessed(self, settings: Settings) -> Outcome:
         """Steps 1 to 4 of the notebook."""
         raw = self(stages.load(settings))
-        return self(stages.preprocess(), split=self(stages.subset(settings), raw=raw))
+        split = self(stages.subset(settings), raw=raw)
+        arrays: Outcome = self(stages.preprocess(), split=split)
+        return arrays
+
+    def arrays(self, stage: str, name: str) -> dict[str, np.ndarray]:
+        """The arrays in an `.npz` that a stage left."""
+        with (
+            self.store.opened(self.made[stage], name) as handle,
+            np.load(handle, allow_pickle=False) as archive,
+        ):
+            return dict(archive)
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
         """What a stage found; the benchmark ends where it was skipped."""
@@ -50,13 +71,18 @@ class BareRun:
         return outcome.facts
 
 
-def settings_of(train: int, validation: int, test: int, transfer: Mapping[str, Any]) -> Settings:
-    """The notebook's settings with other numbers of images and other ways of transfer.
+def dataset_at_hand() -> str:
+    """Fashion-MNIST where it is on this machine, else drawn images."""
+    found = find_fashion_mnist(os.environ, Path.cwd())
+    return "synthetic" if found is None else "fashion-mnist"
 
-    The images are Fashion-MNIST's where `FASHION_MNIST_DIR` names them, else drawn ones.
-    """
+
+def settings_of(
+    dataset: str, train: int, validation: int, test: int, transfer: Mapping[str, Any]
+) -> Settings:
+    """The notebook's settings with other images and other ways of transfer."""
     changes = {
-        "dataset": "fashion-mnist" if os.environ.get("FASHION_MNIST_DIR") else "synthetic",
+        "dataset": dataset,
         "synthetic": {"train": train + validation, "test": test},
         "subset": {"train": train, "validation": validation, "test": test},
         "transfer": transfer,

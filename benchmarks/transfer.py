@@ -5,8 +5,8 @@
 The notebook's way is plain Keras: every image passes all of VGG16 in each epoch. Ours are the very
 stages of the flow (variant `as_notebook`), reading, hashing, writing and checkpoints included. Both
 start from the same random weights on the same images, train the frozen stage and block 5, and score
-the test images after each. Images are Fashion-MNIST where `FASHION_MNIST_DIR` names it, else drawn
-ones; which they are changes no time. At full size it takes about half an hour on two cores.
+the test images after each. Images are Fashion-MNIST where it is on this machine, else drawn ones;
+which they are changes no time. At full size it takes about half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bare import BareRun, settings_of
+from bare import BareRun, dataset_at_hand, settings_of
 
 from flows import stages
-from flows.recipe import model_stages, transfer
+from flows.recipe import model_stages
+from flows.transfer import transfer
 from tasks.core.settings import Settings
 from tasks.runtime import configure, resolve_profile
 
@@ -98,18 +99,20 @@ def main() -> None:
     given = parser.parse_args()
     epochs = {"epochs": given.epochs, "fine_tune_epochs": given.epochs}
     settings = settings_of(
+        dataset_at_hand(),
         given.train,
         given.validation,
         given.test,
         {"weights": "random", "variant": "as_notebook", "as_notebook": epochs},
     )
     # TensorFlow's own start belongs to neither side.
-    configure(resolve_profile(settings.execution))
+    profile = resolve_profile(settings.execution)
+    configure(profile)
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        run = BareRun(Path(folder), settings)
-        arrays = run.arrays(settings)
+        run = BareRun(Path(folder), profile)
+        arrays = run.preprocessed(settings)
         here, our_scores = ours(run, settings, arrays)
-        splits = {name: _arrays(run, arrays, name) for name in ("train", "validation", "test")}
+        splits = {name: run.arrays("preprocess", name) for name in ("train", "validation", "test")}
         there, their_scores = notebooks(settings, splits)
     print(f"{'seconds':<14}{'notebook':>10}{'ours':>10}{'ratio':>8}")
     print(f"{'(features)':<14}{'':>10}{here['features']:>10.1f}")
@@ -118,15 +121,10 @@ def main() -> None:
         print(f"{part:<14}{there[part]:>10.1f}{here[part]:>10.1f}{ratio:>8.1f}")
     total, our_total = (sum(side[part] for part in there) for side in (there, here))
     print(f"{'in all':<14}{total:>10.1f}{our_total:>10.1f}{total / our_total:>8.1f}")
-    print("The features are part of ours, frozen base. Accuracies (random weights: a control):")
+    print("'frozen base' of ours includes the features. Accuracies (random weights: a control):")
     for part, theirs, mine in zip(there, their_scores, our_scores, strict=True):
         print(f"  {part}: notebook's way {theirs}; ours {mine}")
     print(f"ratio {total / our_total:.1f}")
-
-
-def _arrays(run: BareRun, arrays: Any, name: str) -> dict[str, np.ndarray]:
-    with run.store.opened(arrays, name) as handle, np.load(handle, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
     python benchmarks/transfer_accuracy.py [--weights FILE] [--sides 32 48 64 96]
         [--features block4_pool block5_pool] [--store artifacts/transfer-accuracy]
 
-Needs Fashion-MNIST (`FASHION_MNIST_DIR`) and ImageNet weights: from Keras's cache, its download
-address or a file. Each training is a stage of the flow, kept in the store: stopped and started
-again, it goes on. Compares by validation accuracy; the test split is opened for the notebook's way
-and for the corrected one that was best, and for no other. `--weights random` tries the script out:
-a control that says nothing of transfer.
+Needs Fashion-MNIST and ImageNet weights: from Keras's cache, its download address or a file. Each
+training is a stage of the flow, kept in the store: stopped and started again, it goes on. Compares
+by validation accuracy; the test split is opened for the notebook's way and for the corrected one
+that was best, and for no other. `--weights random` tries the script out: a control that says
+nothing of transfer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bare import BareRun, settings_of
+from bare import BareRun, dataset_at_hand, settings_of
 
-from flows import stages
-from flows.recipe import model_stages, transfer
+from flows import stages, transfer
+from flows.recipe import model_stages
 from tasks.core.errors import FashionFlowError
 from tasks.core.settings import Settings
+from tasks.runtime import resolve_profile
 
 Row = dict[str, Any]
 
@@ -31,20 +32,23 @@ Row = dict[str, Any]
 def measure(run: BareRun, settings: Settings, arrays: Any) -> list[Row]:
     """The two models of one way of transfer, with validation scores and seconds."""
     run.seconds.clear()
-    made = transfer(run, settings, arrays)
+    run.cached.clear()
+    made = transfer.transfer(run, settings, arrays)
     rows = []
     for model in model_stages(settings):
         way = model.transfer
         if way is None:
             continue
         facts = run.facts(made[model.name])
-        features = sum(run.seconds[stage.name] for stage in stages.vgg16_features(settings, way))
-        trained = run.seconds[model.name] + (features if "frozen" in model.name else 0)
-        rows.append({"model": model, "made": made[model.name], "seconds": trained, **facts})
+        done = [model.name]
+        if "frozen" in model.name:
+            done += [stage.name for stage in transfer.features(settings, way)]
+        took = f"{sum(run.seconds[name] for name in done):.1f}"
+        rows.append({"model": model, "made": made[model.name], **facts})
         print(
             f"{model.name:<27}{way.side:>5}  {way.features:<12}{way.learning_rate:>8g}"
             f"{way.fine_tune_learning_rate:>8g}{100 * facts['train_accuracy']:>9.2f}"
-            f"{100 * facts['val_accuracy']:>9.2f}{trained:>9.1f}",
+            f"{100 * facts['val_accuracy']:>9.2f}{'cached' if run.cached & set(done) else took:>9}",
             flush=True,
         )
     return rows
@@ -75,10 +79,17 @@ def main() -> None:
         corrected = {"side": side, "features": features, "learning_rate": rate}
         corrected |= {"fine_tune_learning_rate": tuning} | epochs
         ways.append({"variant": "corrected", "corrected": corrected})
-    every = [settings_of(given.train, given.validation, given.test, weights | way) for way in ways]
-    run = BareRun(given.store, every[0])
-    arrays = run.arrays(every[0])
-    print(f"data set {every[0].dataset}, weights {given.weights}", flush=True)
+    # Drawn images say nothing of accuracy.
+    dataset = dataset_at_hand() if given.weights == "random" else "fashion-mnist"
+    every = [
+        settings_of(dataset, given.train, given.validation, given.test, weights | way)
+        for way in ways
+    ]
+    run = BareRun(given.store, resolve_profile(every[0].execution))
+    # First, since nothing else is worth doing without them.
+    run(transfer.weights(every[0]))
+    arrays = run.preprocessed(every[0])
+    print(f"data set {dataset}, weights {given.weights}", flush=True)
     print(f"{'model':<27} side  features{'rates':>13}{'train %':>16}{'val. %':>9}{'seconds':>9}")
     found = [measure(run, settings, arrays) for settings in every]
     best = max(itertools.chain(*found[1:]), key=lambda row: row["val_accuracy"])

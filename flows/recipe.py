@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from flows import stages
+from flows import stages, transfer
 from flows.iterate import beginnings, iterate
 from flows.stages import ModelStage
 from tasks.core.records import Outcome, Stage
@@ -31,9 +31,9 @@ def model_stages(settings: Settings) -> list[ModelStage]:
         ModelStage(f"iteration_{number}", "7", stages.gate_name(number))
         for number in range(1, len(settings.plan) + 1)
     ]
-    transfer = [
+    transferred = [
         ModelStage(f"{name}{suffix}", step, transfer=variant)
-        for suffix, variant in stages.transfer_variants(settings).items()
+        for suffix, variant in transfer.variants(settings).items()
         for name, step in (("vgg16_frozen", "3d"), ("vgg16_fine_tuned", "3e"))
     ]
     return [
@@ -42,7 +42,7 @@ def model_stages(settings: Settings) -> list[ModelStage]:
         ModelStage("overfitting", "6"),
         *iterations,
         ModelStage("final", "7b"),
-        *transfer,
+        *transferred,
     ]
 
 
@@ -51,7 +51,7 @@ def stage_names(settings: Settings) -> list[str]:
     names = ["load", "explore", "subset", "preprocess"]
     for model in model_stages(settings):
         if model.transfer:
-            features = stages.vgg16_features(settings, model.transfer)
+            features = transfer.features(settings, model.transfer)
             names += ["vgg16_weights", *(stage.name for stage in features)]
         names += [model.name, *([model.gate] if model.gate else [])]
     names = list(dict.fromkeys(names))
@@ -78,7 +78,7 @@ def build(run: Run, settings: Settings) -> dict[str, Any]:
 
     # Part 3 of the notebook depends on no decision, so it need not wait for any.
     if settings.transfer.weights != "off":
-        made |= transfer(run, settings, arrays)
+        made |= transfer.transfer(run, settings, arrays)
 
     # Step 7: the iterations, then the surviving settings on training + validation.
     survivor = iterate(run, settings, arrays, made)
@@ -91,23 +91,6 @@ def build(run: Run, settings: Settings) -> dict[str, Any]:
 
     table = stages.results(models, settings)
     made["results"] = run(table, **{role: made[role] for role in table.reads})
-    pictures = stages.figures(models, settings)
+    pictures = stages.figures(models, settings, transfer.inputs_kept(settings))
     made["figures"] = run(pictures, **{role: made[role] for role in pictures.reads})
-    return made
-
-
-def transfer(run: Run, settings: Settings, arrays: Any) -> dict[str, Any]:
-    """VGG16: its frozen layers once, a head on their outputs, then the last block fine-tuned."""
-    weights = run(stages.vgg16_weights(settings))
-    made = {"vgg16_weights": weights}
-    for suffix, variant in stages.transfer_variants(settings).items():
-        below, last = stages.vgg16_features(settings, variant)
-        if below.name not in made:
-            made[below.name] = run(below, source=arrays, weights=weights)
-        if last.name not in made:
-            made[last.name] = run(last, source=made[below.name], weights=weights)
-        head = stages.vgg16_frozen(settings, suffix, variant)
-        frozen = made[head.name] = run(head, features=made[last.name], weights=weights)
-        tuning = stages.vgg16_fine_tuned(settings, suffix, variant)
-        made[tuning.name] = run(tuning, features=made[below.name], start=frozen)
     return made

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tasks.core.errors import UserError
 from tasks.core.records import FACTS, Stage
 from tasks.core.settings import Settings
 from tasks.core.specs import TrainSettings, TransferVariant, changed
-from tasks.core.vgg16_layout import block_below
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 TRAINING_SPLITS = ("train", "validation")
@@ -126,98 +123,6 @@ def retrain(training: TrainSettings, seed: int) -> Stage:
     )
 
 
-def vgg16_weights(settings: Settings) -> Stage:
-    """The weights of VGG16's base."""
-    transfer = settings.transfer
-    values: dict[str, Any] = {"source": "imagenet"}
-    external: tuple[str, ...] = ()
-    if transfer.weights == "random":
-        values = {"source": "random", "seed": settings.seed}
-    elif transfer.weights_file:
-        path = Path(transfer.weights_file).expanduser()
-        if not path.is_file():
-            raise UserError(f"transfer.weights_file: there is no file {path}.")
-        values, external = {"source": "file"}, (str(path),)
-    optional = transfer.weights != "required"
-    return Stage(
-        "vgg16_weights",
-        "vgg16_weights",
-        values,
-        external=external,
-        optional=optional,
-    )
-
-
-def transfer_variants(settings: Settings) -> dict[str, TransferVariant]:
-    """The ways of transfer that a run goes, by what their stages' names end in."""
-    transfer = settings.transfer
-    variants = {
-        "as_notebook": ("", transfer.as_notebook),
-        "corrected": ("_corrected", transfer.corrected),
-    }
-    if transfer.weights == "off":
-        return {}
-    return dict(variants[name] for name in variants if transfer.variant in ("both", name))
-
-
-def vgg16_features(settings: Settings, variant: TransferVariant) -> tuple[Stage, Stage]:
-    """Outputs of the layers below the last block, and of that block.
-
-    They are called after the first variant that needs them; another one shares them.
-    """
-    names: dict[tuple[Any, ...], str] = {}
-    for suffix, other in transfer_variants(settings).items():
-        for layer in _feature_layers(other):
-            name = f"vgg16_{layer.removesuffix('_pool')}{suffix}"
-            names.setdefault((other.side, other.preprocessing, layer), name)
-    below, last = _feature_layers(variant)
-    found = []
-    for after, up_to in ((None, below), (below, last)):
-        values = {"side": variant.side, "after": after, "up_to": up_to}
-        if after is None:
-            values["preprocessing"] = variant.preprocessing
-        reads = {"source": (*TRAINING_SPLITS, FACTS), "weights": ("weights",)}
-        name = names[variant.side, variant.preprocessing, up_to]
-        found.append(Stage(name, "vgg16_features", values, reads, numerical=True))
-    return found[0], found[1]
-
-
-def _feature_layers(variant: TransferVariant) -> tuple[str, str]:
-    return block_below(variant.features), variant.features
-
-
-def vgg16_frozen(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
-    """Training of a head on the outputs of VGG16's frozen layers."""
-    values = {
-        "training": _transfer_training(variant, variant.epochs, variant.learning_rate),
-        "head": {"dense": variant.dense, "dropout": variant.dropout},
-        "side": variant.side,
-        "preprocessing": variant.preprocessing,
-        "after": variant.features,
-        "seed": settings.seed,
-    }
-    reads = {"features": (*TRAINING_SPLITS, FACTS), "weights": ("weights",)}
-    return Stage(f"vgg16_frozen{suffix}", "vgg16_train", values, reads, numerical=True)
-
-
-def vgg16_fine_tuned(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
-    """Training of the head and of VGG16's last block, from where the frozen stage ended."""
-    rate = variant.fine_tune_learning_rate
-    values = {
-        "training": _transfer_training(variant, variant.fine_tune_epochs, rate),
-        "preprocessing": variant.preprocessing,
-        "after": block_below(variant.features),
-        "seed": settings.seed,
-    }
-    reads = {"features": (*TRAINING_SPLITS, FACTS), "start": ("model",)}
-    return Stage(f"vgg16_fine_tuned{suffix}", "vgg16_train", values, reads, numerical=True)
-
-
-def _transfer_training(variant: TransferVariant, epochs: int, rate: float) -> dict[str, Any]:
-    shared = {name: getattr(variant, name) for name in ("batch_size", "loss", "decay")}
-    return {"epochs": epochs, "learning_rate": rate, **shared}
-
-
 def evaluate(model: ModelStage) -> Stage:
     """The score of a model on the test split."""
     transfer = model.transfer
@@ -251,19 +156,19 @@ def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
     return Stage("results", "results", values, reads, tolerant=True)
 
 
-def figures(models: Sequence[ModelStage], settings: Settings) -> Stage:
-    """The pictures of the report: learning curves, confusion matrix, comparisons."""
+def figures(
+    models: Sequence[ModelStage], settings: Settings, vgg16_inputs: Mapping[str, str]
+) -> Stage:
+    """The pictures of the report: learning curves, confusion matrix, comparisons.
+
+    `vgg16_inputs` are the variants of transfer by the stage that keeps what VGG16 was given.
+    """
     augmented = [spec.augmentation for spec in _candidates(settings) if spec.augmentation]
-    # The stages that keep what VGG16 was given of the first images, the same for both if shared.
-    seen = {
-        vgg16_features(settings, variant)[0].name: suffix.removeprefix("_") or "as_notebook"
-        for suffix, variant in reversed(transfer_variants(settings).items())
-    }
     values = {
         "note": data_note(settings),
         "random_transfer": settings.transfer.weights == "random",
         "models": [model.name for model in models],
-        "vgg16_inputs": seen,
+        "vgg16_inputs": dict(vgg16_inputs),
         "binary": [m.name for m in models if m.transfer and m.transfer.loss == BINARY],
         "augmentation": augmented[0].model_dump() if augmented else None,
         "seed": settings.seed,
@@ -275,7 +180,7 @@ def figures(models: Sequence[ModelStage], settings: Settings) -> Stage:
         "results": ("results",),
         "test_final": ("test_predictions",),
     }
-    reads |= dict.fromkeys(seen, ("input_samples",))
+    reads |= dict.fromkeys(vgg16_inputs, ("input_samples",))
     return Stage("figures", "figures", values, reads, tolerant=True)
 
 

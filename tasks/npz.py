@@ -62,12 +62,18 @@ def _write_rows(member: IO[bytes], rows: Rows, name: str) -> None:
 
 @contextmanager
 def read_rows(handle: IO[bytes], name: str, size: int) -> Iterator[Rows]:
-    """An array of an archive in batches of `size` rows, to be taken once and within the context."""
+    """An array of an archive in batches of `size` rows, to be taken once and within the context.
+
+    Raises:
+        ValueError: the array is stored by columns, so that rows can't be read one after another.
+    """
     import numpy as np
 
     with zipfile.ZipFile(handle) as archive, archive.open(f"{name}.npy") as member:
         np.lib.format.read_magic(member)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(member)
+        if by_columns:
+            raise ValueError(f"{name} is stored by columns")
         yield Rows(shape, dtype, _batches(member, shape, dtype, size))
 
 

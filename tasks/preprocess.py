@@ -17,4 +17,4 @@ def preprocess(_settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
     classes = len(facts["class_names"])
     for name in ("train", "validation", "test"):
         outputs.arrays(name, **prepared(Split(**inputs.arrays("split", name)), classes))
-    return dict(facts)
+    return {name: facts[name] for name in ("dataset", "class_names")}

@@ -71,12 +71,15 @@ def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunCon
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
         counts=_counts(store, found["subset"]),
-        first_epochs={
-            name: store.table(item, "history")["accuracy"][0].as_py()
-            for name, item in found.items()
-            if item.kind == "vgg16_train"
-        },
+        transfer_start=_first_epoch(store, found.get("vgg16_frozen")),
     )
+
+
+def _first_epoch(store: Store, record: Record | None) -> float | None:
+    if record is None:
+        return None
+    accuracy: float = store.table(record, "history")["accuracy"][0].as_py()
+    return accuracy
 
 
 def _dataset_name(settings: Settings) -> str:

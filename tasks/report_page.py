@@ -16,7 +16,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tasks.core.reported import REPORTED
 from tasks.core.titles import title_of
+from tasks.report_transfer import Difference, Variant, transfer_differences, transfer_variants
 
 RESULT_KEYS = (
     "name",
@@ -56,6 +58,7 @@ OVERFITTING_KEYS = (
     "highest_validation_accuracy",
     "highest_validation_accuracy_epoch",
 )
+NOTEBOOKS_IMAGES = 8_000
 UNKNOWN = "\N{EN DASH}"
 
 Row = dict[str, Any]
@@ -77,7 +80,8 @@ class ReportView:
         model_files: the path of each model's file by the model's name.
         notebook_comparison: whether the notebook's figures may stand beside these.
         counts: images of each class (in the order of `class_names`) by split.
-        first_epochs: training accuracy in the first epoch by model, for the transfers.
+        transfer_start: training accuracy of `vgg16_frozen` in its first epoch; None where it has
+            none.
 
     In rows and mappings a field may be None or missing, and any figure may be absent.
     """
@@ -101,22 +105,14 @@ class ReportView:
     model_files: Mapping[str, str]
     notebook_comparison: bool
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    first_epochs: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One point in which this program does something else than the notebook, and why."""
-
-    where: str
-    notebook: str
-    here: str
+    transfer_start: float | None = None
 
 
 def render_report(view: ReportView) -> str:
     """The page as HTML text; everything that comes from `view` is escaped."""
     rows = [_complete(row, RESULT_KEYS) for row in view.results]
     by_name = {row["name"]: row for row in rows}
+    variants = _variants(view)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -127,7 +123,9 @@ def render_report(view: ReportView) -> str:
             verdicts=[_complete(verdict, VERDICT_KEYS) for verdict in view.verdicts],
             overfitting=_complete(view.overfitting, OVERFITTING_KEYS),
             is_control=lambda name: view.transfer_weights == "random" and _is_vgg16(name),
-            variants=variants(view),
+            variants=variants,
+            reported=REPORTED,
+            as_published=[v.key for v in variants if v.default and _with_real_weights(view)],
             differences=differences(view),
             subset_method=_subset_method(view),
         )
@@ -171,7 +169,18 @@ def differences(view: ReportView) -> list[Difference]:
     ]
     if view.notebook_comparison:
         points.insert(4, _ITERATION_6)
-    return points + _transfer_differences(variants(view))
+    return points + transfer_differences(_variants(view))
+
+
+def _variants(view: ReportView) -> list[Variant]:
+    names = [str(row.get("name")) for row in view.results]
+    return transfer_variants(names, view.settings.get("transfer") or {})
+
+
+def _with_real_weights(view: ReportView) -> bool:
+    """Whether scores of the notebook's settings say something of the notebook's scores."""
+    notebooks_size = view.split_sizes.get("train") == NOTEBOOKS_IMAGES
+    return view.notebook_comparison and view.transfer_weights != "random" and notebooks_size
 
 
 _ITERATION_6 = Difference(
@@ -179,103 +188,6 @@ _ITERATION_6 = Difference(
     "Said to improve accuracy; its 85.80 % is less than the 86.05 % of iteration 5.",
     "The figures are shown as they are.",
 )
-
-_FROZEN_RATE, _TUNING_RATE = "RMSprop's rate, frozen base", "RMSprop's rate, fine-tuning"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way of transfer from VGG16 that a run went.
-
-    `words` are its settings for readers; `binary` tells whether its losses are binary
-    cross-entropy.
-    """
-
-    key: str
-    label: str
-    frozen: str
-    fine_tuned: str
-    words: Mapping[str, str]
-    binary: bool
-
-
-def variants(view: ReportView) -> list[Variant]:
-    """The ways of transfer that have results, the notebook's first."""
-    names = {row.get("name") for row in view.results}
-    settings = view.settings.get("transfer") or {}
-    found = []
-    for key, label, suffix in (
-        ("as_notebook", "As in the notebook", ""),
-        ("corrected", "Corrected", "_corrected"),
-    ):
-        frozen, fine_tuned = f"vgg16_frozen{suffix}", f"vgg16_fine_tuned{suffix}"
-        if names & {frozen, fine_tuned}:
-            given = settings.get(key) or {}
-            binary = given.get("loss", "binary_crossentropy") == "binary_crossentropy"
-            found.append(Variant(key, label, frozen, fine_tuned, _transfer_words(given), binary))
-    return found
-
-
-def _transfer_words(given: Mapping[str, Any]) -> dict[str, str]:
-    """A variant's settings in words; nothing where they are not known."""
-    if not given:
-        return {}
-    pixels = {
-        "raw": "RGB, 0 to 255",
-        "vgg16": "BGR, ImageNet's mean subtracted: VGG16's own preprocessing",
-    }
-    rate = "rising, then falling to 0 along a cosine" if given["decay"] == "cosine" else "constant"
-    return {
-        "Pixels": pixels[given["preprocessing"]],
-        "Size": f"{given['side']} x {given['side']}",
-        "Layer that the head reads": given["features"],
-        "Loss": given["loss"].replace("_", " ").replace("crossentropy", "cross-entropy"),
-        _FROZEN_RATE: f"{given['learning_rate']:g}, {rate}",
-        _TUNING_RATE: f"{given['fine_tune_learning_rate']:g}, {rate}",
-        "Epochs": f"{given['epochs']} + {given['fine_tune_epochs']}",
-    }
-
-
-def _transfer_differences(found: Sequence[Variant]) -> list[Difference]:
-    """What is done otherwise than in the notebook's transfer."""
-    if not found:
-        return []
-    ways = {variant.key: variant for variant in found}
-    points = [
-        Difference(
-            "VGG16, frozen layers",
-            "Every image passes all of VGG16 in each epoch.",
-            "The frozen layers' outputs are computed once and trained on: equal up to rounding, "
-            "in a fraction of the time.",
-        )
-    ]
-    if "as_notebook" in ways:
-        points.append(
-            Difference(
-                "VGG16, start",
-                "The log begins at 94.6 % training accuracy, so the cell had probably been run "
-                "before.",
-                "A clean start: a fresh head, and for fine-tuning the frozen stage's model.",
-            )
-        )
-    if "corrected" in ways:
-        words = ways["corrected"].words
-        points += [
-            Difference(
-                "VGG16 corrected, input",
-                "RGB from 0 to 255 at 32 x 32, without the mean subtraction that VGG16 was "
-                "trained with.",
-                f"{words.get('Pixels', UNKNOWN)}; {words.get('Size', UNKNOWN)}.",
-            ),
-            Difference(
-                "VGG16 corrected, training",
-                "Softmax with binary cross-entropy; RMSprop at a constant 1e-05.",
-                f"{words.get('Loss', UNKNOWN).capitalize()}; RMSprop at "
-                f"{words.get(_FROZEN_RATE, UNKNOWN)}, for fine-tuning at "
-                f"{words.get(_TUNING_RATE, UNKNOWN)}.",
-            ),
-        ]
-    return points
 
 
 def _split_difference(method: str | None) -> Difference:

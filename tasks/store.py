@@ -423,7 +423,12 @@ class Inputs:
 
     @contextmanager
     def rows(self, role: str, name: str, array: str, size: int) -> Iterator[Rows]:
-        """One array in an `.npz` of an input, in batches of `size` rows."""
+        """One array in an `.npz` of an input, in batches of `size` rows, to be taken once.
+
+        Raises:
+            SealedError: the stage did not declare that it reads the file.
+            StageError: the file is not what was written.
+        """
         record = self._record(role, name)
         with self._store.opened(record, name) as file, read_rows(file, array, size) as rows:
             yield rows

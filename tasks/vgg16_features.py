@@ -27,7 +27,7 @@ def vgg16_features(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs
     base = vgg16.build_base(side, up_to)
     vgg16.set_weights(base, inputs.arrays("weights", "weights"))
     part = vgg16.section(base, after, up_to)
-    size = vgg16.BATCH if after else vgg16.batch_size(side)
+    size = vgg16.batch_size(side)
     for name in ("train", "validation"):
         with (
             inputs.rows("source", name, "x", size) as source,

@@ -11,11 +11,15 @@ from tasks.usage import write_usage
 if TYPE_CHECKING:
     import keras
 
+RESIZED = (
+    "uint8 pixels (0 to 255), grey repeated to RGB, resized by tf.image.resize (bilinear, "
+    "antialias=True where an image is larger than the input)"
+)
 PREPROCESSING = {
-    "raw": "uint8 pixels (0 to 255), grey repeated to RGB, resized bilinearly",
+    "raw": RESIZED,
     "vgg16": (
-        "uint8 pixels (0 to 255), grey repeated to RGB, resized bilinearly, then "
-        "keras.applications.vgg16.preprocess_input (BGR, ImageNet's mean subtracted)"
+        f"{RESIZED}; then keras.applications.vgg16.preprocess_input (BGR, ImageNet's mean "
+        "subtracted)"
     ),
 }
 
@@ -29,7 +33,7 @@ def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
     """
     from tasks.core import vgg16
     from tasks.core.training import Examples, Schedule
-    from tasks.fit import fit, scores, turning_points, without_epochs, write_history
+    from tasks.fit import fit, scores, turning_points, write_history
     from tasks.model_files import save_keras
 
     examples, validation = (
@@ -38,10 +42,8 @@ def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
     schedule = Schedule(**settings["training"])
     complete = _start(settings, inputs, examples.y.shape[1])
     part = vgg16.trainable_part(complete, settings["after"])
-    # Where the rate falls towards the last epoch, an epoch depends on how many there are.
-    constant = schedule.decay == "none"
-    lineage = without_epochs(settings, "training") if constant else settings
-    history = fit(part, examples, validation, schedule, settings["seed"], outputs, lineage)
+    # Nothing begins in another transfer, so the lineage may hold the number of epochs, too.
+    history = fit(part, examples, validation, schedule, settings["seed"], outputs, settings)
     outputs.file("model", "keras", lambda path: save_keras(complete, path))
     write_history(history, outputs)
     write_usage(
@@ -59,7 +61,6 @@ def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
             "batch_size": schedule.batch_size,
             "train_samples": len(examples),
             "steps_per_epoch": -(-len(examples) // schedule.batch_size),
-            "loss": schedule.loss,
         }
         | turning_points(history)
     )

@@ -321,7 +321,7 @@ def test_the_search_for_writers_finds_what_it_should() -> None:
 
 # The flow
 
-RECIPE = ["flows.build_model", "flows.recipe", "flows.iterate", "flows.stages"]
+RECIPE = ["flows.build_model", "flows.recipe", "flows.iterate", "flows.transfer", "flows.stages"]
 COMPUTES = {"numpy", "keras", "tensorflow", "pandas", "pyarrow", "matplotlib", "h5py"}
 
 

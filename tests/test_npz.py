@@ -69,6 +69,15 @@ def test_rows_of_another_kind_are_refused(batch: NDArray[Any]) -> None:
         written(x=rows)
 
 
+def test_an_array_stored_by_columns_is_refused() -> None:
+    stored = written(x=np.asfortranarray(np.zeros((3, 2))))
+    with (
+        pytest.raises(ValueError, match=r"x is stored by columns"),
+        read_rows(io.BytesIO(stored), "x", 2),
+    ):
+        pass
+
+
 def test_objects_are_refused() -> None:
     with pytest.raises(ValueError, match=r"[Oo]bject"):
         written(x=np.array([{}], dtype=object))

@@ -227,7 +227,7 @@ def replace_plan(settings: Settings, *entries: Iteration) -> Settings:
 
 def test_the_pictures_of_distorted_images_depend_on_every_value_of_the_distortion() -> None:
     def shown(settings: Settings) -> Any:
-        return stages.figures(model_stages(settings), settings).settings["augmentation"]
+        return stages.figures(model_stages(settings), settings, {}).settings["augmentation"]
 
     assert NOTEBOOK.plan[8].change["augmentation"] == {}, "the defaults are meant"
     assert shown(NOTEBOOK) == AugmentSettings().model_dump()
@@ -755,8 +755,23 @@ def transfer_stages(*assignments: str) -> tuple[list[str], FakeRun]:
     return made, run
 
 
+def samples_read(run: FakeRun) -> dict[str, str]:
+    """The stages whose images the figures show; each begins at the images, so it keeps them."""
+    made = {stage.name: stage for stage in run.stages}
+    figures = made["figures"]
+    read = {name for name, files in figures.reads.items() if "input_samples" in files}
+    assert read == set(figures.settings["vgg16_inputs"])
+    assert {made[name].settings["after"] for name in read} == {None}
+    found: dict[str, str] = figures.settings["vgg16_inputs"]
+    return found
+
+
 def test_both_ways_of_transfer_share_the_weights_and_nothing_else() -> None:
-    made, _ = transfer_stages()
+    made, run = transfer_stages()
+    assert samples_read(run) == {
+        "vgg16_block4": "as_notebook",
+        "vgg16_block4_corrected": "corrected",
+    }
     assert made == [
         "vgg16_weights",
         *("vgg16_block4", "vgg16_block5", "vgg16_frozen", "vgg16_fine_tuned"),
@@ -770,8 +785,7 @@ def test_one_way_of_transfer_may_be_gone_alone() -> None:
     assert set(made) == TRANSFER | {"vgg16_weights"}
     made, run = transfer_stages("transfer.variant=corrected")
     assert set(made) == CORRECTED | {"vgg16_weights"}
-    figures = next(stage for stage in run.stages if stage.name == "figures")
-    assert figures.settings["vgg16_inputs"] == {"vgg16_block4_corrected": "corrected"}
+    assert samples_read(run) == {"vgg16_block4_corrected": "corrected"}
 
 
 @pytest.mark.parametrize(
@@ -805,3 +819,18 @@ def test_outputs_of_one_layer_for_one_input_are_computed_once(
         after = stages_made[name].settings["after"]
         below = f"vgg16_{after.removesuffix('_pool')}_corrected" if after else "preprocess"
         assert run.inputs[name]["source"].stage == below
+    assert samples_read(run) == {"vgg16_block4": "as_notebook"}
+
+
+def test_the_second_way_may_go_on_where_the_first_one_ended() -> None:
+    made, run = transfer_stages(
+        "transfer.corrected.preprocessing=raw",
+        "transfer.corrected.side=32",
+        "transfer.as_notebook.features=block4_pool",
+    )
+    assert made == [
+        *("vgg16_weights", "vgg16_block3", "vgg16_block4", "vgg16_frozen", "vgg16_fine_tuned"),
+        *("vgg16_block5_corrected", "vgg16_frozen_corrected", "vgg16_fine_tuned_corrected"),
+    ]
+    assert run.inputs["vgg16_block5_corrected"]["source"].stage == "vgg16_block4"
+    assert samples_read(run) == {"vgg16_block3": "as_notebook"}

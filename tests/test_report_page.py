@@ -116,7 +116,7 @@ FULL = replace(
     figures=dict.fromkeys(FIGURES, PNG),
     scorings=8,
     settings=NOTEBOOK.model_dump(mode="json") | {"subset": {"method": "slices"}},
-    first_epochs={"vgg16_frozen": 0.3125},
+    transfer_start=0.3125,
     profile={"device": "cpu", "threads": 1},
     model_files={"final": "artifacts/model.keras"},
     notebook_comparison=True,
@@ -245,6 +245,58 @@ def test_skipped_transfer_says_why() -> None:
     assert "Skipped. no weights; fetch them" in text
     assert "fine-tuned" not in text
     assert "Skipped." not in Page(render_report(FULL)).text
+
+
+def with_transfer(*models: str, **settings: Any) -> str:
+    """The page's text where these models have results and the transfer has these settings."""
+    rows = [row(name, 0.8) for name in ("final", *models)]
+    transfer = NOTEBOOK.model_dump(mode="json")["transfer"]
+    for name, value in settings.items():
+        variant, _, field = name.partition("__")
+        transfer[variant][field] = value
+    view = replace(FULL, results=rows, settings={"transfer": transfer})
+    return Page(render_report(view)).text.replace("\xa0", " ")
+
+
+FROZEN = ("vgg16_frozen", "vgg16_frozen_corrected")
+
+
+def test_both_ways_of_transfer_stand_beside_the_notebook() -> None:
+    """Settings and accuracies side by side, and what the notebook's log reveals."""
+    text = with_transfer(*FROZEN)
+    assert "Two ways, side by side As in the notebook Corrected Pixels RGB, 0 to 255 BGR" in text
+    assert "Size 32 x 32 64 x 64" in text
+    assert "Frozen base 82.70 % 83.60 % 80.00 % 80.00 % 80.00 % 80.00 %" in text
+    assert "Last block fine-tuned 85.05 % 84.50 % – – – –" in text
+    assert "From a clean start, the same settings are at 31.25 % in their first epoch." in text
+    assert "The corrected way gives VGG16 the input it was trained on" in text
+    assert "Losses of VGG16 (as in the notebook) are binary cross-entropy" in text
+
+
+def test_one_way_of_transfer_is_shown_without_the_other() -> None:
+    """Nothing is said of what was not done."""
+    ours = with_transfer("vgg16_frozen")
+    assert "What was done" in ours
+    assert "The corrected way" not in ours
+    corrected = with_transfer("vgg16_frozen_corrected")
+    assert "As in the notebook" not in corrected
+    assert "From a clean start" not in corrected
+    assert "are binary cross-entropy" not in corrected
+    assert "a fresh head cannot begin there. So the cell" in corrected
+
+
+def test_other_settings_are_not_taken_for_the_notebooks() -> None:
+    """What is said of the defaults is left out where they were changed, or weights are random."""
+    text = with_transfer(*FROZEN, as_notebook__epochs=3, corrected__side=32)
+    assert "Epochs 3 + 11 11 + 11" in text
+    assert "From a clean start" not in text
+    assert "The corrected way" not in text
+    assert "a fresh head cannot begin there" in text
+    drawn = Page(render_report(VIEWS["random"])).text
+    assert "From a clean start" not in drawn
+    assert "The corrected way" not in drawn
+    full = replace(FULL, split_sizes={"train": 50_000, "validation": 10_000, "test": 10_000})
+    assert "From a clean start" not in Page(render_report(full)).text
 
 
 def test_random_weights_are_labelled_wherever_they_stand() -> None:

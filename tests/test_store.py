@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -698,10 +698,18 @@ def inputs(store: Store, given: Record | Skipped, **reads: tuple[str, ...]) -> I
     return store.inputs(stage, {"split": given})
 
 
+def rows(found: Inputs, name: str) -> Iterator[Any]:
+    with found.rows("split", name, "x", 2) as given:
+        yield from given.batches
+
+
 def test_declared_files_are_read(store: Store) -> None:
     record = committed(store)
     found = inputs(store, record, split=("train", "labels", FACTS))
     assert found.arrays("split", "train")["x"].tolist()[1] == [4, 5, 6, 7]
+    read = list(rows(found, "train"))
+    assert [len(batch) for batch in read] == [2, 1]
+    assert np.concatenate(read).tolist() == found.arrays("split", "train")["x"].tolist()
     assert found.table("split", "labels").to_pydict() == {"label": [1, 2, 3]}
     assert found.facts("split") == {"classes": 3}
     assert found.path("split", "train") == path_of(store, record)
@@ -713,13 +721,14 @@ def test_declared_files_are_read(store: Store) -> None:
     "ask",
     [
         lambda found: found.arrays("split", "test"),
+        lambda found: list(rows(found, "test")),
         lambda found: found.table("split", "labels"),
         lambda found: found.content("split", "labels"),
         lambda found: found.path("split", "labels"),
         lambda found: found.facts("split"),
         lambda found: found.arrays("another", "train"),
     ],
-    ids=["arrays", "table", "content", "path", "facts", "role"],
+    ids=["arrays", "rows", "table", "content", "path", "facts", "role"],
 )
 def test_undeclared_files_are_refused(store: Store, ask: Callable[[Inputs], Any]) -> None:
     found = inputs(store, committed(store))
@@ -727,12 +736,25 @@ def test_undeclared_files_are_refused(store: Store, ask: Callable[[Inputs], Any]
         ask(found)
 
 
-@pytest.mark.parametrize("method", ["arrays", "content", "path"])
-def test_a_file_changed_since_the_lookup_is_refused(store: Store, method: str) -> None:
+READERS: dict[str, Callable[[Inputs], Any]] = {
+    "arrays": lambda found: found.arrays("split", "train"),
+    "rows": lambda found: list(rows(found, "train")),
+    "content": lambda found: found.content("split", "train"),
+    "path": lambda found: found.path("split", "train"),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_a_file_changed_since_the_lookup_is_refused(
+    store: Store, read: Callable[[Inputs], Any]
+) -> None:
     record = committed(store)
     flip_a_bit(path_of(store, record))
     with pytest.raises(StageError, match=r"train\.npz is not what was written"):
-        getattr(inputs(store, record), method)("split", "train")
+        read(inputs(store, record))
+    path_of(store, record).unlink()
+    with pytest.raises(StageError, match=r"train\.npz is gone"):
+        read(inputs(store, record))
 
 
 COUNT_THREADS = """

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.bare import BareRun
 from flows import stages
-from flows.build_model import TASKS
-from flows.recipe import model_stages, transfer
-from tasks.core.records import Outcome, Record, Stage
+from flows.recipe import model_stages
+from flows.transfer import fine_tuned, frozen, transfer
+from tasks.checkpoints import Checkpoints
+from tasks.core.progress import Progress
+from tasks.core.records import Record
 from tasks.core.reported import REPORTED
 from tasks.core.settings import Settings
-from tasks.stage import RunContext
-from tasks.store import Store
 
 SHORT = {"epochs": 2, "fine_tune_epochs": 2, "batch_size": 32}
 SETTINGS = Settings.model_validate(
@@ -37,45 +40,42 @@ SETTINGS = Settings.model_validate(
 MODELS = [model for model in model_stages(SETTINGS) if model.transfer]
 
 
-class Run:
-    """Computes each stage at once, without Prefect's engine."""
+BATCH = 32  # images of 32 x 32 at once, so that the few here pass in several batches
 
-    def __init__(self, root: Path, profile: Mapping[str, Any]) -> None:
-        self.store = Store(str(root))
-        self.context = RunContext(str(root), "run", profile, workers=2)
-        self.made: dict[str, Record] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Outcome:
-        del after
-        outcome = TASKS[stage.kind].fn(stage, inputs, self.context).data
-        assert isinstance(outcome, Record)
-        self.made[stage.name] = outcome
-        return outcome
+@dataclass(frozen=True)
+class Transferred:
+    """A branch that ran, and how many images were prepared at once, by side."""
 
-    def value(self, handle: Outcome) -> Outcome:
-        return handle
-
-    def arrays(self, stage: str, name: str) -> dict[str, Any]:
-        record = self.made[stage]
-        with (
-            self.store.opened(record, name) as handle,
-            np.load(handle, allow_pickle=False) as archive,
-        ):
-            return dict(archive)
+    run: BareRun
+    prepared: dict[int, set[int]]
 
     def path(self, stage: str, name: str) -> Path:
-        return self.store.root / self.made[stage].files[name].path
+        return self.run.store.root / self.run.made[stage].files[name].path
 
 
 @pytest.fixture(scope="module")
-def run(tensorflow_ready: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Run(tmp_path_factory.mktemp("store"), tensorflow_ready)
-    raw = run(stages.load(SETTINGS))
-    arrays = run(stages.preprocess(), split=run(stages.subset(SETTINGS), raw=raw))
-    made = transfer(run, SETTINGS, arrays)
-    for model in MODELS:
-        run(stages.evaluate(model), model=made[model.name], arrays=arrays)
-    return run
+def done(
+    tensorflow_ready: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Transferred:
+    from tasks.core import vgg16
+
+    prepared: dict[int, set[int]] = {}
+    real = vgg16.as_vgg16_input
+
+    def noted(x: Any, side: int, preprocessing: str) -> Any:
+        prepared.setdefault(side, set()).add(len(x))
+        return real(x, side, preprocessing)
+
+    run = BareRun(tmp_path_factory.mktemp("store"), tensorflow_ready)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vgg16, "BATCH", BATCH)
+        patch.setattr(vgg16, "as_vgg16_input", noted)
+        arrays = run.preprocessed(SETTINGS)
+        made = transfer(run, SETTINGS, arrays)
+        for model in MODELS:
+            run(stages.evaluate(model), model=made[model.name], arrays=arrays)
+    return Transferred(run, prepared)
 
 
 # Another process without this project: the notebook's cells 3a, and Keras's own preprocessing.
@@ -102,12 +102,12 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def elsewhere(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def elsewhere(done: Transferred, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     said = {
-        "models": {model.name: str(run.path(model.name, "model")) for model in MODELS},
-        "images": {name: str(run.path("subset", name)) for name in ("validation", "test")},
+        "models": {model.name: str(done.path(model.name, "model")) for model in MODELS},
+        "images": {name: str(done.path("subset", name)) for name in ("validation", "test")},
     }
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-I", "-c", PLAIN_KERAS, json.dumps(said)],
         cwd=tmp_path_factory.mktemp("elsewhere"),
         capture_output=True,
@@ -115,17 +115,18 @@ def elsewhere(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr
+    found: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return found
 
 
 @pytest.mark.parametrize("name", [model.name for model in MODELS])
 def test_the_complete_model_needs_only_plain_keras(
-    run: Run, elsewhere: dict[str, Any], name: str
+    done: Transferred, elsewhere: dict[str, Any], name: str
 ) -> None:
     """It has all 14,848,586 parameters and predicts from images what the stages predicted."""
     assert elsewhere[name]["parameters"] == REPORTED["vgg16_frozen"].params
+    run = done.run
     assert run.made[name].facts["params"] == REPORTED["vgg16_frozen"].params
     for split, record in (("validation", run.made[name]), ("test", run.made[f"test_{name}"])):
         table = run.store.table(record, f"{split}_predictions")
@@ -136,18 +137,22 @@ def test_the_complete_model_needs_only_plain_keras(
 
 
 @pytest.mark.parametrize("name", [model.name for model in MODELS])
-def test_its_description_says_what_it_is_to_be_given(run: Run, name: str) -> None:
-    usage = json.loads(run.path(name, "usage").read_text())
+def test_its_description_says_what_it_is_to_be_given(done: Transferred, name: str) -> None:
+    usage = json.loads(done.path(name, "usage").read_text())
     side = 48 if name.endswith("corrected") else 32
     assert usage["input"]["shape"] == ["n", side, side, 3]
     assert ("preprocess_input" in usage["input"]["preprocessing"]) == name.endswith("corrected")
-    assert usage["class_names"] == list(run.made["subset"].facts["class_names"])
+    assert usage["class_names"] == list(done.run.made["subset"].facts["class_names"])
     assert usage["files"] == {"keras": "model.keras"}
 
 
-def test_features_are_those_of_each_image_in_order_with_its_label(run: Run) -> None:
+def test_features_are_those_of_each_image_in_order_with_its_label(done: Transferred) -> None:
+    """Though no more images pass at once than have the pixels of `BATCH` images of 32 x 32."""
     from tasks.core import vgg16
 
+    # Batches of 32 and the 70, 30 and 40 images' remainders; of 14 at 48 x 48; 3 for the pictures.
+    assert done.prepared == {32: {32, 6, 30, 8, 3}, 48: {14, 2, 12, 3}}
+    run = done.run
     base = vgg16.build_base(48)
     vgg16.set_weights(base, run.arrays("vgg16_weights", "weights"))
     for name, count in (("train", 70), ("validation", 30)):
@@ -167,7 +172,8 @@ def test_features_are_those_of_each_image_in_order_with_its_label(run: Run) -> N
             assert expected.std(axis=0).max() > 1e-2 * size
 
 
-def test_both_variants_keep_what_vgg16_was_given_of_the_first_images(run: Run) -> None:
+def test_both_variants_keep_what_vgg16_was_given_of_the_first_images(done: Transferred) -> None:
+    run = done.run
     for stage, side, lowest in (("vgg16_block4", 32, 0), ("vgg16_block4_corrected", 48, -123.68)):
         samples = run.arrays(stage, "input_samples")
         assert samples["after"].shape == (3, side, side, 3)
@@ -176,10 +182,55 @@ def test_both_variants_keep_what_vgg16_was_given_of_the_first_images(run: Run) -
         assert samples["before"].tobytes() == first.tobytes()
 
 
+class StoppedError(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.mark.parametrize("name", [model.name for model in MODELS])
+def test_a_transfer_that_was_stopped_ends_with_the_same_bytes(
+    done: Transferred, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a constant rate, and with one that depends on the step."""
+    run, record = done.run, done.run.made[name]
+    model = next(model for model in MODELS if model.name == name)
+    assert model.transfer is not None
+    suffix = "_corrected" if name.endswith("corrected") else ""
+    make = frozen if "frozen" in name else fine_tuned
+    stage = make(SETTINGS, suffix, model.transfer)
+    block = "block5" if "frozen" in name else "block4"
+    inputs: dict[str, Any] = {"features": run.made[f"vgg16_{block}{suffix}"]}
+    for role, other in (("weights", "vgg16_weights"), ("start", f"vgg16_frozen{suffix}")):
+        if role in stage.reads:
+            inputs[role] = run.made[other]
+    shutil.rmtree(done.path(name, "model").parent)
+    save = Checkpoints.save
+
+    def stop(checkpoints: Checkpoints, progress: Progress) -> None:
+        save(checkpoints, progress)
+        raise StoppedError
+
+    monkeypatch.setattr(Checkpoints, "save", stop)
+    with pytest.raises(StoppedError):
+        run(stage, **inputs)
+    seen: list[int] = []
+
+    def note(checkpoints: Checkpoints, progress: Progress) -> None:
+        seen.append(progress.epoch)
+        save(checkpoints, progress)
+
+    monkeypatch.setattr(Checkpoints, "save", note)
+    again = run(stage, **inputs)
+    assert seen == [2]
+    assert again == record, "every file has the digest that it had"
+
+
 def test_images_of_another_size_and_in_colour_pass(
     tensorflow_ready: Mapping[str, Any], tmp_path: Path
 ) -> None:
     """Larger than VGG16's input, no square, three channels, three classes."""
+    import keras
+    import tensorflow as tf
+
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = rng.integers(0, 100, (60, 40, 56, 3)).astype(np.uint8)
@@ -203,9 +254,8 @@ def test_images_of_another_size_and_in_colour_pass(
             },
         }
     )
-    run = Run(tmp_path / "store", tensorflow_ready)
-    raw = run(stages.load(settings))
-    arrays = run(stages.preprocess(), split=run(stages.subset(settings), raw=raw))
+    run = BareRun(tmp_path / "store", tensorflow_ready)
+    arrays = run.preprocessed(settings)
     made = transfer(run, settings, arrays)
     model = model_stages(settings)[-2]
     tested = run(stages.evaluate(model), model=made[model.name], arrays=arrays)
@@ -213,3 +263,15 @@ def test_images_of_another_size_and_in_colour_pass(
     assert run.arrays("vgg16_block3_corrected", "input_samples")["before"].shape == (3, 40, 56, 3)
     assert run.made["vgg16_frozen_corrected"].facts["val_accuracy"] > 0.8
     assert tested.facts["test_accuracy"] > 0.8
+
+    # By its own description, in plain Keras.
+    folder = (run.store.root / run.made[model.name].files["model"].path).parent
+    usage = json.loads((folder / "usage.json").read_text())
+    assert usage["input"]["shape"] == ["n", 32, 32, 3]
+    assert "antialias=True where an image is larger" in usage["input"]["preprocessing"]
+    x = tf.image.resize(run.arrays("subset", "test")["images"], [32, 32], antialias=True).numpy()
+    x = keras.applications.vgg16.preprocess_input(x)
+    plain = keras.models.load_model(folder / usage["files"]["keras"], compile=False)
+    table = run.store.table(tested, "test_predictions")
+    stored = np.stack([table[f"p{index}"].to_numpy() for index in range(3)], axis=1)
+    np.testing.assert_allclose(plain.predict(x, verbose=0), stored, rtol=0, atol=1e-5)

@@ -161,7 +161,7 @@ class TransferVariant(Spec):
     fine_tune_epochs: Epochs = Field(11, description="Epochs with the last block trained too.")
     batch_size: BatchSize = Field(128, description="Images a gradient step.")
     loss: Literal["binary_crossentropy", "categorical_crossentropy"] = Field(
-        "binary_crossentropy", description="What training minimises, on the softmax."
+        "binary_crossentropy", description="What training minimises."
     )
     learning_rate: LearningRate = Field(1e-5, description="RMSprop's rate with the frozen base.")
     fine_tune_learning_rate: LearningRate = Field(
@@ -174,6 +174,10 @@ class TransferVariant(Spec):
             "all steps and falls to zero along a cosine."
         ),
     )
+
+
+# The ways of transfer by what the names of their stages end in.
+VARIANTS = {"": "as_notebook", "_corrected": "corrected"}
 
 
 def corrected_transfer() -> TransferVariant:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import keras
 import numpy as np
@@ -43,7 +44,7 @@ class Schedule:
     batch_size: int
     learning_rate: float
     loss: str = "categorical_crossentropy"
-    decay: str = "none"
+    decay: Literal["none", "cosine"] = "none"
     augmentation: AugmentSettings | None = None
 
 
@@ -104,7 +105,8 @@ def _rate(
     steps = schedule.epochs * -(-images // schedule.batch_size)
     warmup = -(-steps // 10)
     return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
+        # The first step is one, too: a training of a single step must learn.
+        initial_learning_rate=schedule.learning_rate / warmup,
         decay_steps=max(1, steps - warmup),
         warmup_target=schedule.learning_rate,
         warmup_steps=warmup,

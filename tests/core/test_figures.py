@@ -81,6 +81,9 @@ def test_colour_images() -> None:
     size_of(figures.augmented_samples(COLOUR[:2], COLOUR[2:4], NOTE))
     after = COLOUR[:3].astype(np.float32)
     size_of(figures.before_after(COLOUR[:3], after, LABELS[:3], CLASSES, NOTE))
+    below_zero = figures.before_after(COLOUR[:3], after - 100, LABELS[:3], CLASSES, NOTE)
+    size_of(below_zero)
+    assert below_zero != figures.before_after(COLOUR[:3], after, LABELS[:3], CLASSES, NOTE)
 
 
 def test_fewer_images_than_cells() -> None:

@@ -393,7 +393,7 @@ def test_training_on_features_is_training_the_whole_with_frozen_layers(
     def train_whole(model: Any, rate: float) -> list[dict[str, float]]:
         if way.decay == "cosine":
             schedules = keras.optimizers.schedules
-            rate = schedules.CosineDecay(0.0, 5, warmup_target=rate, warmup_steps=1)
+            rate = schedules.CosineDecay(rate, 5, warmup_target=rate, warmup_steps=1)
         optimizer = keras.optimizers.RMSprop(learning_rate=rate)
         model.compile(loss=way.loss, optimizer=optimizer, metrics=["accuracy"])
         history = []

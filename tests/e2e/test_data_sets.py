@@ -56,6 +56,9 @@ def test_the_transfer_branch_is_skipped_and_all_else_is_there(
     skipped = {stage for stage, state in states.items() if state == "skipped"}
     assert skipped == {
         "vgg16_weights", "vgg16_block4", "vgg16_block5", "vgg16_frozen", "vgg16_fine_tuned",
+        "vgg16_block4_corrected", "vgg16_block5_corrected", "vgg16_frozen_corrected",
+        "vgg16_fine_tuned_corrected", "test_vgg16_frozen_corrected",
+        "test_vgg16_fine_tuned_corrected",
         "test_vgg16_frozen", "test_vgg16_fine_tuned",
     }  # fmt: skip
     rows = json.loads(fashion_flow("results", "--json", "--store", offline_store).out)
