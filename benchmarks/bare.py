@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,27 @@ from tasks.stage import CACHED, RunContext
 from tasks.store import Store
 
 
+@dataclass(frozen=True)
+class Seconds:
+    """Seconds by the clock, and of the process's threads on the processor."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Seconds:
+        return cls(time.perf_counter(), time.process_time())
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(self.wall + other.wall, self.cpu + other.cpu)
+
+    def __sub__(self, other: Seconds) -> Seconds:
+        return Seconds(self.wall - other.wall, self.cpu - other.cpu)
+
+    def __str__(self) -> str:
+        return f"{self.wall:.1f} ({self.cpu:.1f})"
+
+
 class BareRun:
     """Computes or finds each stage at once.
 
@@ -30,21 +52,25 @@ class BareRun:
     def __init__(self, root: Path, profile: Mapping[str, Any]) -> None:
         self.store = Store(str(root))
         self.context = RunContext(str(root), "bare", profile, workers=2)
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, Seconds] = {}
         self.cached: set[str] = set()
         self.made: dict[str, Record] = {}
 
     def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Any:
         del after
-        began = time.perf_counter()
+        began = Seconds.now()
         state = TASKS[stage.kind].fn(stage, inputs, self.context)
-        self.seconds[stage.name] = time.perf_counter() - began
+        self.seconds[stage.name] = Seconds.now() - began
         if state.name == CACHED:
             self.cached.add(stage.name)
         outcome = state.data
         if isinstance(outcome, Record):
             self.made[stage.name] = outcome
         return outcome
+
+    def took(self, *names: str) -> Seconds:
+        """What these stages took together."""
+        return sum((self.seconds[name] for name in names), Seconds(0, 0))
 
     def value(self, handle: Outcome) -> Outcome:
         return handle

@@ -6,19 +6,19 @@ The notebook's way is plain Keras: every image passes all of VGG16 in each epoch
 stages of the flow (variant `as_notebook`), reading, hashing, writing and checkpoints included. Both
 start from the same random weights on the same images, train the frozen stage and block 5, and score
 the test images after each. Images are Fashion-MNIST where it is on this machine, else drawn ones;
-which they are changes no time. At full size it takes about half an hour on two cores.
+which they are changes no time. Seconds of CPU stand beside seconds, since a machine that other work
+shares is slower at one time than at another. At full size it takes about half an hour on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bare import BareRun, dataset_at_hand, settings_of
+from bare import BareRun, Seconds, dataset_at_hand, settings_of
 
 from flows import stages
 from flows.recipe import model_stages
@@ -26,9 +26,11 @@ from flows.transfer import transfer
 from tasks.core.settings import Settings
 from tasks.runtime import configure, resolve_profile
 
+PARTS = ("frozen base", "fine-tuned")
 
-def ours(run: BareRun, settings: Settings, arrays: Any) -> tuple[dict[str, float], list[str]]:
-    """Seconds of each part, and what the scores are."""
+
+def ours(run: BareRun, settings: Settings, arrays: Any) -> tuple[dict[str, Seconds], list[str]]:
+    """What each part takes, and what the scores are."""
     made = transfer(run, settings, arrays)
     scores = []
     for model in model_stages(settings):
@@ -36,16 +38,15 @@ def ours(run: BareRun, settings: Settings, arrays: Any) -> tuple[dict[str, float
             found = run(stages.evaluate(model), model=made[model.name], arrays=arrays)
             accuracies = run.facts(made[model.name]) | run.facts(found)
             scores.append(_scores(accuracies["val_accuracy"], accuracies["test_accuracy"]))
-    seconds = run.seconds
-    features = seconds["vgg16_block4"] + seconds["vgg16_block5"]
-    frozen = seconds["vgg16_frozen"] + seconds["test_vgg16_frozen"]
-    tuned = seconds["vgg16_fine_tuned"] + seconds["test_vgg16_fine_tuned"]
+    features = run.took("vgg16_block4", "vgg16_block5")
+    frozen = run.took("vgg16_frozen", "test_vgg16_frozen")
+    tuned = run.took("vgg16_fine_tuned", "test_vgg16_fine_tuned")
     return {"features": features, "frozen base": features + frozen, "fine-tuned": tuned}, scores
 
 
 def notebooks(
     settings: Settings, splits: dict[str, dict[str, np.ndarray]]
-) -> tuple[dict[str, float], list[str]]:
+) -> tuple[dict[str, Seconds], list[str]]:
     """The notebook's cells 3a to 3e, from the same weights."""
     import keras
     import tensorflow as tf
@@ -55,7 +56,7 @@ def notebooks(
 
     way = settings.transfer.as_notebook
     keras.utils.set_random_seed(settings.seed)  # TensorFlow shuffles with it
-    clock = time.perf_counter()
+    clock = Seconds.now()
     x, y = {}, {}
     for name, split in splits.items():
         grey = np.rint(split["x"] * 255)[..., 0]
@@ -66,7 +67,7 @@ def notebooks(
     classes = y["train"].shape[1]
     model = vgg16.build_complete(base, way.dense, way.dropout, classes, settings.seed)
     seconds, scores = {}, []
-    for part, epochs in (("frozen base", way.epochs), ("fine-tuned", way.fine_tune_epochs)):
+    for part, epochs in zip(PARTS, (way.epochs, way.fine_tune_epochs), strict=True):
         base.trainable = part == "fine-tuned"
         if base.trainable:
             for layer in base.layers:
@@ -83,8 +84,8 @@ def notebooks(
         )
         _, accuracy = model.evaluate(x["test"], y["test"], verbose=0)
         scores.append(_scores(fitted.history["val_accuracy"][-1], accuracy))
-        seconds[part] = time.perf_counter() - clock
-        clock = time.perf_counter()
+        seconds[part] = Seconds.now() - clock
+        clock = Seconds.now()
     return seconds, scores
 
 
@@ -114,17 +115,18 @@ def main() -> None:
         here, our_scores = ours(run, settings, arrays)
         splits = {name: run.arrays("preprocess", name) for name in ("train", "validation", "test")}
         there, their_scores = notebooks(settings, splits)
-    print(f"{'seconds':<14}{'notebook':>10}{'ours':>10}{'ratio':>8}")
-    print(f"{'(features)':<14}{'':>10}{here['features']:>10.1f}")
-    for part in ("frozen base", "fine-tuned"):
-        ratio = there[part] / here[part]
-        print(f"{part:<14}{there[part]:>10.1f}{here[part]:>10.1f}{ratio:>8.1f}")
-    total, our_total = (sum(side[part] for part in there) for side in (there, here))
-    print(f"{'in all':<14}{total:>10.1f}{our_total:>10.1f}{total / our_total:>8.1f}")
+    print(f"{'seconds (of CPU)':<17}{'notebook':>17}{'ours':>17}{'ratio':>13}")
+    print(f"{'(features)':<17}{'':>17}{here['features']!s:>17}")
+    for side in (there, here):
+        side["in all"] = side["frozen base"] + side["fine-tuned"]
+    for part in (*PARTS, "in all"):
+        wall, cpu = there[part].wall / here[part].wall, there[part].cpu / here[part].cpu
+        ratio = f"{wall:.1f} ({cpu:.1f})"
+        print(f"{part:<17}{there[part]!s:>17}{here[part]!s:>17}{ratio:>13}")
     print("'frozen base' of ours includes the features. Accuracies (random weights: a control):")
-    for part, theirs, mine in zip(there, their_scores, our_scores, strict=True):
+    for part, theirs, mine in zip(PARTS, their_scores, our_scores, strict=True):
         print(f"  {part}: notebook's way {theirs}; ours {mine}")
-    print(f"ratio {total / our_total:.1f}")
+    print(f"ratio {there['in all'].wall / here['in all'].wall:.1f}")
 
 
 if __name__ == "__main__":

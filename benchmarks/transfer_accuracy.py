@@ -43,7 +43,7 @@ def measure(run: BareRun, settings: Settings, arrays: Any) -> list[Row]:
         done = [model.name]
         if "frozen" in model.name:
             done += [stage.name for stage in transfer.features(settings, way)]
-        took = f"{sum(run.seconds[name] for name in done):.1f}"
+        took = f"{run.took(*done).wall:.1f}"
         rows.append({"model": model, "made": made[model.name], **facts})
         print(
             f"{model.name:<27}{way.side:>5}  {way.features:<12}{way.learning_rate:>8g}"

@@ -359,12 +359,13 @@ def at_import(module: str) -> set[str]:
 
 
 def stage_kinds() -> set[str]:
-    """The kinds that `flows.stages` gives to the stages that it makes."""
+    """The kinds that the flow gives to the stages that it makes."""
     kinds = set()
-    for name, call in calls("flows.stages"):
-        if name == "Stage":
-            assert isinstance(call.args[1], ast.Constant), place("flows.stages", call)
-            kinds.add(str(call.args[1].value))
+    for module in ("flows.stages", "flows.transfer"):
+        for name, call in calls(module):
+            if name == "Stage":
+                assert isinstance(call.args[1], ast.Constant), place(module, call)
+                kinds.add(str(call.args[1].value))
     return kinds
 
 
