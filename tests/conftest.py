@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.processes import Command, Finished, Server, Start, wait_for
 
@@ -21,6 +22,13 @@ from tests.processes import Command, Finished, Server, Start, wait_for
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+# Whether examples come quickly is the machine's affair, not the code's; the first one of a fresh
+# checkout waits for Hypothesis's table of Unicode.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 120

@@ -94,7 +94,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("checkpoints")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(states())
 def test_what_is_saved_is_read_again_to_the_byte(shared_folder: Path, state: Progress) -> None:
     remove_checkpoints(shared_folder, snapshots=True)
@@ -177,7 +177,7 @@ def test_the_lowest_validation_loss_so_far_stays_and_the_one_before_goes(tmp_pat
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 4).map(float), min_size=1, max_size=6),
     st.sets(st.integers(1, 9) | st.just(LOWEST_VALIDATION_LOSS), max_size=3),
@@ -275,7 +275,7 @@ def test_where_all_are_damaged_the_training_begins_anew(
     assert saving.latest() is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_byte_of_a_checkpoint_may_change(shared_folder: Path, data: st.DataObject) -> None:
     remove_checkpoints(shared_folder, snapshots=True)

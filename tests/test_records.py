@@ -46,7 +46,7 @@ STORED = StoredFile("stages/load/0/train.npz", "0" * 64, 12, "npz", {"x": "float
 RECORD = Record("load", "load", "1" * 64, {"train": STORED}, {"images": 60000}, {"seed": 7})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(records)
 def test_json_round_trip(record: Record) -> None:
     text = record.to_json()
@@ -54,7 +54,7 @@ def test_json_round_trip(record: Record) -> None:
     assert Record.from_json(text).to_json() == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(records, st.data())
 def test_no_changed_character_goes_unnoticed(record: Record, data: st.DataObject) -> None:
     text = record.to_json()
@@ -117,7 +117,7 @@ def test_infinite_and_missing_numbers_are_refused() -> None:
             replace(RECORD, facts={"loss": value}).to_json()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(mappings)
 def test_key_order_changes_no_digest(value: dict[str, Any]) -> None:
     assert digest_of(dict(reversed(list(value.items())))) == digest_of(value)

@@ -341,7 +341,7 @@ def test_damaged_stages_are_a_fault(store: Store) -> None:
     assert run.fault() == "stages.jsonl is missing"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_no_character_of_what_is_noted_may_change(shared_store: Store, data: st.DataObject) -> None:
     run = RunLog(shared_store, "20260101-000000-001")
