@@ -15,23 +15,28 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from flows.choice import EVERYTHING, Choice, Enough
 from flows.presets import NOTEBOOK
 from flows.recipe import build, stage_names
-from tasks.core.errors import StageError
-from tasks.core.records import Outcome, Stage
+from tasks.core.errors import CriteriaError, StageError
+from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings import Settings
 from tasks.decide import decide
 from tasks.evaluate import evaluate
 from tasks.explore import explore
 from tasks.figures import figures
+from tasks.folds import folds
+from tasks.guard import guard
 from tasks.load import load
 from tasks.preprocess import preprocess
+from tasks.quality import quality
 from tasks.report import report
 from tasks.results import results
 from tasks.retrain import retrain
 from tasks.runlog import DONE, FAILED, INTERRUPTED, RunLog, checked_run_id, new_run_id
 from tasks.runtime import resolve_profile
+from tasks.selection import selection
 from tasks.stage import RunContext, slots
 from tasks.store import Store
 from tasks.subset import subset
+from tasks.success import success
 from tasks.train import train
 from tasks.vgg16_features import vgg16_features
 from tasks.vgg16_train import vgg16_train
@@ -45,7 +50,9 @@ TASKS = {
         load,
         explore,
         subset,
+        guard,
         preprocess,
+        folds,
         train,
         decide,
         retrain,
@@ -54,6 +61,9 @@ TASKS = {
         vgg16_train,
         evaluate,
         results,
+        selection,
+        success,
+        quality,
         figures,
     )
 }
@@ -144,6 +154,7 @@ def build_model(
     store: str = "artifacts",
     run_id: str | None = None,
     choice: Choice = EVERYTHING,
+    require_success: bool = False,
 ) -> str:
     """Chollet's workflow on labelled images, from raw data to a chosen model and its report.
 
@@ -156,9 +167,13 @@ def build_model(
         store: the folder that holds the results of all stages.
         run_id: the run's name in the store's log; one is made where it is not given.
         choice: which stages are done, and which of them anew though they are in the store.
+        require_success: whether the run fails where a success criterion is not met.
 
     Returns:
         The path of the report; empty where only some stages were asked for.
+
+    Raises:
+        CriteriaError: the report is written, but a criterion is not met.
     """
     choice.check(stage_names(settings))
     run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))
@@ -175,10 +190,19 @@ def build_model(
         run.wait()
         if choice.only:
             return ""
+        outcomes = run.outcomes()
         path: str = runner.submit(
-            report, {"settings": settings, "outcomes": run.outcomes(), "context": context}
+            report, {"settings": settings, "outcomes": outcomes, "context": context}
         ).result()
+        if require_success:
+            _check_success(outcomes["success"], path)
         return path
+
+
+def _check_success(outcome: Outcome, path: str) -> None:
+    assert isinstance(outcome, Record), "success is never skipped"
+    if not outcome.facts["met"]:
+        raise CriteriaError(f"{outcome.facts['message']}; the report says by how much: {path}")
 
 
 @contextmanager

@@ -41,7 +41,16 @@ class Rule(StrEnum):
     """The decision rules by name."""
 
     validation = "validation"
+    significant = "significant"
+    one_standard_error = "one_standard_error"
     notebook = "notebook"
+
+
+class Protocol(StrEnum):
+    """What models are judged on."""
+
+    holdout = "holdout"
+    kfold = "kfold"
 
 
 class TransferWeights(StrEnum):
@@ -82,6 +91,18 @@ PlanOption = Annotated[
 RuleOption = Annotated[
     Rule | None, typer.Option(help="How a gate decides; notebook replays the notebook.")
 ]
+ProtocolOption = Annotated[
+    Protocol | None,
+    typer.Option(help="holdout: judge on the validation split. kfold: on stratified folds."),
+]
+ReplicatesOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=100, help="Trainings of each model, each with a seed of its own."),
+]
+ForceOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Override a gate, e.g. 4=forward or 4=back; repeatable."),
+]
 WeightsFileOption = Annotated[
     Path | None, typer.Option(help="VGG16 weights without top (.h5 or .weights.h5).")
 ]
@@ -107,6 +128,9 @@ def run(
     preset: PresetOption = Preset.notebook,
     dataset: DatasetOption = None,
     rule: RuleOption = None,
+    protocol: ProtocolOption = None,
+    replicates: ReplicatesOption = None,
+    force: ForceOption = None,
     plan_file: PlanOption = None,
     set_: SetOption = None,
     vgg16_weights: WeightsFileOption = None,
@@ -115,15 +139,20 @@ def run(
     from_: FromOption = None,
     refresh: RefreshOption = None,
     store: StoreOption = "artifacts",
+    require_success: Annotated[
+        bool,
+        typer.Option("--require-success", help="Fail where a success criterion is not met."),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="A line for each epoch.")] = False,
 ) -> None:
     """Run the workflow; stages that are in the store already are not computed again."""
-    from flows.launch import launch
+    from flows.launch import NO_SUCCESS, launch
     from tasks.runlog import new_run_id
     from tasks.store import Store
 
     opened = Store(store)
-    settings = _settings(preset, dataset, rule, plan_file, set_, vgg16_weights, transfer_weights)
+    judged = _judged(rule, protocol, replicates, force)
+    settings = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
     run_id = new_run_id()
     status, notice = launch(
         settings,
@@ -132,8 +161,9 @@ def run(
         run_id,
         verbose,
         replaceable=_replaceable(dataset, set_),
+        require_success=require_success,
     )
-    if status == 0 and not only:
+    if status in (0, NO_SUCCESS) and not only:
         console.show_results(opened, run_id)
     if notice:
         console.warn(notice)
@@ -145,6 +175,9 @@ def plan(
     preset: PresetOption = Preset.notebook,
     dataset: DatasetOption = None,
     rule: RuleOption = None,
+    protocol: ProtocolOption = None,
+    replicates: ReplicatesOption = None,
+    force: ForceOption = None,
     plan_file: PlanOption = None,
     set_: SetOption = None,
     vgg16_weights: WeightsFileOption = None,
@@ -161,7 +194,8 @@ def plan(
     from tasks.store import Store
 
     opened = Store(store)
-    wanted = _settings(preset, dataset, rule, plan_file, set_, vgg16_weights, transfer_weights)
+    judged = _judged(rule, protocol, replicates, force)
+    wanted = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
     profile = resolve_profile(wanted.execution)
     settings, notice = resolve(
         opened, wanted, profile, replaceable=_replaceable(dataset, set_), fetch=False
@@ -273,10 +307,32 @@ def _replaceable(dataset: str | None, assignments: list[str] | None) -> bool:
     return not named and dataset in (None, "auto")
 
 
+def _judged(
+    rule: Rule | None, protocol: Protocol | None, replicates: int | None, force: list[str] | None
+) -> dict[str, Any]:
+    """The settings of how models are judged and chosen."""
+    values: dict[str, Any] = {}
+    if rule:
+        values["rule"] = rule.value
+    if protocol:
+        values["evaluation.protocol"] = protocol.value
+    if replicates:
+        values["evaluation.replicates"] = replicates
+    for item in force or []:
+        gate, sign, decision = item.partition("=")
+        if not (sign and gate.isdecimal() and decision in ("forward", "back")):
+            raise UserError(
+                f"--force {item}: expected a gate's number, then '=forward' or '=back', e.g. "
+                "--force 4=forward."
+            )
+        values[f"force.{int(gate)}"] = decision
+    return values
+
+
 def _settings(
     preset: Preset,
     dataset: str | None,
-    rule: Rule | None,
+    judged: dict[str, Any],
     plan_file: Path | None,
     assignments: list[str] | None,
     weights_file: Path | None,
@@ -285,11 +341,9 @@ def _settings(
     """The settings that the arguments make."""
     from flows.overrides import compose
 
-    values: dict[str, Any] = {}
+    values = dict(judged)
     if dataset:
         values["dataset"] = "fashion-mnist" if dataset == "auto" else dataset
-    if rule:
-        values["rule"] = rule.value
     if weights_file:
         # A file that is given is meant to be used, whatever the preset says.
         values["transfer.weights"] = "imagenet"

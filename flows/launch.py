@@ -18,7 +18,7 @@ from flows.choice import Choice
 from flows.datasets import resolve
 from flows.planning import CACHED, plan
 from flows.server import announce_server, stop_temporary_server
-from tasks.core.errors import FashionFlowError, StageError, UserError
+from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
 from tasks.core.settings import Settings
 from tasks.files import explaining
 from tasks.fingerprint import remember_code
@@ -28,7 +28,7 @@ from tasks.store import Store
 
 log = logging.getLogger("fashion_flow")
 
-DONE, STAGE_FAILED, USER_ERROR, INTERRUPTED_STATUS = 0, 1, 2, 130
+DONE, STAGE_FAILED, USER_ERROR, NO_SUCCESS, INTERRUPTED_STATUS = 0, 1, 2, 3, 130
 
 # Read by Prefect when it is imported; what the user has set already stands.
 PREFECT_DEFAULTS = {
@@ -59,6 +59,7 @@ def launch(
     verbose: bool,
     *,
     replaceable: bool,
+    require_success: bool = False,
 ) -> tuple[int, str]:
     """Run the flow; return the exit status, and a notice where the data set was replaced.
 
@@ -74,7 +75,7 @@ def launch(
         ending = Ending()
         thread = threading.Thread(
             target=_run,
-            args=(settings, choice, store, run_id, replaceable, ending),
+            args=(settings, choice, store, run_id, replaceable, require_success, ending),
             name="flow",
             daemon=True,
         )
@@ -101,6 +102,7 @@ def _run(
     store: Store,
     run_id: str,
     replaceable: bool,
+    require_success: bool,
     ending: Ending,
 ) -> None:
     try:
@@ -123,7 +125,11 @@ def _run(
 
         with explaining(store.root):
             ending.report = build_model(
-                settings=settings, store=str(store.root), run_id=run_id, choice=choice
+                settings=settings,
+                store=str(store.root),
+                run_id=run_id,
+                choice=choice,
+                require_success=require_success,
             )
     except BaseException as error:
         ending.error = error
@@ -201,6 +207,9 @@ def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:
     if isinstance(error, UserError):
         log.error("%s", error)
         return USER_ERROR
+    if isinstance(error, CriteriaError):
+        log.error("%s", error)
+        return NO_SUCCESS
     if isinstance(error, FashionFlowError | OSError):
         log.error("%s", error)
     elif _lost_server(error):

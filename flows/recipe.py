@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from flows import stages, transfer
-from flows.iterate import beginnings, iterate
+from flows.iterate import beginnings, iterate, train
 from flows.stages import ModelStage
 from tasks.core.records import Outcome, Stage
+from tasks.core.replicates import final_replicates, replicates
 from tasks.core.settings import Settings
 
 
@@ -27,36 +28,55 @@ class Run(Protocol):
 
 def model_stages(settings: Settings) -> list[ModelStage]:
     """Every model of a run in the notebook's order, known before anything runs."""
+
+    def trained(name: str, step: str, gate: str | None = None) -> ModelStage:
+        found = replicates(settings.evaluation, settings.seed)
+        trainings = {f"{name}{replicate.suffix}": replicate for replicate in found}
+        return ModelStage(name, step, trainings, gate)
+
     iterations = [
-        ModelStage(f"iteration_{number}", "7", stages.gate_name(number))
+        trained(f"iteration_{number}", "7", stages.gate_name(number))
         for number in range(1, len(settings.plan) + 1)
     ]
+    finals = final_replicates(settings.evaluation, settings.seed)
+    final = {f"final{replicate.suffix}": replicate for replicate in finals}
     transferred = [
-        ModelStage(f"{name}{suffix}", step, transfer=variant)
+        # Part 3 is one comparison and no decision: it is trained once, on the validation split.
+        ModelStage(f"{name}{suffix}", step, {f"{name}{suffix}": finals[0]}, transfer=variant)
         for suffix, variant in transfer.variants(settings).items()
         for name, step in (("vgg16_frozen", "3d"), ("vgg16_fine_tuned", "3e"))
     ]
     return [
-        ModelStage("baseline", "5a"),
-        ModelStage("low_capacity", "5b"),
-        ModelStage("overfitting", "6"),
+        trained("baseline", "5a"),
+        trained("low_capacity", "5b"),
+        trained("overfitting", "6"),
         *iterations,
-        ModelStage("final", "7b"),
+        ModelStage("final", "7b", final),
         *transferred,
     ]
 
 
 def stage_names(settings: Settings) -> list[str]:
     """Every stage of a run in the notebook's order."""
-    names = ["load", "explore", "subset", "preprocess"]
+    names = ["load", "explore", "subset", "guard", "preprocess"]
+    names += [stage.name for stage in _deals(settings)]
     for model in model_stages(settings):
         if model.transfer:
             features = transfer.features(settings, model.transfer)
             names += ["vgg16_weights", *(stage.name for stage in features)]
-        names += [model.name, *([model.gate] if model.gate else [])]
+        names += [*model.trainings, *([model.gate] if model.gate else [])]
     names = list(dict.fromkeys(names))
-    tests = [stages.test_name(model.name) for model in model_stages(settings)]
-    return [*names, *tests, "results", "figures"]
+    tests = [stages.test_name(name) for model in model_stages(settings) for name in model.trainings]
+    return [*names, *tests, *(stage.name for stage in _last_stages(settings))]
+
+
+def _deals(settings: Settings) -> list[Stage]:
+    """The stages that deal the images into folds, where there are folds."""
+    evaluation = settings.evaluation
+    if evaluation.protocol == "holdout":
+        return []
+    numbers = range(1, evaluation.replicates + 1)
+    return [stages.folds(evaluation, settings.seed, number) for number in numbers]
 
 
 def build(run: Run, settings: Settings) -> dict[str, Any]:
@@ -68,29 +88,48 @@ def build(run: Run, settings: Settings) -> dict[str, Any]:
     raw = made["load"] = run(stages.load(settings))
     made["explore"] = run(stages.explore(settings), raw=raw)
     split = made["subset"] = run(stages.subset(settings), raw=raw)
-    arrays = made["preprocess"] = run(stages.preprocess(), split=split)
+    guard = made["guard"] = run(stages.guard(settings), split=split)
+    # Nothing is trained before it is known that no image stands in two splits.
+    arrays = made["preprocess"] = run(stages.preprocess(), [guard], split=split)
+    for deal in _deals(settings):
+        made[deal.name] = run(deal, split=split, guard=guard)
 
     # Steps 5 and 6: something to beat, and something that overfits.
     for name in ("baseline", "low_capacity", "overfitting"):
         snapshots = beginnings(settings.plan) if name == "overfitting" else ()
-        training = stages.train(name, getattr(settings, name), settings.seed, snapshots)
-        made[name] = run(training, arrays=arrays)
+        train(run, settings, made, name, getattr(settings, name), snapshots)
 
     # Part 3 of the notebook depends on no decision, so it need not wait for any.
     if settings.transfer.weights != "off":
         made |= transfer.transfer(run, settings, arrays)
 
     # Step 7: the iterations, then the surviving settings on training + validation.
-    survivor = iterate(run, settings, arrays, made)
-    made["final"] = run(stages.retrain(survivor.training, settings.seed), arrays=arrays)
+    survivor = iterate(run, settings, made)
+    for replicate in final_replicates(settings.evaluation, settings.seed):
+        final = stages.retrain(survivor.training, replicate)
+        made[final.name] = run(final, arrays=arrays)
 
     # Only now, after the last verdict, is anything scored on the test split.
     for model in models:
-        stage = stages.evaluate(model)
-        made[stage.name] = run(stage, survivor.verdicts, model=made[model.name], arrays=arrays)
+        for training in model.trainings:
+            stage = stages.evaluate(model, training)
+            made[stage.name] = run(stage, survivor.verdicts, model=made[training], arrays=arrays)
 
-    table = stages.results(models, settings)
-    made["results"] = run(table, **{role: made[role] for role in table.reads})
-    pictures = stages.figures(models, settings, transfer.inputs_kept(settings))
-    made["figures"] = run(pictures, **{role: made[role] for role in pictures.reads})
+    # What it all amounts to.
+    for stage in _last_stages(settings):
+        made[stage.name] = run(stage, **{role: made[role] for role in stage.reads})
     return made
+
+
+def _last_stages(settings: Settings) -> list[Stage]:
+    """Tables and pictures of what the models are worth."""
+    models = model_stages(settings)
+    found = [
+        stages.results(models, settings),
+        stages.success(models, settings),
+        stages.quality(models, settings),
+        stages.figures(models, settings, transfer.inputs_kept(settings)),
+    ]
+    if settings.plan:
+        found.insert(1, stages.selection(models, settings))
+    return found

@@ -5,24 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tasks.core.records import FACTS, Stage
+from tasks.core.replicates import Replicate, level_of_a_gate, replicates
 from tasks.core.settings import Settings
-from tasks.core.specs import TrainSettings, TransferVariant, changed
+from tasks.core.specs import EvaluationSettings, TrainSettings, TransferVariant, changed
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 TRAINING_SPLITS = ("train", "validation")
 BINARY = "binary_crossentropy"
+VALIDATION_PREDICTIONS = "validation_predictions"
 
 
 @dataclass(frozen=True)
 class ModelStage:
-    """A trained model's name, its step in the notebook, and its way of transfer if it has one."""
+    """A model and the stages that train it.
+
+    Attributes:
+        name: its name.
+        step: its step in the notebook.
+        trainings: its trainings by the name of their stage.
+        gate: the stage that decides on it, if one does.
+        transfer: its way of transfer, if it has one.
+    """
 
     name: str
     step: str
+    trainings: Mapping[str, Replicate]
     gate: str | None = None
     transfer: TransferVariant | None = None
+
+    @property
+    def validated(self) -> bool:
+        """Whether it was scored on images held out from its training."""
+        return self.name != "final"
 
 
 def data_note(settings: Settings) -> str:
@@ -71,27 +88,53 @@ def preprocess() -> Stage:
     return Stage("preprocess", "preprocess", {}, reads)
 
 
+def guard(settings: Settings) -> Stage:
+    """The search for images that stand in more than one split."""
+    pairs = [["train", "validation"], ["train", "test"], ["validation", "test"]]
+    if settings.evaluation.protocol == "kfold":
+        # Every image is held out once, so those of one split may stand against each other.
+        pairs += [["train", "train"], ["validation", "validation"]]
+    values = settings.guard.model_dump() | {"compared": pairs, "note": data_note(settings)}
+    return Stage("guard", "guard", values, {"split": ("train", "validation", "test", FACTS)})
+
+
+def folds(evaluation: EvaluationSettings, seed: int, replicate: int) -> Stage:
+    """The folds of a replicate."""
+    values = {"folds": evaluation.folds, "seed": seed, "replicate": replicate}
+    reads = {"split": TRAINING_SPLITS, "guard": ("pairs",)}
+    return Stage(folds_name(replicate), "folds", values, reads)
+
+
+def folds_name(replicate: int) -> str:
+    """The name of the stage that deals a replicate's folds."""
+    return "folds" + (f"_r{replicate}" if replicate > 1 else "")
+
+
 def train(
-    name: str,
+    model: str,
     training: TrainSettings,
-    seed: int,
+    replicate: Replicate,
     snapshots: Sequence[int | str] = (),
     *,
     begun: bool = False,
 ) -> Stage:
-    """One training on the training split.
+    """One training of a model.
 
     Args:
-        name: the stage's name.
+        model: the model's name.
         training: the network and its schedule.
-        seed: what initial weights, order and augmentation come from.
+        replicate: which of the model's trainings.
         snapshots: the epochs that a later training may begin from.
         begun: whether it may begin from a snapshot of the training given as `beginning`.
     """
-    settings = {"training": training.model_dump(mode="json"), "seed": seed}
+    settings = {"training": training.model_dump(mode="json"), "seed": replicate.seed}
     reads: dict[str, tuple[str, ...]] = {"arrays": TRAINING_SPLITS}
+    if replicate.fold:
+        settings["fold"] = replicate.fold
+        reads["folds"] = ("folds",)
     if begun:
         reads["beginning"] = ()
+    name = model + replicate.suffix
     return Stage(name, "train", settings, reads, numerical=True, snapshots=tuple(snapshots))
 
 
@@ -99,15 +142,27 @@ def decide(
     gate: int, incumbent: str, candidate: str, settings: Settings, replay: str | None
 ) -> Stage:
     """One gate of step 7."""
+    suffixes = [found.suffix for found in replicates(settings.evaluation, settings.seed)]
     values = {
         "gate": gate,
         "incumbent": incumbent,
         "candidate": candidate,
         "rule": settings.rule,
+        "level": level_of_a_gate(settings.alpha, len(settings.plan)),
         "replay": replay if settings.rule == "notebook" else None,
+        "forced": settings.force.get(gate),
+        "trainings": suffixes,
+        "replicates": settings.evaluation.replicates,
+        "folds": _folds(settings),
     }
-    reads = {"incumbent": (FACTS,), "candidate": (FACTS,)}
+    roles = [f"{role}{suffix}" for suffix in suffixes for role in ("incumbent", "candidate")]
+    reads = dict.fromkeys(roles, (FACTS, VALIDATION_PREDICTIONS))
     return Stage(gate_name(gate), "decide", values, reads)
+
+
+def _folds(settings: Settings) -> int | None:
+    evaluation = settings.evaluation
+    return evaluation.folds if evaluation.protocol == "kfold" else None
 
 
 def gate_name(gate: int) -> str:
@@ -115,51 +170,118 @@ def gate_name(gate: int) -> str:
     return f"gate_{gate}"
 
 
-def retrain(training: TrainSettings, seed: int) -> Stage:
+def retrain(training: TrainSettings, replicate: Replicate) -> Stage:
     """The final training on training and validation images."""
-    settings = {"training": training.model_dump(mode="json"), "seed": seed}
-    return Stage(
-        "final", "retrain", settings, {"arrays": (*TRAINING_SPLITS, FACTS)}, numerical=True
-    )
+    settings = {"training": training.model_dump(mode="json"), "seed": replicate.seed}
+    reads = {"arrays": (*TRAINING_SPLITS, FACTS)}
+    return Stage(f"final{replicate.suffix}", "retrain", settings, reads, numerical=True)
 
 
-def evaluate(model: ModelStage) -> Stage:
-    """The score of a model on the test split."""
+def evaluate(model: ModelStage, training: str) -> Stage:
+    """The score of one training of a model on the test split."""
     transfer = model.transfer
     values = {
-        "model": model.name,
+        "model": training,
         "loss": transfer.loss if transfer else "categorical_crossentropy",
         "vgg16_input": {"side": transfer.side, "preprocessing": transfer.preprocessing}
         if transfer
         else None,
     }
     reads = {"model": ("model",), "arrays": ("test",)}
-    return Stage(test_name(model.name), "evaluate", values, reads, numerical=True)
+    return Stage(test_name(training), "evaluate", values, reads, numerical=True)
 
 
-def test_name(model: str) -> str:
-    """The name of the stage that scores a model on the test split."""
-    return f"test_{model}"
+def test_name(training: str) -> str:
+    """The name of the stage that scores a training on the test split."""
+    return f"test_{training}"
 
 
 def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
-    """The tables of all models and all verdicts."""
+    """The tables of all models, all trainings and all verdicts."""
     gates = [model.gate for model in models if model.gate]
-    roles = [role for model in models for role in (model.name, test_name(model.name))]
     values = {
-        "models": [{"name": m.name, "step": m.step, "gate": m.gate} for m in models],
+        "models": [
+            _trainings(model) | {"step": model.step, "gate": model.gate} for model in models
+        ],
         "gates": gates,
+        "folds": _folds(settings),
         "notebook": on_fashion_mnist(settings),
         "random_transfer": settings.transfer.weights == "random",
     }
-    reads = dict.fromkeys([*roles, *gates], (FACTS,))
+    reads = _predictions(models, FACTS) | dict.fromkeys(gates, (FACTS,))
     return Stage("results", "results", values, reads, tolerant=True)
+
+
+def _trainings(model: ModelStage) -> dict[str, Any]:
+    trainings = [
+        {"stage": name, "replicate": found.number, "fold": found.fold, "seed": found.seed}
+        for name, found in model.trainings.items()
+    ]
+    return {"name": model.name, "validated": model.validated, "trainings": trainings}
+
+
+def _predictions(models: Sequence[ModelStage], *facts: str) -> dict[str, tuple[str, ...]]:
+    """All that trainings predicted, on held-out and on test images."""
+    reads: dict[str, tuple[str, ...]] = {}
+    for model in models:
+        held_out = (VALIDATION_PREDICTIONS,) if model.validated else ()
+        for training in model.trainings:
+            # Of the final model nothing was held out.
+            reads[training] = (*facts, *held_out)
+            reads[test_name(training)] = (*facts, "test_predictions")
+    return {role: files for role, files in reads.items() if files}
+
+
+def selection(models: Sequence[ModelStage], settings: Settings) -> Stage:
+    """How much the choice among models flatters the one that was chosen."""
+    chosen_from = [model for model in models if model.gate or model.name == "overfitting"]
+    gates = [model.gate for model in models if model.gate]
+    deals = {}
+    if settings.evaluation.protocol == "kfold":
+        numbers = range(1, settings.evaluation.replicates + 1)
+        deals = {folds_name(number): ("folds",) for number in numbers}
+    values = {
+        "models": [_trainings(model) for model in chosen_from],
+        "gates": gates,
+        "folds": _folds(settings),
+        "seed": settings.seed,
+    }
+    trainings = [name for model in chosen_from for name in model.trainings]
+    reads = dict.fromkeys(gates, (FACTS,)) | dict.fromkeys(trainings, (VALIDATION_PREDICTIONS,))
+    return Stage("selection", "selection", values, reads | deals)
+
+
+def success(models: Sequence[ModelStage], settings: Settings) -> Stage:
+    """The success criteria of step 2."""
+    by_name = {model.name: model for model in models}
+    # The final model has no folds: of the baseline, a training for each seed is enough.
+    pairs = {
+        role: [name for name, found in by_name[role].trainings.items() if found.fold in (None, 1)]
+        for role in ("final", "baseline")
+    }
+    values = {"alpha": settings.alpha} | {
+        role: [test_name(name) for name in names] for role, names in pairs.items()
+    }
+    roles = [test_name(name) for names in pairs.values() for name in names]
+    reads = dict.fromkeys(roles, ("test_predictions",)) | {"preprocess": (FACTS,)}
+    return Stage("success", "success", values, reads)
+
+
+def quality(models: Sequence[ModelStage], settings: Settings) -> Stage:
+    """What each model confuses with what, class by class, and how far its probabilities hold."""
+    values = {
+        "models": [_trainings(model) for model in models],
+        "note": data_note(settings),
+        "random_transfer": settings.transfer.weights == "random",
+    }
+    reads = _predictions(models) | {"preprocess": ("test", FACTS)}
+    return Stage("quality", "quality", values, reads, tolerant=True)
 
 
 def figures(
     models: Sequence[ModelStage], settings: Settings, vgg16_inputs: Mapping[str, str]
 ) -> Stage:
-    """The pictures of the report: learning curves, confusion matrix, comparisons.
+    """The pictures of the report: learning curves, decisions, comparisons.
 
     `vgg16_inputs` are the variants of transfer by the stage that keeps what VGG16 was given.
     """
@@ -167,18 +289,19 @@ def figures(
     values = {
         "note": data_note(settings),
         "random_transfer": settings.transfer.weights == "random",
-        "models": [model.name for model in models],
+        "models": {model.name: list(model.trainings) for model in models},
+        "changes": [iteration.name for iteration in settings.plan],
         "vgg16_inputs": dict(vgg16_inputs),
         "binary": [m.name for m in models if m.transfer and m.transfer.loss == BINARY],
         "augmentation": augmented[0].model_dump() if augmented else None,
         "seed": settings.seed,
     }
-    reads: dict[str, tuple[str, ...]] = {model.name: ("history",) for model in models}
+    trainings = [name for model in models for name in model.trainings]
+    reads: dict[str, tuple[str, ...]] = dict.fromkeys(trainings, ("history",))
     reads |= {
-        "load": (FACTS,),
         "preprocess": TRAINING_SPLITS[:1],
-        "results": ("results",),
-        "test_final": ("test_predictions",),
+        "subset": (FACTS,),
+        "results": ("results", "verdicts"),
     }
     reads |= dict.fromkeys(vgg16_inputs, ("input_samples",))
     return Stage("figures", "figures", values, reads, tolerant=True)

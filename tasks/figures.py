@@ -9,7 +9,6 @@ import numpy as np
 
 from tasks.core import figures as draw
 from tasks.core.augment import augment
-from tasks.core.metrics import confusion_matrix
 from tasks.core.seeds import generator
 from tasks.core.specs import AugmentSettings
 from tasks.core.titles import title_of
@@ -22,20 +21,23 @@ SAMPLES = 8
 def figures(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
     """Leave one PNG a picture; models that were skipped have none."""
     note = settings["note"]
-    names = inputs.facts("load")["class_names"]
-    for model in settings["models"]:
-        if inputs.skipped(model) is None:
-            history = inputs.table(model, "history").to_pydict()
-            outputs.blob(f"curves_{model}", "png", _curves(model, history, settings))
-    outputs.blob("confusion_final", "png", _confusion(inputs, names, note))
+    names = inputs.facts("subset")["class_names"]
+    for model, trainings in settings["models"].items():
+        if inputs.skipped(trainings[0]) is None:
+            histories = [inputs.table(stage, "history").to_pydict() for stage in trainings]
+            outputs.blob(f"curves_{model}", "png", _curves(model, histories, settings))
     table = inputs.table("results", "results").to_pydict()
     chart = draw.accuracy_chart(
         [_title(name, settings) for name in table["name"]],
         table["test_accuracy"],
+        list(zip(table["test_accuracy_low"], table["test_accuracy_high"], strict=True)),
         table["notebook_test_accuracy"],
         note,
     )
     outputs.blob("accuracy", "png", chart)
+    verdicts = inputs.table("results", "verdicts").to_pylist()
+    if verdicts:
+        outputs.blob("decisions", "png", draw.decision_tree(verdicts, settings["changes"], note))
     _draw_inputs(settings, inputs, outputs, names)
     return {}
 
@@ -45,21 +47,16 @@ def _title(model: str, settings: Mapping[str, Any]) -> str:
     return title_of(model) + (" (random weights)" if control else "")
 
 
-def _curves(model: str, history: dict[str, list[float]], settings: Mapping[str, Any]) -> bytes:
+def _curves(
+    model: str, histories: list[dict[str, list[float]]], settings: Mapping[str, Any]
+) -> bytes:
     title, note = _title(model, settings), settings["note"]
+    history, *others = histories
     if model == "final":
         return draw.final_curves(history, title, note)
     # The notebook's limits: binary cross-entropy is smaller by the number of classes.
     top = 0.3 if model in settings["binary"] else 1.2
-    return draw.learning_curves(history, title, note, loss_top=top)
-
-
-def _confusion(inputs: Inputs, names: list[str], note: str) -> bytes:
-    predictions = inputs.table("test_final", "test_predictions")
-    matrix = confusion_matrix(
-        predictions["predicted"].to_numpy(), predictions["label"].to_numpy(), len(names)
-    )
-    return draw.confusion(matrix, names, "Final model on the test split", note)
+    return draw.learning_curves(history, title, note, loss_top=top, others=others)
 
 
 def _draw_inputs(

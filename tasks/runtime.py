@@ -15,6 +15,8 @@ from typing import Any
 from tasks.core.errors import StageError, UserError
 from tasks.core.specs import ExecutionSettings
 
+STATISTICS = ("scipy", "statsmodels")
+
 _configured: dict[str, Any] | None = None
 _lock = threading.Lock()
 
@@ -53,7 +55,7 @@ def _gpu_visible() -> bool:
 @cache
 def library_versions() -> dict[str, str]:
     """Versions that decide the bytes of stages that are not numerical: drawings, splits, tables."""
-    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow")}
+    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", *STATISTICS)}
 
 
 def configure(profile: Mapping[str, Any]) -> None:

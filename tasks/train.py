@@ -1,11 +1,14 @@
-"""Train one network on the training split and score it on training and validation images."""
+"""Train one network on training images and score it on training and validation images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.stage import Facts, Inputs, Outputs, stage_task
+
+if TYPE_CHECKING:
+    from tasks.core.training import Examples
 
 
 @stage_task()
@@ -18,5 +21,18 @@ def train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
     examples, validation = (
         Examples(**inputs.arrays("arrays", name)) for name in ("train", "validation")
     )
+    if "fold" in settings:
+        held_out = inputs.table("folds", "folds")["fold"].to_numpy() == settings["fold"]
+        examples, validation = _parted(examples, validation, held_out)
     _, facts = fit_network(settings, examples, validation, outputs)
     return facts
+
+
+def _parted(train: Examples, validation: Examples, held_out: Any) -> tuple[Examples, Examples]:
+    """Both splits as one, parted into what is learned from and what is held out."""
+    import numpy as np
+
+    from tasks.core.training import Examples
+
+    x, y = np.concatenate([train.x, validation.x]), np.concatenate([train.y, validation.y])
+    return Examples(x[~held_out], y[~held_out]), Examples(x[held_out], y[held_out])

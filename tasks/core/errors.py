@@ -31,3 +31,7 @@ class UnavailableError(StageError):
 
 class SealedError(StageError):
     """A stage asked for data that it is not allowed to see, such as the test split."""
+
+
+class CriteriaError(FashionFlowError):
+    """The run is done, but its final model does not meet a success criterion. Exit status 3."""

@@ -9,6 +9,7 @@ empty it stands on the picture in a box that cannot be missed.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,16 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from tasks.core.data import Float32, Int64, UInt8
+from tasks.core.metrics import Calibration
 
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#8C8C8C"
+STATES = {
+    "RolledForward": "rolled forward",
+    "KeptIncumbent": "rolled back",
+    "Inconclusive": "inconclusive, rolled back",
+    "ForcedForward": "FORCED forward",
+    "ForcedBack": "FORCED back",
+}
 _MOST_NAMES = 40
 _LONGEST_NAME = 18
 _MOST_CELLS_WITH_COUNTS = 20
@@ -83,12 +92,19 @@ def class_balance(
     return _png(figure, note)
 
 
-def learning_curves(history: History, title: str, note: str, loss_top: float = 1.2) -> bytes:
+def learning_curves(
+    history: History,
+    title: str,
+    note: str,
+    loss_top: float = 1.2,
+    others: Sequence[History] = (),
+) -> bytes:
     """Loss and accuracy by epoch, side by side: dots for training, a line for validation.
 
     `history` has `loss` and `accuracy`, and `val_loss` and `val_accuracy` where there was a
-    validation split, one value an epoch. The axes are the notebook's (loss 0 to `loss_top`: 1.2,
-    and 0.3 for VGG16; accuracy 0.5 to 1), wider where they would cut a value off.
+    validation split, one value an epoch; of the model's `others`, thin lines show the latter. The
+    axes are the notebook's (loss 0 to `loss_top`: 1.2, and 0.3 for VGG16; accuracy 0.5 to 1),
+    wider where they would cut a value off.
     """
     figure = _figure(10, 4.1)
     panels = figure.subplots(1, 2)
@@ -96,7 +112,13 @@ def learning_curves(history: History, title: str, note: str, loss_top: float = 1
         panels, ("loss", "accuracy"), (0.0, 0.5), (loss_top, 1.0), strict=True
     ):
         _curve(axes, history, key)
-        axes.set_ylim(*_widened(low, high, [*history[key], *history.get(f"val_{key}", ())]))
+        spread = [other[f"val_{key}"] for other in others if f"val_{key}" in other]
+        for number, values in enumerate(spread):
+            label = None if number else f"validation, {len(spread)} other trainings"
+            epochs = range(1, len(values) + 1)
+            axes.plot(epochs, values, color=VERMILLION, lw=0.7, alpha=0.45, label=label)
+        shown = [*history[key], *history.get(f"val_{key}", ()), *itertools.chain(*spread)]
+        axes.set_ylim(*_widened(low, high, shown))
         axes.set_ylabel(key.capitalize())
         # Above the panel, where it covers no curve.
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), **_COMPACT)
@@ -178,10 +200,11 @@ def confusion(matrix: Int64, class_names: Sequence[str], title: str, note: str) 
 def accuracy_chart(
     names: Sequence[str],
     ours: Sequence[float | None],
+    intervals: Sequence[tuple[float, float]],
     notebook: Sequence[float | None],
     note: str,
 ) -> bytes:
-    """Test accuracy of each model, ours beside the notebook's, as a horizontal dot plot.
+    """Test accuracy of each model with its 95 % interval, the notebook's beside it, as dots.
 
     Accuracies are in [0, 1], None where there is none; the notebook's may all be None.
     """
@@ -193,7 +216,9 @@ def accuracy_chart(
     for row, pair in enumerate(zip(ours, notebook, strict=True)):
         known = [value for value in pair if value is not None]
         axes.plot(known, [row] * len(known), color=GREY, lw=1.2, zorder=1)
-    _dots(axes, ours, marker="o", color=BLUE, s=48, label="this run")
+    for row, interval in enumerate(intervals):
+        axes.plot(interval, [row, row], color=BLUE, lw=3.2, alpha=0.35, solid_capstyle="round")
+    _dots(axes, ours, marker="o", color=BLUE, s=48, label="this run, with 95 % interval")
     if any(value is not None for value in notebook):
         _dots(
             axes,
@@ -207,7 +232,7 @@ def accuracy_chart(
         )
         _column(axes, 1.2, "notebook", notebook, VERMILLION)
     _column(axes, 1.09, "this run", ours, BLUE)
-    axes.set_xlim(*_accuracy_limits([*ours, *notebook]))
+    axes.set_xlim(*_accuracy_limits([*ours, *notebook, *itertools.chain(*intervals)]))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_yticks(rows, labels, fontsize=9)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -232,6 +257,126 @@ def augmented_samples(originals: UInt8 | Float32, augmented: UInt8 | Float32, no
         for axes, image in zip(row, images, strict=True):
             _show(axes, _as_bytes(image))
         row[0].set_title(title, fontsize=10, loc="left")
+    return _png(figure, note)
+
+
+def image_pairs(
+    first: UInt8,
+    second: UInt8,
+    titles: Sequence[tuple[str, str]],
+    captions: Sequence[str],
+    note: str,
+) -> bytes:
+    """Pairs of images beside each other, three pairs a row.
+
+    `first` and `second` are `(n, h, w, c)` uint8, with a title above each image and a caption
+    below each pair.
+    """
+    rows = -(-len(captions) // 3)
+    figure = _figure(9.6, 2.15 * rows)
+    cells = figure.subfigures(rows, 3, squeeze=False).flat
+    for cell, one, other, names, caption in zip(
+        cells, first, second, titles, captions, strict=False
+    ):
+        for axes, image, name in zip(cell.subplots(1, 2), (one, other), names, strict=True):
+            _show(axes, image)
+            axes.set_title("\n".join(textwrap.wrap(name, 18)), fontsize=8)
+        cell.supxlabel(caption, fontsize=8.5)
+    return _png(figure, note)
+
+
+def confused_pairs(rows: Sequence[tuple[str, Float32, Float32]], note: str) -> bytes:
+    """For each pair of classes a row of images with the probability of the wrong class.
+
+    A row is its title, images `(n, h, w, c)` float32 in [0, 1] and probabilities `(n,)`.
+    """
+    most = max(len(images) for _, images, _ in rows)
+    figure = _figure(max(4.5, 1.1 * most), 1.75 * len(rows))
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, (title, images, probabilities) in zip(parts, rows, strict=True):
+        part.suptitle(title, fontsize=10, x=0.01, ha="left")
+        cells = part.subplots(1, most, squeeze=False)[0]
+        for axes in cells[len(images) :]:
+            axes.set_axis_off()
+        for axes, image, probability in zip(cells, images, probabilities, strict=False):
+            _show(axes, _as_bytes(image))
+            axes.set_xlabel(f"{100 * probability:.0f} %", fontsize=8.5, labelpad=2)
+    return _png(figure, note)
+
+
+def reliability(found: Calibration, title: str, note: str) -> bytes:
+    """Accuracy at each confidence beside what it should be, and how many images are there."""
+    figure = _figure(6.2, 5.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    bins = len(found.count)
+    middles = (np.arange(bins) + 0.5) / bins
+    filled = found.count > 0
+    upper.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1.2, label="perfectly calibrated")
+    upper.bar(middles[filled], found.accuracy[filled], 0.92 / bins, color=BLUE, label="accuracy")
+    upper.scatter(
+        found.confidence[filled],
+        found.confidence[filled],
+        marker="_",
+        s=160,
+        lw=2,
+        color=VERMILLION,
+        zorder=3,
+        label="mean confidence",
+    )
+    upper.set(ylim=(0, 1.02), ylabel="Accuracy")
+    upper.set_title(f"{title}\nexpected calibration error {100 * found.error:.2f} %", fontsize=11)
+    upper.legend(loc="upper left", frameon=False, fontsize=9)
+    lower.bar(middles, found.count / max(1, found.count.sum()), 0.92 / bins, color=GREY)
+    lower.set(xlim=(0, 1), xlabel="Confidence", ylabel="Share of images")
+    for axes in (upper, lower):
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _plain(axes, grid="both")
+    lower.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return _png(figure, note)
+
+
+def decision_tree(
+    verdicts: Sequence[Mapping[str, Any]], changes: Sequence[str], note: str
+) -> bytes:
+    """The gates from top to bottom: what became of each change, and the evidence for it.
+
+    `verdicts` are rows with `gate`, `decision`, `state`, `delta_accuracy`, `ci_low`, `ci_high` (in
+    [-1, 1]) and `p_value`; `changes` are the names of the changes.
+    """
+    figure = _figure(10, 1.5 + 0.52 * len(verdicts))
+    tree, axes = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
+    tree.set_axis_off()
+    trunk, trunk_row = 0.0, 0
+    tree.scatter([trunk], [0], s=70, color=BLUE, zorder=3)
+    tree.text(trunk + 0.12, 0, "overfitting model", va="center", fontsize=9.5)
+    for row, (verdict, change) in enumerate(zip(verdicts, changes, strict=True), start=1):
+        kept = verdict["decision"] == "forward"
+        branch = trunk + 0.35
+        color = BLUE if kept else GREY
+        line = {"color": color, "lw": 2.2 if kept else 1.2, "zorder": 1}
+        tree.plot([trunk, trunk, branch], [trunk_row, row, row], **line)
+        fill = {"color": BLUE} if kept else {"facecolor": "white", "edgecolor": GREY}
+        tree.scatter([branch], [row], s=70, zorder=3, linewidths=1.6, **fill)
+        label = f"{verdict['gate']}  {_short(change)}: {STATES[verdict['state']]}"
+        ink = "black" if kept else "#555555"
+        tree.text(branch + 0.12, row, label, va="center", fontsize=9.5, color=ink)
+        if kept:
+            trunk, trunk_row = branch, row
+    tree.set_xlim(-0.1, max(3.2, trunk + 2.6))
+    rows = range(1, len(verdicts) + 1)
+    for row, verdict in zip(rows, verdicts, strict=True):
+        color = BLUE if verdict["decision"] == "forward" else GREY
+        points = [100 * verdict[name] for name in ("ci_low", "ci_high", "delta_accuracy")]
+        axes.plot(points[:2], [row, row], color=color, lw=2.2, solid_capstyle="round")
+        axes.scatter(points[2:], [row], s=46, color=color, zorder=3)
+        p_value = "p < 0.0001" if verdict["p_value"] < 1e-4 else f"p = {verdict['p_value']:.4f}"
+        right = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
+        axes.text(1.02, row, p_value, **right)
+    axes.axvline(0, color="black", lw=1, zorder=0)
+    axes.set_ylim(len(verdicts) + 0.6, -0.5)
+    axes.set_xlabel("Gain in validation accuracy, points, with 95 % interval")
+    _plain(axes, grid="x")
+    axes.tick_params(left=False, labelleft=False)
     return _png(figure, note)
 
 

@@ -14,9 +14,9 @@ from tasks.core.errors import SealedError
 FORMAT_VERSION = 1
 
 # The kinds of stage that may see the test split. None of them trains, tunes or decides.
-MAY_READ_TEST = frozenset({"explore", "subset", "preprocess", "evaluate"})
+MAY_READ_TEST = frozenset({"explore", "subset", "guard", "preprocess", "evaluate", "quality"})
 # The kinds that may see what came of it: inputs and files named `test_...`.
-MAY_READ_SCORES = MAY_READ_TEST | {"results", "figures"}
+MAY_READ_SCORES = MAY_READ_TEST | {"results", "success", "figures"}
 
 FACTS = "facts"
 

@@ -10,7 +10,9 @@ from tasks.core.errors import UserError
 from tasks.core.notebook_plan import NOTEBOOK_PLAN
 from tasks.core.specs import (
     LOWEST_VALIDATION_LOSS,
+    EvaluationSettings,
     ExecutionSettings,
+    GuardSettings,
     Iteration,
     Seed,
     Spec,
@@ -48,13 +50,31 @@ class Settings(Spec):
     plan: tuple[Iteration, ...] = Field(
         NOTEBOOK_PLAN, description="The iterations of step 7, in order."
     )
-    rule: Literal["validation", "notebook"] = Field(
+    rule: Literal["validation", "significant", "one_standard_error", "notebook"] = Field(
         "validation",
         description=(
-            "validation: keep a change that raises validation accuracy (ties: lowers validation "
-            "loss). notebook: replay the notebook's decisions."
+            "validation: keep a change that raises validation accuracy (ties: lowers the loss). "
+            "significant: keep what is better by a one-sided test, each gate at `alpha` divided by "
+            "the number of gates; needs several trainings of each model. one_standard_error: keep "
+            "the simpler of the two unless the other is better by more than one standard error. "
+            "notebook: replay the notebook's decisions."
         ),
     )
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description=(
+            "Probability that rule `significant` keeps any change of the plan if none is one for "
+            "the better; also the level of the success criteria."
+        ),
+    )
+    force: dict[int, Literal["forward", "back"]] = Field(
+        {}, description="Decisions that override the rule's, by gate, e.g. {4 = 'forward'}."
+    )
+    guard: GuardSettings = GuardSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     transfer: TransferSettings = TransferSettings()
     seed: Seed = Field(0, description="Seed of weights, order, dropout and augmentation.")
     execution: ExecutionSettings = ExecutionSettings()
@@ -92,8 +112,29 @@ class Settings(Spec):
                     f"{where}: rule 'notebook' replays decisions, so each iteration needs "
                     "replay = 'forward' or 'back'"
                 )
-            if iteration.replay == "forward":
+            if self.force.get(number, iteration.replay) == "forward":
                 incumbent = candidate
+        return self
+
+    @model_validator(mode="after")
+    def _forced_gates_of_the_plan(self) -> Self:
+        beyond = sorted(set(self.force) - set(range(1, len(self.plan) + 1)))
+        if beyond:
+            raise ValueError(
+                f"force: there is no gate {', '.join(map(str, beyond))}; the plan has "
+                f"{len(self.plan)} gates, from 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _several_trainings_where_they_are_tested(self) -> Self:
+        alone = self.evaluation.protocol == "holdout" and self.evaluation.replicates == 1
+        if self.rule == "significant" and alone:
+            raise ValueError(
+                "rule 'significant' needs several trainings of each model, since with one the "
+                "spread between seeds can't be known; set evaluation.replicates to 2 or more (5 "
+                "are a good start), or evaluation.protocol=kfold"
+            )
         return self
 
     @model_validator(mode="after")

@@ -220,6 +220,44 @@ class TransferSettings(Spec):
         return corrected_transfer().model_dump() | value
 
 
+class GuardSettings(Spec):
+    """What is looked for before training: images that stand in more than one split."""
+
+    exact: Literal["refuse", "allow"] = Field(
+        "refuse", description="What to do where an image stands in two splits."
+    )
+    similarity: float = Field(
+        0.95,
+        ge=0.8,
+        le=1,
+        description=(
+            "From which correlation of gradients on two images count as alike; 1 is the same but "
+            "for a shift or a change of brightness."
+        ),
+    )
+    shift: int = Field(2, strict=True, ge=0, le=8, description="Largest shift looked at, pixels.")
+
+
+class EvaluationSettings(Spec):
+    """What a model is judged by: the images held out, and how many seeds."""
+
+    protocol: Literal["holdout", "kfold"] = Field(
+        "holdout",
+        description=(
+            "holdout: the validation split. kfold: training and validation split together in "
+            "stratified folds, each held out once."
+        ),
+    )
+    folds: int = Field(5, strict=True, ge=2, le=20, description="Number of folds, for kfold.")
+    replicates: int = Field(
+        1,
+        strict=True,
+        ge=1,
+        le=100,
+        description="Trainings of each model, each with a seed (and folds) of its own.",
+    )
+
+
 class ExecutionSettings(Spec):
     """Where and how the numbers are computed; part of the key of every numerical stage."""
 
