@@ -35,7 +35,7 @@ def ours(run: BareRun, settings: Settings, arrays: Any) -> tuple[dict[str, Secon
     scores = []
     for model in model_stages(settings):
         if model.transfer:
-            found = run(stages.evaluate(model), model=made[model.name], arrays=arrays)
+            found = run(stages.evaluate(model, model.name), model=made[model.name], arrays=arrays)
             accuracies = run.facts(made[model.name]) | run.facts(found)
             scores.append(_scores(accuracies["val_accuracy"], accuracies["test_accuracy"]))
     features = run.took("vgg16_block4", "vgg16_block5")

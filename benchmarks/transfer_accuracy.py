@@ -94,7 +94,9 @@ def main() -> None:
     found = [measure(run, settings, arrays) for settings in every]
     best = max(itertools.chain(*found[1:]), key=lambda row: row["val_accuracy"])
     for row in (*found[0], best):
-        tested = run.facts(run(stages.evaluate(row["model"]), model=row["made"], arrays=arrays))
+        tested = run.facts(
+            run(stages.evaluate(row["model"], row["model"].name), model=row["made"], arrays=arrays)
+        )
         way = row["model"].transfer
         print(
             f"test accuracy of {row['model'].name} ({way.side} x {way.side}, {way.features}): "

@@ -17,11 +17,20 @@ from flows.changes import flat
 from flows.planning import CACHED, Planned
 from flows.presets import NOTEBOOK
 from tasks.core.errors import UserError
+from tasks.core.specs import EvaluationSettings
 from tasks.housekeeping import Cleaning, Verification
 from tasks.runlog import RunLog, all_runs, damaged_runs, find_run, no_run
 from tasks.store import Store
 
 SHOWN_CHANGES = 4
+
+DECISIONS = {
+    "RolledForward": "forward",
+    "KeptIncumbent": "back",
+    "Inconclusive": "inconclusive",
+    "ForcedForward": "FORCED forward",
+    "ForcedBack": "FORCED back",
+}
 
 out = Console()
 err = Console(stderr=True)
@@ -65,22 +74,26 @@ def show_results(store: Store, run_id: str | None) -> None:
         note_newer_runs(store, run)
     settings = run.read()["settings"]
     notebook = any(row["notebook_test_accuracy"] is not None for row in rows)
-    table = _table("model", "params", "epochs", "val. %", "test %")
+    # Tables of earlier versions lack what came later.
+    several = any(row.get("trainings", 1) > 1 for row in rows)
+    # A table of means has no room for everything in 80 characters.
+    sizes = () if several else ("params", "epochs")
+    table = _table("model", *sizes, "val. %", "test %", *(["95 % interval"] if several else []))
     if notebook:
         table.add_column("notebook %", justify="right")
     table.add_column("decision")
     for row in rows:
         shown = [
             row["name"],
-            f"{row['params']:,}",
-            str(row["epochs"]),
+            *([] if several else [f"{row['params']:,}", str(row["epochs"])]),
             _percent(row["val_accuracy"]),
             _percent(row["test_accuracy"]),
+            *([_interval(row)] if several else []),
             *([_percent(row["notebook_test_accuracy"])] if notebook else []),
-            row["decision"] or "",
+            DECISIONS.get(row.get("state") or "", row.get("decision") or ""),
         ]
         table.add_row(*shown, style="bold" if row["name"] == "final" else None)
-    _line(f"run {run.run_id}: data set {settings['dataset']}, rule {settings['rule']}")
+    _line(f"run {run.run_id}: data set {settings['dataset']}, {_protocol(settings)}")
     out.print(table)
     _show_files(store, run)
 
@@ -109,6 +122,21 @@ def _show_files(store: Store, run: RunLog) -> None:
         _line(f"final model: {store.root / final.files['model'].path}")
     if run.report.is_file():
         _line(f"report:      {run.report}")
+
+
+def _protocol(settings: Mapping[str, Any]) -> str:
+    """The rule, and by how many trainings models are judged where it is not one."""
+    evaluation = EvaluationSettings.model_validate(settings.get("evaluation", {}))
+    words = [f"rule {settings['rule']}"]
+    if evaluation.protocol == "kfold":
+        words.append(f"{evaluation.folds} folds")
+    if evaluation.replicates > 1:
+        words.append(f"{evaluation.replicates} replicates")
+    return ", ".join(words)
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['test_accuracy_low']:.2f}-{100 * row['test_accuracy_high']:.2f}"
 
 
 def _percent(value: float | None) -> str:

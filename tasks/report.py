@@ -18,6 +18,9 @@ from tasks.runlog import RunLog, now
 from tasks.stage import TAGS, RunContext
 from tasks.store import Store
 
+# The stages that draw.
+DRAWN = ("explore", "guard", "quality", "figures")
+
 log = logging.getLogger("fashion_flow")
 
 
@@ -54,8 +57,8 @@ def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunCon
         split_sizes=found["subset"].facts["sizes"],
         results=store.table(found["results"], "results").to_pylist(),
         verdicts=_verdicts(settings, store.table(found["results"], "verdicts").to_pylist()),
-        overfitting=found["overfitting"].facts,
-        figures=_figures(store, found["explore"]) | _figures(store, found["figures"]),
+        overfitting=_first_training(found, "overfitting").facts,
+        figures=_figures(store, *(found[name] for name in DRAWN)),
         transfer_skipped=weights.reason
         if isinstance(weights, Skipped)
         else _switched_off(settings),
@@ -69,6 +72,15 @@ def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunCon
             for name, item in found.items()
             if "model" in item.files
         },
+        guard=found["guard"].facts["counts"],
+        selection=found["selection"].facts if "selection" in found else {},
+        criteria=found["success"].facts["criteria"],
+        per_class=[
+            row
+            for row in store.table(found["quality"], "per_class").to_pylist()
+            if row["model"] == "final"
+        ],
+        calibration_error=found["quality"].facts["calibration_error"],
         notebook_comparison=settings.dataset == "fashion-mnist",
         counts=_counts(store, found["subset"]),
         transfer_start=_first_epoch(store, found.get("vgg16_frozen")),
@@ -108,9 +120,14 @@ def _counts(store: Store, subset: Record) -> dict[str, list[int]]:
     return {split: [found[split, label] for label in classes] for split in subset.facts["sizes"]}
 
 
-def _figures(store: Store, record: Record) -> dict[str, bytes]:
+def _first_training(found: Mapping[str, Record], model: str) -> Record:
+    return found.get(model) or found[f"{model}_f1"]
+
+
+def _figures(store: Store, *records: Record) -> dict[str, bytes]:
     return {
         name: store.content(record, name)
+        for record in records
         for name, file in record.files.items()
         if file.kind == "png"
     }

@@ -37,6 +37,13 @@ RESULT_KEYS = (
     "reason",
     "notebook_test_loss",
     "notebook_test_accuracy",
+    "trainings",
+    "val_accuracy_sd",
+    "val_accuracy_low",
+    "val_accuracy_high",
+    "test_accuracy_sd",
+    "test_accuracy_low",
+    "test_accuracy_high",
 )
 VERDICT_KEYS = (
     "gate",
@@ -50,7 +57,26 @@ VERDICT_KEYS = (
     "reason",
     "rule",
     "delta_accuracy",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_value_adjusted",
     "delta_loss",
+    "loss_ci_low",
+    "loss_ci_high",
+    "replicates",
+    "folds",
+    "state",
+    "forced",
+    "level",
+    "mcnemar_only_incumbent",
+    "mcnemar_only_candidate",
+    "mcnemar_p_value",
+    "gap_incumbent",
+    "gap_candidate",
+    "by_validation",
+    "by_significant",
+    "by_one_standard_error",
 )
 OVERFITTING_KEYS = (
     "lowest_validation_loss",
@@ -58,6 +84,7 @@ OVERFITTING_KEYS = (
     "highest_validation_accuracy",
     "highest_validation_accuracy_epoch",
 )
+EVALUATION = {"protocol": "holdout", "replicates": 1, "folds": 5}
 NOTEBOOKS_IMAGES = 8_000
 UNKNOWN = "\N{EN DASH}"
 
@@ -72,8 +99,9 @@ class ReportView:
         results: a row a model with the fields `RESULT_KEYS`, in the order in which to show them.
         verdicts: a row a gate with the fields `VERDICT_KEYS`; `iteration` is the stage's name.
         overfitting: the fields `OVERFITTING_KEYS` of the overfitting model.
-        figures: PNG bytes named `samples`, `balance`, `augmentation`, `accuracy`, `final`,
-            `confusion_final`, `vgg16_input_<variant>` and `curves_<model>`.
+        figures: PNG bytes named `samples`, `balance`, `pairs_picture`, `augmentation`, `accuracy`,
+            `decisions`, `final`, `reliability_final`, `confused_final`, `vgg16_input_<variant>`,
+            `confusion_<model>` and `curves_<model>`.
         transfer_skipped: why there is no transfer, and what to do; None where there is.
         transfer_weights: `imagenet`, `file` or `random`; the last is labelled as a control.
         scorings: how many times any model was scored on this run's test split.
@@ -82,6 +110,12 @@ class ReportView:
         counts: images of each class (in the order of `class_names`) by split.
         transfer_start: training accuracy of `vgg16_frozen` in its first epoch; None where it has
             none.
+        guard: what the search for duplicates counted: rows with `splits` (two names), `exact` and
+            `near`.
+        selection: the fields of the selection stage; empty where nothing was chosen.
+        criteria: rows of the success stage.
+        per_class: rows with `class`, `precision`, `recall`, `f1` and `support` of the final model.
+        calibration_error: by model, then by split.
 
     In rows and mappings a field may be None or missing, and any figure may be absent.
     """
@@ -106,6 +140,11 @@ class ReportView:
     notebook_comparison: bool
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     transfer_start: float | None = None
+    guard: Sequence[Mapping[str, Any]] = ()
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    criteria: Sequence[Mapping[str, Any]] = ()
+    per_class: Sequence[Mapping[str, Any]] = ()
+    calibration_error: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def render_report(view: ReportView) -> str:
@@ -128,6 +167,8 @@ def render_report(view: ReportView) -> str:
             as_published=[v.key for v in variants if v.default and _with_real_weights(view)],
             differences=differences(view),
             subset_method=_subset_method(view),
+            evaluation=EVALUATION | (view.settings.get("evaluation") or {}),
+            forced=[verdict for verdict in view.verdicts if verdict.get("forced")],
         )
     )
 
@@ -205,7 +246,7 @@ def _split_difference(method: str | None) -> Difference:
 
 
 def _decision_difference(rule: str) -> Difference:
-    here = "Decisions are read off the validation split."
+    here = "Decisions are read off images held out from training, never off test images."
     if rule == "notebook":
         here = (
             "The notebook's decisions are replayed; the validation scores that would speak for "
@@ -254,7 +295,8 @@ def _environment() -> Environment:
         "pretty_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
         "title_of": _title,
     }
-    environment.globals |= {"half_width": _half_width, "points": _points}
+    environment.filters["p_value"] = _p_value
+    environment.globals |= {"interval": _interval, "points": _points, "range_of": _range_of}
     return environment
 
 
@@ -276,8 +318,23 @@ def _points(accuracy: float | None, other: float | None) -> str:
     return f"{100 * (accuracy - other):+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _half_width(accuracy: float | None, images: int | None) -> str:
-    """Half of an accuracy's 95 % interval in points (normal approximation of the binomial)."""
-    if accuracy is None or not images:
+def _interval(row: Mapping[str, Any], split: str) -> str:
+    """The 95 % interval of an accuracy, e.g. `86.12 to 88.90 %`."""
+    low, high = row.get(f"{split}_accuracy_low"), row.get(f"{split}_accuracy_high")
+    if low is None or high is None:
         return UNKNOWN
-    return f"{196 * math.sqrt(accuracy * (1 - accuracy) / images):.1f}"
+    return f"{100 * low:.2f} to {100 * high:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _range_of(low: float | None, high: float | None, scale: float = 100, digits: int = 2) -> str:
+    """Both ends of an interval with their signs."""
+    if low is None or high is None:
+        return UNKNOWN
+    ends = (f"{scale * end:+.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (low, high))
+    return " to ".join(ends)
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

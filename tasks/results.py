@@ -30,6 +30,7 @@ RESULTS = pa.schema(
             for what in ("sd", "low", "high")
         ),
         ("decision", pa.string()),
+        ("state", pa.string()),
         ("reason", pa.string()),
         ("notebook_test_loss", pa.float64()),
         ("notebook_test_accuracy", pa.float64()),
@@ -105,6 +106,7 @@ def _row(
         "trainings": len(trainings),
         **{key: _mean([training[key] for training in trainings]) for key in (*TRAINED, *TESTED)},
         "decision": verdict.get("decision"),
+        "state": verdict.get("state"),
         "reason": CONTROL if control else verdict.get("reason"),
         "notebook_test_loss": reported.test_loss if reported else None,
         "notebook_test_accuracy": reported.test_accuracy if reported else None,

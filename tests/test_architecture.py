@@ -139,6 +139,8 @@ PURE = {
     "matplotlib",
     "numpy",
     "pydantic",
+    "scipy",
+    "statsmodels",
     "struct",
     "tasks",
     "textwrap",
@@ -326,7 +328,7 @@ COMPUTES = {"numpy", "keras", "tensorflow", "pandas", "pyarrow", "matplotlib", "
 
 
 # What describes and computes nothing.
-RECIPE_CORE = ("errors", "records", "settings", "specs", "vgg16_layout")
+RECIPE_CORE = ("errors", "records", "replicates", "settings", "specs", "vgg16_layout")
 
 
 @pytest.mark.parametrize("module", RECIPE)

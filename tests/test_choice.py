@@ -137,7 +137,8 @@ def test_from_a_stage_on_all_that_depend_on_it_are_done_anew_and_nothing_else(
 
 def test_some_dependents_by_name() -> None:
     assert dependents("load") == set(NAMES) - {"vgg16_weights"}
-    assert dependents("gate_9") == {"gate_9", "results", "figures"}, "tests come after it only"
+    after = {"gate_9", "results", "selection", "figures"}
+    assert dependents("gate_9") == after, "tests come after it only"
     # Its snapshot may be where iteration 1 begins.
     assert {"iteration_1", "gate_1"} <= dependents("overfitting")
 
@@ -145,7 +146,9 @@ def test_some_dependents_by_name() -> None:
 def test_where_an_input_is_refreshed_and_another_changes_both_are_said(filled: Store) -> None:
     planned = chosen(filled, replayed("baseline.epochs=4"), refresh="load")
     assert in_state(planned, WILL_RUN) == {"load", "baseline"}
-    assert in_state(planned, MAY_RUN) == {"test_baseline", "results", "figures"}
+    assert in_state(planned, MAY_RUN) == {
+        *("test_baseline", "results", "success", "quality", "figures")
+    }
 
 
 def test_on_an_empty_store_everything_runs_anyway(tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ def shown(planned: list[Planned]) -> list[str]:
 
 def test_only_shows_the_way_to_a_stage_that_is_cached_too(filled: Store) -> None:
     planned = chosen(filled, only="final")
-    assert shown(planned) == ["load", "subset", "preprocess", "final"]
+    assert shown(planned) == ["load", "subset", "guard", "preprocess", "final"]
     assert in_state(planned, CACHED) == set(shown(planned))
     assert shown(chosen(filled, only="explore load")) == ["load", "explore"]
 
@@ -216,12 +219,12 @@ def test_only_shows_the_way_to_a_stage_that_is_cached_too(filled: Store) -> None
     [
         ("load", "load"),
         ("explore", "load explore"),
-        ("baseline", "load subset preprocess baseline"),
-        ("iteration_1", "load subset preprocess overfitting iteration_1"),
-        ("iteration_2", "load subset preprocess iteration_2"),
+        ("baseline", "load subset guard preprocess baseline"),
+        ("iteration_1", "load subset guard preprocess overfitting iteration_1"),
+        ("iteration_2", "load subset guard preprocess iteration_2"),
         ("vgg16_weights", "vgg16_weights"),
-        ("vgg16_block4 explore", "load explore subset preprocess vgg16_weights vgg16_block4"),
-        ("gate_2", "load subset preprocess overfitting iteration_1 iteration_2 gate_2"),
+        ("vgg16_block4 explore", "load explore subset guard preprocess vgg16_weights vgg16_block4"),
+        ("gate_2", "load subset guard preprocess overfitting iteration_1 iteration_2 gate_2"),
     ],
 )
 def test_only_shows_what_the_stage_lacks(tmp_path: Path, only: str, expected: str) -> None:
@@ -239,7 +242,7 @@ def test_scoring_only_one_model_takes_every_verdict_first(tmp_path: Path) -> Non
 
 def test_only_runs_what_is_not_cached(filled: Store) -> None:
     planned = chosen(filled, replayed("baseline.epochs=4"), only="test_baseline")
-    assert shown(planned)[:4] == ["load", "subset", "preprocess", "baseline"]
+    assert shown(planned)[:5] == ["load", "subset", "guard", "preprocess", "baseline"]
     assert not {"explore", "low_capacity", "test_final", "results"} & set(shown(planned))
     assert in_state(planned, WILL_RUN) == {"baseline"}
     assert in_state(planned, MAY_RUN) == {"test_baseline"}
@@ -257,10 +260,10 @@ def test_only_a_stage_behind_a_decision_that_is_not_made_is_open(tmp_path: Path)
 
 def test_only_and_anew_together(filled: Store) -> None:
     planned = chosen(filled, only="baseline", refresh="baseline")
-    assert shown(planned) == ["load", "subset", "preprocess", "baseline"]
+    assert shown(planned) == ["load", "subset", "guard", "preprocess", "baseline"]
     assert in_state(planned, WILL_RUN) == {"baseline"}
     planned = chosen(filled, only="preprocess", refresh_from="subset")
-    assert in_state(planned, WILL_RUN) == {"subset", "preprocess"}
+    assert in_state(planned, WILL_RUN) == {"subset", "guard", "preprocess"}
 
 
 @pytest.mark.parametrize(
@@ -290,11 +293,11 @@ def test_anew_what_the_chosen_stages_do_not_need_is_refused(
 @pytest.mark.parametrize(
     ("only", "way"),
     [
-        ("final", "load subset preprocess overfitting iteration_1 gate_1 final"),
-        ("iteration_4", "load subset preprocess overfitting iteration_1 gate_1 iteration_4"),
+        ("final", "load subset guard preprocess overfitting iteration_1 gate_1 final"),
+        ("iteration_4", "load subset guard preprocess overfitting iteration_1 gate_1 iteration_4"),
         (
             "final explore",
-            "load explore subset preprocess overfitting iteration_1 gate_1 final",
+            "load explore subset guard preprocess overfitting iteration_1 gate_1 final",
         ),
     ],
 )

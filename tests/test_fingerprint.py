@@ -132,7 +132,7 @@ def documented(text: str) -> ast.Module:
     ("module", "reached"),
     [
         ("core/idx", {"load"}),
-        ("core/decisions", {"decide"}),
+        ("core/decisions", {"decide", "results"}),
         ("core/splits", {"subset", "preprocess"}),
         # Imported inside functions, so that a cached run never loads TensorFlow.
         ("core/vgg16", {"vgg16_features", "vgg16_train", "evaluate"}),

@@ -173,7 +173,7 @@ def test_nothing_is_scored_on_the_test_split_before_the_last_verdict() -> None:
         assert run.after[stage.name] == gates
         assert run.names.index(stage.name) > run.names.index(gates[-1])
     readers = {stage.kind for stage in run.stages for f in stage.reads.values() if "test" in f}
-    assert readers == {"explore", "subset", "preprocess", "evaluate"}
+    assert readers == {"explore", "subset", "guard", "preprocess", "evaluate", "quality"}
 
 
 def test_the_winner_s_settings_are_those_of_the_iterations_that_were_kept() -> None:
@@ -387,7 +387,8 @@ MODELS = {model.name for model in model_stages(replayed())}
 TESTS = {f"test_{model}" for model in MODELS}
 ITERATIONS = {f"iteration_{number}" for number in range(1, 10)}
 GATES = {f"gate_{number}" for number in range(1, 10)}
-TABLES = {"results", "figures"}
+SHOWN = {"results", "quality", "figures"}
+TABLES = SHOWN | {"selection", "success"}
 TRANSFER = {"vgg16_block4", "vgg16_block5", "vgg16_frozen", "vgg16_fine_tuned"}
 TRANSFER_TESTS = {"test_vgg16_frozen", "test_vgg16_fine_tuned"}
 CORRECTED = {f"{name}_corrected" for name in TRANSFER}
@@ -395,7 +396,7 @@ CORRECTED_TESTS = {f"{name}_corrected" for name in TRANSFER_TESTS}
 AFTER_ARRAYS = MODELS | GATES | TRANSFER | CORRECTED | TESTS | TABLES
 TUNED = {"vgg16_fine_tuned_corrected"}
 SEARCH = {"overfitting", "final"} | ITERATIONS
-SEEDED = MODELS | {"vgg16_weights", "figures"}
+SEEDED = MODELS | {"vgg16_weights", "results", "selection", "quality", "figures"}
 
 
 # What only may run is named with the inputs that have to run first, the nearest one first.
@@ -404,25 +405,29 @@ SEEDED = MODELS | {"vgg16_weights", "figures"}
     [
         ("execution.workers=7", set(), set()),
         ("subset.seed=0", set(), set()),
-        ("baseline.epochs=4", {"baseline"}, {"test_baseline"} | TABLES),
-        ("low_capacity.batch_size=64", {"low_capacity"}, {"test_low_capacity"} | TABLES),
+        ("baseline.epochs=4", {"baseline"}, {"test_baseline", "success"} | SHOWN),
+        ("low_capacity.batch_size=64", {"low_capacity"}, {"test_low_capacity"} | SHOWN),
         # Each iteration has the epochs of iteration 1, so only the first gate sees another model.
-        ("overfitting.epochs=39", {"overfitting"}, {"gate_1", "test_overfitting"} | TABLES),
+        (
+            "overfitting.epochs=39",
+            {"overfitting"},
+            {"gate_1", "test_overfitting", "selection"} | SHOWN,
+        ),
         (
             "overfitting.learning_rate=0.01",
             SEARCH,
             {f"test_{name}" for name in SEARCH} | GATES | TABLES,
         ),
         # The layers below the last block see other pixels; those above may find the same outputs.
-        ("transfer.corrected.side=48", CORRECTED - TUNED | CORRECTED_TESTS, TUNED | TABLES),
+        ("transfer.corrected.side=48", CORRECTED - TUNED | CORRECTED_TESTS, TUNED | SHOWN),
         (
             "transfer.as_notebook.epochs=3",
             {"vgg16_frozen"},
-            {"vgg16_fine_tuned"} | TRANSFER_TESTS | TABLES,
+            {"vgg16_fine_tuned"} | TRANSFER_TESTS | SHOWN,
         ),
-        ("subset.test=1999", {"subset"}, {"preprocess"} | AFTER_ARRAYS),
-        ("subset.method=slices", {"subset"}, {"preprocess"} | AFTER_ARRAYS),
-        ("synthetic.seed=1", {"load"}, {"explore", "subset", "preprocess"} | AFTER_ARRAYS),
+        ("subset.test=1999", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
+        ("subset.method=slices", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
+        ("synthetic.seed=1", {"load"}, {"explore", "subset", "guard", "preprocess"} | AFTER_ARRAYS),
         ("seed=1", SEEDED, AFTER_ARRAYS - SEEDED),
     ],
 )
@@ -463,10 +468,18 @@ def test_another_rule_changes_the_gates_and_opens_what_follows(filled: Store) ->
 
 def test_another_hypothesis_changes_nothing(filled: Store) -> None:
     entries = [
-        entry.model_copy(update={"hypothesis": "?", "name": f"n {number}"})
+        entry.model_copy(update={"hypothesis": f"hypothesis {number}"})
         for number, entry in enumerate(replayed().plan)
     ]
     assert not_cached(filled, replace_plan(replayed(), *entries)) == set()
+
+
+def test_another_name_of_a_change_is_drawn_and_changes_nothing_else(filled: Store) -> None:
+    entries = [
+        entry.model_copy(update={"name": f"n {number}"})
+        for number, entry in enumerate(replayed().plan)
+    ]
+    assert not_cached(filled, replace_plan(replayed(), *entries)) == {"figures"}
 
 
 def test_one_iteration_s_change_reaches_those_that_build_on_it(filled: Store) -> None:
@@ -476,8 +489,8 @@ def test_one_iteration_s_change_reaches_those_that_build_on_it(filled: Store) ->
         return replace_plan(replayed(), *entries)
 
     # Rolled back, so nothing builds on it.
-    four = {"iteration_4", "gate_4", "test_iteration_4"}
-    assert not_cached(filled, with_change(4, {"l2": 0.01})) == four | TABLES
+    four = {"iteration_4", "gate_4", "test_iteration_4", "selection"}
+    assert not_cached(filled, with_change(4, {"l2": 0.01})) == four | SHOWN
     # Kept, so everything later builds on it.
     later = {f"iteration_{number}" for number in (7, 8, 9)} | {"final"}
     gates = {"gate_7", "gate_8", "gate_9"}
@@ -491,7 +504,7 @@ def test_one_iteration_s_change_reaches_those_that_build_on_it(filled: Store) ->
 def test_another_profile_changes_the_numerical_stages(filled: Store) -> None:
     planned = plan(filled, replayed(), PROFILE | {"threads": 1})
     cached = {item.stage for item in planned if item.state == CACHED}
-    assert cached == {"load", "explore", "subset", "preprocess", "vgg16_weights"}
+    assert cached == {"load", "explore", "subset", "guard", "preprocess", "vgg16_weights"}
 
 
 @pytest.mark.parametrize(
@@ -649,7 +662,7 @@ def test_planning_with_only_stops_where_all_is_known(filled: Store) -> None:
     run = PlannedRun(filled, PROFILE, wanted)
     with pytest.raises(Enough):
         build(run, replayed())
-    assert list(run.planned) == ["load", "explore", "subset", "preprocess", "baseline"]
+    assert list(run.planned) == ["load", "explore", "subset", "guard", "preprocess", "baseline"]
 
 
 def test_what_a_stage_needs_is_what_it_is_given_and_what_it_comes_after(filled: Store) -> None:
@@ -704,7 +717,8 @@ ROW = {
     "test_loss": 0.5,
     "test_accuracy": 0.875,
     "notebook_test_accuracy": None,
-    "decision": None,
+    "trainings": 1,
+    "state": None,
 }
 
 

@@ -74,7 +74,7 @@ def done(
         arrays = run.preprocessed(SETTINGS)
         made = transfer(run, SETTINGS, arrays)
         for model in MODELS:
-            run(stages.evaluate(model), model=made[model.name], arrays=arrays)
+            run(stages.evaluate(model, model.name), model=made[model.name], arrays=arrays)
     return Transferred(run, prepared)
 
 
@@ -258,7 +258,7 @@ def test_images_of_another_size_and_in_colour_pass(
     arrays = run.preprocessed(settings)
     made = transfer(run, settings, arrays)
     model = model_stages(settings)[-2]
-    tested = run(stages.evaluate(model), model=made[model.name], arrays=arrays)
+    tested = run(stages.evaluate(model, model.name), model=made[model.name], arrays=arrays)
     assert isinstance(tested, Record)
     assert run.arrays("vgg16_block3_corrected", "input_samples")["before"].shape == (3, 40, 56, 3)
     assert run.made["vgg16_frozen_corrected"].facts["val_accuracy"] > 0.8

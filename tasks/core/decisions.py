@@ -181,7 +181,7 @@ def _significant(evidence: Evidence, level: float) -> Verdict:
             "start), or evaluation.protocol=kfold."
         )
     found = evidence.accuracy
-    seen = f"{_seen(evidence)}; p = {_p(found.p_value)}, level {level:.3g}"
+    seen = f"{_seen(evidence)}; p {_p(found.p_value)}, level {level:.3g}"
     if found.p_value <= level:
         return _verdict("forward", f"better; {seen}")
     if 1 - found.p_value <= level:
@@ -212,4 +212,4 @@ def _seen(evidence: Evidence) -> str:
 
 
 def _p(value: float) -> str:
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+    return "< 0.0001" if value < 1e-4 else f"= {value:.4f}"

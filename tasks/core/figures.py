@@ -114,7 +114,7 @@ def learning_curves(
         _curve(axes, history, key)
         spread = [other[f"val_{key}"] for other in others if f"val_{key}" in other]
         for number, values in enumerate(spread):
-            label = None if number else f"validation, {len(spread)} other trainings"
+            label = None if number else "its others"
             epochs = range(1, len(values) + 1)
             axes.plot(epochs, values, color=VERMILLION, lw=0.7, alpha=0.45, label=label)
         shown = [*history[key], *history.get(f"val_{key}", ()), *itertools.chain(*spread)]
@@ -357,7 +357,8 @@ def decision_tree(
         tree.plot([trunk, trunk, branch], [trunk_row, row, row], **line)
         fill = {"color": BLUE} if kept else {"facecolor": "white", "edgecolor": GREY}
         tree.scatter([branch], [row], s=70, zorder=3, linewidths=1.6, **fill)
-        label = f"{verdict['gate']}  {_short(change)}: {STATES[verdict['state']]}"
+        name = textwrap.shorten(change, 34, placeholder=" …")
+        label = f"{verdict['gate']}  {name}: {STATES[verdict['state']]}"
         ink = "black" if kept else "#555555"
         tree.text(branch + 0.12, row, label, va="center", fontsize=9.5, color=ink)
         if kept:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from tasks.core import figures
+from tasks.core.metrics import calibration
 
 NOTE = "SYNTHETIC DATA: drawn by the program"
 CLASSES = ("T-shirt/top", "$\\frac{", "a name\nthat goes on and on and on")
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (30, 28, 28, 1)).astype(np.uint8)
+SCALED = GREY.astype(np.float32) / np.float32(255)
 COLOUR = RNG.integers(0, 256, (30, 12, 20, 3)).astype(np.uint8)
 LABELS = np.arange(30, dtype=np.uint8) % 3
 HISTORY: dict[str, list[float]] = {
@@ -24,6 +26,20 @@ HISTORY: dict[str, list[float]] = {
     "val_accuracy": [0.6, 0.8, 0.8],
 }
 UNVALIDATED = {key: HISTORY[key] for key in ("loss", "accuracy")}
+VERDICTS = [
+    {
+        "gate": gate,
+        "decision": decision,
+        "state": state,
+        "delta_accuracy": 0.01 * gate,
+        "ci_low": -0.02,
+        "ci_high": 0.05,
+        "p_value": 10.0**-gate,
+    }
+    for gate, (decision, state) in enumerate(
+        [("forward", "RolledForward"), ("back", "Inconclusive"), ("forward", "ForcedForward")], 1
+    )
+]
 MATRIX = np.array([[5, 1, 0], [0, 0, 0], [2, 0, 9]])
 
 DRAWINGS: dict[str, Callable[[str], bytes]] = {
@@ -36,8 +52,25 @@ DRAWINGS: dict[str, Callable[[str], bytes]] = {
     ),
     "confusion": lambda note: figures.confusion(MATRIX, CLASSES, "Test", note),
     "accuracy_chart": lambda note: figures.accuracy_chart(
-        ["one", "two"], [0.8, None], [0.75, 0.9], note
+        ["one", "two"], [0.8, None], [(0.7, 0.85)], [0.75, 0.9], note
     ),
+    "many_curves": lambda note: figures.learning_curves(
+        HISTORY, "Model", note, others=[HISTORY, HISTORY]
+    ),
+    "image_pairs": lambda note: figures.image_pairs(
+        GREY[:4], GREY[4:8], [("train: $x$", "test: y")] * 4, ["identical"] * 4, note
+    ),
+    "confused_pairs": lambda note: figures.confused_pairs(
+        [
+            ("$x taken for y", SCALED[:3], np.array([0.9, 0.8, 0.5], np.float32)),
+            ("one image", SCALED[:1], np.ones(1, np.float32)),
+        ],
+        note,
+    ),
+    "reliability": lambda note: figures.reliability(
+        calibration(np.array([0.2, 0.9, 1.0]), np.array([True, False, True])), "Model", note
+    ),
+    "decision_tree": lambda note: figures.decision_tree(VERDICTS, ["x" * 80, "$y", "z"], note),
     "augmented_samples": lambda note: figures.augmented_samples(
         GREY[:4], GREY[:4].astype(np.float32) / np.float32(255), note
     ),
@@ -119,9 +152,12 @@ def test_limits_widen_only_where_they_would_cut(
     assert figures._widened(0.5, 1.0, values) == pytest.approx(limits)
 
 
+BOTH = [(0.7, 0.95), (0.8, 0.95)]
+
+
 def test_accuracy_chart_without_the_notebook_or_any_score() -> None:
     """Missing scores leave gaps, and nothing else."""
-    size_of(figures.accuracy_chart(["one", "two"], [0.8, 0.9], [None, None], ""))
-    size_of(figures.accuracy_chart(["one", "two"], [None, None], [0.8, 0.9], ""))
-    size_of(figures.accuracy_chart(["one"], [None], [None], ""))
-    size_of(figures.accuracy_chart(["one"], [0.8], [0.8], ""))
+    size_of(figures.accuracy_chart(["one", "two"], [0.8, 0.9], BOTH, [None, None], ""))
+    size_of(figures.accuracy_chart(["one", "two"], [None, None], [], [0.8, 0.9], ""))
+    size_of(figures.accuracy_chart(["one"], [None], [], [None], ""))
+    size_of(figures.accuracy_chart(["one"], [0.8], BOTH[:1], [0.8], ""))

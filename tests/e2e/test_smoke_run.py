@@ -17,9 +17,11 @@ from tasks.core.reported import REPORTED
 from tests.processes import Command, latest_run
 
 RESULT_COLUMNS = [
-    "name", "step", "params", "epochs", "batch_size", "train_samples", "train_loss",
-    "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "decision",
-    "reason", "notebook_test_loss", "notebook_test_accuracy",
+    "name", "step", "params", "epochs", "batch_size", "train_samples", "trainings", "train_loss",
+    "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy",
+    "val_accuracy_sd", "val_accuracy_low", "val_accuracy_high", "test_accuracy_sd",
+    "test_accuracy_low", "test_accuracy_high", "decision", "state", "reason",
+    "notebook_test_loss", "notebook_test_accuracy",
 ]  # fmt: skip
 
 
@@ -96,7 +98,8 @@ def test_nothing_stored_is_pickled(smoke: Path) -> None:
         with np.load(path, allow_pickle=False) as archive:
             assert all(archive[name].dtype != object for name in archive.files)
     for path in tables:
-        assert pq.read_table(path).num_rows > 0
+        # There need not be images that are alike.
+        assert pq.read_table(path).num_rows > 0 or path.name == "pairs.parquet"
     assert not [path for path in smoke.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
 
 
@@ -183,7 +186,7 @@ def test_one_stages_settings_changed_run_it_and_its_dependents_only(
     smoke: Path, fashion_flow: Command
 ) -> None:
     changed = ("--preset", "smoke", "--set", "low_capacity.epochs=2", "--store", smoke)
-    expected = {"low_capacity", "test_low_capacity", "results", "figures"}
+    expected = {"low_capacity", "test_low_capacity", "results", "quality", "figures"}
     planned = fashion_flow("plan", *changed)
     lines = [line for line in planned.out.splitlines() if " cached " not in line]
     assert {line.split()[0] for line in lines if "training.epochs 3 \u2192 2" in line} == {

@@ -12,6 +12,7 @@ from typing import Any
 
 from flows import stages
 from tasks.core.records import Outcome, Record, Stage
+from tasks.core.replicates import Replicate
 from tasks.core.settings import Settings
 from tasks.core.specs import AugmentSettings, SubsetSettings, SyntheticSettings, TrainSettings
 from tasks.load import load
@@ -26,6 +27,7 @@ from tasks.train import train
 
 TASKS = {task.name: task for task in (load, subset, preprocess, train, retrain)}
 EPOCHS, FEWER_EPOCHS, FINAL_EPOCHS = 8, 5, 4
+FIRST, OTHER = (Replicate(number, None, seed) for number, seed in ((1, 0), (1, 1)))
 
 SETTINGS = Settings(
     dataset="synthetic",
@@ -64,11 +66,11 @@ def main(store: Store, run_id: str) -> None:
     whole = SETTINGS.overfitting
     fewer = whole.model_copy(update={"epochs": FEWER_EPOCHS})
     final = whole.model_copy(update={"epochs": FINAL_EPOCHS})
-    first = run(stages.train("overfitting", whole, 0, snapshots=[FEWER_EPOCHS]), arrays=arrays)
+    first = run(stages.train("overfitting", whole, FIRST, snapshots=[FEWER_EPOCHS]), arrays=arrays)
     # Another seed, so that it begins at the beginning; and one that begins in the first.
-    run(stages.train("other_seed", final, 1), arrays=arrays)
-    run(stages.train("fewer_epochs", fewer, 0, begun=True), arrays=arrays, beginning=first)
-    run(stages.retrain(final, 0), arrays=arrays)
+    run(stages.train("other_seed", final, OTHER), arrays=arrays)
+    run(stages.train("fewer_epochs", fewer, FIRST, begun=True), arrays=arrays, beginning=first)
+    run(stages.retrain(final, FIRST), arrays=arrays)
     print("all done", file=sys.stderr, flush=True)
 
 
