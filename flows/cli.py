@@ -222,6 +222,22 @@ def results(
 
 
 @app.command()
+def verdicts(
+    run_id: RunOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole table as JSON.")] = False,
+    store: StoreOption = "artifacts",
+) -> None:
+    """Show what a run's gates decided, and the evidence for and against it."""
+    from tasks.store import Store
+
+    opened = Store(store)
+    if as_json:
+        print(json.dumps(console.result_rows(opened, run_id, "verdicts"), indent=1))
+    else:
+        console.show_verdicts(opened, run_id)
+
+
+@app.command()
 def runs(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, settings included.")] = False,
     store: StoreOption = "artifacts",

@@ -32,6 +32,9 @@ DECISIONS = {
     "ForcedBack": "FORCED back",
 }
 
+# What rule significant says; with one training of each model it can say nothing.
+TESTED = {"forward": "better", "back": "worse", "inconclusive": "open", None: "not"}
+
 out = Console()
 err = Console(stderr=True)
 
@@ -46,23 +49,23 @@ def fail(message: str) -> None:
     err.print(f"error: {message}", style="bold red", markup=False, highlight=False)
 
 
-def result_rows(store: Store, run_id: str | None) -> list[dict[str, Any]]:
-    """The rows of a run's table of results.
+def result_rows(store: Store, run_id: str | None, name: str = "results") -> list[dict[str, Any]]:
+    """The rows of a run's table of results, or of `replicates` or `verdicts`.
 
     Raises:
         UserError: there is no such run, or it ended before the table was made.
     """
-    return _result_rows(store, find_run(store, run_id))
+    return _result_rows(store, find_run(store, run_id), name)
 
 
-def _result_rows(store: Store, run: RunLog) -> list[dict[str, Any]]:
+def _result_rows(store: Store, run: RunLog, name: str = "results") -> list[dict[str, Any]]:
     record = run.record("results")
     if record is None:
         raise UserError(
             f"run {run.run_id} ended before its results were there ({run.status()}); "
             "start it again to go on."
         )
-    rows: list[dict[str, Any]] = store.table(record, "results").to_pylist()
+    rows: list[dict[str, Any]] = store.table(record, name).to_pylist()
     return rows
 
 
@@ -96,6 +99,40 @@ def show_results(store: Store, run_id: str | None) -> None:
     _line(f"run {run.run_id}: data set {settings['dataset']}, {_protocol(settings)}")
     out.print(table)
     _show_files(store, run)
+
+
+def show_verdicts(store: Store, run_id: str | None) -> None:
+    """Print what each gate decided, the gain with its 95 % interval, and the p values."""
+    run = find_run(store, run_id)
+    rows = _result_rows(store, run, "verdicts")
+    if run_id is None:
+        note_newer_runs(store, run)
+    settings = run.read()["settings"]
+    table = _table("gate")
+    table.columns[0].max_width = 21
+    table.add_column("decision", no_wrap=True)
+    for name in ("gain", "95 % interval", "p", "adj. p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("tested", no_wrap=True)
+    for row, entry in zip(rows, settings["plan"], strict=True):
+        table.add_row(
+            Text(f"{row['gate']} {entry['name']}"),
+            DECISIONS[row["state"]],
+            f"{100 * row['delta_accuracy']:+.1f}",
+            f"{100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f}",
+            _p_value(row["p_value"]),
+            _p_value(row["p_value_adjusted"]),
+            TESTED[row["by_significant"]],
+        )
+    _line(f"run {run.run_id}: data set {settings['dataset']}, {_protocol(settings)}")
+    out.print(table)
+    level = rows[0]["level"] if rows else settings["alpha"]
+    _line("gain: in accuracy on held-out images, points; p: of such a gain if there were none,")
+    _line(f"adj.: by Holm; tested: what rule significant says at its level of {level:.3g} a gate")
+
+
+def _p_value(value: float) -> str:
+    return "<0.001" if value < 1e-3 else f"{value:.3f}"
 
 
 def _table(*columns: str) -> Table:

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.core.reported import REPORTED
+from tasks.core.specs import EvaluationSettings, GuardSettings
 from tasks.core.titles import title_of
 from tasks.report_transfer import Difference, Variant, transfer_differences, transfer_variants
 
@@ -84,7 +85,6 @@ OVERFITTING_KEYS = (
     "highest_validation_accuracy",
     "highest_validation_accuracy_epoch",
 )
-EVALUATION = {"protocol": "holdout", "replicates": 1, "folds": 5}
 NOTEBOOKS_IMAGES = 8_000
 UNKNOWN = "\N{EN DASH}"
 
@@ -167,7 +167,8 @@ def render_report(view: ReportView) -> str:
             as_published=[v.key for v in variants if v.default and _with_real_weights(view)],
             differences=differences(view),
             subset_method=_subset_method(view),
-            evaluation=EVALUATION | (view.settings.get("evaluation") or {}),
+            evaluation=EvaluationSettings.model_validate(view.settings.get("evaluation") or {}),
+            guard=GuardSettings.model_validate(view.settings.get("guard") or {}),
             forced=[verdict for verdict in view.verdicts if verdict.get("forced")],
         )
     )

@@ -56,7 +56,11 @@ FIGURES = (
     "vgg16_input_as_notebook",
     "vgg16_input_corrected",
     "accuracy",
-    "confusion_final",
+    "decisions",
+    "pairs_picture",
+    "reliability_final",
+    "confused_final",
+    *(f"confusion_{model}" for model in MODELS),
     *(f"curves_{model}" for model in MODELS),
 )
 
@@ -99,6 +103,28 @@ def verdict(number: int, decision: str) -> dict[str, Any]:
     }
 
 
+EVIDENCE = {
+    "rule": "significant",
+    "state": "Inconclusive",
+    "forced": False,
+    "level": 0.05 / 9,
+    "ci_low": -0.03,
+    "ci_high": 0.005,
+    "p_value": 0.9123,
+    "p_value_adjusted": 1.0,
+    "loss_ci_low": -0.01,
+    "loss_ci_high": 0.05,
+    "mcnemar_only_incumbent": 60,
+    "mcnemar_only_candidate": 35,
+    "mcnemar_p_value": 0.00001,
+    "gap_incumbent": 0.12,
+    "gap_candidate": 0.02,
+    "by_validation": "back",
+    "by_significant": "inconclusive",
+    "by_one_standard_error": "forward",
+}
+
+
 FULL = replace(
     MINIMAL,
     generated="2025-01-01",
@@ -120,6 +146,44 @@ FULL = replace(
     profile={"device": "cpu", "threads": 1},
     model_files={"final": "artifacts/model.keras"},
     notebook_comparison=True,
+    guard=[{"splits": ["train", "test"], "exact": 0, "near": 16}],
+    selection={
+        "looks": 9,
+        "models": 10,
+        "survivor": "iteration_1",
+        "val_accuracy": 0.78,
+        "optimism": 0.0042,
+        "best_corrected": 0.771,
+        "best_corrected_low": 0.75,
+        "best_corrected_high": 0.79,
+        "method": "bootstrap",
+    },
+    criteria=[
+        {
+            "criterion": "better than a random classifier",
+            "met": True,
+            "value": 0.8,
+            "low": 0.78,
+            "high": 0.82,
+            "threshold": 0.1,
+            "p_value": 1e-9,
+            "alpha": 0.05,
+        },
+        {
+            "criterion": "better than the dense baseline",
+            "met": False,
+            "value": 0.005,
+            "low": -0.01,
+            "high": 0.02,
+            "threshold": 0.0,
+            "p_value": 0.31,
+            "alpha": 0.05,
+        },
+    ],
+    per_class=[
+        {"class": "left", "precision": 0.9, "recall": 0.8, "f1": 0.85, "support": 1000},
+    ],
+    calibration_error={"final": {"test": 0.0312}},
 )
 
 
@@ -334,3 +398,89 @@ def test_differences_follow_the_run() -> None:
     assert "replayed" in there["Step 7, decisions"]
     assert "Seeded" in there["Step 1, subsets"]
     assert not {"VGG16, start", "VGG16, frozen layers", "Step 7, iteration 6"} & set(there)
+
+
+# Decisions
+
+
+def text_of(view: ReportView) -> str:
+    return Page(render_report(view)).text.replace("\xa0", " ")
+
+
+def with_evidence(**changed: Any) -> ReportView:
+    """The page of a run of five replicates whose first gate has evidence."""
+    settings = NOTEBOOK.model_dump(mode="json") | {
+        "evaluation": {"protocol": "holdout", "folds": 5, "replicates": 5}
+    }
+    return replace(
+        FULL,
+        rule="significant",
+        settings=settings,
+        verdicts=[verdict(1, "back") | EVIDENCE | changed],
+    )
+
+
+def test_each_gate_shows_its_evidence() -> None:
+    text = text_of(with_evidence())
+    assert "Iteration 1: dropout inconclusive: rolled back" in text
+    assert "Gain in accuracy, points −1.25 −3.00 to +0.50" in text
+    assert "Change of loss (cross-entropy) +0.0200 −0.0100 to +0.0500" in text
+    assert "p, adjusted p 0.9123 1.0000" in text
+    assert "McNemar, first pair 35 : 60 p < 0.0001, two-sided" in text
+    assert "Overfitting gap, points +2.00 incumbent +12.00" in text
+    assert "validation: back; significant: inconclusive; one standard error: forward" in text
+    assert "by a one-sided test at 0.00556" in text
+
+
+def test_the_page_says_what_its_tests_respect() -> None:
+    assert "crossed random effects" in text_of(with_evidence())
+    assert "Each model is trained 5 times, each time from another seed; figures" in text_of(
+        with_evidence()
+    )
+    once = replace(with_evidence(), settings=NOTEBOOK.model_dump(mode="json"))
+    assert "another seed might turn the result" in text_of(once)
+    folds = {"evaluation": {"protocol": "kfold", "folds": 5, "replicates": 1}}
+    assert "the corrected resampled t test" in text_of(replace(with_evidence(), settings=folds))
+    assert "dealt into 5 folds" in text_of(replace(with_evidence(), settings=folds))
+
+
+def test_a_forced_gate_is_said_at_the_top_and_at_the_gate() -> None:
+    text = text_of(with_evidence(forced=True, state="ForcedBack"))
+    assert "Forced. Gate 1 was forced back by hand. What follows from it" in text
+    assert "Iteration 1: dropout forced back" in text
+    assert "Forced." not in text_of(with_evidence())
+
+
+def test_criteria_that_are_met_and_not() -> None:
+    text = text_of(FULL)
+    assert "Better than a random classifier met 80.00 % 78.00 to 82.00 % 10.00 % < 0.0001" in text
+    assert (
+        "Better than the dense baseline not met +0.50 points −1.00 to +2.00 points 0 0.3100" in text
+    )
+
+
+def test_choosing_is_counted() -> None:
+    text = text_of(FULL)
+    assert "Validation images decided 9 times. Whoever picks the best of 10 models" in text
+    assert "0.42 points better on them than on others" in text
+    replayed = replace(FULL, selection={**FULL.selection, "looks": 0})
+    assert "No decision of this run was read off validation images" in text_of(replayed)
+
+
+def test_duplicates_classes_and_calibration_are_shown() -> None:
+    text = text_of(FULL)
+    assert "train and test 0 16" in text
+    assert "left 90.00 % 80.00 % 85.00 % 1,000" in text
+    assert "3.12 %" in text
+
+
+def test_the_interval_of_the_final_model_stands_at_the_top() -> None:
+    rows = [
+        {**found, "test_accuracy_low": 0.78, "test_accuracy_high": 0.82, "test_accuracy_sd": 0.01}
+        for found in FULL.results
+    ]
+    once = text_of(replace(FULL, results=rows))
+    assert "The 95 % interval goes from 78.00 to 82.00 %: other test images" in once
+    assert "one training can't tell" in once
+    several = text_of(replace(FULL, results=[{**found, "trainings": 5} for found in rows]))
+    assert "(5 trainings, standard deviation 1.00 points; the first of them is the model" in several

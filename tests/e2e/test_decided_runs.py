@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,15 @@ VERDICT_COLUMNS = [
 ]  # fmt: skip
 
 
-def test_verdicts_hold_the_evidence(three_times: tuple[Finished, Server], store: Path) -> None:
+def test_verdicts_hold_the_evidence(
+    three_times: tuple[Finished, Server], store: Path, fashion_flow: Command
+) -> None:
     assert three_times
     rows = table(store, "results", "verdicts")
+    shown = fashion_flow("verdicts", "--store", store)
+    assert "1 dropout" in shown.out
+    assert "FORCED forward" in shown.out
+    assert json.loads(fashion_flow("verdicts", "--json", "--store", store).out) == rows
     models = {row["name"]: row for row in table(store, "results", "results")}
     for row in rows:
         assert list(row)[: len(VERDICT_COLUMNS)] == VERDICT_COLUMNS
