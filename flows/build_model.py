@@ -15,7 +15,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from flows.choice import EVERYTHING, Choice, Enough
 from flows.presets import NOTEBOOK
 from flows.recipe import build, stage_names
-from tasks.core.errors import CriteriaError, StageError
+from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings import Settings
 from tasks.decide import decide
@@ -173,9 +173,12 @@ def build_model(
         The path of the report; empty where only some stages were asked for.
 
     Raises:
-        CriteriaError: the report is written, but a criterion is not met.
+        CriteriaError: everything is done, but a criterion is not met.
+        UserError: success is required, but not among the stages asked for.
     """
     choice.check(stage_names(settings))
+    if require_success and choice.only and "success" not in choice.only:
+        raise UserError("success is required, but --only leaves it out; add --only success.")
     run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))
     profile = resolve_profile(settings.execution)
     workers = settings.execution.workers
@@ -188,21 +191,23 @@ def build_model(
         with suppress(Enough):
             build(run, settings)
         run.wait()
-        if choice.only:
-            return ""
         outcomes = run.outcomes()
+        if choice.only:
+            if require_success:
+                _check_success(outcomes["success"])
+            return ""
         path: str = runner.submit(
             report, {"settings": settings, "outcomes": outcomes, "context": context}
         ).result()
         if require_success:
-            _check_success(outcomes["success"], path)
+            _check_success(outcomes["success"], f"; the report says by how much: {path}")
         return path
 
 
-def _check_success(outcome: Outcome, path: str) -> None:
+def _check_success(outcome: Outcome, where: str = "") -> None:
     assert isinstance(outcome, Record), "success is never skipped"
     if not outcome.facts["met"]:
-        raise CriteriaError(f"{outcome.facts['message']}; the report says by how much: {path}")
+        raise CriteriaError(f"{outcome.facts['message']}{where}")
 
 
 @contextmanager

@@ -105,6 +105,10 @@ def show_verdicts(store: Store, run_id: str | None) -> None:
     """Print what each gate decided, the gain with its 95 % interval, and the p values."""
     run = find_run(store, run_id)
     rows = _result_rows(store, run, "verdicts")
+    if rows and "ci_low" not in rows[0]:
+        raise UserError(
+            f"run {run.run_id} was made before gates recorded their evidence; run it again."
+        )
     if run_id is None:
         note_newer_runs(store, run)
     settings = run.read()["settings"]

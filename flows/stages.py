@@ -10,7 +10,13 @@ from typing import Any
 from tasks.core.records import FACTS, Stage
 from tasks.core.replicates import Replicate, level_of_a_gate, replicates
 from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSettings, TrainSettings, TransferVariant, changed
+from tasks.core.specs import (
+    LOWEST_VALIDATION_LOSS,
+    EvaluationSettings,
+    TrainSettings,
+    TransferVariant,
+    changed,
+)
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 TRAINING_SPLITS = ("train", "validation")
@@ -101,7 +107,7 @@ def guard(settings: Settings) -> Stage:
 def folds(evaluation: EvaluationSettings, seed: int, replicate: int) -> Stage:
     """The folds of a replicate."""
     values = {"folds": evaluation.folds, "seed": seed, "replicate": replicate}
-    reads = {"split": TRAINING_SPLITS, "guard": ("pairs",)}
+    reads = {"split": TRAINING_SPLITS, "guard": ("training_pairs",)}
     return Stage(folds_name(replicate), "folds", values, reads)
 
 
@@ -243,7 +249,9 @@ def selection(models: Sequence[ModelStage], settings: Settings) -> Stage:
     values = {
         "models": [_trainings(model) for model in chosen_from],
         "gates": gates,
-        "folds": _folds(settings),
+        "epochs_chosen": [entry.change.get("epochs") for entry in settings.plan].count(
+            LOWEST_VALIDATION_LOSS
+        ),
         "seed": settings.seed,
     }
     trainings = [name for model in chosen_from for name in model.trainings]

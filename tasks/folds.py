@@ -19,7 +19,7 @@ def folds(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
     parts = [inputs.arrays("split", name)["labels"] for name in ("train", "validation")]
     labels = np.concatenate(parts)
     offsets = {"train": 0, "validation": len(parts[0])}
-    pairs = [row for row in inputs.table("guard", "pairs").to_pylist() if "test" not in _of(row)]
+    pairs = inputs.table("guard", "training_pairs").to_pylist()
     alike = (
         np.array([offsets[row["split"]] + row["position"] for row in pairs], np.int64),
         np.array([offsets[row["other_split"]] + row["other_position"] for row in pairs], np.int64),
@@ -28,7 +28,3 @@ def folds(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
     found = assigned_folds(labels, alike, settings["folds"], rng)
     outputs.table("folds", pa.table({"fold": found, "label": labels}))
     return {"sizes": np.bincount(found)[1:].tolist()}
-
-
-def _of(pair: Mapping[str, Any]) -> tuple[str, str]:
-    return pair["split"], pair["other_split"]

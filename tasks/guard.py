@@ -53,7 +53,7 @@ def guard(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
             settings["shift"],
         )
         exact = int(found.exact.sum())
-        counts.append({"splits": [one, other], "exact": exact, "near": found.found - exact})
+        counts.append({"splits": [one, other], "exact": exact, "near": len(found) - exact})
         columns = (found.first, found.second, found.similarity, found.exact)
         for i, j, similarity, same in zip(*(column.tolist() for column in columns), strict=True):
             rows.append(
@@ -72,6 +72,9 @@ def guard(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
     if settings["exact"] == "refuse":
         _refuse(rows, counts)
     outputs.table("pairs", pa.Table.from_pylist(rows, SCHEMA))
+    # What deals the folds need not see which images are in the test split.
+    training = [row for row in rows if "test" not in (row["split"], row["other_split"])]
+    outputs.table("training_pairs", pa.Table.from_pylist(training, SCHEMA))
     across = [row for row in rows if row["split"] != row["other_split"]][:SHOWN]
     if across:
         names = inputs.facts("split")["class_names"]

@@ -162,8 +162,10 @@ def _confused(
         those = np.flatnonzero((found.label == label) & (predicted == other))
         surest = those[np.argsort(-confidence[those], kind="stable")][:IMAGES_A_PAIR]
         facts.append({"label": names[label], "predicted": names[other], "count": count})
-        title = f"{names[label]} taken for {names[other]}"
-        rows.append((title, images[surest], confidence[surest]))
+        # Another training may make a mistake that the first does not.
+        if len(surest):
+            title = f"{names[label]} taken for {names[other]}, {count} times"
+            rows.append((title, images[surest], confidence[surest]))
     if rows:
         outputs.blob("confused_final", "png", draw.confused_pairs(rows, settings["note"]))
     return facts

@@ -35,6 +35,7 @@ RESULT_KEYS = (
     "test_loss",
     "test_accuracy",
     "decision",
+    "state",
     "reason",
     "notebook_test_loss",
     "notebook_test_accuracy",
@@ -177,7 +178,9 @@ def render_report(view: ReportView) -> str:
 def render_summary(view: ReportView, page: Path) -> str:
     """The run's results as Markdown, for the Prefect UI; `page` is where the report is."""
     template = _environment().get_template("summary.md.j2")
-    return template.render(view=view, path=page)
+    rows = [_complete(row, RESULT_KEYS) for row in view.results]
+    verdicts = [_complete(verdict, VERDICT_KEYS) for verdict in view.verdicts]
+    return template.render(view=view, rows=rows, verdicts=verdicts, path=page)
 
 
 def differences(view: ReportView) -> list[Difference]:

@@ -17,6 +17,7 @@ from tasks.stage import Facts, Inputs, Outputs, stage_task
 SIZES = ("params", "epochs", "batch_size", "train_samples")
 TRAINED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 TESTED = ("test_loss", "test_accuracy")
+LOSSES = ("val_loss", "test_loss")
 
 RESULTS = pa.schema(
     [
@@ -25,9 +26,9 @@ RESULTS = pa.schema(
         *((name, pa.int64()) for name in (*SIZES, "trainings")),
         *((name, pa.float64()) for name in (*TRAINED, *TESTED)),
         *(
-            (f"{split}_accuracy_{what}", pa.float64())
+            (f"{split}_{what}", pa.float64())
             for split in ("val", "test")
-            for what in ("sd", "low", "high")
+            for what in ("loss_sd", "accuracy_sd", "accuracy_low", "accuracy_high")
         ),
         ("decision", pa.string()),
         ("state", pa.string()),
@@ -105,6 +106,7 @@ def _row(
         **{key: sizes[key] for key in SIZES},
         "trainings": len(trainings),
         **{key: _mean([training[key] for training in trainings]) for key in (*TRAINED, *TESTED)},
+        **{f"{key}_sd": _sd([training[key] for training in trainings]) for key in LOSSES},
         "decision": verdict.get("decision"),
         "state": verdict.get("state"),
         "reason": CONTROL if control else verdict.get("reason"),
@@ -125,12 +127,18 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def _sd(values: Sequence[float | None]) -> float | None:
+    """Standard deviation between trainings; None where there is one, or none was scored."""
+    known = [value for value in values if value is not None]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
 def _spread(split: str, found: Sequence[Scored], folds: int | None) -> Row:
     """Interval of a model's accuracy, and its standard deviation between trainings."""
     estimate = accuracy(found, folds)
     each = [float(training.correct.mean()) for training in found]
     return {
-        f"{split}_accuracy_sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
+        f"{split}_accuracy_sd": _sd(each),
         f"{split}_accuracy_low": estimate.low,
         f"{split}_accuracy_high": estimate.high,
     }

@@ -423,10 +423,10 @@ def with_evidence(**changed: Any) -> ReportView:
 def test_each_gate_shows_its_evidence() -> None:
     text = text_of(with_evidence())
     assert "Iteration 1: dropout inconclusive: rolled back" in text
-    assert "Gain in accuracy, points −1.25 −3.00 to +0.50" in text
-    assert "Change of loss (cross-entropy) +0.0200 −0.0100 to +0.0500" in text
-    assert "p, adjusted p 0.9123 1.0000" in text
-    assert "McNemar, first pair 35 : 60 p < 0.0001, two-sided" in text
+    assert "Gain in accuracy, points −1.25 95 % interval −3.00 to +0.50" in text
+    assert "Change of loss (cross-entropy) +0.0200 95 % interval −0.0100 to +0.0500" in text
+    assert "p 0.9123 adjusted 1.0000" in text
+    assert "first trainings candidate 35, incumbent 60 McNemar's p < 0.0001, two-sided" in text
     assert "Overfitting gap, points +2.00 incumbent +12.00" in text
     assert "validation: back; significant: inconclusive; one standard error: forward" in text
     assert "by a one-sided test at 0.00556" in text

@@ -19,6 +19,8 @@ from tasks.core.evidence import (
 Decision = Literal["forward", "back"]
 FORWARD, BACK = "RolledForward", "KeptIncumbent"
 INCONCLUSIVE = "Inconclusive"
+FEWEST_TRAININGS = 3
+_TIE = 1e-12
 FORCED = {"forward": "ForcedForward", "back": "ForcedBack"}
 
 
@@ -156,7 +158,7 @@ def decide(
 def opinions(evidence: Evidence, level: float) -> Mapping[str, str | None]:
     """What each rule that looks at the evidence says of it; None where it has too little."""
     significant = None
-    if evidence.trainings > 1:
+    if evidence.trainings >= FEWEST_TRAININGS:
         verdict = _significant(evidence, level)
         undecided = verdict.state == INCONCLUSIVE
         significant = "inconclusive" if undecided else verdict.decision
@@ -169,16 +171,18 @@ def opinions(evidence: Evidence, level: float) -> Mapping[str, str | None]:
 
 def _validation(evidence: Evidence) -> Verdict:
     gain, change = evidence.accuracy.value, evidence.loss.value
-    keep = gain > 0 or (gain == 0 and change < 0)
+    # A mean of folds whose gains and losses cancel is not exactly 0 in floating point.
+    tie = abs(gain) < _TIE
+    keep = change < 0 if tie else gain > 0
     return _verdict("forward" if keep else "back", _seen(evidence))
 
 
 def _significant(evidence: Evidence, level: float) -> Verdict:
-    if evidence.trainings < 2:
+    if evidence.trainings < FEWEST_TRAININGS:
         raise UserError(
-            "rule 'significant' needs several trainings of each model: with one, the spread "
-            "between seeds can't be known. Set evaluation.replicates to 2 or more (5 are a good "
-            "start), or evaluation.protocol=kfold."
+            f"rule 'significant' needs {FEWEST_TRAININGS} trainings of each model or more, since "
+            "with fewer the spread between seeds can't be known. Set evaluation.replicates to 5, "
+            "or evaluation.protocol=kfold with several replicates."
         )
     found = evidence.accuracy
     seen = f"{_seen(evidence)}; p {_p(found.p_value)}, level {level:.3g}"

@@ -156,15 +156,26 @@ def crossed(
     return _by_t(mean, error, freedom, against)
 
 
-def corrected_resampled(means: Sequence[float], folds: int, against: float = 0.0) -> Estimate:
+def corrected_resampled(
+    means: Sequence[float], folds: int, against: float = 0.0, least: float = 0.0
+) -> Estimate:
     """A mean over the folds of repeated cross-validation, one value a training.
 
     The variance of the mean is (1 / J + 1 / (folds - 1)) times that of the J values: the second
-    term, test images to training images, is Nadeau and Bengio's correction.
+    term, test images to training images, is Nadeau and Bengio's correction. The values count as
+    varying by at least `least`, what the choice of images alone does: a few folds that happen to
+    agree prove nothing.
     """
     values = np.asarray(means, np.float64)
-    error = math.sqrt((1 / len(values) + 1 / (folds - 1)) * values.var(ddof=1))
+    variance = max(float(values.var(ddof=1)), least)
+    error = math.sqrt((1 / len(values) + 1 / (folds - 1)) * variance)
     return _by_t(float(values.mean()), error, len(values) - 1, against)
+
+
+def _of_folds(values: Sequence[Floats], folds: int, against: float = 0.0) -> Estimate:
+    """A mean over folds of what each training has, image by image."""
+    least = float(np.mean([value.var(ddof=1) / len(value) for value in values]))
+    return corrected_resampled([float(value.mean()) for value in values], folds, against, least)
 
 
 def _by_t(mean: float, error: float, freedom: float, against: float) -> Estimate:
@@ -180,14 +191,18 @@ def _by_t(mean: float, error: float, freedom: float, against: float) -> Estimate
 def accuracy(scored: Sequence[Scored], folds: int | None, against: float = 0.0) -> Estimate:
     """The mean accuracy of a model's trainings, tested against a fixed accuracy.
 
-    Several trainings without `folds` were scored on the same images, in the same order.
+    Several trainings without `folds` were scored on the same images, in the same order. Where they
+    all get the same images right there is nothing to learn of their spread, and what holds of the
+    first is returned.
     """
+    found = None
+    rights = [training.correct.astype(np.float64) for training in scored]
     if folds is not None:
-        means = [float(training.correct.mean()) for training in scored]
-        return _within(corrected_resampled(means, folds, against), 0, 1)
-    if len(scored) > 1:
-        table = np.stack([training.correct for training in scored]).astype(np.float64)
-        return _within(_crossed(table, against), 0, 1)
+        found = _within(_of_folds(rights, folds, against), 0, 1)
+    elif len(scored) > 1:
+        found = _within(_crossed(np.stack(rights), against), 0, 1)
+    if found is not None and found.error > 0:
+        return found
     from statsmodels.stats.proportion import proportion_confint
 
     correct = scored[0].correct
@@ -203,6 +218,8 @@ def accuracy_difference(
 ) -> Estimate:
     """Accuracy of the candidate minus that of the incumbent; trainings are paired by their order.
 
+    Where all pairs differ alike, what holds of the first is returned.
+
     Raises:
         ValueError: there are not as many of one as of the other, or on other images.
     """
@@ -210,12 +227,14 @@ def accuracy_difference(
         candidates.correct.astype(np.float64) - incumbents.correct
         for incumbents, candidates in _paired(incumbent, candidate)
     ]
+    found = None
     if folds is not None:
-        means = [float(pair.mean()) for pair in pairs]
-        return _within(corrected_resampled(means, folds), -1, 1)
-    if len(pairs) > 1:
-        return _within(_crossed(np.stack(pairs)), -1, 1)
-    (before,), (after,) = incumbent, candidate
+        found = _within(_of_folds(pairs, folds), -1, 1)
+    elif len(pairs) > 1:
+        found = _within(_crossed(np.stack(pairs)), -1, 1)
+    if found is not None and found.error > 0:
+        return found
+    before, after = incumbent[0], candidate[0]
     counts = mcnemar(before.correct, after.correct)
     low, high = paired_interval(before.correct, after.correct)
     error = float(pairs[0].std() / math.sqrt(len(pairs[0])))
@@ -235,7 +254,7 @@ def loss_difference(
     """Loss of the candidate minus that of the incumbent; `p_value` is that of a loss as high."""
     pairs = [after.loss - before.loss for before, after in _paired(incumbent, candidate)]
     if folds is not None:
-        return corrected_resampled([float(pair.mean()) for pair in pairs], folds)
+        return _of_folds(pairs, folds)
     if len(pairs) > 1:
         return _crossed(np.stack(pairs))
     only = pairs[0]

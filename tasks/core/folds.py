@@ -17,7 +17,8 @@ def assigned_folds(
 
     Each class's images, shuffled, are dealt to the folds in turn, one class after the other, so
     that folds and the classes in them differ by one image at most. Then images that are alike join
-    the first of them: what is held out must not be among what is learned from.
+    the first of them, whatever that does to the sizes: what is held out must not be among what is
+    learned from.
 
     Args:
         labels: `(n,)` class indices.
@@ -26,7 +27,7 @@ def assigned_folds(
         rng: what the deal is drawn from.
 
     Raises:
-        UserError: a class has fewer images than there are folds.
+        UserError: a class has fewer images than there are folds, or too many images are alike.
     """
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < folds:
@@ -42,4 +43,18 @@ def assigned_folds(
     graph = coo_array((np.ones(len(alike[0])), alike), shape=(len(labels), len(labels)))
     _, group = connected_components(graph, directed=False)
     _, leader = np.unique(group, return_index=True)
-    return found[leader[group]]
+    found = found[leader[group]]
+    _check(found, labels, folds)
+    return found
+
+
+def _check(found: Int64, labels: UInt8, folds: int) -> None:
+    """Refuse folds that look-alikes left empty, or without a class to learn from."""
+    for fold in range(1, folds + 1):
+        held_out = found == fold
+        if not held_out.any() or len(np.unique(labels[~held_out])) < len(np.unique(labels)):
+            raise UserError(
+                f"evaluation.folds is {folds}, but so many images are alike, and so kept together, "
+                f"that fold {fold} is empty or leaves nothing of a class to learn from; take fewer "
+                "folds, or raise guard.similarity."
+            )

@@ -86,7 +86,9 @@ def calibration(
         correct: `(n,)` whether it is the label.
         bins: how many.
     """
-    bin_of = np.clip(np.ceil(confidence.astype(np.float64) * bins).astype(np.int64) - 1, 0, None)
+    bin_of = np.clip(
+        np.ceil(confidence.astype(np.float64) * bins).astype(np.int64) - 1, 0, bins - 1
+    )
     count = np.bincount(bin_of, minlength=bins)
     shared = np.maximum(count, 1)
     return Calibration(

@@ -14,10 +14,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Optimism:
-    """What the best of some models loses on images that did not choose it, accuracies in [0, 1].
+    """What the best of some models is worth on images that did not choose it, in [0, 1].
 
-    `optimism` is the mean of that loss; `corrected` the mean accuracy on those images, with a 95 %
-    percentile interval.
+    `corrected` is its accuracy there, with a 95 % percentile interval; `optimism` is by how much
+    the highest accuracy on all images exceeds it.
     """
 
     optimism: float
@@ -34,20 +34,26 @@ def optimism(correct: Floats, rng: np.random.Generator, resamples: int = RESAMPL
     a row of gates, each of which compares two, chooses less and so flatters less.
 
     Args:
-        correct: `(models, images)` share of a model's trainings that get an image right.
+        correct: `(models, images)` share of a model's trainings that get an image right; two
+            images or more.
         rng: what the draws come from.
         resamples: how many.
     """
     images = correct.shape[1]
-    inside, outside = np.empty(resamples), np.empty(resamples)
+    outside = np.empty(resamples)
     for number in range(resamples):
-        times = np.bincount(rng.integers(images, size=images), minlength=images)
-        left_out = times == 0
-        scores = correct @ times / images
-        best = scores.argmax()
-        inside[number] = scores[best]
-        outside[number] = correct[best, left_out].mean()
+        times = _times_drawn(images, rng)
+        best = (correct @ times).argmax()
+        outside[number] = correct[best, times == 0].mean()
     low, high = np.quantile(outside, [0.025, 0.975])
-    return Optimism(
-        float((inside - outside).mean()), float(outside.mean()), float(low), float(high)
-    )
+    corrected = float(outside.mean())
+    flattered = float(correct.mean(axis=1).max()) - corrected
+    return Optimism(flattered, corrected, float(low), float(high))
+
+
+def _times_drawn(images: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How often each image is drawn; at least one is not."""
+    while True:
+        times = np.bincount(rng.integers(images, size=images), minlength=images)
+        if not times.all():
+            return times

@@ -55,7 +55,7 @@ class Settings(Spec):
         description=(
             "validation: keep a change that raises validation accuracy (ties: lowers the loss). "
             "significant: keep what is better by a one-sided test, each gate at `alpha` divided by "
-            "the number of gates; needs several trainings of each model. one_standard_error: keep "
+            "the number of gates; needs 3 trainings of each model. one_standard_error: keep "
             "the simpler of the two unless the other is better by more than one standard error. "
             "notebook: replay the notebook's decisions."
         ),
@@ -128,12 +128,14 @@ class Settings(Spec):
 
     @model_validator(mode="after")
     def _several_trainings_where_they_are_tested(self) -> Self:
-        alone = self.evaluation.protocol == "holdout" and self.evaluation.replicates == 1
-        if self.rule == "significant" and alone:
+        trainings = self.evaluation.replicates
+        if self.evaluation.protocol == "kfold":
+            trainings *= self.evaluation.folds
+        if self.rule == "significant" and trainings < 3:
             raise ValueError(
-                "rule 'significant' needs several trainings of each model, since with one the "
-                "spread between seeds can't be known; set evaluation.replicates to 2 or more (5 "
-                "are a good start), or evaluation.protocol=kfold"
+                "rule 'significant' needs 3 trainings of each model or more, since with fewer the "
+                "spread between seeds can't be known; set evaluation.replicates to 5, or "
+                "evaluation.protocol=kfold with several replicates"
             )
         return self
 

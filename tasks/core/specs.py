@@ -103,7 +103,8 @@ class TrainSettings(Spec):
         40,
         description=(
             "Passes over the training images; in an iteration also 'lowest_validation_loss': the "
-            "epoch at which the overfitting model's validation loss was lowest."
+            "epoch at which the overfitting model's validation loss was lowest, the median of its "
+            "trainings."
         ),
     )
     batch_size: BatchSize = Field(128, description="Images a gradient step.")

@@ -75,7 +75,7 @@ def test_the_best_of_many_equal_models_is_flattered_by_about_what_is_estimated()
     for _ in range(20):
         correct = (rng.random((20, 400)) < 0.8).astype(np.float64)
         real.append(correct.mean(axis=1).max() - 0.8)
-        estimated.append(correct.mean(axis=1).max() - optimism(correct, rng, 200).corrected)
+        estimated.append(optimism(correct, rng, 200).optimism)
     assert np.mean(real) == pytest.approx(0.037, abs=0.006)
     assert np.mean(estimated) == pytest.approx(np.mean(real), abs=0.010)
 
@@ -85,3 +85,8 @@ def test_the_same_draw_gives_the_same_estimate() -> None:
     one, other = (optimism(correct, np.random.default_rng(3)) for _ in range(2))
     assert one == other
     assert one.low <= one.corrected <= one.high
+
+
+def test_few_images_leave_always_something_to_score_on() -> None:
+    correct = np.array([[1.0, 0.0], [1.0, 1.0]])
+    assert 0 <= optimism(correct, np.random.default_rng(0), 200).corrected <= 1

@@ -254,7 +254,7 @@ def test_an_image_in_two_splits_is_an_error_unless_it_is_allowed(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--rule", "significant"), "needs several trainings of each model"),
+        (("--rule", "significant"), "needs 3 trainings of each model"),
         (("--force", "4=sideways"), "expected a gate's number"),
         (("--force", "10=back"), "there is no gate 10"),
         (("--set", "alpha=1.5"), "alpha"),

@@ -19,8 +19,8 @@ from tests.processes import Command, latest_run
 RESULT_COLUMNS = [
     "name", "step", "params", "epochs", "batch_size", "train_samples", "trainings", "train_loss",
     "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy",
-    "val_accuracy_sd", "val_accuracy_low", "val_accuracy_high", "test_accuracy_sd",
-    "test_accuracy_low", "test_accuracy_high", "decision", "state", "reason",
+    "val_loss_sd", "val_accuracy_sd", "val_accuracy_low", "val_accuracy_high", "test_loss_sd",
+    "test_accuracy_sd", "test_accuracy_low", "test_accuracy_high", "decision", "state", "reason",
     "notebook_test_loss", "notebook_test_accuracy",
 ]  # fmt: skip
 
