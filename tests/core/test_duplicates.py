@@ -109,7 +109,8 @@ def correlation(one: UInt8, other: UInt8, shift: int, *, overlap: bool = True) -
         values = image.astype(np.float64)
         return np.concatenate([np.diff(values, axis=axis).ravel() for axis in (1, 0)])
 
-    whole = [float(np.linalg.norm(gradient(image))) for image in (one, other)]
+    # Squares of whole numbers, so that nothing is rounded where half of the energy is left.
+    whole = [float(gradient(image) @ gradient(image)) for image in (one, other)]
     height, width = one.shape[:2]
     best = 0.0
     for down in range(-shift, shift + 1):
@@ -121,14 +122,14 @@ def correlation(one: UInt8, other: UInt8, shift: int, *, overlap: bool = True) -
                 max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)
             ]
             here, there = gradient(mine), gradient(its)
-            norms = [float(np.linalg.norm(part)) for part in (here, there)]
+            energies = [float(part @ part) for part in (here, there)]
             enough = all(
-                part > 0 and part**2 >= LEAST_OVERLAP * full**2
-                for part, full in zip(norms, whole, strict=True)
+                part > 0 and part >= LEAST_OVERLAP * full
+                for part, full in zip(energies, whole, strict=True)
             )
             if enough or not overlap:
-                scale = norms if overlap else whole
-                best = max(best, float(here @ there) / (scale[0] * scale[1] or 1))
+                one_of, other_of = energies if overlap else whole
+                best = max(best, float(here @ there) / (np.sqrt(one_of * other_of) or 1))
     return best
 
 
