@@ -280,7 +280,6 @@ def quality(models: Sequence[ModelStage], settings: Settings) -> Stage:
     values = {
         "models": [_trainings(model) for model in models],
         "note": data_note(settings),
-        "random_transfer": settings.transfer.weights == "random",
     }
     reads = _predictions(models) | {"preprocess": ("test", FACTS)}
     return Stage("quality", "quality", values, reads, tolerant=True)

@@ -17,7 +17,6 @@ from tasks.core.metrics import (
     confusion_matrix,
     most_confused,
 )
-from tasks.core.titles import title_of
 from tasks.predictions import Predictions, predictions
 from tasks.stage import Facts, Inputs, Outputs, stage_task
 
@@ -27,10 +26,9 @@ IMAGES_A_PAIR = 8
 
 @stage_task()
 def quality(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Leave tables and pictures for every model; its trainings are counted together.
+    """Leave tables of every model, and pictures of the final one on test images.
 
-    The final model is looked at on test images, with the pairs it confuses most; the others on
-    the images held out from them, and in the tables on test images too.
+    A model's trainings are counted together.
     """
     names = inputs.facts("preprocess")["class_names"]
     per_class: list[dict[str, Any]] = []
@@ -46,10 +44,8 @@ def quality(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fa
         cells += [key | row for row in _cell_rows(matrix, names)]
         bins += [key | row for row in _bin_rows(held)]
         errors.setdefault(model, {})[split] = held.error
-        # Each model is shown on images that it was not chosen for, or that it has not seen.
-        if (split == "test") == (model == "final"):
-            _draw(model, split, matrix, held, names, settings, outputs)
-        if split == "test" and model == "final":
+        if (model, split) == ("final", "test"):
+            _draw(matrix, held, names, settings["note"], outputs)
             confused = _confused(found[0], matrix, inputs, names, settings, outputs)
     outputs.table("per_class", pa.Table.from_pylist(per_class))
     outputs.table("confusion", pa.Table.from_pylist(cells))
@@ -122,24 +118,10 @@ def _bin_rows(found: Calibration) -> list[dict[str, Any]]:
     ]
 
 
-def _draw(
-    model: str,
-    split: str,
-    matrix: Int64,
-    held: Calibration,
-    names: list[str],
-    settings: Mapping[str, Any],
-    outputs: Outputs,
-) -> None:
-    control = settings["random_transfer"] and model.startswith("vgg16")
-    title = title_of(model) + (" (random weights)" if control else "")
-    where = "test images" if split == "test" else "held-out images"
-    note = settings["note"]
-    outputs.blob(
-        f"confusion_{model}", "png", draw.confusion(matrix, names, f"{title}, {where}", note)
-    )
-    if model == "final":
-        outputs.blob("reliability_final", "png", draw.reliability(held, f"{title}, {where}", note))
+def _draw(matrix: Int64, held: Calibration, names: list[str], note: str, outputs: Outputs) -> None:
+    title = "Final model, test images"
+    outputs.blob("confusion_final", "png", draw.confusion(matrix, names, title, note))
+    outputs.blob("reliability_final", "png", draw.reliability(held, title, note))
 
 
 def _confused(

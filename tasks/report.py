@@ -81,6 +81,10 @@ def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunCon
             if row["model"] == "final"
         ],
         calibration_error=found["quality"].facts["calibration_error"],
+        confusion=_confusion(
+            store.table(found["quality"], "confusion").to_pylist(),
+            len(found["subset"].facts["class_names"]),
+        ),
         notebook_comparison=settings.dataset == "fashion-mnist",
         counts=_counts(store, found["subset"]),
         transfer_start=_first_epoch(store, found.get("vgg16_frozen")),
@@ -118,6 +122,18 @@ def _counts(store: Store, subset: Record) -> dict[str, list[int]]:
     classes = range(len(subset.facts["class_names"]))
     found = Counter(zip(index["split"], index["label"], strict=True))
     return {split: [found[split, label] for label in classes] for split in subset.facts["sizes"]}
+
+
+def _confusion(cells: list[dict[str, Any]], classes: int) -> dict[str, list[list[int]]]:
+    """By model, a row a label of the counts of each prediction, on held-out images."""
+    counts: dict[str, list[int]] = {}
+    for cell in cells:
+        if cell["split"] == "validation":
+            counts.setdefault(cell["model"], []).append(cell["count"])
+    return {
+        model: [found[row : row + classes] for row in range(0, len(found), classes)]
+        for model, found in counts.items()
+    }
 
 
 def _first_training(found: Mapping[str, Record], model: str) -> Record:

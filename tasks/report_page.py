@@ -101,8 +101,8 @@ class ReportView:
         verdicts: a row a gate with the fields `VERDICT_KEYS`; `iteration` is the stage's name.
         overfitting: the fields `OVERFITTING_KEYS` of the overfitting model.
         figures: PNG bytes named `samples`, `balance`, `pairs_picture`, `augmentation`, `accuracy`,
-            `decisions`, `final`, `reliability_final`, `confused_final`, `vgg16_input_<variant>`,
-            `confusion_<model>` and `curves_<model>`.
+            `decisions`, `final`, `confusion_final`, `reliability_final`, `confused_final`,
+            `vgg16_input_<variant>` and `curves_<model>`.
         transfer_skipped: why there is no transfer, and what to do; None where there is.
         transfer_weights: `imagenet`, `file` or `random`; the last is labelled as a control.
         scorings: how many times any model was scored on this run's test split.
@@ -117,6 +117,7 @@ class ReportView:
         criteria: rows of the success stage.
         per_class: rows with `class`, `precision`, `recall`, `f1` and `support` of the final model.
         calibration_error: by model, then by split.
+        confusion: by model, a row a label of the counts of each prediction, on held-out images.
 
     In rows and mappings a field may be None or missing, and any figure may be absent.
     """
@@ -146,6 +147,7 @@ class ReportView:
     criteria: Sequence[Mapping[str, Any]] = ()
     per_class: Sequence[Mapping[str, Any]] = ()
     calibration_error: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    confusion: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
 
 
 def render_report(view: ReportView) -> str:

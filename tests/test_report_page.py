@@ -60,7 +60,7 @@ FIGURES = (
     "pairs_picture",
     "reliability_final",
     "confused_final",
-    *(f"confusion_{model}" for model in MODELS),
+    "confusion_final",
     *(f"curves_{model}" for model in MODELS),
 )
 
@@ -184,6 +184,7 @@ FULL = replace(
         {"class": "left", "precision": 0.9, "recall": 0.8, "f1": 0.85, "support": 1000},
     ],
     calibration_error={"final": {"test": 0.0312}},
+    confusion={model: [[7, 3], [0, 5]] for model in MODELS if model != "final"},
 )
 
 
@@ -471,6 +472,8 @@ def test_duplicates_classes_and_calibration_are_shown() -> None:
     text = text_of(FULL)
     assert "train and test 0 16" in text
     assert "left 90.00 % 80.00 % 85.00 % 1,000" in text
+    assert "Overfitting model, held-out images" in text
+    assert text.count("left right left 7 3 right 5") == len(MODELS) - 1
     assert "3.12 %" in text
 
 
