@@ -99,7 +99,7 @@ def test_nothing_stored_is_pickled(smoke: Path) -> None:
             assert all(archive[name].dtype != object for name in archive.files)
     for path in tables:
         # There need not be images that are alike.
-        assert pq.read_table(path).num_rows > 0 or path.name == "pairs.parquet"
+        assert pq.read_table(path).num_rows > 0 or path.parts[-3] == "guard"
     assert not [path for path in smoke.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
 
 
