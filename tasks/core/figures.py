@@ -114,7 +114,7 @@ def learning_curves(
         _curve(axes, history, key)
         spread = [other[f"val_{key}"] for other in others if f"val_{key}" in other]
         for number, values in enumerate(spread):
-            label = None if number else "its others"
+            label = None if number else "other seeds"
             epochs = range(1, len(values) + 1)
             axes.plot(epochs, values, color=VERMILLION, lw=0.7, alpha=0.45, label=label)
         shown = [*history[key], *history.get(f"val_{key}", ()), *itertools.chain(*spread)]
