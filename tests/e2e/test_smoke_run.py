@@ -14,7 +14,7 @@ import pytest
 from flows.presets import SMOKE
 from flows.recipe import model_stages, stage_names
 from tasks.core.reported import REPORTED
-from tests.processes import Command, latest_run
+from tests.processes import Command, Server, latest_run
 
 RESULT_COLUMNS = [
     "name", "step", "params", "epochs", "batch_size", "train_samples", "trainings", "train_loss",
@@ -183,7 +183,7 @@ def test_a_second_run_is_cached_and_never_imports_tensorflow(
 
 
 def test_one_stages_settings_changed_run_it_and_its_dependents_only(
-    smoke: Path, fashion_flow: Command
+    smoke: Path, fashion_flow: Command, shared_server: Server
 ) -> None:
     changed = ("--preset", "smoke", "--set", "low_capacity.epochs=2", "--store", smoke)
     expected = {"low_capacity", "test_low_capacity", "results", "quality", "figures"}
@@ -193,15 +193,16 @@ def test_one_stages_settings_changed_run_it_and_its_dependents_only(
         "low_capacity"
     }
     assert {line.split()[0] for line in lines if " may run " in line} == expected - {"low_capacity"}
-    done = fashion_flow("run", *changed)
+    done = fashion_flow("run", *changed, PREFECT_API_URL=shared_server.url)
     assert done.status == 0, done.err
     assert computed(smoke) == expected
 
 
 def test_damaged_files_are_made_anew_with_the_same_bytes(
-    smoke: Path, fashion_flow: Command
+    smoke: Path, fashion_flow: Command, shared_server: Server
 ) -> None:
-    fashion_flow("run", "--preset", "smoke", "--store", smoke)
+    again = ("run", "--preset", "smoke", "--store", smoke)
+    fashion_flow(*again, PREFECT_API_URL=shared_server.url)
     run = latest_run(smoke)
     damaged = {}
     for stage, name in (("baseline", "model"), ("preprocess", "train"), ("explore", "samples")):
@@ -215,7 +216,7 @@ def test_damaged_files_are_made_anew_with_the_same_bytes(
     damaged["preprocess"].write_bytes(flipped)
     damaged["explore"].write_bytes(content["explore"][:-10])
 
-    done = fashion_flow("run", "--preset", "smoke", "--store", smoke)
+    done = fashion_flow(*again, PREFECT_API_URL=shared_server.url)
     assert done.status == 0, done.err
     assert computed(smoke) == set(damaged)
     assert {stage: path.read_bytes() for stage, path in damaged.items()} == content

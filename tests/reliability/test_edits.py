@@ -95,5 +95,6 @@ def test_an_edit_to_a_figure_or_the_report_trains_nothing(
     add_code(tmp_path, "tasks/report_page.py")
     assert of_state(planned(), "cached") == set(before)
     add_code(tmp_path, "tasks/core/figures.py")
-    assert of_state(planned(), "will run") == {"explore", "figures"}
-    assert of_state(planned(), "cached") == set(before) - {"explore", "figures"}
+    drawing = {"explore", "guard", "quality", "figures"}
+    assert of_state(planned(), "will run") == drawing
+    assert of_state(planned(), "cached") == set(before) - drawing
