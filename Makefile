@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Tests at a time: two processes keep two cores busy, as most of them wait for one.
+JOBS ?= 2
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
@@ -17,7 +19,7 @@ run: $(VENV)/core.done ## Run the workflow, e.g. make run ARGS="--preset smoke".
 	$(BIN)/fashion-flow run $(ARGS)
 
 test: $(VENV)/dev.done ## Run every test, e.g. make test ARGS="-k store".
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-reliability: $(VENV)/dev.done ## Kill, damage and fill up at full size (over an hour).
 	$(BIN)/pytest tests/reliability --full $(ARGS)

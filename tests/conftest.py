@@ -39,6 +39,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="The reliability tests at full size.")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have measured (`record_property`), whichever process they ran in."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    measured = {
+        name: value
+        for report in reports
+        if report.when == "call"
+        for name, value in report.user_properties
+    }
+    if measured:
+        terminalreporter.section("measured")
+        for name, value in sorted(measured.items()):
+            terminalreporter.line(f"{name}: {value}")
+
+
 @pytest.fixture(scope="session")
 def tensorflow_ready() -> Mapping[str, Any]:
     """TensorFlow as a run on this machine's processor has it; the profile, for other processes."""

@@ -237,13 +237,13 @@ OWN = ("--set", "subset.train=30", "--set", "subset.validation=15", "--set", "su
 
 
 def test_an_image_in_two_splits_is_an_error_unless_it_is_allowed(
-    fashion_flow: Command, shared_server: Server, tmp_path: Path
+    fashion_flow: Command, shared_server: Server, plan: Path, tmp_path: Path
 ) -> None:
     own = duplicated(tmp_path / "own.npz")
     store = tmp_path / "store"
     slices = ("--set", "subset.method=slices")
-    only = ("--only", "preprocess")
-    arguments = ("run", *SMALL, "--dataset", own, *OWN, *slices, "--store", store, *only)
+    only = ("--plan", plan, "--store", store, "--only", "preprocess")
+    arguments = ("run", *SMALL, "--dataset", own, *OWN, *slices, *only)
     url = shared_server.url
     refused = fashion_flow(*arguments, PREFECT_API_URL=url)
     assert refused.status == 2

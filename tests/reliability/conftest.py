@@ -9,28 +9,7 @@ import pytest
 
 from tests.conftest import running_server
 from tests.processes import Command, Server
-from tests.reliability.support import FULL, SMALL, Figures, Size
-
-FIGURES = pytest.StashKey[Figures]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FIGURES] = {}
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    if config.stash[FIGURES]:
-        terminalreporter.section("reliability")
-        for name, value in config.stash[FIGURES].items():
-            terminalreporter.line(f"{name}: {value}")
-
-
-@pytest.fixture(scope="session")
-def figures(pytestconfig: pytest.Config) -> Figures:
-    """Figures that are printed at the end."""
-    return pytestconfig.stash[FIGURES]
+from tests.reliability.support import FULL, SMALL, Size
 
 
 @pytest.fixture(scope="session")

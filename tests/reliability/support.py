@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +34,8 @@ class Size:
 SMALL = Size(False, training_kills=4, flow_kills=3, damages=12, settings=SHORT)
 FULL = Size(True, training_kills=30, flow_kills=30, damages=None, settings=SMOKE)
 
-# What is printed at the end: a figure's name and how much of it there was.
-Figures = dict[str, str]
+# What a test has measured, by name: printed when all have run.
+Record = Callable[[str, object], None]
 
 
 def contents(store: Path) -> Mapping[str, str]:

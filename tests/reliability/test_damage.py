@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.processes import Command, Server
 from tests.reliability.heal import WAYS, delete
-from tests.reliability.support import Figures, Size, contents, differing
+from tests.reliability.support import Record, Size, contents, differing
 
 
 @pytest.mark.timeout(3 * 3600)
@@ -23,7 +23,7 @@ def test_whatever_is_damaged_is_healed(
     environment: dict[str, str],
     reliability_server: Server,
     tmp_path: Path,
-    figures: Figures,
+    record_property: Record,
 ) -> None:
     store = tmp_path / "store"
     shutil.copytree(undisturbed, store)
@@ -46,10 +46,11 @@ def test_whatever_is_damaged_is_healed(
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["not_healed"] == []
     assert found["healed"] >= (500 if size.full else size.damages or 0)
-    figures["files damaged"] = (
+    record_property(
+        "files damaged",
         f"{found['files']} files, {found['healed']} damages "
         f"({', '.join(f'{count} {way}' for way, count in found['ways'].items())}), all healed by "
-        f"the next run, which computed {found['computed']} stages for that"
+        f"the next run, which computed {found['computed']} stages for that",
     )
 
 
@@ -71,7 +72,7 @@ def test_damaged_logs_break_nothing(
     fashion_flow: Command,
     reliability_server: Server,
     tmp_path: Path,
-    figures: Figures,
+    record_property: Record,
 ) -> None:
     pairs = [(log, way) for log in LOGS for way in WAYS]
     # At the small size all logs at once, each in another way; at full size each in turn.
@@ -96,6 +97,7 @@ def test_damaged_logs_break_nothing(
             shown = fashion_flow(*command, "--store", store)
             assert shown.status == 0, (damages, shown.err)
         assert differing(contents(store), contents(undisturbed)) == [], "clean keeps what is used"
-    figures["logs damaged"] = (
-        f"{sum(map(len, rounds))} times, no command and no run was broken by it"
+    record_property(
+        "logs damaged",
+        f"{sum(map(len, rounds))} times, no command and no run was broken by it",
     )

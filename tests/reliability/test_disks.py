@@ -10,7 +10,7 @@ import pytest
 
 from tests.disks import read_only, resize, small_disk
 from tests.processes import Command, Finished, Server
-from tests.reliability.support import Figures, Size, contents, differing
+from tests.reliability.support import Record, Size, contents, differing
 
 
 def assert_refused(done: Finished, said: str) -> None:
@@ -26,7 +26,7 @@ def test_a_full_disk_costs_nothing_but_the_stage_that_did_not_fit(
     undisturbed: Path,
     fashion_flow: Command,
     reliability_server: Server,
-    figures: Figures,
+    record_property: Record,
 ) -> None:
     server = {"PREFECT_API_URL": reliability_server.url}
     needed = disk_usage(undisturbed)
@@ -47,9 +47,10 @@ def test_a_full_disk_costs_nothing_but_the_stage_that_did_not_fit(
         done = fashion_flow("run", *size.settings, "--store", store, **server)
         assert done.status == 0, done.err
         assert differing(contents(store), contents(undisturbed)) == []
-    figures["full disks"] = (
+    record_property(
+        "full disks",
         f"{steps} runs refused with {', '.join(failed_in)} stages done, then one that went on to "
-        "the same bytes"
+        "the same bytes",
     )
 
 

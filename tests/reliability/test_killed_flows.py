@@ -14,7 +14,7 @@ import pytest
 from tasks.runlog import DONE, KILLED, all_runs
 from tasks.store import Store
 from tests.processes import Command, Server, Start
-from tests.reliability.support import Figures, Size, contents, differing
+from tests.reliability.support import Record, Size, contents, differing
 
 Process = subprocess.Popen[str]
 
@@ -31,7 +31,7 @@ def test_a_flow_killed_again_and_again_ends_with_the_same_bytes(
     fashion_flow: Command,
     reliability_server: Server,
     tmp_path: Path,
-    figures: Figures,
+    record_property: Record,
 ) -> None:
     chance = random.Random(1)
     server = {"PREFECT_API_URL": reliability_server.url}
@@ -56,9 +56,10 @@ def test_a_flow_killed_again_and_again_ends_with_the_same_bytes(
         unfinished += sum(len(run.results()) - len(run.stages()) for run in runs)
         checked = fashion_flow("verify", "--store", store)
         assert checked.status == 0, checked.out
-    figures["flows killed"] = (
+    record_property(
+        "flows killed",
         f"{kills} times, {rounds} times through, the same bytes each time; {unfinished} times a "
-        "stage was in the making when a kill came"
+        "stage was in the making when a kill came",
     )
 
 

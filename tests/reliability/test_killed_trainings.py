@@ -19,7 +19,7 @@ import pytest
 
 from tasks.checkpoints import checkpoints
 from tests.conftest import ROOT
-from tests.reliability.support import Figures, Size, contents, differing
+from tests.reliability.support import Record, Size, contents, differing
 
 STEP_S = 120
 EPOCH = re.compile(r"(\S+)\s+epoch (\d+)/(\d+)")
@@ -135,7 +135,7 @@ def kinds(chance: random.Random) -> Iterator[tuple[str, Kill]]:
 
 @pytest.mark.timeout(3600)
 def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
-    size: Size, quiet: Path, environment: dict[str, str], tmp_path: Path, figures: Figures
+    size: Size, quiet: Path, environment: dict[str, str], tmp_path: Path, record_property: Record
 ) -> None:
     chance = random.Random(0)
     kills: list[str] = []
@@ -162,10 +162,11 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
         lost += epochs_lost(before, last)
         assert differing(contents(store), contents(quiet)) == []
     assert max(lost) <= 1, lost
-    figures["trainings killed"] = (
+    record_property(
+        "trainings killed",
         f"{len(kills)} times ({', '.join(f'{kills.count(n)} {n}' for n in sorted({*kills}))}), "
         f"{rounds} times through, the same bytes each time; finished epochs lost: {sum(lost)} in "
-        f"all, at most {max(lost)} a kill"
+        f"all, at most {max(lost)} a kill",
     )
 
 

@@ -12,7 +12,7 @@ from tasks.files import read_lines
 from tasks.runlog import DONE, all_runs
 from tasks.store import Store
 from tests.processes import Server, Start
-from tests.reliability.support import Figures, Size, contents, differing
+from tests.reliability.support import Record, Size, contents, differing
 
 RUNS = 4
 END_S = 900
@@ -25,7 +25,7 @@ def test_four_runs_together_compute_each_stage_once(
     start: Start,
     reliability_server: Server,
     tmp_path: Path,
-    figures: Figures,
+    record_property: Record,
 ) -> None:
     store = tmp_path / "store"
     server = {"PREFECT_API_URL": reliability_server.url}
@@ -45,9 +45,10 @@ def test_four_runs_together_compute_each_stage_once(
     scored = [line["model"] for line in read_lines(store / "test_scorings.jsonl")]
     assert len(scored) == len({*scored}) == sum(s.startswith("test_") for s in by_run[0])
     shares = [sum(state == "completed" for state in states.values()) for states in by_run]
-    figures["runs together"] = (
+    record_property(
+        "runs together",
         f"{RUNS} on one empty store, {len(times)} stages, each computed once "
-        f"({' + '.join(map(str, shares))})"
+        f"({' + '.join(map(str, shares))})",
     )
 
 
@@ -57,7 +58,7 @@ def test_the_same_settings_give_the_same_bytes_in_another_store(
     start: Start,
     reliability_server: Server,
     tmp_path: Path,
-    figures: Figures,
+    record_property: Record,
 ) -> None:
     store = tmp_path / "another place" / "with a longer path" / "store"
     elsewhere = {
@@ -75,5 +76,5 @@ def test_the_same_settings_give_the_same_bytes_in_another_store(
     found, expected = contents(store), contents(undisturbed)
     assert differing(found, expected) == []
     kinds = Counter(Path(path).suffix.removeprefix(".") for path in found)
-    figures["two fresh stores"] = f"{len(found)} files with the same digests ({dict(kinds)})"
+    record_property("two fresh stores", f"{len(found)} files with the same digests ({dict(kinds)})")
     assert not any(str(store) in json.dumps(path) for path in found)
