@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -143,6 +144,9 @@ def run(
         bool,
         typer.Option("--require-success", help="Fail where a success criterion is not met."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Only what went wrong, and where the report is.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="A line for each epoch.")] = False,
 ) -> None:
     """Run the workflow; stages that are in the store already are not computed again."""
@@ -159,14 +163,14 @@ def run(
         _choice(only, from_, refresh),
         opened,
         run_id,
-        verbose,
+        logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO,
         replaceable=_replaceable(dataset, set_),
         require_success=require_success,
     )
-    if status in (0, NO_SUCCESS) and not only:
-        console.show_results(opened, run_id)
     if notice:
         console.warn(notice)
+    if status in (0, NO_SUCCESS) and not only:
+        console.show_end(opened, run_id, quiet=quiet)
     raise typer.Exit(status)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from rich import filesize
@@ -72,6 +73,11 @@ def _result_rows(store: Store, run: RunLog, name: str = "results") -> list[dict[
 def show_results(store: Store, run_id: str | None) -> None:
     """Print a run's table of results, the data set and where the final model is."""
     run = find_run(store, run_id)
+    _show_scores(store, run, run_id)
+    _show_files(store, run)
+
+
+def _show_scores(store: Store, run: RunLog, run_id: str | None) -> None:
     rows = _result_rows(store, run)
     if run_id is None:
         note_newer_runs(store, run)
@@ -98,7 +104,39 @@ def show_results(store: Store, run_id: str | None) -> None:
         table.add_row(*shown, style="bold" if row["name"] == "final" else None)
     _line(f"run {run.run_id}: data set {settings['dataset']}, {_protocol(settings)}")
     out.print(table)
+
+
+def show_end(store: Store, run_id: str, *, quiet: bool = False) -> None:
+    """Print what a run came to: scores, verdicts, where its files are, what to try next."""
+    run = find_run(store, run_id)
+    if quiet:
+        _line(str(run.report))
+        return
+    _show_scores(store, run, run_id)
+    if run.read()["settings"]["plan"]:
+        _show_gates(_result_rows(store, run, "verdicts"), run.read()["settings"])
     _show_files(store, run)
+    _show_next(store, run)
+
+
+def _show_next(store: Store, run: RunLog) -> None:
+    """What a reader of these results may want to do next, as commands to copy."""
+    settings = run.read()["settings"]
+    place = "" if store.root == Path("artifacts").resolve() else f" --store {store.root}"
+    steps = [(f"fashion-flow report --open{place}", "look at all of it")]
+    if settings["evaluation"]["replicates"] == 1 and settings["plan"]:
+        steps.append(
+            ("the same command with --replicates 5", "see which verdicts are more than luck")
+        )
+    skipped = {entry["stage"] for entry in run.stages() if entry["state"] == "skipped"}
+    if "vgg16_weights" in skipped:
+        steps.append(("the same command with --vgg16-weights FILE", "transfer from VGG16 too"))
+    steps.append((f"fashion-flow predict IMAGE...{place}", "have the final model say what it sees"))
+    _line("")
+    _line("next:")
+    width = max(len(command) for command, _ in steps)
+    for command, purpose in steps:
+        _line(f"  {command:<{width}}  {purpose}")
 
 
 def show_verdicts(store: Store, run_id: str | None) -> None:
@@ -112,6 +150,14 @@ def show_verdicts(store: Store, run_id: str | None) -> None:
     if run_id is None:
         note_newer_runs(store, run)
     settings = run.read()["settings"]
+    _line(f"run {run.run_id}: data set {settings['dataset']}, {_protocol(settings)}")
+    _show_gates(rows, settings)
+    level = rows[0]["level"] if rows else settings["alpha"]
+    _line("gain: in accuracy on held-out images, points; p: of such a gain if there were none,")
+    _line(f"adj.: by Holm; tested: what rule significant says at its level of {level:.3g} a gate")
+
+
+def _show_gates(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> None:
     table = _table("gate")
     table.columns[0].max_width = 21
     table.add_column("decision", no_wrap=True)
@@ -128,11 +174,7 @@ def show_verdicts(store: Store, run_id: str | None) -> None:
             _p_value(row["p_value_adjusted"]),
             TESTED[row["by_significant"]],
         )
-    _line(f"run {run.run_id}: data set {settings['dataset']}, {_protocol(settings)}")
     out.print(table)
-    level = rows[0]["level"] if rows else settings["alpha"]
-    _line("gain: in accuracy on held-out images, points; p: of such a gain if there were none,")
-    _line(f"adj.: by Holm; tested: what rule significant says at its level of {level:.3g} a gate")
 
 
 def _p_value(value: float) -> str:

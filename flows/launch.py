@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 
 from flows.choice import Choice
 from flows.datasets import resolve
+from flows.live import LiveView
 from flows.planning import CACHED, plan
 from flows.server import announce_server, stop_temporary_server
 from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
@@ -46,7 +47,6 @@ class Ending:
     """How the flow's thread ended."""
 
     error: BaseException | None = None
-    report: str = ""
     notice: str = ""
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -56,14 +56,15 @@ def launch(
     choice: Choice,
     store: Store,
     run_id: str,
-    verbose: bool,
+    level: int = logging.INFO,
     *,
     replaceable: bool,
     require_success: bool = False,
 ) -> tuple[int, str]:
     """Run the flow; return the exit status, and a notice where the data set was replaced.
 
-    Ctrl-C and SIGTERM end the process at once, from here on.
+    Shown are log lines from `level` on; on a terminal, what goes on stands live below them unless
+    only warnings are wanted. Ctrl-C and SIGTERM end the process at once, from here on.
 
     Raises:
         StorageError: the run's log can't be written.
@@ -71,11 +72,11 @@ def launch(
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     run_log = RunLog(store, run_id)
-    with explaining(store.root), _logging(run_log.folder, verbose):
+    with explaining(store.root), _logging(run_log.folder, level) as view:
         ending = Ending()
         thread = threading.Thread(
             target=_run,
-            args=(settings, choice, store, run_id, replaceable, require_success, ending),
+            args=(settings, choice, store, run_id, replaceable, require_success, view, ending),
             name="flow",
             daemon=True,
         )
@@ -91,8 +92,6 @@ def launch(
                 # At a normal end Prefect would go on trying to send its logs for minutes.
                 _leave(status)
             return status, ending.notice
-        if ending.report:
-            log.info("report: %s", ending.report)
         return DONE, ending.notice
 
 
@@ -103,6 +102,7 @@ def _run(
     run_id: str,
     replaceable: bool,
     require_success: bool,
+    view: LiveView | None,
     ending: Ending,
 ) -> None:
     try:
@@ -117,6 +117,9 @@ def _run(
         stages = plan(store, settings, profile, choice)
         cached = sum(stage.state == CACHED for stage in stages)
         log.info("%d of %d stages are cached", cached, len(stages))
+        if view:
+            ahead = [stage for stage in stages if stage.state != CACHED]
+            view.expect(len(stages), {s.stage: s.last["seconds"] for s in ahead if s.last})
         if cached < len(stages):
             # TensorFlow is imported while Prefect waits for its server.
             threading.Thread(target=_warm_up, args=(profile,), daemon=True).start()
@@ -124,7 +127,7 @@ def _run(
         from flows.build_model import build_model
 
         with explaining(store.root):
-            ending.report = build_model(
+            build_model(
                 settings=settings,
                 store=str(store.root),
                 run_id=run_id,
@@ -182,6 +185,9 @@ def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
 
 def _leave(status: int) -> NoReturn:
     """End the process without waiting for threads or for what is still to be sent."""
+    for handler in log.handlers:
+        if isinstance(handler, LiveView):
+            handler.stop()
     with suppress(Exception):
         stop_temporary_server()
     logging.shutdown()
@@ -236,28 +242,41 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _logging(folder: Path, verbose: bool) -> Iterator[None]:
+def _logging(folder: Path, level: int) -> Iterator[LiveView | None]:
     """Our lines to the terminal; those, TensorFlow's and Prefect's noise to the run's log file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN_LOG
     with path.open("a", encoding="utf-8", buffering=1) as file, _stderr_to(file) as terminal:
-        console = logging.StreamHandler(terminal)
-        console.setLevel(logging.DEBUG if verbose else logging.INFO)
-        console.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
         record = logging.StreamHandler(file)
         stamp = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
         stamp.converter = time.gmtime
         record.setFormatter(stamp)
         log.setLevel(logging.DEBUG)
         log.propagate = False
+        live = level < logging.WARNING and _is_screen(terminal)
+        console = LiveView(terminal, level) if live else _lines(terminal, level)
         handlers = (console, record)
         for handler in handlers:
             log.addHandler(handler)
         try:
-            yield
+            yield console if isinstance(console, LiveView) else None
         finally:
+            if isinstance(console, LiveView):
+                console.stop()
             for handler in handlers:
                 log.removeHandler(handler)
+
+
+def _is_screen(stream: TextIO) -> bool:
+    """Whether lines on it can be taken back."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def _lines(stream: TextIO, level: int) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    return handler
 
 
 @contextmanager

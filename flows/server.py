@@ -26,8 +26,8 @@ def announce_server() -> None:
         log.info("Prefect server: %s", re.sub(r"//[^/@]*@", "//", address))
         return
     log.info(
-        "Prefect server: a temporary one is started (to see runs in the UI: "
-        "`prefect server start`, then set PREFECT_API_URL)"
+        "Prefect server: a temporary one is started (to see runs in the UI, first start "
+        "`fashion-flow ui` in another terminal)"
     )
     threading.Thread(target=_watch, name="server-watch", daemon=True).start()
 

@@ -22,6 +22,7 @@ PACKAGES = ("tasks", "flows")
 NEUTRAL = frozenset(
     {
         "tasks.stage",
+        "tasks.events",
         "tasks.store",
         "tasks.files",
         "tasks.npz",

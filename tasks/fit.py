@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +13,9 @@ from tasks.core.models import build_network
 from tasks.core.progress import Progress, Row
 from tasks.core.specs import TrainSettings
 from tasks.core.training import Examples, Schedule, evaluate, train
+from tasks.events import epoch_done
 from tasks.model_files import save_keras
 from tasks.store import Outputs
-
-log = logging.getLogger("fashion_flow")
 
 
 def fit_network(
@@ -74,11 +72,7 @@ def fit(
     checkpoints = outputs.checkpoints(lineage, schedule.epochs)
 
     def on_epoch(progress: Progress) -> None:
-        row = progress.history[-1]
-        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name != "epoch")
-        log.debug(
-            "%-31s epoch %d/%d  %s", checkpoints.stage, progress.epoch, schedule.epochs, values
-        )
+        epoch_done(checkpoints.stage, progress.epoch, schedule.epochs, progress.history[-1])
         checkpoints.save(progress)
 
     start = checkpoints.latest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from tasks.core.records import Outcome, Record, Skipped
 from tasks.core.settings import Settings
 from tasks.core.specs import AugmentSettings
+from tasks.events import stage_is
 from tasks.files import write_atomically
 from tasks.runlog import RunLog, now
 from tasks.stage import TAGS, RunContext
@@ -20,8 +20,6 @@ from tasks.store import Store
 
 # The stages that draw.
 DRAWN = ("explore", "guard", "quality", "figures")
-
-log = logging.getLogger("fashion_flow")
 
 
 @task(name="report", task_run_name="report", tags=TAGS, persist_result=False)
@@ -36,7 +34,7 @@ def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext
     create_markdown_artifact(
         render_summary(view, path), key="results", description=f"Results on {view.dataset}"
     )
-    log.info("%-31s %-14s %s", "report", "Completed", path)
+    stage_is("report", "Completed", str(path))
     return str(path)
 
 

@@ -17,6 +17,7 @@ from prefect.states import Completed
 
 from tasks.core.errors import StorageError, UnavailableError
 from tasks.core.records import Outcome, Record, Skipped, Stage
+from tasks.events import FAILED, RUNNING, WAITING, stage_is
 from tasks.files import explaining
 from tasks.fingerprint import code_of
 from tasks.runlog import RunLog, now
@@ -113,7 +114,11 @@ def stage_task(
             started = now()
             store = Store(context.store_url)
             with explaining(store.root):
-                ended = _end(compute, stage, inputs, context, before_compute)
+                try:
+                    ended = _end(compute, stage, inputs, context, before_compute)
+                except Exception as error:
+                    stage_is(stage.name, FAILED, str(error) or type(error).__name__)
+                    raise
                 RunLog(store, context.run_id).stage(
                     ended.outcome,
                     ended.state.lower(),
@@ -124,7 +129,7 @@ def stage_task(
             state, message = ended.state, ended.message
             if state_of and isinstance(ended.outcome, Record):
                 state, message = state_of(ended.outcome)
-            log.info("%-31s %-14s %s", stage.name, state, message)
+            stage_is(stage.name, state, message)
             return Completed(name=state, message=message, data=ended.outcome)
 
         return Task(
@@ -176,7 +181,7 @@ def _end(
     key, basis = store.key_of(stage, inputs, context.profile)
 
     def waiting() -> None:
-        log.info("%-31s %-14s another run computes it", stage.name, "Waiting")
+        stage_is(stage.name, WAITING, "another run computes it")
 
     with store.lock(stage, key, waiting):
         run_log = RunLog(store, context.run_id)
@@ -189,10 +194,10 @@ def _end(
         if isinstance(found, Record) and not anew:
             # Whoever computed it may have been killed just before it could do this itself.
             store.settle(found)
-            return Ended(found, CACHED, f"record {key[:16]}")
+            return Ended(found, CACHED, f"{_score(found)}record {key[:16]}")
         with slots(context.run_id, context.workers):
             reason = found.reason if isinstance(found, Miss) else anew
-            log.info("%-31s %-14s %s", stage.name, "Running", reason)
+            stage_is(stage.name, RUNNING, reason)
             clock = time.monotonic()
             try:
                 if before_compute:
@@ -210,10 +215,18 @@ def _end(
                     raise
                 return Ended(Skipped(stage.name, str(error)), SKIPPED, str(error))
             seconds = time.monotonic() - clock
-    message = f"{seconds:.1f} s, record {key[:16]}"
+    message = f"{seconds:.1f} s, {_score(record)}record {key[:16]}"
     if record == found:
         message += ", the same bytes as before"
     elif isinstance(found, Record):
         message += ", NOT the bytes of before"
         log.warning("%s: computed anew, it has other bytes than before", stage.name)
     return Ended(record, COMPUTED, message, seconds, outputs.resumed_after)
+
+
+def _score(record: Record) -> str:
+    """The accuracy that the stage is about, if it is about one."""
+    for split, name in (("test", "test_accuracy"), ("validation", "val_accuracy")):
+        if (value := record.facts.get(name)) is not None:
+            return f"{split} accuracy {value:.2%}, "
+    return ""
