@@ -18,6 +18,7 @@ from flows.recipe import build, stage_names
 from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings import Settings
+from tasks.curves import curves
 from tasks.decide import decide
 from tasks.evaluate import evaluate
 from tasks.explore import explore
@@ -54,6 +55,7 @@ TASKS = {
         preprocess,
         folds,
         train,
+        curves,
         decide,
         retrain,
         vgg16_weights,

@@ -34,10 +34,12 @@ def train(
     snapshots: Sequence[int | str] = (),
     begins_as: str | None = None,
 ) -> None:
-    """Have a model trained once for each replicate, side by side; add what runs to `made`.
+    """Have a model trained once for each replicate, side by side, and its curves drawn.
 
-    `begins_as` is the model whose trainings these may be the beginnings of, if there is one.
+    What runs is added to `made`. `begins_as` is the model whose trainings these may be the
+    beginnings of, if there is one.
     """
+    trainings = {}
     for replicate in replicates(settings.evaluation, settings.seed):
         inputs = {"arrays": made["preprocess"]}
         if replicate.fold:
@@ -46,7 +48,10 @@ def train(
             inputs["beginning"] = made[f"{begins_as}{replicate.suffix}"]
         begun = begins_as is not None
         stage = stages.train(model, training, replicate, snapshots, begun=begun)
-        made[stage.name] = run(stage, **inputs)
+        trainings[stage.name] = run(stage, **inputs)
+    made |= trainings
+    drawing = stages.curves(model, list(trainings), settings)
+    made[drawing.name] = run(drawing, **trainings)
 
 
 def iterate(run: Run, settings: Settings, made: dict[str, Any]) -> Survivor:

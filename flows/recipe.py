@@ -64,7 +64,8 @@ def stage_names(settings: Settings) -> list[str]:
         if model.transfer:
             features = transfer.features(settings, model.transfer)
             names += ["vgg16_weights", *(stage.name for stage in features)]
-        names += [*model.trainings, *([model.gate] if model.gate else [])]
+        names += [*model.trainings, stages.curves_name(model.name)]
+        names += [model.gate] if model.gate else []
     names = list(dict.fromkeys(names))
     tests = [stages.test_name(name) for model in model_stages(settings) for name in model.trainings]
     return [*names, *tests, *(stage.name for stage in _last_stages(settings))]
@@ -105,9 +106,12 @@ def build(run: Run, settings: Settings) -> dict[str, Any]:
 
     # Step 7: the iterations, then the surviving settings on training + validation.
     survivor = iterate(run, settings, made)
+    finals = {}
     for replicate in final_replicates(settings.evaluation, settings.seed):
         final = stages.retrain(survivor.training, replicate)
-        made[final.name] = run(final, arrays=arrays)
+        finals[final.name] = run(final, arrays=arrays)
+    drawing = stages.curves("final", list(finals), settings)
+    made |= finals | {drawing.name: run(drawing, **finals)}
 
     # Only now, after the last verdict, is anything scored on the test split.
     for model in models:
@@ -128,7 +132,7 @@ def _last_stages(settings: Settings) -> list[Stage]:
         stages.results(models, settings),
         stages.success(models, settings),
         stages.quality(models, settings),
-        stages.figures(models, settings, transfer.inputs_kept(settings)),
+        stages.figures(settings, transfer.inputs_kept(settings)),
     ]
     if settings.plan:
         found.insert(1, stages.selection(models, settings))

@@ -285,10 +285,30 @@ def quality(models: Sequence[ModelStage], settings: Settings) -> Stage:
     return Stage("quality", "quality", values, reads, tolerant=True)
 
 
-def figures(
-    models: Sequence[ModelStage], settings: Settings, vgg16_inputs: Mapping[str, str]
+def curves(
+    model: str,
+    trainings: Sequence[str],
+    settings: Settings,
+    transfer: TransferVariant | None = None,
 ) -> Stage:
-    """The pictures of the report: learning curves, decisions, comparisons.
+    """The picture of how a model's trainings went."""
+    values = {
+        "model": model,
+        "trainings": list(trainings),
+        "binary": transfer is not None and transfer.loss == BINARY,
+        "random": transfer is not None and settings.transfer.weights == "random",
+        "note": data_note(settings),
+    }
+    return Stage(curves_name(model), "curves", values, dict.fromkeys(trainings, ("history",)))
+
+
+def curves_name(model: str) -> str:
+    """The name of the stage that draws how a model's trainings went."""
+    return f"curves_{model}"
+
+
+def figures(settings: Settings, vgg16_inputs: Mapping[str, str]) -> Stage:
+    """The pictures that compare: scores, decisions, what networks see of the images.
 
     `vgg16_inputs` are the variants of transfer by the stage that keeps what VGG16 was given.
     """
@@ -296,16 +316,12 @@ def figures(
     values = {
         "note": data_note(settings),
         "random_transfer": settings.transfer.weights == "random",
-        "models": {model.name: list(model.trainings) for model in models},
         "changes": [iteration.name for iteration in settings.plan],
         "vgg16_inputs": dict(vgg16_inputs),
-        "binary": [m.name for m in models if m.transfer and m.transfer.loss == BINARY],
         "augmentation": augmented[0].model_dump() if augmented else None,
         "seed": settings.seed,
     }
-    trainings = [name for model in models for name in model.trainings]
-    reads: dict[str, tuple[str, ...]] = dict.fromkeys(trainings, ("history",))
-    reads |= {
+    reads: dict[str, tuple[str, ...]] = {
         "preprocess": TRAINING_SPLITS[:1],
         "subset": (FACTS,),
         "results": ("results", "verdicts"),

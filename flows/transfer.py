@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.stages import TRAINING_SPLITS
+from flows.stages import TRAINING_SPLITS, curves
 from tasks.core.errors import UserError
 from tasks.core.records import FACTS, Stage
 from tasks.core.settings import Settings
@@ -30,6 +30,9 @@ def transfer(run: Run, settings: Settings, arrays: Any) -> dict[str, Any]:
         made[head.name] = run(head, features=made[last.name], weights=given)
         tuning = fine_tuned(settings, suffix, variant)
         made[tuning.name] = run(tuning, features=made[below.name], start=made[head.name])
+        for model in (head.name, tuning.name):
+            drawing = curves(model, [model], settings, variant)
+            made[drawing.name] = run(drawing, **{model: made[model]})
     return made
 
 

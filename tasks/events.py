@@ -6,7 +6,7 @@ Every event is a log record of `fashion_flow`; the event itself is its attribute
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 log = logging.getLogger("fashion_flow")
@@ -38,7 +38,7 @@ class EpochEvent:
     row: Mapping[str, float]
 
 
-Event = StageEvent | EpochEvent
+Watch = Callable[[EpochEvent], None]
 
 
 def stage_is(stage: str, state: str, message: str, level: int = logging.INFO) -> None:
@@ -47,8 +47,9 @@ def stage_is(stage: str, state: str, message: str, level: int = logging.INFO) ->
     log.log(level, "%-31s %-14s %s", stage, state, message, extra={"event": event})
 
 
-def epoch_done(stage: str, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
-    """Log an epoch."""
+def log_epoch(stage: str, epoch: int, epochs: int, row: Mapping[str, float]) -> EpochEvent:
+    """Log an epoch; return the event."""
     values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name != "epoch")
     event = EpochEvent(stage, epoch, epochs, row)
     log.debug("%-31s epoch %d/%d  %s", stage, epoch, epochs, values, extra={"event": event})
+    return event

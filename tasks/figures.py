@@ -1,4 +1,4 @@
-"""Draw the report's pictures from what the stages left."""
+"""Draw what compares models, and what networks see of the images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,9 @@ SAMPLES = 8
 
 @stage_task()
 def figures(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Leave one PNG a picture; models that were skipped have none."""
+    """Leave one PNG a picture."""
     note = settings["note"]
     names = inputs.facts("subset")["class_names"]
-    for model, trainings in settings["models"].items():
-        if inputs.skipped(trainings[0]) is None:
-            histories = [inputs.table(stage, "history").to_pydict() for stage in trainings]
-            outputs.blob(f"curves_{model}", "png", _curves(model, histories, settings))
     table = inputs.table("results", "results").to_pydict()
     chart = draw.accuracy_chart(
         [_title(name, settings) for name in table["name"]],
@@ -45,18 +41,6 @@ def figures(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fa
 def _title(model: str, settings: Mapping[str, Any]) -> str:
     control = settings["random_transfer"] and model.startswith("vgg16")
     return title_of(model) + (" (random weights)" if control else "")
-
-
-def _curves(
-    model: str, histories: list[dict[str, list[float]]], settings: Mapping[str, Any]
-) -> bytes:
-    title, note = _title(model, settings), settings["note"]
-    history, *others = histories
-    if model == "final":
-        return draw.final_curves(history, title, note)
-    # The notebook's limits: binary cross-entropy is smaller by the number of classes.
-    top = 0.3 if model in settings["binary"] else 1.2
-    return draw.learning_curves(history, title, note, loss_top=top, others=others)
 
 
 def _draw_inputs(

@@ -23,6 +23,8 @@ NEUTRAL = frozenset(
     {
         "tasks.stage",
         "tasks.events",
+        "tasks.publish",
+        "tasks.rendering",
         "tasks.store",
         "tasks.files",
         "tasks.npz",

@@ -13,7 +13,6 @@ from tasks.core.models import build_network
 from tasks.core.progress import Progress, Row
 from tasks.core.specs import TrainSettings
 from tasks.core.training import Examples, Schedule, evaluate, train
-from tasks.events import epoch_done
 from tasks.model_files import save_keras
 from tasks.store import Outputs
 
@@ -72,7 +71,7 @@ def fit(
     checkpoints = outputs.checkpoints(lineage, schedule.epochs)
 
     def on_epoch(progress: Progress) -> None:
-        epoch_done(checkpoints.stage, progress.epoch, schedule.epochs, progress.history[-1])
+        outputs.epoch_done(progress.epoch, schedule.epochs, progress.history[-1])
         checkpoints.save(progress)
 
     start = checkpoints.latest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prefect import task
@@ -18,8 +18,8 @@ from tasks.runlog import RunLog, now
 from tasks.stage import TAGS, RunContext
 from tasks.store import Store
 
-# The stages that draw.
-DRAWN = ("explore", "guard", "quality", "figures")
+# The kinds of stages that draw.
+DRAWN = ("explore", "guard", "quality", "curves", "figures")
 
 
 @task(name="report", task_run_name="report", tags=TAGS, persist_result=False)
@@ -56,7 +56,7 @@ def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunCon
         results=store.table(found["results"], "results").to_pylist(),
         verdicts=_verdicts(settings, store.table(found["results"], "verdicts").to_pylist()),
         overfitting=_first_training(found, "overfitting").facts,
-        figures=_figures(store, *(found[name] for name in DRAWN)),
+        figures=_figures(store, (item for item in found.values() if item.kind in DRAWN)),
         transfer_skipped=weights.reason
         if isinstance(weights, Skipped)
         else _switched_off(settings),
@@ -138,7 +138,7 @@ def _first_training(found: Mapping[str, Record], model: str) -> Record:
     return found.get(model) or found[f"{model}_f1"]
 
 
-def _figures(store: Store, *records: Record) -> dict[str, bytes]:
+def _figures(store: Store, records: Iterable[Record]) -> dict[str, bytes]:
     return {
         name: store.content(record, name)
         for record in records

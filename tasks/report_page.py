@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from tasks.core.reported import REPORTED
 from tasks.core.specs import EvaluationSettings, GuardSettings
 from tasks.core.titles import title_of
+from tasks.rendering import UNKNOWN, environment
 from tasks.report_transfer import Difference, Variant, transfer_differences, transfer_variants
 
 RESULT_KEYS = (
@@ -87,7 +86,6 @@ OVERFITTING_KEYS = (
     "highest_validation_accuracy_epoch",
 )
 NOTEBOOKS_IMAGES = 8_000
-UNKNOWN = "\N{EN DASH}"
 
 Row = dict[str, Any]
 
@@ -156,7 +154,7 @@ def render_report(view: ReportView) -> str:
     by_name = {row["name"]: row for row in rows}
     variants = _variants(view)
     return (
-        _environment()
+        _templates()
         .get_template("report.html.j2")
         .render(
             view=view,
@@ -179,7 +177,7 @@ def render_report(view: ReportView) -> str:
 
 def render_summary(view: ReportView, page: Path) -> str:
     """The run's results as Markdown, for the Prefect UI; `page` is where the report is."""
-    template = _environment().get_template("summary.md.j2")
+    template = _templates().get_template("summary.md.j2")
     rows = [_complete(row, RESULT_KEYS) for row in view.results]
     verdicts = [_complete(verdict, VERDICT_KEYS) for verdict in view.verdicts]
     return template.render(view=view, rows=rows, verdicts=verdicts, path=page)
@@ -283,64 +281,7 @@ def _complete(row: Mapping[str, Any], keys: Sequence[str]) -> Row:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": lambda value: UNKNOWN if value is None else f"{value:,}",
-        "data_uri": _data_uri,
-        "loss": lambda value: UNKNOWN if value is None else f"{value:.4f}",
-        "percent": lambda value: (
-            UNKNOWN if value is None else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
-        ),
-        "pretty_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
-        "title_of": _title,
-    }
-    environment.filters["p_value"] = _p_value
-    environment.globals |= {"interval": _interval, "points": _points, "range_of": _range_of}
-    return environment
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def _title(name: str | None) -> str:
-    """A model's name for readers: `iteration_3` is "Iteration 3"."""
-    if name is None:
-        return UNKNOWN
-    return title_of(name)
-
-
-def _points(accuracy: float | None, other: float | None) -> str:
-    """The difference of two accuracies in percentage points, with its sign."""
-    if accuracy is None or other is None:
-        return UNKNOWN
-    return f"{100 * (accuracy - other):+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _interval(row: Mapping[str, Any], split: str) -> str:
-    """The 95 % interval of an accuracy, e.g. `86.12 to 88.90 %`."""
-    low, high = row.get(f"{split}_accuracy_low"), row.get(f"{split}_accuracy_high")
-    if low is None or high is None:
-        return UNKNOWN
-    return f"{100 * low:.2f} to {100 * high:.2f}\N{NO-BREAK SPACE}%"
-
-
-def _range_of(low: float | None, high: float | None, scale: float = 100, digits: int = 2) -> str:
-    """Both ends of an interval with their signs."""
-    if low is None or high is None:
-        return UNKNOWN
-    ends = (f"{scale * end:+.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (low, high))
-    return " to ".join(ends)
-
-
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+def _templates() -> Environment:
+    templates = environment()
+    templates.filters["title_of"] = lambda name: UNKNOWN if name is None else title_of(name)
+    return templates

@@ -20,6 +20,7 @@ from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.events import FAILED, RUNNING, WAITING, stage_is
 from tasks.files import explaining
 from tasks.fingerprint import code_of
+from tasks.publish import Progress, publish_stage
 from tasks.runlog import RunLog, now
 from tasks.runtime import configure
 from tasks.store import Inputs as Inputs
@@ -130,6 +131,8 @@ def stage_task(
             if state_of and isinstance(ended.outcome, Record):
                 state, message = state_of(ended.outcome)
             stage_is(stage.name, state, message)
+            purpose = (compute.__doc__ or "").partition("\n\n")[0]
+            publish_stage(store, stage, ended.outcome, state, message, purpose)
             return Completed(name=state, message=message, data=ended.outcome)
 
         return Task(
@@ -204,6 +207,7 @@ def _end(
                     before_compute(context, stage, inputs)
                 forget = bool(anew) and not retried
                 outputs = store.writer(stage, key, basis, inputs, anew=forget)
+                outputs.watch = Progress()
                 if stage.numerical:
                     configure(context.profile)
                 facts = compute(stage.settings, store.inputs(stage, inputs), outputs)

@@ -32,6 +32,7 @@ from tasks.core.records import (
     StoredFile,
     digest_of,
 )
+from tasks.events import Watch, log_epoch
 from tasks.files import (
     TEMPORARY,
     append_line,
@@ -322,7 +323,8 @@ def _check_digest(file: StoredFile, sha256: str) -> None:
 class Outputs:
     """The files of one stage in the making; each appears whole or not at all.
 
-    `resumed_after` is the number of epochs that a training took from a checkpoint.
+    `resumed_after` is the number of epochs that a training took from a checkpoint; `watch` is told
+    of each epoch that is done.
     """
 
     root: Path
@@ -332,6 +334,7 @@ class Outputs:
     basis: Mapping[str, Any]
     beginnings: tuple[Path, ...] = ()
     resumed_after: int = 0
+    watch: Watch | None = None
     files: dict[str, StoredFile] = field(default_factory=dict)
 
     def arrays(self, name: str, **arrays: np.ndarray | Rows) -> None:
@@ -370,6 +373,12 @@ class Outputs:
             elsewhere=self.beginnings,
             check=lambda: refuse_edits(self.stage.name, self.basis["code"]),
         )
+
+    def epoch_done(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+        """Tell whoever looks on that a training has come so far; `row` is its history's last."""
+        event = log_epoch(self.stage.name, epoch, epochs, row)
+        if self.watch:
+            self.watch(event)
 
     @contextmanager
     def _file(self, name: str, kind: str, schema: Mapping[str, Any]) -> Iterator[Path]:

@@ -147,7 +147,7 @@ def test_where_an_input_is_refreshed_and_another_changes_both_are_said(filled: S
     planned = chosen(filled, replayed("baseline.epochs=4"), refresh="load")
     assert in_state(planned, WILL_RUN) == {"load", "baseline"}
     assert in_state(planned, MAY_RUN) == {
-        *("test_baseline", "results", "success", "quality", "figures")
+        *("curves_baseline", "test_baseline", "results", "success", "quality", "figures")
     }
 
 

@@ -24,6 +24,7 @@ KINDS = (
     "subset",
     "preprocess",
     "train",
+    "curves",
     "decide",
     "retrain",
     "vgg16_weights",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,7 +227,7 @@ def replace_plan(settings: Settings, *entries: Iteration) -> Settings:
 
 def test_the_pictures_of_distorted_images_depend_on_every_value_of_the_distortion() -> None:
     def shown(settings: Settings) -> Any:
-        return stages.figures(model_stages(settings), settings, {}).settings["augmentation"]
+        return stages.figures(settings, {}).settings["augmentation"]
 
     assert NOTEBOOK.plan[8].change["augmentation"] == {}, "the defaults are meant"
     assert shown(NOTEBOOK) == AugmentSettings().model_dump()
@@ -333,7 +333,7 @@ def test_on_an_empty_store_the_gates_are_open(tmp_path: Path) -> None:
     found = states(planned)
     assert {found[name] for name in ("overfitting", "vgg16_frozen", "gate_1")} == {WILL_RUN}
     unseen = [name for name, state in found.items() if state == OPEN]
-    assert unseen[:2] == ["iteration_2", "gate_2"]
+    assert unseen[:3] == ["iteration_2", "curves_iteration_2", "gate_2"]
     assert {"final", "test_baseline", "test_final", "results", "figures"} <= set(unseen)
     assert set(found.values()) == {WILL_RUN, OPEN}
     assert {item.reason for item in planned if item.state == OPEN} == {"depends on iteration_1"}
@@ -383,6 +383,11 @@ def test_made_up_decisions_are_followed_where_they_are_cached(tmp_path: Path) ->
     assert {item.reason for item in planned if item.state == OPEN} == {"depends on iteration_4"}
 
 
+def drawn(models: Iterable[str]) -> set[str]:
+    """The stages that draw the curves of these models."""
+    return {f"curves_{model}" for model in models}
+
+
 MODELS = {model.name for model in model_stages(replayed())}
 TESTS = {f"test_{model}" for model in MODELS}
 ITERATIONS = {f"iteration_{number}" for number in range(1, 10)}
@@ -393,7 +398,7 @@ TRANSFER = {"vgg16_block4", "vgg16_block5", "vgg16_frozen", "vgg16_fine_tuned"}
 TRANSFER_TESTS = {"test_vgg16_frozen", "test_vgg16_fine_tuned"}
 CORRECTED = {f"{name}_corrected" for name in TRANSFER}
 CORRECTED_TESTS = {f"{name}_corrected" for name in TRANSFER_TESTS}
-AFTER_ARRAYS = MODELS | GATES | TRANSFER | CORRECTED | TESTS | TABLES
+AFTER_ARRAYS = MODELS | drawn(MODELS) | GATES | TRANSFER | CORRECTED | TESTS | TABLES
 TUNED = {"vgg16_fine_tuned_corrected"}
 SEARCH = {"overfitting", "final"} | ITERATIONS
 SEEDED = MODELS | {"vgg16_weights", "results", "selection", "quality", "figures"}
@@ -405,25 +410,37 @@ SEEDED = MODELS | {"vgg16_weights", "results", "selection", "quality", "figures"
     [
         ("execution.workers=7", set(), set()),
         ("subset.seed=0", set(), set()),
-        ("baseline.epochs=4", {"baseline"}, {"test_baseline", "success"} | SHOWN),
-        ("low_capacity.batch_size=64", {"low_capacity"}, {"test_low_capacity"} | SHOWN),
+        (
+            "baseline.epochs=4",
+            {"baseline"},
+            {"curves_baseline", "test_baseline", "success"} | SHOWN,
+        ),
+        (
+            "low_capacity.batch_size=64",
+            {"low_capacity"},
+            {"curves_low_capacity", "test_low_capacity"} | SHOWN,
+        ),
         # Each iteration has the epochs of iteration 1, so only the first gate sees another model.
         (
             "overfitting.epochs=39",
             {"overfitting"},
-            {"gate_1", "test_overfitting", "selection"} | SHOWN,
+            {"gate_1", "curves_overfitting", "test_overfitting", "selection"} | SHOWN,
         ),
         (
             "overfitting.learning_rate=0.01",
             SEARCH,
-            {f"test_{name}" for name in SEARCH} | GATES | TABLES,
+            {f"test_{name}" for name in SEARCH} | drawn(SEARCH) | GATES | TABLES,
         ),
         # The layers below the last block see other pixels; those above may find the same outputs.
-        ("transfer.corrected.side=48", CORRECTED - TUNED | CORRECTED_TESTS, TUNED | SHOWN),
+        (
+            "transfer.corrected.side=48",
+            CORRECTED - TUNED | CORRECTED_TESTS,
+            TUNED | drawn(CORRECTED & MODELS) | SHOWN,
+        ),
         (
             "transfer.as_notebook.epochs=3",
             {"vgg16_frozen"},
-            {"vgg16_fine_tuned"} | TRANSFER_TESTS | SHOWN,
+            {"vgg16_fine_tuned"} | drawn(TRANSFER & MODELS) | TRANSFER_TESTS | SHOWN,
         ),
         ("subset.test=1999", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
         ("subset.method=slices", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
@@ -462,7 +479,8 @@ def test_another_rule_changes_the_gates_and_opens_what_follows(filled: Store) ->
     planned = plan(filled, replayed(rule="validation"), PROFILE)
     assert in_state(planned, WILL_RUN) == {"gate_1"}
     later = (ITERATIONS - {"iteration_1"}) | (GATES - {"gate_1"})
-    assert in_state(planned, OPEN) == later | {"final"} | TESTS | TABLES
+    after = drawn(later & MODELS | {"final"})
+    assert in_state(planned, OPEN) == later | {"final"} | after | TESTS | TABLES
     assert {item.reason for item in planned if item.state == OPEN} == {"depends on iteration_1"}
 
 
@@ -489,7 +507,7 @@ def test_one_iteration_s_change_reaches_those_that_build_on_it(filled: Store) ->
         return replace_plan(replayed(), *entries)
 
     # Rolled back, so nothing builds on it.
-    four = {"iteration_4", "gate_4", "test_iteration_4", "selection"}
+    four = {"iteration_4", "curves_iteration_4", "gate_4", "test_iteration_4", "selection"}
     assert not_cached(filled, with_change(4, {"l2": 0.01})) == four | SHOWN
     # Kept, so everything later builds on it.
     later = {f"iteration_{number}" for number in (7, 8, 9)} | {"final"}
@@ -497,7 +515,7 @@ def test_one_iteration_s_change_reaches_those_that_build_on_it(filled: Store) ->
     tests = {f"test_{name}" for name in later}
     assert (
         not_cached(filled, with_change(7, {"kernel_sizes": [5, 3, 3]}))
-        == later | gates | tests | TABLES
+        == later | drawn(later) | gates | tests | TABLES
     )
 
 

@@ -784,7 +784,10 @@ def test_a_skipped_input_says_so(store: Store) -> None:
         found.arrays("split", "train")
 
 
-SEALED_KINDS = ["train", "decide", "retrain", "vgg16_features", "vgg16_train", "results", "figures"]
+SEALED_KINDS = [
+    *("train", "curves", "decide", "retrain", "vgg16_features", "vgg16_train"),
+    *("results", "figures"),
+]
 
 
 @pytest.mark.parametrize("kind", SEALED_KINDS)

@@ -1,0 +1,148 @@
+"""What the Prefect UI shows of a stage: its numbers, pictures and tables, and how far it is.
+
+Published each time that a stage ends, cached or not. What can't be published is no reason to lose
+a result: it is noted in the log, and the stage is as good as before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.context import TaskRunContext
+
+from tasks.core.records import Outcome, Record, Stage
+from tasks.events import EpochEvent
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+log = logging.getLogger("fashion_flow")
+
+# By kind of stage: the tables that are worth looking at as they are.
+TABLES = {
+    "results": ("results", "replicates", "verdicts"),
+    "success": ("criteria",),
+    "quality": ("per_class",),
+}
+MOST_VALUES = 12
+UPDATE_S = 2.0
+
+
+def publish_stage(
+    store: Store, stage: Stage, outcome: Outcome, state: str, message: str, purpose: str
+) -> None:
+    """Publish a Markdown artifact of a stage that ended, and the tables of its kind.
+
+    A stage has the same key in every run, so that the UI can show how it changed over runs.
+    """
+    if TaskRunContext.get() is None:
+        return
+    with _noting(stage.name):
+        record = outcome if isinstance(outcome, Record) else None
+        files = list(record.files.items()) if record else []
+        text = _template().render(
+            state=state,
+            message=message,
+            purpose=purpose,
+            figures={
+                name: store.content(record, name)
+                for name, file in files
+                if record and file.kind == "png"
+            },
+            numbers=numbers(record.facts) if record else {},
+            files=[file for _, file in files],
+        )
+        create_markdown_artifact(text, key_of(stage.name), f"{stage.name}: {state}")
+        for name in TABLES.get(stage.kind, ()) if record else ():
+            assert record
+            rows = store.table(record, name).to_pylist()
+            if rows:
+                create_table_artifact(rows, f"table-{key_of(name)}", f"The table {name}")
+
+
+@cache
+def _template() -> Template:
+    from tasks.rendering import environment
+
+    return environment().get_template("stage.md.j2")
+
+
+def numbers(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of a record that can be read at a glance, in words by name."""
+    found = {name.replace("_", " "): _words(name, value) for name, value in facts.items()}
+    return {name: words for name, words in found.items() if words}
+
+
+def _words(name: str, value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float() if "accuracy" in name:
+            return f"{value:.2%}"
+        case float():
+            return f"{value:.4g}"
+        case int():
+            return f"{value:,}"
+        case str():
+            return value
+        case list() if len(value) <= MOST_VALUES:
+            return ", ".join(filter(None, (_words(name, item) for item in value)))
+        case dict() if len(value) <= MOST_VALUES:
+            words = ((key, _words(key, item)) for key, item in value.items())
+            return ", ".join(f"{key}: {item}" for key, item in words if item)
+    return ""
+
+
+def key_of(name: str) -> str:
+    """A name as the key of an artifact, which may hold no underscores."""
+    return name.replace("_", "-")
+
+
+class Progress:
+    """A progress bar in the UI for one training, moved at most every other second."""
+
+    def __init__(self) -> None:
+        self._id: Any = None
+        self._moved = 0.0
+        self._lost = False
+
+    def __call__(self, event: EpochEvent) -> None:
+        """Show how far the training is."""
+        if TaskRunContext.get() is None or self._lost:
+            return
+        now = time.monotonic()
+        if event.epoch < event.epochs and now - self._moved < UPDATE_S:
+            return
+        self._moved = now
+        self._lost = True
+        with _noting(event.stage):
+            done = 100 * event.epoch / event.epochs
+            accuracy = event.row["accuracy"]
+            words = f"{event.stage}: epoch {event.epoch} of {event.epochs}, accuracy {accuracy:.2%}"
+            if self._id is None:
+                key = f"progress-{key_of(event.stage)}"
+                self._id = create_progress_artifact(done, key, words)
+            else:
+                update_progress_artifact(self._id, done, words)
+            self._lost = False
+
+
+@contextmanager
+def _noting(stage: str) -> Iterator[None]:
+    """Take a failure to publish for what it is."""
+    try:
+        yield
+    except Exception as error:
+        log.debug("%-31s is not shown in the UI: %s", stage, error)
