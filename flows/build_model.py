@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import prefect.runtime
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -144,10 +146,25 @@ class PrefectRun:
 
 
 def _run_name() -> str:
-    """The run's id, and loudly what the images are where they are not real."""
+    """The run's id, what it works on and how it decides."""
     given = prefect.runtime.flow_run.parameters
-    drawn = Settings.model_validate(given.get("settings", NOTEBOOK)).dataset == "synthetic"
-    return str(given.get("run_id") or "build-model") + (" (SYNTHETIC DATA)" if drawn else "")
+    settings = Settings.model_validate(given.get("settings", NOTEBOOK))
+    return ", ".join([str(given.get("run_id") or "build-model"), *_characteristics(settings)])
+
+
+def _characteristics(settings: Settings) -> list[str]:
+    """In a few words each: the data set (loudly where it is not real), the rule, the protocol."""
+    drawn = settings.dataset == "synthetic"
+    data = "SYNTHETIC DATA" if drawn else Path(settings.dataset).name
+    return [data, f"rule {settings.rule}", *settings.evaluation.words()]
+
+
+def _tag_run(settings: Settings) -> None:
+    """Let runs be found in the UI by what characterises them."""
+    flow_run = prefect.runtime.flow_run
+    tags = {*flow_run.tags, *_characteristics(settings)}
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, tags=sorted(tags))
 
 
 @flow(name="build-model", flow_run_name=_run_name, validate_parameters=True, persist_result=False)
@@ -179,6 +196,7 @@ def build_model(
         UserError: success is required, but not among the stages asked for.
     """
     choice.check(stage_names(settings))
+    _tag_run(settings)
     if require_success and choice.only and "success" not in choice.only:
         raise UserError("success is required, but --only leaves it out; add --only success.")
     run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))

@@ -275,6 +275,17 @@ def report(run_id: RunOption = None, store: StoreOption = "artifacts") -> None:
 
 
 @app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 4200,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Start a Prefect server with its UI on this machine; runs go to it until it is ended."""
+    from flows.server import serve_ui
+
+    serve_ui(port, open_browser=open_)
+
+
+@app.command()
 def verify(store: StoreOption = "artifacts") -> None:
     """Compare every file in the store with its record; exit status 1 where one is damaged."""
     from tasks import housekeeping

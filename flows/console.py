@@ -114,7 +114,9 @@ def show_end(store: Store, run_id: str, *, quiet: bool = False) -> None:
         return
     _show_scores(store, run, run_id)
     if run.read()["settings"]["plan"]:
+        _line("")
         _show_gates(_result_rows(store, run, "verdicts"), run.read()["settings"])
+    _line("")
     _show_files(store, run)
     _show_next(store, run)
 
@@ -210,12 +212,7 @@ def _show_files(store: Store, run: RunLog) -> None:
 def _protocol(settings: Mapping[str, Any]) -> str:
     """The rule, and by how many trainings models are judged where it is not one."""
     evaluation = EvaluationSettings.model_validate(settings.get("evaluation", {}))
-    words = [f"rule {settings['rule']}"]
-    if evaluation.protocol == "kfold":
-        words.append(f"{evaluation.folds} folds")
-    if evaluation.replicates > 1:
-        words.append(f"{evaluation.replicates} replicates")
-    return ", ".join(words)
+    return ", ".join([f"rule {settings['rule']}", *evaluation.words()])
 
 
 def _interval(row: Mapping[str, Any]) -> str:

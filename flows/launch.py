@@ -18,7 +18,7 @@ from flows.choice import Choice
 from flows.datasets import resolve
 from flows.live import LiveView
 from flows.planning import CACHED, plan
-from flows.server import announce_server, stop_temporary_server
+from flows.server import announce_run, announce_server, prepare_prefect, stop_temporary_server
 from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
 from tasks.core.settings import Settings
 from tasks.files import explaining
@@ -31,14 +31,6 @@ log = logging.getLogger("fashion_flow")
 
 DONE, STAGE_FAILED, USER_ERROR, NO_SUCCESS, INTERRUPTED_STATUS = 0, 1, 2, 3, 130
 
-# Read by Prefect when it is imported; what the user has set already stands.
-PREFECT_DEFAULTS = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "fashion_flow",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-}
 TELL_SERVER_S = 3.0
 
 
@@ -69,8 +61,7 @@ def launch(
     Raises:
         StorageError: the run's log can't be written.
     """
-    for name, value in PREFECT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    prepare_prefect()
     run_log = RunLog(store, run_id)
     with explaining(store.root), _logging(run_log.folder, level) as view:
         ending = Ending()
@@ -92,6 +83,7 @@ def launch(
                 # At a normal end Prefect would go on trying to send its logs for minutes.
                 _leave(status)
             return status, ending.notice
+        announce_run(run_log)
         return DONE, ending.notice
 
 

@@ -1,20 +1,154 @@
-"""The Prefect server of a run: one that is there, or a temporary one that ends with the run."""
+"""The Prefect server of a run: one that is there, or a temporary one that ends with the run.
+
+`fashion-flow ui` starts one that stays; it leaves its address where runs look for it.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import webbrowser
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+from tasks.core.errors import StageError, UserError
+from tasks.files import write_atomically
+from tasks.runlog import RunLog
 
 log = logging.getLogger("fashion_flow")
 
 POLL_S = 0.05
+LOOPBACK = "127.0.0.1"
+START_S = 120.0
+HEALTH_S = 2.0
+# Read by Prefect when it is imported; what the user has set already stands.
+PREFECT_DEFAULTS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "fashion_flow",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+}
 # Ends the process whose number it was told last, once nobody can tell it another.
 WATCH = 'while read -r next; do pid=$next; done; kill "$pid"'
+
+
+def prepare_prefect() -> None:
+    """Set what Prefect reads when it is imported: quiet logs, and the server of `serve_ui`."""
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    url = None if "PREFECT_API_URL" in os.environ else _served()
+    if url:
+        os.environ["PREFECT_API_URL"] = f"{url}/api"
+
+
+def serve_ui(port: int, *, open_browser: bool) -> None:
+    """Run a Prefect server on the loopback interface until Ctrl-C; runs find it by itself.
+
+    Raises:
+        UserError: something listens on that port already.
+        StageError: the server did not start.
+    """
+    url = f"http://{LOOPBACK}:{port}"
+    running = _served()
+    if running:
+        raise UserError(f"there is one already: {running}")
+    with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=HEALTH_S):
+        raise UserError(f"something listens on port {port} already; choose another with --port.")
+    home = _prefect_home()
+    home.mkdir(parents=True, exist_ok=True)
+    server_log = home / "fashion-flow-ui.log"
+    settings = PREFECT_DEFAULTS | {"PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
+    arguments = ("--host", LOOPBACK, "--port", str(port))
+    with server_log.open("w") as output, _terminable():
+        server = subprocess.Popen(  # noqa: S603 - the command is a constant, the port a number
+            [sys.executable, "-m", "prefect", "server", "start", *arguments],
+            env=os.environ | settings,
+            stdout=output,
+            stderr=output,
+            # Ctrl-C comes to this process, which ends the server.
+            start_new_session=True,
+        )
+        try:
+            _wait_until_healthy(server, url, server_log)
+            write_atomically(_address(), json.dumps({"url": url, "pid": os.getpid()}).encode())
+            print(f"Prefect UI: {url}", flush=True)
+            print("Runs that start from now on go there. Ctrl-C ends it.", flush=True)
+            given = os.environ.get("PREFECT_API_URL")
+            if given and not given.startswith(url):
+                print(f"But PREFECT_API_URL is set here: with it, runs go to {given}.", flush=True)
+            if open_browser:
+                webbrowser.open(url)
+            server.wait()
+            raise StageError(f"the server ended by itself; its log is {server_log}.")
+        except KeyboardInterrupt:
+            print("ended; what the server knows is kept for the next time")
+        finally:
+            _address().unlink(missing_ok=True)
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, server_log: Path) -> None:
+    end = time.monotonic() + START_S
+    while not _healthy(url):
+        if server.poll() is not None or time.monotonic() > end:
+            raise StageError(f"the Prefect server did not start; its log is {server_log}.")
+        time.sleep(0.2)
+
+
+def _healthy(url: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"{url}/api/health", timeout=HEALTH_S).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _prefect_home() -> Path:
+    return Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+
+
+def _address() -> Path:
+    return _prefect_home() / "fashion-flow-ui.json"
+
+
+def _served() -> str | None:
+    """The address of the server that `serve_ui` runs, if it does."""
+    try:
+        found: Mapping[str, Any] = json.loads(_address().read_text())
+        url, process = str(found["url"]), int(found["pid"])
+        # One that was killed leaves its address behind.
+        os.kill(process, 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return url if url.startswith(f"http://{LOOPBACK}:") and _healthy(url) else None
 
 
 def announce_server() -> None:
@@ -30,6 +164,16 @@ def announce_server() -> None:
         "`fashion-flow ui` in another terminal)"
     )
     threading.Thread(target=_watch, name="server-watch", daemon=True).start()
+
+
+def announce_run(run_log: RunLog) -> None:
+    """Say where the UI shows a run, if its server is one that goes on."""
+    from prefect.settings import get_current_settings
+    from prefect.utilities.urls import url_for
+
+    flow_run = run_log.read()["flow_run"]
+    if get_current_settings().api.url and flow_run:
+        log.info("in the Prefect UI: %s", url_for("flow-run", obj_id=flow_run))
 
 
 def stop_temporary_server() -> None:

@@ -37,6 +37,7 @@ TABLES = {
     "quality": ("per_class",),
 }
 MOST_VALUES = 12
+LONGEST_WORDS = 60
 UPDATE_S = 2.0
 
 
@@ -90,13 +91,14 @@ def _words(name: str, value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case float() if "accuracy" in name:
-            return f"{value:.2%}"
+            return f"{100 * value:.2f} %"
         case float():
             return f"{value:.4g}"
         case int():
             return f"{value:,}"
         case str():
-            return value
+            # A gate's reason stands above its numbers.
+            return value if len(value) <= LONGEST_WORDS else ""
         case list() if len(value) <= MOST_VALUES:
             return ", ".join(filter(None, (_words(name, item) for item in value)))
         case dict() if len(value) <= MOST_VALUES:

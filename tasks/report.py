@@ -32,7 +32,7 @@ def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext
     view = view_of(settings, outcomes, context)
     write_atomically(path, render_report(view).encode())
     create_markdown_artifact(
-        render_summary(view, path), key="results", description=f"Results on {view.dataset}"
+        render_summary(view, path), key="summary", description=f"Results on {view.dataset}"
     )
     stage_is("report", "Completed", str(path))
     return str(path)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -151,7 +151,6 @@ class ReportView:
 def render_report(view: ReportView) -> str:
     """The page as HTML text; everything that comes from `view` is escaped."""
     rows = [_complete(row, RESULT_KEYS) for row in view.results]
-    by_name = {row["name"]: row for row in rows}
     variants = _variants(view)
     return (
         _templates()
@@ -159,7 +158,7 @@ def render_report(view: ReportView) -> str:
         .render(
             view=view,
             rows=rows,
-            row_of=lambda name: by_name.get(name) or _complete({"name": name}, RESULT_KEYS),
+            row_of=_row_of(rows),
             verdicts=[_complete(verdict, VERDICT_KEYS) for verdict in view.verdicts],
             overfitting=_complete(view.overfitting, OVERFITTING_KEYS),
             is_control=lambda name: view.transfer_weights == "random" and _is_vgg16(name),
@@ -180,7 +179,13 @@ def render_summary(view: ReportView, page: Path) -> str:
     template = _templates().get_template("summary.md.j2")
     rows = [_complete(row, RESULT_KEYS) for row in view.results]
     verdicts = [_complete(verdict, VERDICT_KEYS) for verdict in view.verdicts]
-    return template.render(view=view, rows=rows, verdicts=verdicts, path=page)
+    return template.render(view=view, rows=rows, row_of=_row_of(rows), verdicts=verdicts, path=page)
+
+
+def _row_of(rows: Sequence[Row]) -> Callable[[str], Row]:
+    """The row of a model by its name; one of nothing where there is none."""
+    by_name = {row["name"]: row for row in rows}
+    return lambda name: by_name.get(name) or _complete({"name": name}, RESULT_KEYS)
 
 
 def differences(view: ReportView) -> list[Difference]:

@@ -232,5 +232,5 @@ def _score(record: Record) -> str:
     """The accuracy that the stage is about, if it is about one."""
     for split, name in (("test", "test_accuracy"), ("validation", "val_accuracy")):
         if (value := record.facts.get(name)) is not None:
-            return f"{split} accuracy {value:.2%}, "
+            return f"{split} accuracy {100 * value:.2f} %, "
     return ""

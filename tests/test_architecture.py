@@ -249,6 +249,7 @@ WRITERS = {
     "tasks.download": "raw data outside the store, by a temporary file and a rename",
     "tasks.model_files": "models and archives at the temporary paths that the store hands out",
     "flows.launch": "the log file of a run",
+    "flows.server": "the address and the log of the server for the UI, in Prefect's own folder",
 }
 CHANGES_FILES = {
     "write_text",

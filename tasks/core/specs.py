@@ -258,6 +258,11 @@ class EvaluationSettings(Spec):
         description="Trainings of each model, each with a seed (and folds) of its own.",
     )
 
+    def words(self) -> list[str]:
+        """Folds and replicates in words, where a model is trained more than once."""
+        found = [f"{self.folds} folds"] if self.protocol == "kfold" else []
+        return found + ([f"{self.replicates} replicates"] if self.replicates > 1 else [])
+
 
 class ExecutionSettings(Spec):
     """Where and how the numbers are computed; part of the key of every numerical stage."""

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flows.launch import PREFECT_DEFAULTS
 from flows.overrides import compose
+from flows.server import PREFECT_DEFAULTS
 from tasks.checkpoints import is_snapshot
 from tasks.core.settings import Settings
 from tasks.runlog import all_runs
