@@ -134,7 +134,7 @@ def train(
         begun: whether it may begin from a snapshot of the training given as `beginning`.
     """
     settings = {"training": training.model_dump(mode="json"), "seed": replicate.seed}
-    reads: dict[str, tuple[str, ...]] = {"arrays": TRAINING_SPLITS}
+    reads: dict[str, tuple[str, ...]] = {"arrays": (*TRAINING_SPLITS, FACTS)}
     if replicate.fold:
         settings["fold"] = replicate.fold
         reads["folds"] = ("folds",)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.core.data import Split
-from tasks.core.splits import prepared
+from tasks.core.splits import ground, prepared
 from tasks.stage import Facts, Inputs, Outputs, stage_task
 
 
@@ -16,5 +16,8 @@ def preprocess(_settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
     facts = inputs.facts("split")
     classes = len(facts["class_names"])
     for name in ("train", "validation", "test"):
-        outputs.arrays(name, **prepared(Split(**inputs.arrays("split", name)), classes))
-    return {name: facts[name] for name in ("dataset", "class_names")}
+        split = Split(**inputs.arrays("split", name))
+        outputs.arrays(name, **prepared(split, classes))
+        if name == "train":
+            found = {"image_shape": list(split.images.shape[1:]), "ground": ground(split.images)}
+    return {name: facts[name] for name in ("dataset", "class_names")} | found

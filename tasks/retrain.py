@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.stage import Facts, Inputs, Outputs, stage_task
-from tasks.usage import write_usage
+from tasks.usage import SCALED, write_usage
 
 FINAL_NAME = "fashion_mnist_final"
 
@@ -30,7 +30,7 @@ def retrain(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fa
         outputs,
         inputs.facts("arrays"),
         examples.x.shape[1:],
-        "uint8 pixels (0 to 255) divided by 255",
+        SCALED,
         {"keras": "model.keras", "hdf5": f"{FINAL_NAME}.h5"},
     )
     return facts

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks.stage import Facts, Inputs, Outputs, stage_task
+from tasks.usage import SCALED, write_usage
 
 if TYPE_CHECKING:
     from tasks.core.training import Examples
@@ -25,6 +26,8 @@ def train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
         held_out = inputs.table("folds", "folds")["fold"].to_numpy() == settings["fold"]
         examples, validation = _parted(examples, validation, held_out)
     _, facts = fit_network(settings, examples, validation, outputs)
+    about, shape = inputs.facts("arrays"), examples.x.shape[1:]
+    write_usage(outputs, about, shape, SCALED, {"keras": "model.keras"})
     return facts
 
 

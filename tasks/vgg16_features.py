@@ -9,6 +9,7 @@ import numpy as np
 
 from tasks.npz import Rows
 from tasks.stage import Facts, Inputs, Outputs, stage_task
+from tasks.usage import about_images
 
 # As many as the notebook shows before and after the transformation.
 SAMPLES = 3
@@ -47,10 +48,7 @@ def vgg16_features(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs
             before = next(iter(source.batches))
         seen = vgg16.as_vgg16_input(before, side, settings["preprocessing"])
         outputs.arrays("input_samples", before=before, after=seen)
-    facts = inputs.facts("source")
-    return {
-        "dataset": facts["dataset"],
-        "class_names": facts["class_names"],
+    return about_images(inputs.facts("source")) | {
         "up_to": up_to,
         "feature_shape": list(part.output_shape[1:]),
     }

@@ -11,18 +11,6 @@ from tasks.usage import write_usage
 if TYPE_CHECKING:
     import keras
 
-RESIZED = (
-    "uint8 pixels (0 to 255), grey repeated to RGB, resized by tf.image.resize (bilinear, "
-    "antialias=True where an image is larger than the input)"
-)
-PREPROCESSING = {
-    "raw": RESIZED,
-    "vgg16": (
-        f"{RESIZED}; then keras.applications.vgg16.preprocess_input (BGR, ImageNet's mean "
-        "subtracted)"
-    ),
-}
-
 
 @stage_task()
 def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
@@ -50,7 +38,7 @@ def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
         outputs,
         inputs.facts("features"),
         complete.input_shape[1:],
-        PREPROCESSING[settings["preprocessing"]],
+        settings["preprocessing"],
         {"keras": "model.keras"},
     )
     return (

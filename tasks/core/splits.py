@@ -121,3 +121,14 @@ def one_hot(labels: UInt8, classes: int) -> Float32:
 def prepared(split: Split, classes: int) -> dict[str, Float32]:
     """What networks read: `x` `(n, h, w, c)` in [0, 1] and one-hot `y` `(n, classes)`."""
     return {"x": scaled(split.images), "y": one_hot(split.labels, classes)}
+
+
+def ground(images: UInt8) -> float:
+    """How light the ground is that objects stand on, in [0, 1]: the median of border pixels.
+
+    Of each of the images `(n, h, w, c)` it is the median over its outermost pixels, and of those
+    the median over the images. Fashion-MNIST has 0: garments are light on black.
+    """
+    edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
+    border = np.concatenate([edge.reshape(len(images), -1) for edge in edges], axis=1)
+    return float(np.median(np.median(border, axis=1)) / 255)

@@ -15,6 +15,7 @@ from tasks.core.specs import SubsetSettings
 from tasks.core.splits import (
     Indices,
     choose_indices,
+    ground,
     one_hot,
     prepared,
     scaled,
@@ -232,3 +233,15 @@ def test_a_prepared_split() -> None:
     assert set(found) == {"x", "y"}
     np.testing.assert_allclose(found["x"], np.full((3, 2, 2, 1), 0.2), rtol=1e-6)
     np.testing.assert_array_equal(found["y"], [[0, 1], [1, 0], [0, 1]])
+
+
+def test_the_ground_is_what_most_borders_are() -> None:
+    images = np.zeros((5, 6, 7, 1), np.uint8)
+    images[:, 1:-1, 1:-1] = 200
+    assert ground(images) == 0
+    assert ground(255 - images) == 1
+    images[:2] = 255
+    images[:, 0, 0] = 99
+    assert ground(images) == 0, "neither two images of five nor a corner change it"
+    colour = np.full((3, 4, 4, 3), 51, np.uint8)
+    assert ground(colour) == pytest.approx(0.2)
