@@ -265,7 +265,7 @@ def test_fewer_epochs_begin_in_the_overfitting_model_and_nothing_else_begins_els
     assert beginnings_of(run) == {"iteration_1": "overfitting"}
     assert snapshots_of(run) == {"overfitting": (11,)}
     (stage,) = (stage for stage in run.stages if stage.name == "iteration_1")
-    assert stage.reads == {"arrays": ("train", "validation"), "beginning": ()}
+    assert stage.reads == {"arrays": ("train", "validation", "facts"), "beginning": ()}
 
 
 def test_where_a_training_may_begin_is_no_part_of_its_key(tmp_path: Path) -> None:
