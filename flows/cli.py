@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import webbrowser
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,6 +62,14 @@ class TransferWeights(StrEnum):
     required = "required"
     random = "random"
     off = "off"
+
+
+class Invert(StrEnum):
+    """Whether light and dark of a picture are exchanged before it is predicted."""
+
+    auto = "auto"
+    yes = "yes"
+    no = "no"
 
 
 StoreOption = Annotated[
@@ -257,8 +266,12 @@ def runs(
 
 
 @app.command()
-def report(run_id: RunOption = None, store: StoreOption = "artifacts") -> None:
-    """Print the path of a run's report."""
+def report(
+    run_id: RunOption = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    store: StoreOption = "artifacts",
+) -> None:
+    """Print the path of a run's report, and open it where that is wanted."""
     from tasks.runlog import find_run
     from tasks.store import Store
 
@@ -272,6 +285,63 @@ def report(run_id: RunOption = None, store: StoreOption = "artifacts") -> None:
             "start it again to finish it."
         )
     print(path)
+    if open_ and not webbrowser.open(path.as_uri()):
+        raise UserError("there is no browser to open it with; the path above is where it is.")
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run's id.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Another run's id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    store: StoreOption = "artifacts",
+) -> None:
+    """Show which settings of two runs differ, and their results side by side."""
+    from tasks.store import Store
+
+    opened = Store(store)
+    if as_json:
+        print(json.dumps(console.comparison(opened, first, second), indent=1))
+    else:
+        console.show_comparison(opened, first, second)
+
+
+@app.command()
+def predict(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="Pictures, folders of them, or .npz and .parquet files that hold many.",
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A .keras file, its folder, or a model of a run; final by default."),
+    ] = None,
+    run_id: RunOption = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show of each.")] = 1,
+    invert: Annotated[
+        Invert,
+        typer.Option(help="auto: what stands on another ground than what the model knows."),
+    ] = Invert.auto,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="A Parquet table with the probability of every class.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="A page with the pictures and what the model saw of them.")
+    ] = None,
+    store: StoreOption = "artifacts",
+) -> None:
+    """Say what a trained model sees in pictures: photographs, or images of a data set."""
+    from flows.predict import Wanted
+    from flows.predict import predict as predicted
+    from tasks.store import Store
+
+    wanted = Wanted(top=top, as_json=as_json, table=out, page=html)
+    status = predicted(paths, Store(store), model, run_id, invert.value, wanted)
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from tasks.runlog import RunLog, all_runs, damaged_runs, find_run, no_run
 from tasks.store import Store
 
 SHOWN_CHANGES = 4
+LONGEST_VALUE = 120
 
 DECISIONS = {
     "RolledForward": "forward",
@@ -203,7 +205,9 @@ def _show_files(store: Store, run: RunLog) -> None:
         if entry["stage"] == "vgg16_weights" and entry["state"] == "skipped":
             _line(f"VGG16 skipped: {entry['reason']}")
     final = run.record("final")
-    if final is not None:
+    if run.model_folder.is_dir():
+        _line(f"final model: {run.model_folder}")
+    elif final is not None:
         _line(f"final model: {store.root / final.files['model'].path}")
     if run.report.is_file():
         _line(f"report:      {run.report}")
@@ -241,6 +245,71 @@ def run_rows(store: Store) -> list[dict[str, Any]]:
         counts = {state: states.count(state) for state in ("completed", "cached", "skipped")}
         rows.append(run.read() | {"status": run.status(), "stages": counts})
     return rows
+
+
+def comparison(store: Store, first: str, second: str) -> dict[str, Any]:
+    """The settings that differ between two runs, and their results by model.
+
+    Raises:
+        UserError: there is no such run, or one has no results.
+    """
+    runs = [find_run(store, run_id) for run_id in (first, second)]
+    settings = [flat(run.read()["settings"]) for run in runs]
+    names = dict.fromkeys([*settings[0], *settings[1]])
+    tables = [{row["name"]: row for row in _result_rows(store, run)} for run in runs]
+    shown = ("val_accuracy", "test_accuracy", "state")
+    return {
+        "runs": [run.run_id for run in runs],
+        "settings": {
+            name: [values.get(name) for values in settings]
+            for name in names
+            if settings[0].get(name) != settings[1].get(name)
+        },
+        "results": {
+            model: [
+                {name: table[model].get(name) for name in shown} if model in table else None
+                for table in tables
+            ]
+            for model in dict.fromkeys([*tables[0], *tables[1]])
+        },
+    }
+
+
+def show_comparison(store: Store, first: str, second: str) -> None:
+    """Print which settings of two runs differ, and their scores side by side."""
+    found = comparison(store, first, second)
+    _line(f"first: run {found['runs'][0]}, second: run {found['runs'][1]}")
+    if found["settings"]:
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        for column in ("setting", "first", "second"):
+            table.add_column(column, overflow="fold")
+        for name, (one, other) in found["settings"].items():
+            table.add_row(*(Text(_shortened(word)) for word in (name, one, other)))
+        out.print(table)
+    else:
+        _line("Their settings are the same.")
+    _line("")
+    scores = _table("model", "val. 1", "val. 2", "test 1", "test 2", "change")
+    scores.add_column("decision", no_wrap=True)
+    for model, pair in found["results"].items():
+        rows = [row or {} for row in pair]
+        one, other = (row.get("test_accuracy") for row in rows)
+        change = f"{100 * (other - one):+.2f}" if one is not None and other is not None else ""
+        percents = [
+            _percent(row.get(name)) for name in ("val_accuracy", "test_accuracy") for row in rows
+        ]
+        states = dict.fromkeys(DECISIONS.get(row.get("state") or "", "-") for row in rows)
+        style = "bold" if model == "final" else None
+        scores.add_row(model, *percents, change, ", ".join(states).strip("-"), style=style)
+    out.print(scores)
+    _line(
+        "A change between two runs has the luck of both in it; `fashion-flow verdicts` tells more."
+    )
+
+
+def _shortened(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 
 def show_runs(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def environment() -> Environment:
     templates.filters |= {
         "count": lambda value: UNKNOWN if value is None else f"{value:,}",
         "data_uri": _data_uri,
+        "duration": lambda seconds: str(timedelta(seconds=round(seconds))),
         "loss": lambda value: UNKNOWN if value is None else f"{value:.4f}",
         "percent": lambda value: (
             UNKNOWN if value is None else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"

@@ -14,7 +14,7 @@ from tasks.core.settings import Settings
 from tasks.core.specs import AugmentSettings
 from tasks.events import stage_is
 from tasks.files import write_atomically
-from tasks.runlog import RunLog, now
+from tasks.runlog import RunLog, computed, now
 from tasks.stage import TAGS, RunContext
 from tasks.store import Store
 
@@ -25,12 +25,17 @@ DRAWN = ("explore", "guard", "quality", "curves", "figures")
 @task(name="report", task_run_name="report", tags=TAGS, persist_result=False)
 def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext) -> str:
     """Write the run's page and its summary for the UI, anew in every run; return its path."""
+    from tasks.model_card import write_model_folder
     from tasks.report_page import render_report, render_summary
 
     run_log = RunLog(Store(context.store_url), context.run_id)
     path = run_log.report
     view = view_of(settings, outcomes, context)
     write_atomically(path, render_report(view).encode())
+    final, arrays = outcomes["final"], outcomes["preprocess"]
+    assert isinstance(final, Record), "a run that comes here has a final model"
+    assert isinstance(arrays, Record), "and the arrays that it was trained on"
+    write_model_folder(run_log.model_folder, run_log.store, view, final, arrays.facts)
     create_markdown_artifact(
         render_summary(view, path), key="summary", description=f"Results on {view.dataset}"
     )
@@ -86,7 +91,44 @@ def view_of(settings: Settings, outcomes: Mapping[str, Outcome], context: RunCon
         notebook_comparison=settings.dataset == "fashion-mnist",
         counts=_counts(store, found["subset"]),
         transfer_start=_first_epoch(store, found.get("vgg16_frozen")),
+        trainings=store.table(found["results"], "replicates").to_pylist(),
+        sources=_sources(found.values()),
+        **_provenance(RunLog(store, context.run_id), found),
     )
+
+
+def _sources(records: Iterable[Record]) -> dict[str, str]:
+    """Where tables and figures are, as the page calls them."""
+    found = {}
+    for record in records:
+        for name, file in record.files.items():
+            found[name if file.kind == "png" else f"{record.stage}/{name}"] = file.path
+    return found
+
+
+def _provenance(run_log: RunLog, records: Mapping[str, Record]) -> dict[str, Any]:
+    """What the run's own log knows: when, where, how long, and what came of each stage."""
+    entry, known = run_log.read(), computed(run_log.store)
+    stages = [
+        {
+            "stage": line["stage"],
+            "state": line["state"],
+            "reason": line["reason"],
+            # Of what was cached: how long it took when it was computed.
+            "seconds": known.get(line["key"], line)["seconds"],
+            "files": [vars(file) for file in records[line["stage"]].files.values()]
+            if line["stage"] in records
+            else [],
+        }
+        for line in run_log.stages()
+    ]
+    return {
+        "store": str(run_log.store.root),
+        "started": entry["started"],
+        "computed_seconds": sum(row["seconds"] for row in stages),
+        "machine": entry["machine"],
+        "stages": stages,
+    }
 
 
 def _first_epoch(store: Store, record: Record | None) -> float | None:

@@ -116,6 +116,14 @@ class ReportView:
         per_class: rows with `class`, `precision`, `recall`, `f1` and `support` of the final model.
         calibration_error: by model, then by split.
         confusion: by model, a row a label of the counts of each prediction, on held-out images.
+        store: the folder of results that paths are in.
+        started: when the run began.
+        computed_seconds: how long its stages computed, in all.
+        machine: what it ran on.
+        trainings: rows of the table of replicates.
+        stages: rows with `stage`, `state`, `seconds`, `reason` and `files` (each with `path` and
+            `sha256`), in the order in which they ended.
+        sources: the path of a table by `<stage>/<name>` and of a figure by its name.
 
     In rows and mappings a field may be None or missing, and any figure may be absent.
     """
@@ -146,6 +154,13 @@ class ReportView:
     per_class: Sequence[Mapping[str, Any]] = ()
     calibration_error: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     confusion: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    store: str = ""
+    started: str = ""
+    computed_seconds: float | None = None
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    trainings: Sequence[Mapping[str, Any]] = ()
+    stages: Sequence[Mapping[str, Any]] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_report(view: ReportView) -> str:
@@ -180,6 +195,13 @@ def render_summary(view: ReportView, page: Path) -> str:
     rows = [_complete(row, RESULT_KEYS) for row in view.results]
     verdicts = [_complete(verdict, VERDICT_KEYS) for verdict in view.verdicts]
     return template.render(view=view, rows=rows, row_of=_row_of(rows), verdicts=verdicts, path=page)
+
+
+def render_model_card(view: ReportView, **model: Any) -> str:
+    """The final model's card as Markdown; `model` is what only the model's own record knows."""
+    rows = [_complete(row, RESULT_KEYS) for row in view.results]
+    template = _templates().get_template("model_card.md.j2")
+    return template.render(view=view, row_of=_row_of(rows), **model)
 
 
 def _row_of(rows: Sequence[Row]) -> Callable[[str], Row]:

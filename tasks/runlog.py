@@ -34,7 +34,7 @@ RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "inter
 TAKEN = "taken"
 LOOKING_S = 5.0
 RUN, STAGE_LINES, ALIVE = "run.json", "stages.jsonl", "alive.lock"
-RUN_LOG, REPORT = "run.log", "report.html"
+RUN_LOG, REPORT, MODEL = "run.log", "report.html", "model"
 
 
 def now() -> str:
@@ -77,6 +77,11 @@ class RunLog:
     def report(self) -> Path:
         """Where the run's report is, once it is written."""
         return self.folder / REPORT
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the run's final model is with its card, once it is written."""
+        return self.folder / MODEL
 
     def begin(
         self,
