@@ -126,6 +126,7 @@ def test_packages_hold_nothing_but_a_docstring(package: str) -> None:
 # The core
 
 PURE = {
+    "PIL",
     "__future__",
     "collections",
     "dataclasses",
@@ -247,6 +248,7 @@ WRITERS = {
     "tasks.npz": "members of the archives that the store hands out",
     "tasks.runlog": "the lock that tells a running run from a killed one",
     "tasks.download": "raw data outside the store, by a temporary file and a rename",
+    "tasks.prediction_files": "predictions where the user wants them, by means of `tasks.files`",
     "tasks.model_files": "models and archives at the temporary paths that the store hands out",
     "flows.launch": "the log file of a run",
     "flows.server": "the address and the log of the server for the UI, in Prefect's own folder",
