@@ -60,6 +60,8 @@ def test_the_transfer_branch_is_skipped_and_all_else_is_there(
         "vgg16_fine_tuned_corrected", "test_vgg16_frozen_corrected",
         "test_vgg16_fine_tuned_corrected",
         "test_vgg16_frozen", "test_vgg16_fine_tuned",
+        "curves_vgg16_frozen", "curves_vgg16_fine_tuned",
+        "curves_vgg16_frozen_corrected", "curves_vgg16_fine_tuned_corrected",
     }  # fmt: skip
     rows = json.loads(fashion_flow("results", "--json", "--store", offline_store).out)
     assert [row["name"] for row in rows] == ["baseline", "low_capacity", "overfitting", "final"]
