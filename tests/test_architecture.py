@@ -251,6 +251,7 @@ WRITERS = {
     "tasks.prediction_files": "predictions where the user wants them, by means of `tasks.files`",
     "tasks.model_files": "models and archives at the temporary paths that the store hands out",
     "flows.launch": "the log file of a run",
+    "tasks.model_card": "the run's folder of the final model and its card, by atomic writes",
     "flows.server": "the address and the log of the server for the UI, in Prefect's own folder",
 }
 CHANGES_FILES = {
