@@ -205,7 +205,7 @@ def _in_file(path: Path, like: ImageFormat) -> Iterator[_Found | Unreadable]:
             raise UserError("is empty (0 bytes).")
         match path.suffix.lower():
             case ".npz":
-                yield from _in_npz(path, source)
+                yield from _in_npz(path, source, like)
             case ".parquet":
                 yield from _in_parquet(path, source, like)
             case _:
@@ -247,7 +247,7 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
 
 
-def _in_npz(path: Path, source: str) -> Iterator[_Found]:
+def _in_npz(path: Path, source: str, like: ImageFormat) -> Iterator[_Found]:
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -258,7 +258,7 @@ def _in_npz(path: Path, source: str) -> Iterator[_Found]:
                 chosen = _only_images(file, names)
             # A row at a time, since a header may announce rows of any size.
             with read_rows(file, chosen, 1) as rows:
-                _check_array(chosen, rows.shape, rows.dtype)
+                _check_array(chosen, rows.shape, rows.dtype, like)
                 for number, row in enumerate(rows.batches):
                     yield _Found(f"{source}[{number}]", partial(_from_array, row[0]))
         except (UserError, OSError):
@@ -286,12 +286,14 @@ def _looks_like_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     return dtype == np.uint8 and (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4)))
 
 
-def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _check_array(
+    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], like: ImageFormat
+) -> None:
     if dtype.hasobject:
         raise UserError(f"holds Python objects in {name}, which are not opened; {_NPZ_EXPECTED}.")
     if not _looks_like_images(shape, dtype):
         raise UserError(f"has {name} {dtype} {shape}; {_NPZ_EXPECTED}.")
-    if len(shape) == 3 and shape[2] <= 4:
+    if shape[1:] != (like.height, like.width) and len(shape) == 3 and shape[2] in (3, 4):
         raise UserError(
             f"has {name} {shape}, which looks like one picture in colour; write it as (1, h, w, 3)."
         )

@@ -10,7 +10,6 @@ from PIL import Image, ImageOps
 
 from tasks.core.data import UInt8
 from tasks.core.errors import UserError
-from tasks.core.splits import ground
 
 Invert = Literal["auto", "yes", "no"]
 
@@ -70,17 +69,16 @@ def prepared(picture: Image.Image, like: ImageFormat, invert: Invert = "auto") -
     """
     upright = ImageOps.exif_transpose(picture)
     size = (like.width, like.height)
-    if upright.mode == _mode(like.channels) and upright.size == size:
-        pixels, given = _pixels(upright), True
-    else:
-        plain = in_channels(eight_bits(upright), like.channels)
-        small = plain.resize(_fitting(plain.size, size), FILTER)
-        pixels, given = _on_ground(_pixels(small)), False
-    unlike = like.channels == 1 and is_unlike(ground(pixels[np.newaxis]), like.ground)
+    given = upright.mode == _mode(like.channels) and upright.size == size
+    plain = upright if given else in_channels(eight_bits(upright), like.channels)
+    around = ground_of(plain)
+    pixels = _pixels(plain) if given else on_ground(_resized(plain, size), around)
+    unlike = like.channels == 1 and is_unlike(around[0] / 255, like.ground)
     inverts = invert == "yes" or (invert == "auto" and unlike and not given)
     if inverts:
-        pixels = inverted(pixels)
-    return Prepared(padded(pixels, like.height, like.width), inverts, unlike and not inverts)
+        pixels, around = inverted(pixels), inverted(around)
+    whole = padded(pixels, around, like.height, like.width)
+    return Prepared(whole, inverts, unlike and not inverts)
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:
@@ -120,37 +118,52 @@ def _pixels(picture: Image.Image) -> UInt8:
     return np.atleast_3d(np.asarray(picture, np.uint8))
 
 
-def _fitting(size: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:
-    """The largest size of the same shape that fits `into`, in whole pixels and at least one."""
-    scale = min(new / old for old, new in zip(size, into, strict=True))
-    width, height = (max(1, round(length * scale)) for length in size)
-    return width, height
+def ground_of(picture: Image.Image) -> UInt8:
+    """The colour of what things stand on, `(1 or 3,)`: the median of the outermost pixels.
 
-
-def _on_ground(pixels: UInt8) -> UInt8:
-    """`(h, w, 2 or 4)` with opacity last as `(h, w, 1 or 3)`; what has no opacity stays as it is.
-
-    What is transparent gets the ground that the opaque part of the border shows. Where most of the
-    border is transparent, the picture is a cut-out, and product pictures stand on white.
+    Of large pictures these are as many pixels deep as a hundredth of the shorter side, so that a
+    line around the picture does not count. Where most of them are transparent, the picture is a
+    cut-out, and product pictures stand on white.
     """
+    width, height = picture.size
+    deep = max(1, min(width, height) // 100)
+    strips = (
+        (0, 0, width, deep),
+        (0, height - deep, width, height),
+        (0, 0, deep, height),
+        (width - deep, 0, width, height),
+    )
+    parts = [_pixels(picture.crop(strip)) for strip in strips]
+    border = np.concatenate([part.reshape(-1, part.shape[2]) for part in parts])
+    if border.shape[1] in (2, 4):
+        opaque = border[border[:, -1] > 127, :-1]
+        if 2 * len(opaque) <= len(border):
+            return np.full(opaque.shape[1], WHITE, np.uint8)
+        border = opaque
+    middle: UInt8 = np.rint(np.median(border, axis=0)).astype(np.uint8)
+    return middle
+
+
+def _resized(picture: Image.Image, into: tuple[int, int]) -> UInt8:
+    """As large as fits `into` (width, height) without being stretched, and at least one pixel."""
+    scale = min(new / old for old, new in zip(picture.size, into, strict=True))
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return _pixels(picture.resize((width, height), FILTER))
+
+
+def on_ground(pixels: UInt8, ground: UInt8) -> UInt8:
+    """`(h, w, 2 or 4)`, opacity last, before a ground `(1 or 3,)`; the opaque stays as it is."""
     if pixels.shape[2] in (1, 3):
         return pixels
     colour, opacity = pixels[..., :-1].astype(np.uint32), pixels[..., -1:]
-    border = _border(pixels)
-    opaque = border[border[:, -1] > 127, :-1]
-    own = 2 * len(opaque) > len(border)
-    behind = np.rint(np.median(opaque, axis=0)).astype(np.uint32) if own else np.uint32(WHITE)
-    return ((colour * opacity + behind * (255 - opacity) + 127) // 255).astype(np.uint8)
-
-
-def _border(pixels: UInt8) -> UInt8:
-    """The outermost pixels, `(n, c)`; those in the corners count twice."""
-    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return ((colour * opacity + ground.astype(np.uint32) * (255 - opacity) + 127) // 255).astype(
+        np.uint8
+    )
 
 
 def is_unlike(found: float, wanted: float) -> bool:
     """Whether the inverse of a ground is clearly nearer to the wanted one; all from 0 to 1."""
-    return abs(1 - found - wanted) + CLEARLY < abs(found - wanted)
+    return bool(abs(1 - found - wanted) + CLEARLY < abs(found - wanted))
 
 
 def inverted(pixels: UInt8) -> UInt8:
@@ -158,11 +171,10 @@ def inverted(pixels: UInt8) -> UInt8:
     return 255 - pixels
 
 
-def padded(pixels: UInt8, height: int, width: int) -> UInt8:
-    """`(h, w, c)` in the middle of `(height, width, c)`, surrounded by the median of its border."""
+def padded(pixels: UInt8, ground: UInt8, height: int, width: int) -> UInt8:
+    """`(h, w, c)` in the middle of `(height, width, c)`, surrounded by a ground `(c,)`."""
     above, left = (height - pixels.shape[0]) // 2, (width - pixels.shape[1]) // 2
-    around = np.rint(np.median(_border(pixels), axis=0)).astype(np.uint8)
     whole = np.empty((height, width, pixels.shape[2]), np.uint8)
-    whole[:] = around
+    whole[:] = ground
     whole[above : above + pixels.shape[0], left : left + pixels.shape[1]] = pixels
     return whole

@@ -1,7 +1,11 @@
-"""`fashion-flow predict` with a model of a real run, on images that are good and bad."""
+"""`fashion-flow predict` with a model from a real run: test images, photographs, and bad files."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +13,23 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tasks.files import file_digest
+from tasks.store import Store
 from tests.processes import Command, Server, latest_run
 
-DENSE = tuple(
-    part
-    for model in ("low_capacity", "overfitting")
-    for field in ("filters", "kernel_sizes", "pooled")
-    for part in ("--set", f"{model}.{field}=[]")
-)
+# Dense networks on few images: what is seen here does not depend on how well they do.
+SMALL = (
+    "--preset", "smoke", "--transfer-weights", "off", "--only", "test_final", "--set", "plan=[]",
+    "--set", "subset.train=150", "--set", "subset.validation=60", "--set", "subset.test=60",
+    "--set", "low_capacity.epochs=1",
+    *(
+        part
+        for model in ("low_capacity", "overfitting")
+        for field in ("filters", "kernel_sizes", "pooled")
+        for part in ("--set", f"{model}.{field}=[]")
+    ),
+)  # fmt: skip
+NOISE = ("Traceback", "oneDNN", "cuda", "absl", "WARNING", "Warning")
 
 
 @pytest.fixture(scope="module")
@@ -24,68 +37,167 @@ def store(
     fashion_flow: Command, shared_server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     store = tmp_path_factory.mktemp("predict") / "store"
-    done = fashion_flow(
-        *("run", "--preset", "smoke", "--transfer-weights", "off", "--set", "plan=[]"),
-        *(*DENSE, "--store", store, "--quiet"),
-        PREFECT_API_URL=shared_server.url,
-    )
+    done = fashion_flow("run", *SMALL, "--store", store, PREFECT_API_URL=shared_server.url)
     assert done.status == 0, done.err
-    assert Path(done.out.strip()).is_file(), "a quiet run says where the report is, and no more"
     return store
 
 
-def test_images_of_the_data_set_get_the_probabilities_of_the_run(
+@pytest.fixture(scope="module")
+def copied(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model and its `usage.json` in a folder of their own."""
+    folder = tmp_path_factory.mktemp("copied")
+    record = latest_run(store).record("final")
+    assert record is not None
+    for name, file in (("model", "shoes.keras"), ("usage", "usage.json")):
+        shutil.copy(store / record.files[name].path, folder / file)
+    return folder
+
+
+def photograph(path: Path, size: tuple[int, int] = (300, 400)) -> Path:
+    """A dark coat on a light wall."""
+    drawn = Image.new("RGB", size, (244, 244, 240))
+    drawn.paste((60, 40, 50), (size[0] // 4, size[1] // 5, size[0] * 3 // 4, size[1] * 4 // 5))
+    drawn.save(path)
+    return path
+
+
+def test_test_images_get_the_predictions_that_the_run_has_stored(
     store: Path, fashion_flow: Command, tmp_path: Path
 ) -> None:
     run = latest_run(store)
-    arrays, scored = run.record("preprocess"), run.record("test_final")
-    assert arrays
-    assert scored
-    with np.load(store / arrays.files["test"].path) as archive:
-        images = np.rint(255 * archive["x"]).astype(np.uint8)
-    np.savez(tmp_path / "images.npz", x=images)
-    out = tmp_path / "found.parquet"
-    done = fashion_flow("predict", tmp_path / "images.npz", "--store", store, "--out", out)
+    test, split, final = (run.record(name) for name in ("test_final", "subset", "final"))
+    assert test
+    assert split
+    assert final
+    images = store / split.files["test"].path
+    out, page = tmp_path / "out.parquet", tmp_path / "page.html"
+    done = fashion_flow("predict", images, "--out", out, "--html", page, "--store", store)
     assert done.status == 0, done.err
-    found = pq.read_table(out).to_pydict()
-    stored = pq.read_table(store / scored.files["test_predictions"].path).to_pydict()
-    for column in (name for name in stored if name.startswith("p") and name[1:].isdigit()):
-        assert found[f"p_{column[1:]}"] == pytest.approx(stored[column], abs=1e-5)
+    assert "SYNTHETIC DATA" in done.err
+    assert not any(word in done.out + done.err.replace("SYNTHETIC", "") for word in NOISE)
+    assert f"final of run {run.run_id}" in done.out
+    assert f"{images}[59]" in done.out
+    assert "inverted," not in done.out
+
+    table = pq.read_table(out)
+    stored = Store(str(store)).table(test, "test_predictions")
+    assert table.num_rows == stored.num_rows == 60
+    for index in range(10):
+        assert (table[f"p_{index}"].to_numpy() == stored[f"p{index}"].to_numpy()).all()
+    assert not any(table["inverted"].to_pylist())
+    metadata = table.schema.metadata
+    assert metadata[b"model_sha256"].decode() == final.files["model"].sha256
+    assert Path(metadata[b"model"].decode()) == store / final.files["model"].path
+    names = json.loads(metadata[b"class_names"])
+    best = [names[index] for index in stored["predicted"].to_pylist()]
+    assert table["class"].to_pylist() == best
+    assert page.read_text().count("<img") == 120
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "page.html"]
 
 
-def test_bad_images_are_said_and_the_others_still_done(
-    store: Path, fashion_flow: Command, tmp_path: Path
+def test_photographs_with_a_copied_model(
+    copied: Path, fashion_flow: Command, tmp_path: Path
 ) -> None:
-    photograph = np.full((200, 150, 3), 245, np.uint8)
-    photograph[40:160, 40:110] = (40, 60, 90)
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    Image.fromarray(photograph).save(folder / "light.jpg", quality=95)
-    Image.fromarray(255 - photograph).save(folder / "dark.png")
-    (folder / "empty.png").touch()
-    (folder / "cut.jpg").write_bytes((folder / "light.jpg").read_bytes()[:400])
-    out, page = tmp_path / "found.parquet", tmp_path / "page.html"
-    done = fashion_flow("predict", folder, "--store", store, "--out", out, "--html", page)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    photograph(pictures / "coat.jpg")
+    photograph(pictures / "wide coat.webp", (500, 200))
+    Image.new("L", (28, 28), 255).save(pictures / "exact.png")
+    (pictures / "empty.png").touch()
+    (pictures / "words.jpg").write_text("no picture")
+    done = fashion_flow(
+        "predict", pictures, "nowhere.png", pictures / "coat.jpg",
+        "--model", copied, "--top", "3", "--store", tmp_path / "none", COLUMNS="80",
+    )  # fmt: skip
     assert done.status == 1
-    assert "Traceback" not in done.err
-    for name in ("empty.png", "cut.jpg"):
-        assert f"error: {folder / name}: " in done.err
-    rows = {Path(row["source"]).name: row for row in pq.read_table(out).to_pylist()}
-    assert rows["light.jpg"]["inverted"], "a dark garment on light ground"
-    assert not rows["dark.png"]["inverted"]
-    assert rows["light.jpg"]["class"]
-    assert "1 of 2 images was inverted" in " ".join(done.out.split())
-    assert "data:image/png" in page.read_text()
+    errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert [line.partition(": ")[2].rpartition("/")[2].split(":")[0] for line in errors] == [
+        "empty.png", "words.jpg", "nowhere.png",
+    ]  # fmt: skip
+    assert not any(word in done.err.replace("SYNTHETIC", "") for word in NOISE)
+    assert all(len(line) <= 80 for line in done.out.splitlines()[1:])
+    text = " ".join(done.out.split())
+    assert text.count(" % inverted") == 3
+    assert text.count("%") == 3 * 4
+    assert "3 of 4 images were inverted, since they stand on light ground" in text
+    assert "1 of 4 images was left as given though it stands on light ground" in text
 
 
-def test_the_model_folder_is_a_model_too(
+def test_json_is_json(copied: Path, fashion_flow: Command, tmp_path: Path) -> None:
+    coat = photograph(tmp_path / "coat.png")
+    done = fashion_flow(
+        "predict", coat, tmp_path / "no.png", "--json", "--top", "2", "--invert", "no",
+        "--model", copied / "shoes.keras",
+    )  # fmt: skip
+    assert done.status == 1
+    found = json.loads(done.out)
+    assert found["model"]["path"] == str(copied / "shoes.keras")
+    assert found["model"]["sha256"] == file_digest(copied / "shoes.keras")[0]
+    good, bad = found["predictions"]
+    assert good["source"] == str(coat)
+    assert good["class"] == good["top"][0]["class"]
+    assert good["probability"] == good["top"][0]["probability"] >= good["top"][1]["probability"]
+    assert good["inverted"] is False
+    assert good["error"] is None
+    assert bad["class"] is None
+    assert "No such file" in bad["error"]
+
+
+def test_nothing_predicted_is_status_2_and_nothing_is_written(
+    copied: Path, fashion_flow: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "bare").mkdir()
+    out = tmp_path / "out.parquet"
+    done = fashion_flow("predict", tmp_path / "bare", "--model", copied, "--out", out)
+    assert done.status == 2
+    assert "bare: has no pictures in it" in done.err
+    assert done.out == ""
+    assert not out.exists()
+
+
+def test_mistakes_are_explained(
+    copied: Path, store: Path, fashion_flow: Command, tmp_path: Path
+) -> None:
+    coat = photograph(tmp_path / "coat.png")
+    alone = tmp_path / "alone.keras"
+    shutil.copy(copied / "shoes.keras", alone)
+    for arguments, message in (
+        ((coat, "--store", tmp_path / "none"), "no run in"),
+        ((coat, "--store", store, "--model", "iteration_1"), "models of run"),
+        ((coat, "--store", store, "--run", "nope"), "no run 'nope'"),
+        ((coat, "--model", alone), "usage.json is missing"),
+        ((coat, "--model", copied, "--out", coat), "one of the files to be read"),
+        ((coat, "--model", copied, "--out", tmp_path), "is a folder"),
+        ((coat, "--model", copied, "--out", "a", "--html", "./a"), "name the same file"),
+        ((coat, "--model", copied, "--invert", "maybe"), "maybe"),
+        ((), "Missing argument"),
+    ):
+        done = fashion_flow("predict", *arguments)
+        assert done.status == 2, arguments
+        assert message in " ".join(done.err.split()), arguments
+        assert "Traceback" not in done.err
+
+
+def test_neither_prefect_nor_tensorflow_is_loaded_before_it_is_needed() -> None:
+    code = (
+        "import sys, flows.cli, flows.predict\n"
+        "print(sorted({'prefect', 'keras', 'tensorflow', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_models_whose_bytes_are_not_those_of_the_record_are_refused(
     store: Path, fashion_flow: Command, tmp_path: Path
 ) -> None:
-    folder = latest_run(store).model_folder
-    assert {path.name for path in folder.iterdir()} >= {"README.md", "model.keras", "usage.json"}
-    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "black.png")
-    done = fashion_flow("predict", tmp_path / "black.png", "--model", folder, "--json")
-    assert done.status == 0, done.err
-    missing = fashion_flow("predict", tmp_path / "none.png", "--model", folder)
-    assert missing.status == 2
-    assert "none.png" in missing.err
+    shutil.copytree(store, tmp_path / "store")
+    (model,) = (tmp_path / "store" / "stages" / "final").rglob("model.keras")
+    content = np.frombuffer(model.read_bytes(), np.uint8).copy()
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content.tobytes())
+    coat = photograph(tmp_path / "coat.png")
+    for arguments in (("--store", tmp_path / "store"), ("--model", model)):
+        done = fashion_flow("predict", coat, *arguments)
+        assert done.status == 1
+        assert "is not what" in done.err
+        assert "Traceback" not in done.err
