@@ -19,7 +19,10 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.context import TaskRunContext
+from prefect.runtime import flow_run
 
 from tasks.core.records import Outcome, Record, Stage
 from tasks.events import EpochEvent
@@ -71,6 +74,19 @@ def publish_stage(
             rows = store.table(record, name).to_pylist()
             if rows:
                 create_table_artifact(rows, f"table-{key_of(name)}", f"The table {name}")
+
+
+def publish_summary(text: str, description: str) -> None:
+    """Publish a Markdown artifact of the whole run, which the UI shows before those of tasks."""
+    summary = ArtifactCreate(
+        key="summary",
+        type="markdown",
+        description=description,
+        data=text,
+        flow_run_id=flow_run.id,
+    )
+    with _noting("summary"), get_client(sync_client=True) as client:
+        client.create_artifact(summary)
 
 
 @cache

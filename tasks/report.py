@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from tasks.core.records import Outcome, Record, Skipped
 from tasks.core.settings import Settings
 from tasks.core.specs import AugmentSettings
 from tasks.events import stage_is
 from tasks.files import write_atomically
+from tasks.publish import publish_summary
 from tasks.runlog import RunLog, computed, now
 from tasks.stage import TAGS, RunContext
 from tasks.store import Store
@@ -36,9 +36,7 @@ def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext
     assert isinstance(final, Record), "a run that comes here has a final model"
     assert isinstance(arrays, Record), "and the arrays that it was trained on"
     write_model_folder(run_log.model_folder, run_log.store, view, final, arrays.facts)
-    create_markdown_artifact(
-        render_summary(view, path), key="summary", description=f"Results on {view.dataset}"
-    )
+    publish_summary(render_summary(view, path), f"Results on {view.dataset}")
     stage_is("report", "Completed", str(path))
     return str(path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.processes import Command, Finished, Server, Start, wait_for
+from tests.processes import Command, Finished, Server, Start, free_port, wait_for
 
 # Before anything imports Keras, TensorFlow or Prefect: they read these once.
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -130,9 +129,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
 @contextmanager
 def running_server(environment: dict[str, str]) -> Iterator[Server]:
     """A real Prefect server on a free port of the loopback interface."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--port", str(port)],
         env=environment | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -28,6 +29,14 @@ class Finished:
 # `fashion-flow ARGS...`, run to its end or only begun; keywords are environment variables.
 Command = Callable[..., Finished]
 Start = Callable[..., subprocess.Popen[str]]
+
+
+def free_port() -> int:
+    """A port of the loopback interface on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
