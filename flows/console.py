@@ -138,7 +138,9 @@ def _show_next(store: Store, run: RunLog) -> None:
     steps.append((f"fashion-flow predict IMAGE...{place}", "have the final model say what it sees"))
     _line("")
     _line("next:")
-    width = max(len(command) for command, _ in steps)
+    # Commands as long as the path of a store take no room from the others.
+    room = out.width - 4 - max(len(purpose) for _, purpose in steps)
+    width = max((len(command) for command, _ in steps if len(command) <= room), default=0)
     for command, purpose in steps:
         _line(f"  {command:<{width}}  {purpose}")
 
@@ -300,11 +302,10 @@ def show_comparison(store: Store, first: str, second: str) -> None:
         ]
         states = dict.fromkeys(DECISIONS.get(row.get("state") or "", "-") for row in rows)
         style = "bold" if model == "final" else None
-        scores.add_row(model, *percents, change, ", ".join(states).strip("-"), style=style)
+        decisions = ", ".join(states) if any(state != "-" for state in states) else ""
+        scores.add_row(model, *percents, change, decisions, style=style)
     out.print(scores)
-    _line(
-        "A change between two runs has the luck of both in it; `fashion-flow verdicts` tells more."
-    )
+    _line("A change has the luck of both runs in it; `fashion-flow verdicts` tells more.")
 
 
 def _shortened(value: Any) -> str:

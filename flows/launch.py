@@ -111,7 +111,9 @@ def _run(
         log.info("%d of %d stages are cached", cached, len(stages))
         if view:
             ahead = [stage for stage in stages if stage.state != CACHED]
-            view.expect(len(stages), {s.stage: s.last["seconds"] for s in ahead if s.last})
+            # The report is no stage, but is shown as one.
+            total = len(stages) + (not choice.only)
+            view.expect(total, {s.stage: s.last["seconds"] for s in ahead if s.last})
         if cached < len(stages):
             # TensorFlow is imported while Prefect waits for its server.
             threading.Thread(target=_warm_up, args=(profile,), daemon=True).start()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -31,6 +31,14 @@ STYLES = {
 }
 LEVELS = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
 REFRESHES_PER_SECOND = 5
+# What is told of an epoch where its row has it, and how.
+SCORES = {"loss": "loss {:.3f}", "accuracy": "acc {:.1%}", "val_accuracy": "val acc {:.1%}"}
+# The log has it; nobody reads it off a terminal.
+RECORD = re.compile(r",? ?record [0-9a-f]{16}$")
+NAMES, STATES = 31, 14
+LEAST_NAMES = 18
+# Cells at the end of a row for the ^C that a terminal echoes: in the next line it would stay.
+ECHO = 2
 
 
 @dataclass
@@ -41,25 +49,26 @@ class Going:
     waiting: bool = False
     first: int = 0
     first_at: float = 0.0
+    last_at: float = 0.0
     last: EpochEvent | None = None
 
     def epoch(self, event: EpochEvent, at: float) -> None:
         """Take note of an epoch."""
         if self.last is None:
             self.first, self.first_at = event.epoch, at
+        # The time first: what is drawn meanwhile is drawn without a lock.
+        self.last_at = at
         self.last = event
 
     def left(self, at: float) -> float | None:
         """Seconds that the rest of the epochs will take, by those seen; None while unknown."""
         if self.last is None:
             return None
-        if self.last.epoch == self.first:
-            # A stage's first epoch comes with start-up, but it is all that is known.
-            each = self.first_at - self.since
-        else:
-            each = (at - self.first_at) / (self.last.epoch - self.first + 1)
-            each = max(each, 1e-3)
-        return each * (self.last.epochs - self.last.epoch)
+        seen = self.last.epoch - self.first
+        # A stage's first epoch comes with start-up, but it is all that is known.
+        each = (self.last_at - self.first_at) / seen if seen else self.first_at - self.since
+        # The epoch that goes on takes at least as long as it has taken.
+        return each * (self.last.epochs - self.last.epoch) - min(each, at - self.last_at)
 
 
 class LiveView(logging.Handler):
@@ -141,7 +150,8 @@ class LiveView(logging.Handler):
         self._flush_cached()
         style = STYLES.get(event.state, "green" if event.state == "Completed" else "")
         line = _columns()
-        message = Text(event.message, style="" if event.state in STYLES else "dim")
+        words = RECORD.sub("", event.message)
+        message = Text(words, style="" if event.state in STYLES else "dim")
         line.add_row(event.stage, Text(event.state, style=style), message)
         self._line(line)
 
@@ -157,23 +167,26 @@ class LiveView(logging.Handler):
     def _draw(self) -> RenderableType:
         at = time.monotonic()
         going = list(self._going.items())
-        rows = _columns(no_wrap=True)
         # More than fits would push the last line off the screen.
-        for stage, found in going[: max(1, self._console.height - 4)]:
+        shown = going[: max(1, self._console.height - 4)]
+        # No wider than the names are: the words beside them need the room.
+        rows = _columns(max([LEAST_NAMES, *(len(stage) for stage, _ in shown)]), no_wrap=True)
+        rows.width = max(1, self._console.width - ECHO)
+        for stage, found in shown:
             rows.add_row(Text(stage, style="bold"), *_progress(found, at))
-        rows.add_row(*self._summary(at))
+        rows.add_row(*self._summary(at, dict(going)))
         if going:
             return rows
         return Group(Spinner("dots", Text("getting ready", style="dim")), rows)
 
-    def _summary(self, at: float) -> tuple[RenderableType, ...]:
+    def _summary(self, at: float, going: Mapping[str, Going]) -> tuple[RenderableType, ...]:
         ended = Counter(list(self._ended.values()))
         total = max(self._total, ended.total(), 1)
         words = [f"{ended[state]} {state}" for state in ENDS if ended[state]]
         words.append(f"{_clock(at - self._started)} so far")
         # Of stages that go on, what they took the last time is in part behind us.
         left = sum(
-            max(0.0, seconds - (at - self._going[name].since if name in self._going else 0.0))
+            max(0.0, seconds - (at - going[name].since if name in going else 0.0))
             for name, seconds in list(self._expected.items())
         )
         if left >= 1:
@@ -183,11 +196,11 @@ class LiveView(logging.Handler):
         return Text(count, style="dim"), bar, Text(", ".join(words), style="dim")
 
 
-def _columns(*, no_wrap: bool = False) -> Table:
-    """Stage, state or bar, and words, as wide as in the lines of a run without a terminal."""
+def _columns(names: int = NAMES, *, no_wrap: bool = False) -> Table:
+    """Stage, state or bar, and words; by default as wide as in the lines of a plain log."""
     table = Table.grid(padding=(0, 1, 0, 0), expand=True)
-    table.add_column(width=31, no_wrap=True, overflow="ellipsis")
-    table.add_column(width=14, no_wrap=True)
+    table.add_column(width=min(names, NAMES), no_wrap=True, overflow="ellipsis")
+    table.add_column(width=STATES, no_wrap=True)
     table.add_column(ratio=1, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
     return table
 
@@ -202,11 +215,14 @@ def _progress(found: Going, at: float) -> tuple[RenderableType, Text]:
     left = found.left(at)
     if left is not None and last.epoch < last.epochs:
         words.append(f"  {_clock(left)} left", style="bold")
-    words.append(f"  loss {last.row['loss']:.4f}  accuracy {last.row['accuracy']:.1%}")
-    if "val_accuracy" in last.row:
-        words.append(f"  validation {last.row['val_accuracy']:.1%}")
+    for name, form in SCORES.items():
+        if name in last.row:
+            words.append("  " + form.format(last.row[name]))
     return ProgressBar(total=last.epochs, completed=last.epoch), words
 
 
 def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    """Minutes and seconds, after hours where there are any."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -13,13 +13,15 @@ from pathlib import Path
 from tasks.checkpoints import content_fault, is_checkpoint, is_snapshot
 from tasks.core.records import Record
 from tasks.files import TEMPORARY, damaged_lines, is_locked, locked_if_free
-from tasks.runlog import ALIVE, DONE, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog, all_runs
+from tasks.runlog import ALIVE, DONE, MODEL, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog, all_runs
 from tasks.store import RECORD, RUNS, SCORINGS, STAGES, Store
 
 # A run's folder is there some seconds before the run says that it lives.
 STARTING_S = 600
 
 KEY = re.compile("[0-9a-f]{16}")
+# What a run writes into its folder of the final model.
+MODEL_FILE = re.compile(r"README\.md|usage\.json|[^/]+\.(keras|h5)")
 
 UNNAMED = "no record names it"
 STRAY = "left by a write that was cut short"
@@ -210,7 +212,21 @@ def _runs(store: Store) -> list[RunLog]:
 def _is_only_ours(folder: Path) -> bool:
     """Whether there is nothing in a run's folder but what runs leave there."""
     ours = {RUN, STAGE_LINES, ALIVE, RUN_LOG, REPORT}
-    return all(path.name in ours or path.name.startswith(TEMPORARY) for path in folder.iterdir())
+    return all(
+        path.name in ours or path.name.startswith(TEMPORARY) or _is_our_model(path)
+        for path in folder.iterdir()
+    )
+
+
+def _is_our_model(folder: Path) -> bool:
+    return (
+        folder.name == MODEL
+        and folder.is_dir()
+        and all(
+            MODEL_FILE.fullmatch(path.name) or path.name.startswith(TEMPORARY)
+            for path in folder.iterdir()
+        )
+    )
 
 
 def _inspect(store: Store, folder: Path) -> tuple[Record | None, list[str]]:
@@ -290,8 +306,11 @@ def _remove(path: Path) -> None:
 
 def _strays(store: Store) -> list[Path]:
     """Half-written files outside the stages' folders."""
-    found = [*store.root.glob(f"{TEMPORARY}*"), *store.root.glob(f"{RUNS}/*/{TEMPORARY}*")]
-    return [path for path in found if not is_locked(path.parent / ALIVE)]
+    found = [*store.root.glob(f"{TEMPORARY}*")]
+    for run in _folders(store.root / RUNS):
+        if not is_locked(run / ALIVE):
+            found += [*run.glob(f"{TEMPORARY}*"), *run.glob(f"{MODEL}/{TEMPORARY}*")]
+    return found
 
 
 def _stage_folders(store: Store) -> list[Path]:

@@ -33,7 +33,7 @@ def environment() -> Environment:
         ),
         "pretty_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
     }
-    templates.filters["p_value"] = _p_value
+    templates.filters |= {"p_value": _p_value, "when": _when}
     templates.globals |= {"interval": _interval, "points": _points, "range_of": _range_of}
     return templates
 
@@ -63,6 +63,11 @@ def _range_of(low: float | None, high: float | None, scale: float = 100, digits:
         return UNKNOWN
     ends = (f"{scale * end:+.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (low, high))
     return " to ".join(ends)
+
+
+def _when(time: str) -> str:
+    """A time in UTC as `tasks.runlog.now` writes it, to the minute."""
+    return f"{time[:16].replace('T', ' ')} UTC"
 
 
 def _p_value(value: float | None) -> str:

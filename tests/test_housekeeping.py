@@ -834,7 +834,11 @@ def test_strays_outside_the_stages_go(store: Store) -> None:
     run = ended(store, "run-1")
     (store.root / ".part-x").write_bytes(b"12")
     (run.folder / ".part-y").write_bytes(b"123")
-    assert findings(cleaned(store, 1).removed) == {".part-x": STRAY, "runs/run-1/.part-y": STRAY}
+    run.model_folder.mkdir()
+    (run.model_folder / ".part-z").write_bytes(b"1")
+    assert findings(cleaned(store, 1).removed) == dict.fromkeys(
+        (".part-x", "runs/run-1/.part-y", "runs/run-1/model/.part-z"), STRAY
+    )
 
 
 def test_a_skipped_stage_of_a_kept_run_uses_nothing(store: Store) -> None:

@@ -1,0 +1,155 @@
+"""Make the pictures of this folder: a run in a terminal, in the Prefect UI, and its report.
+
+    make screenshots ARGS="OPTIONS OF fashion-flow run"
+
+The run goes to a store and a Prefect server of its own, which are gone afterwards. Without options
+it is the notebook's, on Fashion-MNIST and without VGG16.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyte
+from PIL import Image
+from playwright.sync_api import Browser
+from pyte.screens import Char
+
+from tests.browser import chromium
+from tests.processes import free_port, latest_run
+from tests.terminal import on_terminal
+
+DOCS = Path(__file__).parent
+THE_NOTEBOOKS = ("--dataset", "fashion-mnist", "--transfer-weights", "off")
+COLUMNS, ROWS = 100, 42
+RUN_S = 7200
+WIDE, HIGH = 1400, 900
+TELEPHONE = 400
+LOADING_MS = 4000
+COLOURS = 64
+# A training in its midst, after some gates have decided.
+MOMENT = re.compile(r"iteration_8 +.*epoch (\d+)/(\d+)")
+
+PALETTE = {
+    "black": "#24292f", "red": "#ff8182", "green": "#4ac26b", "brown": "#d4a72c",
+    "blue": "#54aeff", "magenta": "#c297ff", "cyan": "#39c5cf", "white": "#d0d7de",
+    "brightblack": "#8c959f", "default": "#d0d7de",
+}  # fmt: skip
+STYLE = """
+body { margin: 0; background: #0d1117; display: inline-block; }
+pre { margin: 0; padding: 18px 22px; font: 14px/1.25 "DejaVu Sans Mono"; color: #d0d7de; }
+"""
+
+
+def main(options: list[str]) -> None:
+    """Run, and take the pictures as it goes."""
+    with tempfile.TemporaryDirectory() as name, chromium() as browser:
+        folder = Path(name)
+        store = folder / "artifacts"
+        environment = os.environ | {
+            "PREFECT_HOME": str(folder / "prefect"),
+            "TERM": "xterm-256color",
+            "COLORTERM": "truecolor",
+        }
+        with serving(environment) as address:
+            _terminal(browser, ["run", *options, "--store", "artifacts"], folder, environment)
+            _ui(browser, address, latest_run(store).read()["flow_run"])
+        _report(browser, latest_run(store).report)
+
+
+@contextmanager
+def serving(environment: dict[str, str]) -> Iterator[str]:
+    """`fashion-flow ui` in another terminal."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows", "ui", "--port", str(port)],
+        env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        print(process.stdout.readline() if process.stdout else "", end="")  # once it is there
+        yield address
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def _terminal(
+    browser: Browser, arguments: list[str], folder: Path, environment: dict[str, str]
+) -> None:
+    taken = False
+
+    def watch(screen: pyte.Screen) -> str:
+        nonlocal taken
+        found = MOMENT.search("\n".join(screen.display))
+        if not taken and found and 2 * int(found[1]) >= int(found[2]):
+            taken = True
+            _save(_screen_shot(browser, screen), "terminal")
+        return ""
+
+    done = on_terminal(
+        arguments, folder, environment, columns=COLUMNS, rows=ROWS, seconds=RUN_S, watch=watch
+    )
+    if done.status:
+        sys.exit(f"the run failed:\n{done.written}")
+    _save(_screen_shot(browser, done.screen), "terminal-end")
+
+
+def _screen_shot(browser: Browser, screen: pyte.Screen) -> bytes:
+    page = browser.new_page()
+    lines = (_line(screen.buffer[row], screen.columns) for row in range(screen.lines))
+    page.set_content(f"<style>{STYLE}</style><pre>{chr(10).join(lines).rstrip()}</pre>")
+    picture = page.locator("body").screenshot()
+    page.close()
+    return picture
+
+
+def _line(cells: Mapping[int, Char], columns: int) -> str:
+    return "".join(_cell(cells[column]) for column in range(columns))
+
+
+def _cell(cell: Char) -> str:
+    colour = PALETTE.get(cell.fg, f"#{cell.fg}")
+    weight = "bold" if cell.bold else "normal"
+    return f'<span style="color:{colour};font-weight:{weight}">{html.escape(cell.data)}</span>'
+
+
+def _ui(browser: Browser, address: str, flow_run: str) -> None:
+    page = browser.new_page(viewport={"width": WIDE, "height": HIGH})
+    page.goto(f"{address}/runs/flow-run/{flow_run}")
+    page.get_by_text("Task Runs", exact=True).click()
+    page.wait_for_timeout(LOADING_MS)
+    _save(page.screenshot(), "prefect-ui")
+    page.get_by_text("Artifacts", exact=True).click()
+    page.get_by_text("summary", exact=True).first.click()
+    page.wait_for_timeout(LOADING_MS)
+    _save(page.screenshot(), "prefect-ui-summary")
+    page.close()
+
+
+def _report(browser: Browser, report: Path) -> None:
+    for name, width, height in (("report", WIDE, 1600), ("report-telephone", TELEPHONE, HIGH)):
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.goto(report.as_uri())
+        _save(page.screenshot(), name)
+        page.close()
+
+
+def _save(picture: bytes, name: str) -> None:
+    """As a PNG with few colours, which is a third as large."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS)
+    image.save(DOCS / f"{name}.png", optimize=True)
+    print(f"docs/{name}.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(THE_NOTEBOOKS))

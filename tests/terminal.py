@@ -1,0 +1,87 @@
+"""A command on a real terminal, for the tests of what is seen and the pictures in `docs/`."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyte
+
+# Makes the terminal on standard input the one whose ^C comes to the process, as a shell does.
+CODE = (
+    "import fcntl, runpy, termios\n"
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "runpy.run_module('flows', run_name='__main__', alter_sys=True)"
+)
+
+# What is written at once arrives within this time.
+FRAME_S = 0.05
+
+
+@dataclass(frozen=True)
+class OnTerminal:
+    """What a command left on its terminal: exit status, all that it wrote, the last screen."""
+
+    status: int
+    written: str
+    screen: pyte.Screen
+
+
+def nothing(_screen: pyte.Screen) -> str:
+    return ""
+
+
+def on_terminal(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    columns: int = 100,
+    rows: int = 40,
+    seconds: float = 300,
+    watch: Callable[[pyte.Screen], str] = nothing,
+) -> OnTerminal:
+    """Run `fashion-flow ARGS...` on a terminal to its end; after `seconds` it is killed.
+
+    `watch` is shown the screen whenever all of a change is there, and what it returns is typed.
+    """
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, *arguments],
+        cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    screen = pyte.Screen(columns, rows)
+    stream, decoder = pyte.Stream(screen), codecs.getincrementaldecoder("utf-8")()
+    written = ""
+    end = time.monotonic() + seconds
+    try:
+        while select.select([ours], [], [], max(0.0, end - time.monotonic()))[0]:
+            try:
+                piece = decoder.decode(os.read(ours, 65536))
+            except OSError:  # nobody has the terminal open any more
+                break
+            written += piece
+            stream.feed(piece)
+            if not select.select([ours], [], [], FRAME_S)[0]:
+                os.write(ours, watch(screen).encode())
+        status = process.wait(max(1.0, end - time.monotonic()))
+    finally:
+        os.close(ours)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return OnTerminal(status, written, screen)
