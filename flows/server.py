@@ -81,6 +81,7 @@ def serve_ui(port: int, *, open_browser: bool) -> None:
             # Ctrl-C comes to this process, which ends the server.
             start_new_session=True,
         )
+        _tell(_watcher(), server.pid)
         try:
             _wait_until_healthy(server, url, server_log)
             write_atomically(_address(), json.dumps({"url": url, "pid": os.getpid()}).encode())
@@ -159,7 +160,7 @@ def announce_server() -> None:
 
     address = get_current_settings().api.url
     if address:
-        log.info("Prefect server: %s", re.sub(r"//[^/@]*@", "//", address))
+        log.info("Prefect server: %s", _without_password(address))
         return
     log.info(
         "Prefect server: a temporary one is started (to see runs in the UI, first start "
@@ -175,7 +176,12 @@ def announce_run(run_log: RunLog) -> None:
 
     flow_run = run_log.read()["flow_run"]
     if get_current_settings().api.url and flow_run:
-        log.info("in the Prefect UI: %s", url_for("flow-run", obj_id=flow_run))
+        url = url_for("flow-run", obj_id=flow_run) or ""
+        log.info("in the Prefect UI: %s", _without_password(url))
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def stop_temporary_server() -> None:
@@ -192,11 +198,24 @@ def _temporary_server() -> Any:
 
 
 def _watch() -> None:
-    """Tell a small process of the server; it ends the server when this process is gone.
+    """Have the temporary server end with this process, whichever server that is at the moment."""
+    watcher = _watcher()
+    told = None
+    while True:
+        server = _temporary_server()
+        process = None if server is None else server.server_process
+        if process is not None and process.pid != told:
+            told = process.pid
+            _tell(watcher, process.pid)
+        time.sleep(POLL_S)
 
-    Prefect ends its server at exit, which a process that is killed does not come to.
+
+def _watcher() -> subprocess.Popen[bytes]:
+    """A small process that ends the process that it is told of when this one is gone.
+
+    A process that is killed comes to nothing that it would do at its end.
     """
-    watcher = subprocess.Popen(  # noqa: S603 - the command is a constant
+    return subprocess.Popen(  # noqa: S603 - the command is a constant
         ["/bin/sh", "-c", WATCH],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -204,13 +223,9 @@ def _watch() -> None:
         # Not in reach of a Ctrl-C at the terminal.
         start_new_session=True,
     )
+
+
+def _tell(watcher: subprocess.Popen[bytes], process: int) -> None:
     assert watcher.stdin is not None
-    told = None
-    while True:
-        server = _temporary_server()
-        process = None if server is None else server.server_process
-        if process is not None and process.pid != told:
-            told = process.pid
-            watcher.stdin.write(f"{told}\n".encode())
-            watcher.stdin.flush()
-        time.sleep(POLL_S)
+    watcher.stdin.write(f"{process}\n".encode())
+    watcher.stdin.flush()

@@ -1,0 +1,54 @@
+"""`fashion-flow ui`: one at a time, on the loopback interface, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+
+from tests.processes import Command, Start, free_port, wait_for
+
+GONE_S = 30
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/api/health").status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_server_that_is_killed_leaves_nothing_that_runs_or_misleads(
+    start: Start, fashion_flow: Command, tmp_path: Path
+) -> None:
+    home = {"PREFECT_HOME": str(tmp_path / "prefect")}
+    port = free_port()
+    ui = start("ui", "--port", str(port), **home)
+    assert ui.stdout
+    url = ui.stdout.readline().removeprefix("Prefect UI: ").strip()
+    assert url == f"http://127.0.0.1:{port}"
+    assert answers(url)
+    assert json.loads((tmp_path / "prefect" / "fashion-flow-ui.json").read_text())["url"] == url
+
+    second = fashion_flow("ui", "--port", str(free_port()), **home)
+    assert second.status == 2
+    assert f"there is one already: {url}" in second.err
+
+    os.kill(ui.pid, signal.SIGKILL)
+    wait_for(lambda: not answers(url), GONE_S, "the server to end with its command")
+    again = start("ui", "--port", str(port), **home)
+    assert again.stdout
+    assert again.stdout.readline().strip() == f"Prefect UI: {url}"
+
+
+def test_a_port_that_is_taken_is_a_users_mistake(fashion_flow: Command, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = fashion_flow("ui", "--port", str(port), PREFECT_HOME=str(tmp_path))
+    assert done.status == 2
+    assert f"something listens on port {port} already; choose another with --port." in done.err
+    assert "Traceback" not in done.err
