@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line; a Ctrl-C while it is still being imported ends it quietly, too."""
     try:
+        _prepare_streams()
         from flows.cli import main as run
 
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _prepare_streams() -> None:
+    """Open what was closed, since the next file would take its number; print any path."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -312,12 +312,16 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="PATH...",
+            # What can't be read gets a line of its own; the others are done.
+            readable=False,
             help="Pictures, folders of them, or .npz and .parquet files that hold many.",
         ),
     ],
     model: Annotated[
         str | None,
-        typer.Option(help="A .keras file, its folder, or a model of a run; final by default."),
+        typer.Option(
+            help="A .keras or .h5 file, its folder, or a model of a run; final by default."
+        ),
     ] = None,
     run_id: RunOption = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show of each.")] = 1,
@@ -464,5 +468,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        console.fail(f"{error.strerror or error}: {error.filename}")
+        console.fail(
+            ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
+        )
         sys.exit(1)

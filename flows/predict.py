@@ -20,7 +20,7 @@ from flows import console
 from tasks.classifier import Outcome, Prediction, TrainedModel, find_model, predictions
 from tasks.core.errors import UserError
 from tasks.core.photographs import ImageFormat, Invert
-from tasks.images import Unreadable, read_pictures
+from tasks.images import Unreadable, read_pictures, readable
 from tasks.prediction_files import MOST_ON_PAGE, check_target, write_page, write_parquet
 from tasks.store import Store
 
@@ -74,7 +74,7 @@ def predict(
     else:
         _show(predicted, trained, invert, wanted.top)
         for path in targets:
-            _line(f"written: {path}")
+            _line(f"written: {readable(path)}")
     return DONE if len(predicted) == len(outcomes) else SOME_FAILED
 
 
@@ -137,7 +137,7 @@ def as_json(outcomes: Sequence[Outcome], trained: TrainedModel, top: int) -> dic
                 "error": item.reason if isinstance(item, Unreadable) else None,
             }
         )
-    model = {"path": str(trained.path), "sha256": trained.sha256, "class_names": list(names)}
+    model = {"path": readable(trained.path), "sha256": trained.sha256, "class_names": list(names)}
     return {"model": model, "predictions": entries}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from tasks.core.data import Float32, UInt8
 from tasks.core.errors import NumericalError, StageError, UserError
@@ -19,7 +19,7 @@ from tasks.core.records import Record
 from tasks.core.specs import ExecutionSettings, explain
 from tasks.core.splits import scaled
 from tasks.files import file_digest
-from tasks.images import Picture, Shown, Unreadable
+from tasks.images import Picture, Shown, Unreadable, readable
 from tasks.runlog import RunLog, all_runs, find_run, no_run
 from tasks.store import RECORD, Store
 from tasks.usage import SCALED
@@ -28,9 +28,14 @@ if TYPE_CHECKING:
     import keras
 
 FINAL, MODEL, USAGE = "final", "model", "usage"
-KERAS_SUFFIX = ".keras"
+USAGE_FILE = "usage.json"
+KERAS_SUFFIX, H5_SUFFIX = ".keras", ".h5"
 # As many as pass at once where a model is scored, so that the same images give the same bits.
 BATCH = 256
+
+_KINDS = f"one {KERAS_SUFFIX} or {H5_SUFFIX} file"
+# They are printed, in pages too.
+Name = Annotated[str, AfterValidator(readable)]
 
 
 class _Part(BaseModel):
@@ -50,8 +55,8 @@ class _Input(_Part):
 class Usage(_Part):
     """What `usage.json` beside a model says; see `tasks.usage`."""
 
-    dataset: str
-    class_names: Annotated[tuple[str, ...], Field(min_length=2)]
+    dataset: Name
+    class_names: Annotated[tuple[Name, ...], Field(min_length=2)]
     image: _Image
     input: _Input
 
@@ -93,14 +98,15 @@ Outcome = Prediction | Unreadable
 def find_model(model: str | None, run_id: str | None, store: Store) -> TrainedModel:
     """The model that is meant: a path, or the stage of a run, `final` unless another is named.
 
-    A path is what has a slash in it or ends with `.keras`. Without `run_id`, a stage is taken from
-    the latest run that has it, whether or not that run came to its end.
+    A path is what has a slash in it, ends like a model's file, or is a folder with a `usage.json`.
+    Without `run_id`, a stage is taken from the latest run that has it, whether or not that run came
+    to its end.
 
     Raises:
         UserError: there is no such model, or no usable `usage.json` beside it.
         StageError: a file is not what was written.
     """
-    if model and ("/" in model or model.endswith(KERAS_SUFFIX) or model in (".", "..")):
+    if model and _is_path(model):
         if run_id is not None:
             raise UserError(
                 "--run: a model that is given as a path belongs to no run; leave it out."
@@ -119,6 +125,11 @@ def find_model(model: str | None, run_id: str | None, store: Store) -> TrainedMo
         return TrainedModel(title, store.root / file.path, file.sha256, usage)
 
 
+def _is_path(model: str) -> bool:
+    like_a_file = model.endswith((KERAS_SUFFIX, H5_SUFFIX))
+    return "/" in model or like_a_file or (Path(model) / USAGE_FILE).is_file()
+
+
 def _stage_of(store: Store, stage: str, run_id: str | None) -> tuple[RunLog, Record]:
     runs = [find_run(store, run_id)] if run_id is not None else all_runs(store)[::-1]
     if not runs:
@@ -134,7 +145,7 @@ def _stage_of(store: Store, stage: str, run_id: str | None) -> tuple[RunLog, Rec
     known = ", ".join(_models_of(runs[0])) or "none"
     raise UserError(
         f"there is no model {stage!r} in {where}; models of run {runs[0].run_id}: {known}. "
-        "A path needs a slash, such as ./model.keras."
+        "A folder needs a slash, such as ./model, or a usage.json in it."
     )
 
 
@@ -151,11 +162,11 @@ def _models_of(run: RunLog) -> list[str]:
 
 def _from_path(given: Path) -> TrainedModel:
     path = _in_folder(given) if given.is_dir() else given
-    if path.suffix != KERAS_SUFFIX:
-        raise UserError(f"{given}: expected a {KERAS_SUFFIX} file, or a folder with one in it.")
+    if path.suffix not in (KERAS_SUFFIX, H5_SUFFIX):
+        raise UserError(f"{given}: expected {_KINDS}, or a folder with one in it.")
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; give a {KERAS_SUFFIX} file or its folder.")
-    beside = path.with_name("usage.json")
+        raise UserError(f"{path}: there is no such file; give {_KINDS}, or its folder.")
+    beside = path.with_name(USAGE_FILE)
     if not beside.is_file():
         raise UserError(
             f"{beside} is missing: it says which classes the model knows and how pixels become its "
@@ -164,16 +175,18 @@ def _from_path(given: Path) -> TrainedModel:
     usage = _usage(beside.read_bytes(), str(beside))
     sha256, _ = file_digest(path)
     _compare_with_record(path, sha256)
-    return TrainedModel(str(path), path, sha256, usage)
+    return TrainedModel(readable(path), path, sha256, usage)
 
 
 def _in_folder(folder: Path) -> Path:
-    found = sorted(folder.glob(f"*{KERAS_SUFFIX}"))
+    files = sorted(folder.iterdir())
+    by_kind = [
+        [path for path in files if path.suffix == kind] for kind in (KERAS_SUFFIX, H5_SUFFIX)
+    ]
+    found = by_kind[0] or by_kind[1]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        raise UserError(
-            f"{folder}: expected one {KERAS_SUFFIX} file in it, found {names}; name the file."
-        )
+        raise UserError(f"{folder}: expected {_KINDS} in it, found {names}; name the file.")
     return found[0]
 
 

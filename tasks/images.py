@@ -7,6 +7,7 @@ import os
 import stat
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.core.errors import UserError
 from tasks.core.photographs import FILTER, ImageFormat, Invert, Prepared, eight_bits, prepared
-from tasks.npz import read_rows
+from tasks.npz import Rows, read_rows
 
 # Pillow reads many more, some of them with other programs; these are common and well tried.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -33,11 +34,16 @@ THUMBNAIL = 160
 
 NPZ_NAMES = ("x", "images")
 PARQUET_NAMES = ("image", "images", "img", "bytes", "pixels")
-_ROWS = 64
+# How many values a byte of a Parquet file may stand for: pixels rarely pass ten, traps a million.
+MOST_VALUES_A_BYTE = 100
 
 _TOO_LARGE = (
     f"has more than {MOST_PIXELS // 1_000_000} megapixels, as a file made to fill the memory "
     "would; make it smaller."
+)
+_TOO_LARGE_TABLE = (
+    "unpacks to more than a hundred times its size, as a file made to fill the memory would; leave "
+    "it out."
 )
 _UNKNOWN = (
     "is no picture that can be read (PNG, JPEG, WebP, BMP, TIFF or GIF), or a damaged one; convert "
@@ -132,7 +138,7 @@ def _read(found: _Found, like: ImageFormat, invert: Invert, *, show: bool) -> Pi
         except Exception as error:
             # Decoders raise whatever they stumble over in bytes that are not what they expect.
             reason = _damaged(error)
-    return Unreadable(found.source, reason)
+    return Unreadable(found.source, readable(reason))
 
 
 def _os_reason(error: OSError) -> str:
@@ -178,7 +184,7 @@ def _below(path: Path, like: ImageFormat, leave: Collection[str]) -> Iterator[_F
     unlisted: list[OSError] = []
     empty = True
     for folder, folders, files in os.walk(path, onerror=unlisted.append):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in (Path(folder, name) for name in sorted(files)):
             hidden = file.name.startswith(".")
             if (
@@ -211,12 +217,12 @@ def _in_file(path: Path, like: ImageFormat) -> Iterator[_Found | Unreadable]:
             case _:
                 yield _Found(source, partial(_from_file, path, like))
     except UserError as error:
-        yield Unreadable(source, str(error))
+        yield Unreadable(source, readable(str(error)))
     except OSError as error:
-        yield Unreadable(source, _os_reason(error))
+        yield Unreadable(source, readable(_os_reason(error)))
     except Exception as error:
         # What zip, NumPy and Arrow raise for damaged files has no common name.
-        yield Unreadable(source, _damaged(error))
+        yield Unreadable(source, readable(_damaged(error)))
 
 
 def _from_file(path: Path, like: ImageFormat) -> Image.Image:
@@ -259,12 +265,23 @@ def _in_npz(path: Path, source: str, like: ImageFormat) -> Iterator[_Found]:
             # A row at a time, since a header may announce rows of any size.
             with read_rows(file, chosen, 1) as rows:
                 _check_array(chosen, rows.shape, rows.dtype, like)
-                for number, row in enumerate(rows.batches):
-                    yield _Found(f"{source}[{number}]", partial(_from_array, row[0]))
+                yield from _in_rows(rows, source)
         except (UserError, OSError):
             raise
         except Exception as error:
             raise UserError(f"can't be read ({_first_line(error)}); {_NPZ_EXPECTED}.") from None
+
+
+def _in_rows(rows: Rows, source: str) -> Iterator[_Found]:
+    number = 0
+    try:
+        for row in rows.batches:
+            yield _Found(f"{source}[{number}]", partial(_from_array, row[0]))
+            number += 1
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise UserError(
+            f"is damaged or cut off after {number:,} of {rows.shape[0]:,} pictures; get it anew."
+        ) from None
 
 
 def _only_images(file: IO[bytes], names: list[str]) -> str:
@@ -276,7 +293,7 @@ def _only_images(file: IO[bytes], names: list[str]) -> str:
     if len(images) != 1:
         which = f"several that may be images ({', '.join(images)})" if images else "no images"
         raise UserError(
-            f"has the arrays {readable(', '.join(names)) or 'none'}, {which}; "
+            f"has the arrays {', '.join(names) or 'none'}, {which}; "
             f"{_NPZ_EXPECTED}, named x or images."
         )
     return images[0]
@@ -297,7 +314,7 @@ def _check_array(
         raise UserError(
             f"has {name} {shape}, which looks like one picture in colour; write it as (1, h, w, 3)."
         )
-    if 0 in shape:
+    if min(shape) < 1:
         raise UserError(f"has {name} {shape}, so there is no picture in it.")
     if shape[1] * shape[2] > MOST_PIXELS:
         raise UserError(_TOO_LARGE)
@@ -308,32 +325,45 @@ def _in_parquet(path: Path, source: str, like: ImageFormat) -> Iterator[_Found]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        # Arrow itself opens no path that is not UTF-8.
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             names = file.schema_arrow.names
             chosen = next((name for name in PARQUET_NAMES if name in names), None)
             if chosen is None:
                 raise UserError(
-                    f"has the columns {readable(', '.join(names)) or 'none'}; "
+                    f"has the columns {', '.join(names) or 'none'}; "
                     f"{_PARQUET_EXPECTED}, in a column named {', '.join(PARQUET_NAMES)}."
                 )
             if file.metadata.num_rows == 0:
                 raise UserError("has no rows, so there is no picture in it.")
-            number = 0
+            _check_table(file.metadata, path.stat().st_size)
+            # A row at a time, since one may be as large as a picture may be.
             # Without threads, as everywhere: see `tasks.store`.
-            for batch in file.iter_batches(_ROWS, columns=[chosen], use_threads=False):
-                for value in batch.column(0):
-                    yield _Found(f"{source}[{number}]", partial(_from_value, value.as_py(), like))
-                    number += 1
+            batches = file.iter_batches(1, columns=[chosen], use_threads=False)
+            for number, batch in enumerate(batches):
+                value = batch.column(0)[0]
+                yield _Found(f"{source}[{number}]", partial(_from_value, value, like))
     except pa.ArrowException as error:
         raise UserError(f"is no Parquet file, or a damaged one ({_first_line(error)}).") from None
 
 
-def _from_value(value: Any, like: ImageFormat) -> Image.Image:
-    """What stands in a Parquet column, as a picture.
+def _check_table(metadata: Any, size: int) -> None:
+    """Refuse what grows out of all proportion when it is read: a repeated value takes no room."""
+    for group in range(metadata.num_row_groups):
+        for index in range(metadata.num_columns):
+            column = metadata.row_group(group).column(index)
+            values = max(column.num_values, column.total_uncompressed_size)
+            if values > max(MOST_PIXELS, MOST_VALUES_A_BYTE * size):
+                raise UserError(_TOO_LARGE_TABLE)
+
+
+def _from_value(scalar: Any, like: ImageFormat) -> Image.Image:
+    """What stands in a Parquet column, an Arrow scalar, as a picture.
 
     Raises:
         UserError: it is neither encoded bytes nor numbers from 0 to 255 in the shape of a picture.
     """
+    value = scalar.as_py()
     if isinstance(value, dict):
         value = value.get("bytes")
     if value is None:

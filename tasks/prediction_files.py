@@ -13,7 +13,7 @@ import numpy as np
 from tasks.classifier import Outcome, Prediction, TrainedModel
 from tasks.core.errors import UserError
 from tasks.files import replacing, write_atomically
-from tasks.images import Unreadable
+from tasks.images import Unreadable, readable
 from tasks.rendering import environment
 
 # A page with thousands of pictures is opened by no browser, and looked through by nobody.
@@ -65,13 +65,14 @@ def write_parquet(path: Path, outcomes: Sequence[Outcome], trained: TrainedModel
     columns["error"] = pa.array(errors, pa.string())
     table = pa.table(columns).replace_schema_metadata(
         {
-            "model": str(trained.path),
+            "model": readable(trained.path),
             "model_sha256": trained.sha256,
             "class_names": json.dumps(names),
         }
     )
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+    # Arrow itself opens no path that is not UTF-8.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file)
 
 
 def write_page(path: Path, outcomes: Sequence[Outcome], trained: TrainedModel) -> None:

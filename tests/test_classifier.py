@@ -77,7 +77,7 @@ def test_models_that_are_not_there(store: Store) -> None:
         find_model(None, None, store)
     leave(store, "r1", "baseline", model=b"one", usage=written(USAGE))
     leave(store, "r1", "gate_1", verdict=b"no model")
-    with pytest.raises(UserError, match=r"no model 'final' in any run.*: baseline\. A path"):
+    with pytest.raises(UserError, match=r"no model 'final' in any run.*: baseline\. A folder"):
         find_model(None, None, store)
     with pytest.raises(UserError, match="no model 'gate_1' in run r1"):
         find_model("gate_1", "r1", store)
@@ -123,10 +123,20 @@ def test_models_without_a_usable_usage(store: Store, tmp_path: Path) -> None:
             find_model(str(path), None, store)
 
 
-def test_paths_of_models(store: Store, tmp_path: Path) -> None:
+def test_names_that_would_speak_to_a_terminal_are_escaped(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    (folder / "a.keras").touch()
+    (folder / "usage.json").write_bytes(written(USAGE | {"class_names": ["\x1b[31m", "b"]}))
+    found = find_model(str(folder), None, store)
+    assert found.usage.class_names[0] == "\\x1b[31m"
+    assert found.title == f"{tmp_path}/caf\\udce9/a.keras"
+
+
+def test_paths_of_models(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
-    with pytest.raises(UserError, match=r"expected one \.keras file in it, found none"):
+    with pytest.raises(UserError, match=r"one \.keras or \.h5 file in it, found none"):
         find_model(str(folder), None, store)
     (folder / "usage.json").write_bytes(written(USAGE))
     (folder / "shoes.keras").write_bytes(b"one")
@@ -138,8 +148,15 @@ def test_paths_of_models(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"found more\.keras, shoes\.keras; name the file"):
         find_model(str(folder), None, store)
     (folder / "old.h5").write_bytes(b"three")
-    with pytest.raises(UserError, match=r"expected a \.keras file"):
-        find_model(f"{folder}/old.h5", None, store)
+    assert find_model(f"{folder}/old.h5", None, store).sha256 == content_digest(b"three")
+    for name in ("shoes.keras", "more.keras"):
+        (folder / name).unlink()
+    assert find_model(str(folder), None, store).path == folder / "old.h5"
+    monkeypatch.chdir(tmp_path)
+    assert find_model("mine", None, store).path == Path("mine/old.h5")
+    (folder / "old.txt").touch()
+    with pytest.raises(UserError, match=r"expected one \.keras or \.h5 file"):
+        find_model(f"{folder}/old.txt", None, store)
     with pytest.raises(UserError, match="no such file"):
         find_model(f"{folder}/other.keras", None, store)
 
@@ -217,3 +234,25 @@ def test_files_that_are_no_models_or_others_than_described(
     assert "do not belong together" in refused(
         larger | {"input": {"shape": ["n", 5, 5, 1], "method": "scaled"}}
     )
+
+
+def test_h5_models_say_the_same_and_code_in_them_is_refused(
+    trained: TrainedModel, tmp_path: Path
+) -> None:
+    import keras
+
+    from tasks.model_files import load_keras, save_h5
+
+    shutil.copy(trained.path.with_name("usage.json"), tmp_path)
+    path = tmp_path / "model.h5"
+    save_h5(load_keras(trained.path), path)
+    images = np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1)
+    store = Store(str(tmp_path / "store"))
+    found = Classifier(find_model(str(path), None, store)).probabilities(images)
+    assert (found == Classifier(trained).probabilities(images)).all()
+
+    inputs = keras.Input((4, 4, 1))
+    outputs = keras.layers.Lambda(lambda x: x[:, 0, :2, 0])(inputs)
+    save_h5(keras.Model(inputs, outputs), path)
+    with pytest.raises(UserError, match="can't load it"):
+        Classifier(find_model(str(path), None, store))

@@ -110,7 +110,8 @@ def test_folders_are_read_in_order_and_below(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True, parents=True)
         Image.new("RGB", (30, 30)).save(path, {"JPG": "JPEG"}.get(path.suffix[1:]))
-    for name in ("notes.txt", ".hidden.png", "sub/thumbs.db"):
+    (tmp_path / ".thumbnails").mkdir()
+    for name in ("notes.txt", ".hidden.png", "sub/thumbs.db", ".thumbnails/e.png"):
         (tmp_path / name).write_bytes(b"?")
     found = [item.source for item in read(tmp_path)]
     below = ("Z.webp", "a.JPG", "b.png", "sub/c.png", "sub/deeper/d.tif")
@@ -316,15 +317,27 @@ def test_damaged_archives(tmp_path: Path) -> None:
     *good, last = read(write(path, bytes(flipped)))
     assert len(good) >= 40
     assert isinstance(last, Unreadable)
-    assert "Bad CRC-32" in last.reason
+    assert f"damaged or cut off after {len(good)} of 50 pictures" in last.reason
+    for length in (9, -9):
+        announce(path, f"({length}, 28, 28)", images(3).tobytes())
+        *good, last = read(path)
+        assert isinstance(last, Unreadable)
+        said = "cut off after 3 of 9" if length > 0 else "no picture in it"
+        assert said in last.reason
+        assert len(good) == (3 if length > 0 else 0)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", b"no array")
     assert "can't be read" in reason(path)
-    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (9, 99999, 99999), }"
+    announce(path, "(9, 99999, 99999)", b"")
+    assert "megapixels" in reason(path)
+
+
+def announce(path: Path, shape: str, content: bytes) -> None:
+    """An archive whose header need not agree with what follows."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
     with zipfile.ZipFile(path, "w") as archive:
         padded = header.ljust(117) + b"\n"
-        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + b"\x76\x00" + padded)
-    assert "megapixels" in reason(path)
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + b"\x76\x00" + padded + content)
 
 
 def test_bad_tables(tmp_path: Path) -> None:
@@ -342,6 +355,18 @@ def test_bad_tables(tmp_path: Path) -> None:
     assert "damaged" in reason(write(path, content[:-100]))
 
 
+def test_tables_that_unpack_to_far_more_than_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    ends = pa.array([0, MOST_PIXELS + 1], pa.int32())
+    zeros = pa.ListArray.from_arrays(ends, pa.array(np.zeros(MOST_PIXELS + 1, np.uint8)))
+    for column in (zeros, pa.array([bytes(MOST_PIXELS + 1)] * 4)):
+        pq.write_table(pa.table({"image": column}), path, compression="zstd")
+        assert path.stat().st_size < 100_000
+        before = pa.total_allocated_bytes()
+        assert "hundred times its size" in reason(path)
+        assert pa.total_allocated_bytes() - before < 10**6
+
+
 COLUMNS_TABLE = pa.table({"image": as_hugging_face(images(30))})
 
 
@@ -356,12 +381,29 @@ def test_names_can_be_printed(name: str) -> None:
     assert not name.isprintable() or shown == name
 
 
+def encoded_table(columns: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    pq.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
 def test_odd_names(tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/a\xff\x1b[31m\n.png")
     write(Path(odd), encoded(images(1)[0]))
-    (item,) = read(tmp_path)
-    assert isinstance(item, Picture)
-    assert item.source == f"{tmp_path}/a\\udcff\\x1b[31m\\n.png"
+    table = Path(odd).with_suffix(".parquet")
+    write(table, encoded_table({"image": [encoded(images(1)[0])]}))
+    for item, end in zip(read(tmp_path), (".parquet[0]", ".png"), strict=True):
+        assert isinstance(item, Picture)
+        assert item.source == f"{tmp_path}/a\\udcff\\x1b[31m\\n{end}"
+
+
+def test_odd_names_of_arrays_and_columns(tmp_path: Path) -> None:
+    arrays: dict[str, Any] = {"\x1b[31m": np.zeros((2, 28, 28, 7), np.uint8)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    pq.write_table(pa.table({"\x1b[31m": [1]}), tmp_path / "a.parquet")
+    for name in ("a.npz", "a.parquet"):
+        assert "\\x1b[31m" in reason(tmp_path / name)
+        assert reason(tmp_path / name).isprintable()
 
 
 def test_thumbnails_are_small_and_few_and_tell_nothing(tmp_path: Path) -> None:

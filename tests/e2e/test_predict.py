@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from flows.cli import app
 from tasks.files import file_digest
 from tasks.store import Store
 from tests.processes import Command, Server, latest_run
@@ -29,6 +32,7 @@ SMALL = (
         for part in ("--set", f"{model}.{field}=[]")
     ),
 )  # fmt: skip
+CLOSED = "<&- 2>&-"
 NOISE = ("Traceback", "oneDNN", "cuda", "absl", "WARNING", "Warning")
 
 
@@ -176,6 +180,50 @@ def test_mistakes_are_explained(
         assert done.status == 2, arguments
         assert message in " ".join(done.err.split()), arguments
         assert "Traceback" not in done.err
+
+
+def test_what_is_closed_or_cannot_be_spelt_is_no_reason_to_stop(
+    copied: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "caf\udce9"
+    shutil.copytree(copied, odd)
+    coat = photograph(tmp_path / "shirt \N{T-SHIRT}.png")
+    call = f'exec "$0" -m flows predict "$1" "$2" --model "$3" --out "$3/out.parquet" {CLOSED}'
+    done = subprocess.run(
+        ["sh", "-c", call, sys.executable, coat, tmp_path / "no.png", odd],
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    assert done.returncode == 1
+    out = done.stdout.decode("ascii")
+    assert f"{tmp_path}/shirt \\U0001f455.png" in out
+    assert f"written: {tmp_path}/caf\\udce9/out.parquet" in out
+    table = pq.read_table(pa.BufferReader((odd / "out.parquet").read_bytes()))
+    assert [error is None for error in table["error"].to_pylist()] == [True, False]
+    assert b"caf\\udce9" in table.schema.metadata[b"model"]
+
+
+def test_a_file_that_may_not_be_read_is_no_mistake_of_the_command_line(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words.png").write_text("no picture")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SystemExit) as ended:
+        app(["predict", str(tmp_path / "words.png"), "--model", str(copied)])
+    assert ended.value.code == 2
+    assert "words.png: is no picture" in capfd.readouterr().err
+
+
+def test_a_full_disk_is_named_once(copied: Path, tmp_path: Path) -> None:
+    coat = photograph(tmp_path / "coat.png")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", "predict", coat, "--model", copied],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: No space left on device"
 
 
 def test_neither_prefect_nor_tensorflow_is_loaded_before_it_is_needed() -> None:
