@@ -10,13 +10,13 @@ from typing import Any
 
 import prefect.runtime
 from prefect import flow
-from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.choice import EVERYTHING, Choice, Enough
 from flows.presets import NOTEBOOK
 from flows.recipe import build, stage_names
+from flows.server import announce_run
 from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings import Settings
@@ -29,6 +29,7 @@ from tasks.folds import folds
 from tasks.guard import guard
 from tasks.load import load
 from tasks.preprocess import preprocess
+from tasks.publish import tag_run
 from tasks.quality import quality
 from tasks.report import report
 from tasks.results import results
@@ -159,14 +160,6 @@ def _characteristics(settings: Settings) -> list[str]:
     return [data, f"rule {settings.rule}", *settings.evaluation.words()]
 
 
-def _tag_run(settings: Settings) -> None:
-    """Let runs be found in the UI by what characterises them."""
-    flow_run = prefect.runtime.flow_run
-    tags = {*flow_run.tags, *_characteristics(settings)}
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, tags=sorted(tags))
-
-
 @flow(name="build-model", flow_run_name=_run_name, validate_parameters=True, persist_result=False)
 def build_model(
     settings: Settings = NOTEBOOK,
@@ -196,7 +189,7 @@ def build_model(
         UserError: success is required, but not among the stages asked for.
     """
     choice.check(stage_names(settings))
-    _tag_run(settings)
+    tag_run(_characteristics(settings))
     if require_success and choice.only and "success" not in choice.only:
         raise UserError("success is required, but --only leaves it out; add --only success.")
     run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))
@@ -236,6 +229,7 @@ def _logged(
 ) -> Iterator[None]:
     values = settings.model_dump(mode="json")
     run_log.begin(values, profile, prefect.runtime.flow_run.id, sorted(choice.only))
+    announce_run(run_log)
     try:
         yield
     except BaseException as error:

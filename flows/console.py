@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,11 @@ def show_end(store: Store, run_id: str, *, quiet: bool = False) -> None:
 def _show_next(store: Store, run: RunLog) -> None:
     """What a reader of these results may want to do next, as commands to copy."""
     settings = run.read()["settings"]
-    place = "" if store.root == Path("artifacts").resolve() else f" --store {store.root}"
+    place = (
+        ""
+        if store.root == Path("artifacts").resolve()
+        else f" --store {shlex.quote(str(store.root))}"
+    )
     steps = [(f"fashion-flow report --open{place}", "look at all of it")]
     if settings["evaluation"]["replicates"] == 1 and settings["plan"]:
         steps.append(
@@ -250,22 +255,35 @@ def run_rows(store: Store) -> list[dict[str, Any]]:
 
 
 def comparison(store: Store, first: str, second: str) -> dict[str, Any]:
-    """The settings that differ between two runs, and their results by model.
+    """What differs between two runs, and their results by model.
+
+    Settings stand by dotted name, iterations of the plan by number, and `profile.` is what the runs
+    were computed on. Iterations that try different things are different models.
 
     Raises:
         UserError: there is no such run, or one has no results.
     """
     runs = [find_run(store, run_id) for run_id in (first, second)]
-    settings = [flat(run.read()["settings"]) for run in runs]
-    names = dict.fromkeys([*settings[0], *settings[1]])
-    tables = [{row["name"]: row for row in _result_rows(store, run)} for run in runs]
+    entries = [run.read() for run in runs]
+    plans = [entry["settings"]["plan"] for entry in entries]
+    flattened = []
+    for entry, plan in zip(entries, plans, strict=True):
+        numbered = {str(number): iteration for number, iteration in enumerate(plan, start=1)}
+        profile = {"profile": entry["profile"]}
+        flattened.append(flat({**entry["settings"], "plan": numbered, **profile}))
+    names = dict.fromkeys(name for values in flattened for name in values)
+    tables = [
+        {_label(row["name"], plan, other): row for row in _result_rows(store, run)}
+        for run, plan, other in zip(runs, plans, reversed(plans), strict=True)
+    ]
     shown = ("val_accuracy", "test_accuracy", "state")
     return {
         "runs": [run.run_id for run in runs],
+        "same_test_images": len({_test_images(run) for run in runs}) == 1,
         "settings": {
-            name: [values.get(name) for values in settings]
+            name: [values.get(name) for values in flattened]
             for name in names
-            if settings[0].get(name) != settings[1].get(name)
+            if flattened[0].get(name) != flattened[1].get(name)
         },
         "results": {
             model: [
@@ -275,6 +293,22 @@ def comparison(store: Store, first: str, second: str) -> dict[str, Any]:
             for model in dict.fromkeys([*tables[0], *tables[1]])
         },
     }
+
+
+def _label(
+    model: str, plan: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]
+) -> str:
+    """A model's name, with what it tries where the other run tries something else by that name."""
+    number = model.removeprefix("iteration_")
+    if not number.isdecimal() or int(number) > min(len(plan), len(other)):
+        return model
+    tried, else_tried = plan[int(number) - 1]["name"], other[int(number) - 1]["name"]
+    return model if tried == else_tried else f"{model}: {tried}"
+
+
+def _test_images(run: RunLog) -> str:
+    record = run.record("preprocess")
+    return record.digest(("test",)) if record else ""
 
 
 def show_comparison(store: Store, first: str, second: str) -> None:
@@ -289,8 +323,10 @@ def show_comparison(store: Store, first: str, second: str) -> None:
             table.add_row(*(Text(_shortened(word)) for word in (name, one, other)))
         out.print(table)
     else:
-        _line("Their settings are the same.")
+        _line("Their settings are the same, and what they were computed on.")
     _line("")
+    if not found["same_test_images"]:
+        warn("Their test images are not the same, so their test scores can't be compared.")
     scores = _table("model", "val. 1", "val. 2", "test 1", "test 2", "change")
     scores.add_column("decision", no_wrap=True)
     for model, pair in found["results"].items():

@@ -78,8 +78,10 @@ def launch(
                 if received:
                     _interrupted(run_log, store)
         if ending.error is not None:
+            from tasks.publish import is_lost_server
+
             status = _failed(ending.error, run_log, store)
-            if _lost_server(ending.error):
+            if is_lost_server(ending.error):
                 # At a normal end Prefect would go on trying to send its logs for minutes.
                 _leave(status)
             return status, ending.notice
@@ -113,7 +115,8 @@ def _run(
             ahead = [stage for stage in stages if stage.state != CACHED]
             # The report is no stage, but is shown as one.
             total = len(stages) + (not choice.only)
-            view.expect(total, {s.stage: s.last["seconds"] for s in ahead if s.last})
+            seconds = {stage.stage: stage.last["seconds"] for stage in ahead if stage.last}
+            view.expect(total, seconds, settings.execution.workers)
         if cached < len(stages):
             # TensorFlow is imported while Prefect waits for its server.
             threading.Thread(target=_warm_up, args=(profile,), daemon=True).start()
@@ -203,6 +206,8 @@ def _tell_server(run_log: RunLog) -> None:
 
 
 def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:
+    from tasks.publish import is_lost_server
+
     log.debug("the run failed", exc_info=error)
     if isinstance(error, UserError):
         log.error("%s", error)
@@ -212,7 +217,7 @@ def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:
         return NO_SUCCESS
     if isinstance(error, FashionFlowError | OSError):
         log.error("%s", error)
-    elif _lost_server(error):
+    elif is_lost_server(error):
         log.error("the Prefect server can't be reached any more (%s)", _first_line(error))
     else:
         log.error("%s: %s", type(error).__name__, _first_line(error))
@@ -222,12 +227,6 @@ def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:
         run_log.folder / RUN_LOG,
     )
     return STAGE_FAILED
-
-
-def _lost_server(error: BaseException) -> bool:
-    import httpx
-
-    return isinstance(error, httpx.HTTPError) or "Failed to reach API" in str(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -37,6 +37,8 @@ SCORES = {"loss": "loss {:.3f}", "accuracy": "acc {:.1%}", "val_accuracy": "val 
 RECORD = re.compile(r",? ?record [0-9a-f]{16}$")
 NAMES, STATES = 31, 14
 LEAST_NAMES = 18
+# Columns on terminals that are not as wide leave too little for words.
+NARROW = 90
 # Cells at the end of a row for the ^C that a terminal echoes: in the next line it would stay.
 ECHO = 2
 
@@ -84,6 +86,7 @@ class LiveView(logging.Handler):
         self._console = Console(file=stream)
         self._started = time.monotonic()
         self._total = 0
+        self._workers = 1
         self._expected: dict[str, float] = {}
         self._ended: dict[str, str] = {}
         self._going: dict[str, Going] = {}
@@ -100,10 +103,17 @@ class LiveView(logging.Handler):
         )
         self._live.start()
 
-    def expect(self, total: int, seconds: Mapping[str, float]) -> None:
-        """Say how many stages there will be, and how long those to come took the last time."""
+    def expect(self, total: int, seconds: Mapping[str, float], workers: int = 1) -> None:
+        """Say what is to come.
+
+        Args:
+            total: how many stages there will be.
+            seconds: how long those to come took the last time.
+            workers: how many are computed at once.
+        """
         self._total = total
         self._expected = dict(seconds)
+        self._workers = workers
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record."""
@@ -130,7 +140,9 @@ class LiveView(logging.Handler):
             self._stage(event)
             return
         self._flush_cached()
-        self._line(Text(record.getMessage(), style=LEVELS.get(record.levelno, "")))
+        # Whole, since what is broken by us can't be copied from a terminal.
+        text = Text(record.getMessage(), style=LEVELS.get(record.levelno, ""))
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def _stage(self, event: StageEvent) -> None:
         if not event.ended:
@@ -149,8 +161,11 @@ class LiveView(logging.Handler):
             return
         self._flush_cached()
         style = STYLES.get(event.state, "green" if event.state == "Completed" else "")
-        line = _columns()
         words = RECORD.sub("", event.message)
+        if self._console.width < NARROW:
+            self._line(Text.assemble(f"{event.stage}  ", (event.state, style), f"  {words}"))
+            return
+        line = _columns()
         message = Text(words, style="" if event.state in STYLES else "dim")
         line.add_row(event.stage, Text(event.state, style=style), message)
         self._line(line)
@@ -182,15 +197,18 @@ class LiveView(logging.Handler):
     def _summary(self, at: float, going: Mapping[str, Going]) -> tuple[RenderableType, ...]:
         ended = Counter(list(self._ended.values()))
         total = max(self._total, ended.total(), 1)
-        words = [f"{ended[state]} {state}" for state in ENDS if ended[state]]
-        words.append(f"{_clock(at - self._started)} so far")
+        words = []
         # Of stages that go on, what they took the last time is in part behind us.
-        left = sum(
+        left = [
             max(0.0, seconds - (at - going[name].since if name in going else 0.0))
             for name, seconds in list(self._expected.items())
-        )
-        if left >= 1:
-            words.append(f"about {_clock(left)} left")
+        ]
+        # No sooner than the longest of them, however many are computed at once.
+        seconds = max([sum(left) / self._workers, *left])
+        if seconds >= 1:
+            words.append(f"about {_clock(seconds)} left")
+        words.append(f"{_clock(at - self._started)} so far")
+        words += [f"{ended[state]} {state}" for state in ENDS if ended[state]]
         bar = ProgressBar(total=total, completed=ended.total())
         count = f"{ended.total()} of {total} stages"
         return Text(count, style="dim"), bar, Text(", ".join(words), style="dim")

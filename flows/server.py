@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import webbrowser
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,7 +32,7 @@ POLL_S = 0.05
 LOOPBACK = "127.0.0.1"
 START_S = 120.0
 HEALTH_S = 2.0
-# Read by Prefect when it is imported; what the user has set already stands.
+# Read by Prefect when it is imported; what stands in the environment already is left alone.
 PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # Prefect's client asks the server only after it has begun.
@@ -49,9 +50,26 @@ def prepare_prefect() -> None:
     """Set what Prefect reads when it is imported: quiet logs, and the server of `serve_ui`."""
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    url = None if "PREFECT_API_URL" in os.environ else _served()
+    url = None if _named_by_user() else _served()
     if url:
         os.environ["PREFECT_API_URL"] = f"{url}/api"
+
+
+def _named_by_user() -> str | None:
+    """The server that the environment or the active profile of Prefect names.
+
+    Read from the file, since Prefect itself reads the environment when it is imported.
+    """
+    if "PREFECT_API_URL" in os.environ:
+        return os.environ["PREFECT_API_URL"]
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or _prefect_home() / "profiles.toml")
+    try:
+        found = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
+        active = os.environ.get("PREFECT_PROFILE") or found.get("active", "")
+        address = found.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return str(address) if address else None
 
 
 def serve_ui(port: int, *, open_browser: bool) -> None:
@@ -87,9 +105,10 @@ def serve_ui(port: int, *, open_browser: bool) -> None:
             write_atomically(_address(), json.dumps({"url": url, "pid": os.getpid()}).encode())
             print(f"Prefect UI: {url}", flush=True)
             print("Runs that start from now on go there. Ctrl-C ends it.", flush=True)
-            given = os.environ.get("PREFECT_API_URL")
-            if given and not given.startswith(url):
-                print(f"But PREFECT_API_URL is set here: with it, runs go to {given}.", flush=True)
+            given = _named_by_user()
+            if given and not given.startswith(f"{url}/"):
+                where = _without_password(given)
+                print(f"But PREFECT_API_URL is set here: with it, runs go to {where}.", flush=True)
             if open_browser:
                 webbrowser.open(url)
             server.wait()

@@ -71,8 +71,9 @@ def fit(
     checkpoints = outputs.checkpoints(lineage, schedule.epochs)
 
     def on_epoch(progress: Progress) -> None:
-        outputs.epoch_done(progress.epoch, schedule.epochs, progress.history[-1])
+        # What is told of it may take a while; the epoch is safe by then.
         checkpoints.save(progress)
+        outputs.epoch_done(progress.epoch, schedule.epochs, progress.history[-1])
 
     start = checkpoints.latest()
     outputs.resumed_after = start.epoch if start else 0

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.checkpoints import content_fault, is_checkpoint, is_snapshot
+from tasks.core.errors import StageError
 from tasks.core.records import Record
-from tasks.files import TEMPORARY, damaged_lines, is_locked, locked_if_free
+from tasks.files import TEMPORARY, damaged_lines, file_digest, is_locked, locked_if_free
 from tasks.runlog import ALIVE, DONE, MODEL, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog, all_runs
 from tasks.store import RECORD, RUNS, SCORINGS, STAGES, Store
 
@@ -98,6 +99,7 @@ def verify(store: Store) -> Verification:
             elif not is_snapshot(path):
                 orphans.append(_finding(store, path, _why_unnamed(path)))
     damaged += _damaged_logs(store)
+    damaged += _damaged_models(store)
     orphans += [_finding(store, path, STRAY) for path in _strays(store)]
     files = [file for record in intact for file in record.files.values()]
     return Verification(
@@ -264,6 +266,19 @@ def _damaged_logs(store: Store) -> Iterator[Finding]:
             yield _finding(store, run.folder, fault)
     for number in damaged_lines(store.root / SCORINGS):
         yield _finding(store, store.root / SCORINGS, f"line {number} is not what was written")
+
+
+def _damaged_models(store: Store) -> Iterator[Finding]:
+    """Copies of a final model that are not as its record says; the card has no digest."""
+    for run in _runs(store):
+        if not run.model_folder.is_dir() or is_locked(run.folder / ALIVE):
+            continue
+        with suppress(StageError):
+            final = run.record("final")
+            for file in final.files.values() if final else ():
+                copy = run.model_folder / Path(file.path).name
+                if copy.is_file() and file_digest(copy)[0] != file.sha256:
+                    yield _finding(store, copy, "is not the model that its card describes")
 
 
 def _tidy(store: Store, folder: Path, *, dry_run: bool) -> list[Finding]:

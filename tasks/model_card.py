@@ -31,6 +31,7 @@ def write_model_folder(
         seed=first["seed"],
         training=final.basis["settings"]["training"],
         model_accuracy=first["test_accuracy"],
+        model_loss=first["test_loss"],
         digest=final.files["model"].sha256,
         weakest=by_recall[:WEAKEST],
     )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -23,6 +23,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.context import TaskRunContext
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.core.records import Outcome, Record, Stage
 from tasks.events import EpochEvent
@@ -39,9 +40,12 @@ TABLES = {
     "success": ("criteria",),
     "quality": ("per_class",),
 }
+# Numbers of a gate that are differences of accuracies.
+DIFFERENCES = ("delta_accuracy", "ci_", "gap_")
 MOST_VALUES = 12
 LONGEST_WORDS = 60
 UPDATE_S = 2.0
+SILENCE_S = 60.0
 
 
 def publish_stage(
@@ -53,27 +57,32 @@ def publish_stage(
     """
     if TaskRunContext.get() is None:
         return
-    with _noting(stage.name):
-        record = outcome if isinstance(outcome, Record) else None
-        files = list(record.files.items()) if record else []
-        text = _template().render(
-            state=state,
-            message=message,
-            purpose=purpose,
-            figures={
-                name: store.content(record, name)
-                for name, file in files
-                if record and file.kind == "png"
-            },
-            numbers=numbers(record.facts) if record else {},
-            files=[file for _, file in files],
-        )
-        create_markdown_artifact(text, key_of(stage.name), f"{stage.name}: {state}")
-        for name in TABLES.get(stage.kind, ()) if record else ():
-            assert record
-            rows = store.table(record, name).to_pylist()
-            if rows:
-                create_table_artifact(rows, f"table-{key_of(name)}", f"The table {name}")
+    _try(stage.name, lambda: _publish_stage(store, stage, outcome, state, message, purpose))
+
+
+def _publish_stage(
+    store: Store, stage: Stage, outcome: Outcome, state: str, message: str, purpose: str
+) -> None:
+    record = outcome if isinstance(outcome, Record) else None
+    files = list(record.files.items()) if record else []
+    text = _template().render(
+        state=state,
+        message=message,
+        purpose=purpose,
+        figures={
+            name: store.content(record, name)
+            for name, file in files
+            if record and file.kind == "png"
+        },
+        numbers=numbers(record.facts) if record else {},
+        files=[file for _, file in files],
+    )
+    create_markdown_artifact(text, key_of(stage.name), f"{stage.name}: {state}")
+    for name in TABLES.get(stage.kind, ()) if record else ():
+        assert record
+        rows = store.table(record, name).to_pylist()
+        if rows:
+            create_table_artifact(rows, f"table-{key_of(name)}", f"The table {name}")
 
 
 def publish_summary(text: str, description: str) -> None:
@@ -85,8 +94,23 @@ def publish_summary(text: str, description: str) -> None:
         data=text,
         flow_run_id=flow_run.id,
     )
-    with _noting("summary"), get_client(sync_client=True) as client:
-        client.create_artifact(summary)
+    _try("summary", lambda: _create(summary))
+
+
+def tag_run(words: Collection[str]) -> None:
+    """Let the run be found in the UI by what characterises it."""
+    tags = sorted({*flow_run.tags, *words})
+
+    def tag() -> None:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run.id, tags=tags)
+
+    _try("tags", tag)
+
+
+def _create(artifact: ArtifactCreate) -> None:
+    with get_client(sync_client=True) as client:
+        client.create_artifact(artifact)
 
 
 @cache
@@ -106,6 +130,8 @@ def _words(name: str, value: Any) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
+        case float() if name.startswith(DIFFERENCES):
+            return f"{100 * value:+.2f} points"
         case float() if "accuracy" in name:
             return f"{100 * value:.2f} %"
         case float():
@@ -115,6 +141,9 @@ def _words(name: str, value: Any) -> str:
         case str():
             # A gate's reason stands above its numbers.
             return value if len(value) <= LONGEST_WORDS else ""
+        case [dict(), *_]:
+            # Such are tables, and stand beside.
+            return ""
         case list() if len(value) <= MOST_VALUES:
             return ", ".join(filter(None, (_words(name, item) for item in value)))
         case dict() if len(value) <= MOST_VALUES:
@@ -134,33 +163,48 @@ class Progress:
     def __init__(self) -> None:
         self._id: Any = None
         self._moved = 0.0
-        self._lost = False
 
     def __call__(self, event: EpochEvent) -> None:
         """Show how far the training is."""
-        if TaskRunContext.get() is None or self._lost:
+        if TaskRunContext.get() is None:
             return
         now = time.monotonic()
         if event.epoch < event.epochs and now - self._moved < UPDATE_S:
             return
         self._moved = now
-        self._lost = True
-        with _noting(event.stage):
-            done = 100 * event.epoch / event.epochs
-            accuracy = event.row["accuracy"]
-            words = f"{event.stage}: epoch {event.epoch} of {event.epochs}, accuracy {accuracy:.2%}"
-            if self._id is None:
-                key = f"progress-{key_of(event.stage)}"
-                self._id = create_progress_artifact(done, key, words)
-            else:
-                update_progress_artifact(self._id, done, words)
-            self._lost = False
+        _try(event.stage, lambda: self._show(event))
+
+    def _show(self, event: EpochEvent) -> None:
+        done = 100 * event.epoch / event.epochs
+        accuracy = event.row["accuracy"]
+        words = f"{event.stage}: epoch {event.epoch} of {event.epochs}, accuracy {accuracy:.2%}"
+        if self._id is None:
+            key = f"progress-{key_of(event.stage)}"
+            self._id = create_progress_artifact(done, key, words)
+        else:
+            update_progress_artifact(self._id, done, words)
 
 
-@contextmanager
-def _noting(stage: str) -> Iterator[None]:
-    """Take a failure to publish for what it is."""
+_silence = {"until": 0.0}
+
+
+def _try(what: str, publish: Callable[[], None]) -> None:
+    """Publish, take a failure for what it is, and let a server that is lost cost little.
+
+    Prefect's client would try for over a minute each time; here it tries twice, and once the
+    server could not be reached nothing is published for a while, whichever stage it is of.
+    """
+    if time.monotonic() < _silence["until"]:
+        return
     try:
-        yield
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+            publish()
     except Exception as error:
-        log.debug("%-31s is not shown in the UI: %s", stage, error)
+        if is_lost_server(error):
+            _silence["until"] = time.monotonic() + SILENCE_S
+        log.debug("%-31s is not shown in the UI: %s", what, error)
+
+
+def is_lost_server(error: BaseException) -> bool:
+    """Whether an error says that the Prefect server can't be reached."""
+    return isinstance(error, httpx.HTTPError) or "Failed to reach API" in str(error)

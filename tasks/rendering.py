@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 UNKNOWN = "\N{EN DASH}"
+# What has a meaning in Markdown; HTML is escaped besides.
+MARKDOWN = re.compile(r"[\\`*_\[\]!|~]|://")
 
 
 def environment() -> Environment:
@@ -33,7 +36,7 @@ def environment() -> Environment:
         ),
         "pretty_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
     }
-    templates.filters |= {"p_value": _p_value, "when": _when}
+    templates.filters |= {"markdown": _markdown, "p_value": _p_value, "when": _when}
     templates.globals |= {"interval": _interval, "points": _points, "range_of": _range_of}
     return templates
 
@@ -68,6 +71,11 @@ def _range_of(low: float | None, high: float | None, scale: float = 100, digits:
 def _when(time: str) -> str:
     """A time in UTC as `tasks.runlog.now` writes it, to the minute."""
     return f"{time[:16].replace('T', ' ')} UTC"
+
+
+def _markdown(text: object) -> str:
+    """Text as Markdown that reads as it stands: no link, picture, table or emphasis comes of it."""
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 
 def _p_value(value: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -138,7 +139,8 @@ def _first_epoch(store: Store, record: Record | None) -> float | None:
 
 def _dataset_name(settings: Settings) -> str:
     names = {"fashion-mnist": "Fashion-MNIST", "synthetic": "synthetic garments"}
-    return names.get(settings.dataset, settings.dataset)
+    # Where it lies is among the settings; a card goes to others.
+    return names.get(settings.dataset, Path(settings.dataset).name)
 
 
 def _weights_label(settings: Settings) -> str:

@@ -33,6 +33,9 @@ log = logging.getLogger("fashion_flow")
 # of tags, which costs about two seconds a set. What a task does is told by its name.
 TAGS = ["fashion-flow"]
 
+# The kinds of stages that measure an accuracy; others may have one of another stage.
+SCORED = ("train", "vgg16_train", "evaluate")
+
 COMPUTED, CACHED, SKIPPED = "Completed", "Cached", "Skipped"
 
 # Waiting may help here; a file that is not there, or a path that is none, is not mended by it.
@@ -229,7 +232,9 @@ def _end(
 
 
 def _score(record: Record) -> str:
-    """The accuracy that the stage is about, if it is about one."""
+    """The accuracy that the stage has measured, if it has."""
+    if record.kind not in SCORED:
+        return ""
     for split, name in (("test", "test_accuracy"), ("validation", "val_accuracy")):
         if (value := record.facts.get(name)) is not None:
             return f"{split} accuracy {100 * value:.2f} %, "

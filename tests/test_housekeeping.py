@@ -830,6 +830,20 @@ def test_a_folder_that_is_no_store_is_neither_verified_nor_cleaned(
     assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
 
 
+def test_a_final_model_that_is_not_what_its_card_describes_is_damaged(store: Store) -> None:
+    run = begun(store, "run-1")
+    record = committed(store, "final.1")
+    run.stage(record, "completed", now())
+    run.model_folder.mkdir()
+    copy = run.model_folder / Path(record.files["model"].path).name
+    copy.write_bytes(store.content(record, "model"))
+    run.end(DONE)
+    assert verify(store).damaged == ()
+    copy.write_bytes(b"another model")
+    (finding,) = verify(store).damaged
+    assert finding.path == "runs/run-1/model/model.bin"
+
+
 def test_strays_outside_the_stages_go(store: Store) -> None:
     run = ended(store, "run-1")
     (store.root / ".part-x").write_bytes(b"12")

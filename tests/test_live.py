@@ -225,12 +225,29 @@ def test_the_last_line_counts_stages_and_says_how_long_it_will_take(show: Show) 
     stage_is("gate_1", "KeptIncumbent", "no better")
     stage_is("baseline", RUNNING, "")
     shown.clock["now"] += 10
-    last = shown.line("3 of 9 stages", "1 cached, 1 done, 1 skipped, 0:10 so far")
-    assert last.endswith("about 1:20 left"), "10 of 90 s are behind us"
+    last = shown.line("3 of 9 stages", "0:10 so far, 1 cached, 1 done, 1 skipped")
+    assert "about 1:20 left, 0:10 so far" in last, "10 of 90 s are behind us"
     stage_is("baseline", "Completed", "")
     stage_is("final", "Completed", "")
     shown.clock["now"] += 50
-    assert shown.line("5 of 9 stages").endswith("1 cached, 3 done, 1 skipped, 1:00 so far")
+    assert shown.line("5 of 9 stages").endswith("1:00 so far, 1 cached, 3 done, 1 skipped")
+
+
+def test_the_time_left_is_shared_by_those_that_compute_but_no_less_than_the_longest(
+    shown: Shown,
+) -> None:
+    shown.view.expect(3, {"baseline": 30.0, "final": 60.0, "overfitting": 70.0}, workers=2)
+    assert "about 1:20 left" in shown.line("0 of 3 stages")
+    stage_is("baseline", "Completed", "")
+    assert "about 1:10 left" in shown.line("1 of 3 stages")
+
+
+def test_a_narrow_terminal_has_no_columns(show: Show) -> None:
+    shown = show(columns=60)
+    stage_is("low_capacity", "Completed", "3.6 s, validation accuracy 28.00 %")
+    assert shown.line("low_capacity") == (
+        "low_capacity  Completed  3.6 s, validation accuracy 28.00 %"
+    )
 
 
 def test_a_stage_that_takes_longer_than_the_last_time_takes_nothing_from_the_others(

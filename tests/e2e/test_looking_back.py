@@ -93,11 +93,12 @@ def test_a_comparison_as_json_has_what_differs_and_both_results(
     assert done.status == 0, done.err
     found = json.loads(done.out)
     assert found["runs"] == ids
-    assert set(found["settings"]) == {"low_capacity.epochs", "plan"}
-    assert found["settings"]["low_capacity.epochs"] == [1, 2]
-    (tried,), none = found["settings"]["plan"]
-    assert tried["change"] == {"dropout": 0.25, "epochs": 1}
-    assert none == []
+    assert found["same_test_images"] is True
+    settings = found["settings"]
+    assert {name for name in settings if not name.startswith("plan.1.")} == {"low_capacity.epochs"}
+    assert settings["low_capacity.epochs"] == [1, 2]
+    assert settings["plan.1.change.dropout"] == [0.25, None]
+    assert settings["plan.1.change.epochs"] == [1, None]
     tables = [results(fashion_flow, store, run_id) for run_id in ids]
     assert list(found["results"]) == list(MODELS)
     for model, pair in found["results"].items():

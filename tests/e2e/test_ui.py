@@ -52,3 +52,23 @@ def test_a_port_that_is_taken_is_a_users_mistake(fashion_flow: Command, tmp_path
     assert done.status == 2
     assert f"something listens on port {port} already; choose another with --port." in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_server_that_the_users_profile_names_is_not_overridden(
+    start: Start, fashion_flow: Command, tmp_path: Path
+) -> None:
+    home = tmp_path / "prefect"
+    home.mkdir()
+    (home / "profiles.toml").write_text(
+        'active = "work"\n[profiles.work]\nPREFECT_API_URL = "http://joe:secret@127.0.0.1:1/api"\n'
+    )
+    ui = start("ui", "--port", str(free_port()), PREFECT_HOME=str(home))
+    assert ui.stdout
+    said = [ui.stdout.readline() for _ in range(3)]
+    assert "runs go to http://127.0.0.1:1/api" in said[2]
+    assert "secret" not in "".join(said)
+    preset = ("run", "--preset", "smoke", "--only", "load", "--store", tmp_path / "store")
+    done = fashion_flow(*preset, PREFECT_HOME=str(home), PREFECT_CLIENT_MAX_RETRIES="0")
+    assert done.status == 1
+    assert "Prefect server: http://127.0.0.1:1/api" in done.err
+    assert "secret" not in done.err
