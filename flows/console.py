@@ -269,8 +269,9 @@ def comparison(store: Store, first: str, second: str) -> dict[str, Any]:
     flattened = []
     for entry, plan in zip(entries, plans, strict=True):
         numbered = {str(number): iteration for number, iteration in enumerate(plan, start=1)}
-        profile = {"profile": entry["profile"]}
-        flattened.append(flat({**entry["settings"], "plan": numbered, **profile}))
+        given = entry["settings"] | {"plan": numbered, "profile": entry["profile"]}
+        # An empty plan has no iteration that could differ.
+        flattened.append(flat({name: value for name, value in given.items() if value != {}}))
     names = dict.fromkeys(name for values in flattened for name in values)
     tables = [
         {_label(row["name"], plan, other): row for row in _result_rows(store, run)}

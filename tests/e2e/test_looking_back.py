@@ -146,7 +146,7 @@ def test_a_run_compared_with_itself_differs_in_nothing(
 ) -> None:
     same = (ids[0], ids[0], "--store", store)
     done = fashion_flow("compare", *same)
-    assert "Their settings are the same." in done.out
+    assert "Their settings are the same, and what they were computed on." in done.out
     assert len(re.findall(r" [+-]\d+\.\d\d ", done.out)) == len(MODELS)
     assert len(re.findall(r" \+0\.00 ", done.out)) == len(MODELS)
     assert json.loads(fashion_flow("compare", *same, "--json").out)["settings"] == {}
@@ -296,7 +296,7 @@ def test_the_card_says_in_yaml_what_a_hub_wants_to_know(
     (metric,) = result["metrics"]
     accuracy = results(fashion_flow, store, ids[0])["final"]["test_accuracy"]
     assert metric == {"type": "accuracy", "value": pytest.approx(accuracy, abs=5e-5)}
-    assert f"| Accuracy of this model | {100 * accuracy:.2f}\N{NO-BREAK SPACE}% |" in text
+    assert f"| Accuracy | {100 * accuracy:.2f}\N{NO-BREAK SPACE}% |" in text
 
 
 def test_the_card_says_what_the_model_is_and_is_not(
