@@ -3,7 +3,7 @@
     make screenshots ARGS="OPTIONS OF fashion-flow run"
 
 The run goes to a store and a Prefect server of its own, which are gone afterwards. Without options
-it is the notebook's, on Fashion-MNIST and without VGG16.
+it is the notebook's, with its decisions, on Fashion-MNIST and without VGG16.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.processes import free_port, latest_run
 from tests.terminal import on_terminal
 
 DOCS = Path(__file__).parent
-THE_NOTEBOOKS = ("--dataset", "fashion-mnist", "--transfer-weights", "off")
+THE_NOTEBOOKS = ("--dataset", "fashion-mnist", "--rule", "notebook", "--transfer-weights", "off")
 COLUMNS, ROWS = 100, 42
 RUN_S = 7200
 WIDE, HIGH = 1400, 900
