@@ -409,9 +409,13 @@ def show_plan(planned: list[Planned]) -> None:
     cached = sum(item.state == CACHED for item in planned)
     ahead = [item for item in planned if item.state != CACHED]
     _line(f"{cached} of {len(planned)} stages are cached.")
-    known = sum(item.last["seconds"] for item in ahead if item.last)
+    known = [item.last["seconds"] for item in ahead if item.last]
     if known:
-        _line(f"What is not cached took {timedelta(seconds=round(known))} the last time.")
+        took = timedelta(seconds=round(sum(known)))
+        which = "All others" if len(known) == len(ahead) else f"Of the others, {len(known)}"
+        _line(f"{which} took {took} the last time, with the settings of then.")
+        if len(known) < len(ahead):
+            _line(f"How long the other {len(ahead) - len(known)} will take is not known yet.")
 
 
 def _seconds(line: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from flows.choice import Choice
 from flows.datasets import resolve
 from flows.live import LiveView
 from flows.planning import CACHED, plan
+from flows.recipe import stage_names
 from flows.server import announce_run, announce_server, prepare_prefect, stop_temporary_server
 from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
 from tasks.core.settings import Settings
@@ -101,6 +102,8 @@ def _run(
 ) -> None:
     try:
         remember_code()
+        # Before a data set is fetched for a name that is none.
+        choice.check(stage_names(wanted))
         profile = resolve_profile(wanted.execution)
         settings, ending.notice = resolve(
             store, wanted, profile, replaceable=replaceable, fetch=True

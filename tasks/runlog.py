@@ -282,7 +282,10 @@ def find_run(store: Store, run_id: str | None) -> RunLog:
     """
     runs = all_runs(store)
     if not runs:
-        raise UserError(f"{no_run(store)}; start one with `fashion-flow run`.")
+        raise UserError(
+            f"{no_run(store)}; start one with `fashion-flow run`, or name another store with "
+            "--store."
+        )
     if run_id is not None:
         runs = [run for run in runs if run.run_id == run_id]
         if not runs:
