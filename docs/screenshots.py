@@ -12,7 +12,6 @@ import html
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -79,7 +78,7 @@ def serving(environment: dict[str, str]) -> Iterator[str]:
         print(process.stdout.readline() if process.stdout else "", end="")  # once it is there
         yield address
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
 
 
@@ -106,8 +105,9 @@ def _terminal(
 
 def _screen_shot(browser: Browser, screen: pyte.Screen) -> bytes:
     page = browser.new_page()
-    lines = (_line(screen.buffer[row], screen.columns) for row in range(screen.lines))
-    page.set_content(f"<style>{STYLE}</style><pre>{chr(10).join(lines).rstrip()}</pre>")
+    written = max(row for row in range(screen.lines) if screen.display[row].strip())
+    lines = (_line(screen.buffer[row], screen.columns) for row in range(written + 1))
+    page.set_content(f"<style>{STYLE}</style><pre>{chr(10).join(lines)}</pre>")
     picture = page.locator("body").screenshot()
     page.close()
     return picture
