@@ -30,6 +30,26 @@ class Finished:
 Command = Callable[..., Finished]
 Start = Callable[..., subprocess.Popen[str]]
 
+# A run of seconds: few images, and dense networks only, since what such tests look at does not
+# depend on how well a model does.
+SMALL = (
+    "--preset", "smoke", "--transfer-weights", "off",
+    "--set", "subset.train=150", "--set", "subset.validation=60", "--set", "subset.test=60",
+    *(
+        part
+        for model in ("low_capacity", "overfitting")
+        for field in ("filters", "kernel_sizes", "pooled")
+        for part in ("--set", f"{model}.{field}=[]")
+    ),
+    "--set", "low_capacity.epochs=1",
+)  # fmt: skip
+# A plan for it.
+ONE_CHANGE = """
+[[iteration]]
+name = "dropout"
+change = {dropout = 0.25, epochs = 1}
+"""
+
 
 def free_port() -> int:
     """A port of the loopback interface on which nothing listens."""

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.core.replicates import replicates
 from tasks.core.specs import EvaluationSettings
-from tests.processes import Command, Finished, Server, latest_run
+from tests.processes import SMALL, Command, Finished, Server, latest_run
 
 PLAN = """
 [[iteration]]
@@ -25,18 +25,6 @@ change = {dropout = 0.25}
 name = "fewer epochs"
 change = {epochs = 1}
 """
-SMALL = (
-    "--preset", "smoke", "--transfer-weights", "off",
-    "--set", "subset.train=150", "--set", "subset.validation=60", "--set", "subset.test=60",
-    # Dense networks only: what is seen here does not depend on what is trained.
-    *(
-        part
-        for model in ("low_capacity", "overfitting")
-        for field in ("filters", "kernel_sizes", "pooled")
-        for part in ("--set", f"{model}.{field}=[]")
-    ),
-    "--set", "low_capacity.epochs=1",
-)  # fmt: skip
 MODELS = ("baseline", "low_capacity", "overfitting", "iteration_1", "iteration_2")
 
 

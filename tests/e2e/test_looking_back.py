@@ -18,25 +18,9 @@ from tasks.core.records import Record
 from tasks.files import file_digest
 from tasks.runlog import FAILED, RunLog, all_runs
 from tasks.store import Store
-from tests.processes import Command, Server
+from tests.processes import ONE_CHANGE, SMALL, Command, Server
 
-PLAN = """
-[[iteration]]
-name = "dropout"
-change = {dropout = 0.25, epochs = 1}
-"""
-# Dense networks on few images: what is seen here does not depend on how well they do.
-SMALL = (
-    "--preset", "smoke", "--transfer-weights", "off",
-    "--set", "subset.train=150", "--set", "subset.validation=60", "--set", "subset.test=60",
-    "--set", "overfitting.epochs=1",
-    *(
-        part
-        for model in ("low_capacity", "overfitting")
-        for field in ("filters", "kernel_sizes", "pooled")
-        for part in ("--set", f"{model}.{field}=[]")
-    ),
-)  # fmt: skip
+QUICK = (*SMALL, "--set", "overfitting.epochs=1")
 FIRST = ("--set", "low_capacity.epochs=1")
 SECOND = ("--set", "low_capacity.epochs=2", "--set", "plan=[]")
 MODELS = ("baseline", "low_capacity", "overfitting", "iteration_1", "final")
@@ -48,10 +32,10 @@ def store(
 ) -> Path:
     """A store with two runs: the second trains one model longer and tries no change."""
     folder = tmp_path_factory.mktemp("back")
-    (folder / "plan.toml").write_text(PLAN)
+    (folder / "plan.toml").write_text(ONE_CHANGE)
     for more in ((*FIRST, "--plan", folder / "plan.toml"), SECOND):
         url = shared_server.url
-        done = fashion_flow("run", *SMALL, *more, "--store", folder / "store", PREFECT_API_URL=url)
+        done = fashion_flow("run", *QUICK, *more, "--store", folder / "store", PREFECT_API_URL=url)
         assert done.status == 0, done.err
     return folder / "store"
 

@@ -13,27 +13,12 @@ from rich.cells import cell_len
 
 from tasks.runlog import INTERRUPTED, RunLog, all_runs
 from tasks.store import Store
-from tests.processes import Command, Finished, Server, latest_run
+from tests.processes import ONE_CHANGE, SMALL, Command, Finished, Server, latest_run
 from tests.terminal import on_terminal
 
 COLUMNS, ROWS = 100, 40
 EPOCHS, MANY = 2, 5000
-PLAN = """
-[[iteration]]
-name = "dropout"
-change = {dropout = 0.25, epochs = 1}
-"""
-SMALL = (
-    "--preset", "smoke", "--transfer-weights", "off",
-    "--set", "subset.train=150", "--set", "subset.validation=60", "--set", "subset.test=60",
-    "--set", f"overfitting.epochs={EPOCHS}", "--set", "low_capacity.epochs=1",
-    *(
-        part
-        for model in ("low_capacity", "overfitting")
-        for field in ("filters", "kernel_sizes", "pooled")
-        for part in ("--set", f"{model}.{field}=[]")
-    ),
-)  # fmt: skip
+QUICK = (*SMALL, "--set", f"overfitting.epochs={EPOCHS}")
 STAGES = 26
 SHOWN = STAGES + 1  # The report is no stage, but is shown as one.
 NOISE = ("Traceback", "oneDNN", "cuda", "absl", "WARNING", "Warning", "prefect.", "tensorflow")
@@ -82,7 +67,7 @@ def never(_screen: Screen) -> bool:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("terminal")
-    (folder / "plan.toml").write_text(PLAN)
+    (folder / "plan.toml").write_text(ONE_CHANGE)
     return folder
 
 
@@ -93,7 +78,7 @@ def store(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def arguments(folder: Path, store: Path) -> list[str]:
-    return ["run", *SMALL, "--plan", str(folder / "plan.toml"), "--store", str(store)]
+    return ["run", *QUICK, "--plan", str(folder / "plan.toml"), "--store", str(store)]
 
 
 Show = Callable[..., Shown]
