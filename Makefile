@@ -10,7 +10,7 @@ JOBS ?= 2
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-reliability screenshots lint format lock clean
+.PHONY: help setup run test test-reliability test-distributed screenshots lint format lock clean
 
 help: ## Show what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -23,6 +23,9 @@ test: $(VENV)/dev.done ## Run every test, e.g. make test ARGS="-k store".
 
 test-reliability: $(VENV)/dev.done ## Kill, damage and fill up at full size (over an hour).
 	$(BIN)/pytest tests/reliability --full $(ARGS)
+
+test-distributed: $(VENV)/dev.done ## Kill workers of a Prefect work pool with all below them (minutes).
+	$(BIN)/pytest tests/distributed --full $(ARGS)
 
 screenshots: $(VENV)/dev.done ## Take the pictures in docs/ (needs Chromium and Fashion-MNIST).
 	$(BIN)/python -m docs.screenshots $(ARGS)

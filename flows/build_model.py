@@ -47,6 +47,8 @@ from tasks.vgg16_train import vgg16_train
 from tasks.vgg16_weights import vgg16_weights
 
 WAITING_STAGES = 64
+# A run on a worker that died is run again (flows/deploy.py), but not for ever.
+MOST_ATTEMPTS = 5
 
 TASKS = {
     task.name: task
@@ -186,8 +188,14 @@ def build_model(
 
     Raises:
         CriteriaError: everything is done, but a criterion is not met.
+        StageError: the run was taken up again too often.
         UserError: success is required, but not among the stages asked for.
     """
+    if prefect.runtime.flow_run.run_count > MOST_ATTEMPTS:
+        raise StageError(
+            f"given up: its process has died {MOST_ATTEMPTS} times, most likely for want of "
+            "memory; see the log of its worker, and start another run to go on."
+        )
     choice.check(stage_names(settings))
     tag_run(_characteristics(settings))
     if require_success and choice.only and "success" not in choice.only:

@@ -132,6 +132,10 @@ RefreshOption = Annotated[
     list[str] | None, typer.Option("--refresh", help="This stage anew; repeatable.")
 ]
 
+RequireSuccessOption = Annotated[
+    bool, typer.Option("--require-success", help="Fail where a success criterion is not met.")
+]
+
 
 @app.command()
 def run(
@@ -149,10 +153,7 @@ def run(
     from_: FromOption = None,
     refresh: RefreshOption = None,
     store: StoreOption = "artifacts",
-    require_success: Annotated[
-        bool,
-        typer.Option("--require-success", help="Fail where a success criterion is not met."),
-    ] = False,
+    require_success: RequireSuccessOption = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Only what went wrong, and where the report is.")
     ] = False,
@@ -357,6 +358,52 @@ def ui(
     from flows.server import serve_ui
 
     serve_ui(port, open_browser=open_)
+
+
+@app.command()
+def deploy(
+    name: Annotated[str, typer.Argument(help="The deployment's name.")] = "local",
+    pool: Annotated[
+        str, typer.Option(help="The work pool whose workers run it; made where there is none.")
+    ] = "local",
+    cron: Annotated[
+        str | None, typer.Option(help="When it is run, e.g. '0 3 * * *' for each night at three.")
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="Of --cron, e.g. Europe/Berlin.")] = "UTC",
+    preset: PresetOption = Preset.notebook,
+    dataset: DatasetOption = None,
+    rule: RuleOption = None,
+    protocol: ProtocolOption = None,
+    replicates: ReplicatesOption = None,
+    force: ForceOption = None,
+    plan_file: PlanOption = None,
+    set_: SetOption = None,
+    vgg16_weights: WeightsFileOption = None,
+    transfer_weights: WeightsOption = None,
+    store: StoreOption = "artifacts",
+    require_success: RequireSuccessOption = False,
+) -> None:
+    """Have Prefect workers run the flow with these settings, on demand or on a schedule."""
+    from flows.datasets import resolve
+    from flows.deploy import deploy as deployed
+    from tasks.runtime import resolve_profile
+    from tasks.store import Store
+
+    opened = Store(store)
+    judged = _judged(rule, protocol, replicates, force)
+    wanted = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
+    profile = resolve_profile(wanted.execution)
+    settings, _ = resolve(opened, wanted, profile, replaceable=False, fetch=False)
+    address = deployed(
+        name,
+        pool,
+        settings,
+        opened,
+        require_success=require_success,
+        cron=cron,
+        timezone=timezone,
+    )
+    console.show_deployment(name, pool, address)
 
 
 @app.command()

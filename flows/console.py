@@ -150,6 +150,21 @@ def _show_next(store: Store, run: RunLog) -> None:
         _line(f"  {command:<{width}}  {purpose}")
 
 
+def show_deployment(name: str, pool: str, address: str) -> None:
+    """Print how a deployment is run, as commands to copy."""
+    steps = {
+        f"export PREFECT_API_URL={address}": "on each machine",
+        f"prefect worker start --pool {pool} --limit 1": "a worker, which runs one at a time",
+        f"prefect deployment run build-model/{name}": "a run, now",
+    }
+    _line(f"deployed: build-model/{name}, for workers of pool {pool}")
+    _line("")
+    _line("next:")
+    width = max(map(len, steps))
+    for command, purpose in steps.items():
+        _line(f"  {command:<{width}}  {purpose}")
+
+
 def show_verdicts(store: Store, run_id: str | None) -> None:
     """Print what each gate decided, the gain with its 95 % interval, and the p values."""
     run = find_run(store, run_id)
