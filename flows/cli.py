@@ -273,18 +273,19 @@ def report(
     store: StoreOption = "artifacts",
 ) -> None:
     """Print the path of a run's report, and open it where that is wanted."""
+    from tasks.files import local_file
     from tasks.runlog import find_run
     from tasks.store import Store
 
     found = find_run(Store(store), run_id)
     if run_id is None:
         console.note_newer_runs(found.store, found)
-    path = found.report
-    if not path.is_file():
+    if not found.report.is_file():
         raise UserError(
             f"run {found.run_id} ended before its report was written ({found.status()}); "
             "start it again to finish it."
         )
+    path = local_file(found.report)
     print(path)
     if open_ and not webbrowser.open(path.as_uri()):
         raise UserError("there is no browser to open it with; the path above is where it is.")

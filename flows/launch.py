@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from flows.choice import Choice
@@ -22,9 +21,9 @@ from flows.recipe import stage_names
 from flows.server import announce_run, announce_server, prepare_prefect, stop_temporary_server
 from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
 from tasks.core.settings import Settings
-from tasks.files import explaining
+from tasks.files import Place, explaining, local_log, log_place, publish_log
 from tasks.fingerprint import remember_code
-from tasks.runlog import INTERRUPTED, RUN_LOG, RunLog
+from tasks.runlog import INTERRUPTED, RunLog
 from tasks.runtime import configure, resolve_profile
 from tasks.store import Store
 
@@ -64,7 +63,7 @@ def launch(
     """
     prepare_prefect()
     run_log = RunLog(store, run_id)
-    with explaining(store.root), _logging(run_log.folder, level) as view:
+    with explaining(store.root), _logging(run_log.log, level) as view:
         ending = Ending()
         thread = threading.Thread(
             target=_run,
@@ -84,6 +83,7 @@ def launch(
             status = _failed(ending.error, run_log, store)
             if is_lost_server(ending.error):
                 # At a normal end Prefect would go on trying to send its logs for minutes.
+                publish_log(run_log.log)
                 _leave(status)
             return status, ending.notice
         announce_run(run_log)
@@ -179,6 +179,7 @@ def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
     teller = threading.Thread(target=_tell_server, args=(run_log,), daemon=True)
     teller.start()
     teller.join(TELL_SERVER_S)
+    publish_log(run_log.log)
     # Threads that train can't be asked to stop; nothing of theirs is half-written (see the store).
     _leave(INTERRUPTED_STATUS)
 
@@ -227,7 +228,7 @@ def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:
     log.error(
         "finished stages are kept in %s; start the same command again to go on. Details: %s",
         store.root,
-        run_log.folder / RUN_LOG,
+        log_place(run_log.log),
     )
     return STAGE_FAILED
 
@@ -238,11 +239,9 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _logging(folder: Path, level: int) -> Iterator[LiveView | None]:
+def _logging(path: Place, level: int) -> Iterator[LiveView | None]:
     """Our lines to the terminal; those, TensorFlow's and Prefect's noise to the run's log file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / RUN_LOG
-    with path.open("a", encoding="utf-8", buffering=1) as file, _stderr_to(file) as terminal:
+    with local_log(path) as file, _stderr_to(file) as terminal:
         record = logging.StreamHandler(file)
         stamp = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
         stamp.converter = time.gmtime

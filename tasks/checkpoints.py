@@ -12,12 +12,11 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 from tasks.core.specs import LOWEST_VALIDATION_LOSS
-from tasks.files import content_digest, write_atomically
+from tasks.files import Place, content_digest, entries, write_atomically
 
 if TYPE_CHECKING:
     from tasks.core.progress import Progress
@@ -46,11 +45,11 @@ class Checkpoints:
     """
 
     stage: str
-    folder: Path
+    folder: Place
     lineage: str
     epochs: int
     snapshots: tuple[int | str, ...]
-    elsewhere: tuple[Path, ...]
+    elsewhere: tuple[Place, ...]
     check: Callable[[], None]
 
     def latest(self) -> Progress | None:
@@ -94,7 +93,7 @@ class Checkpoints:
             wanted.add(int(lowest["epoch"]))
         return wanted
 
-    def _read(self, path: Path) -> Progress | str:
+    def _read(self, path: Place) -> Progress | str:
         """The state in a file, or why it is of no use."""
         try:
             content = path.read_bytes()
@@ -111,42 +110,41 @@ class Checkpoints:
         return progress if mine else "belongs to another training"
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def checkpoints(folder: Place) -> list[Place]:
     """Every checkpoint and snapshot in a stage's folder."""
-    listed = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in listed if is_checkpoint(path)]
+    return [path for path in entries(folder) if is_checkpoint(path)]
 
 
-def is_checkpoint(path: Path) -> bool:
+def is_checkpoint(path: Place) -> bool:
     """Whether a file is called as checkpoints or snapshots are."""
     return NAME.fullmatch(path.name) is not None
 
 
-def is_snapshot(path: Path) -> bool:
+def is_snapshot(path: Place) -> bool:
     """Whether a file is called as checkpoints are that other stages begin from."""
     match = NAME.fullmatch(path.name)
     return match is not None and match[1] == SNAPSHOT
 
 
-def content_fault(path: Path, content: bytes) -> str | None:
+def content_fault(path: Place, content: bytes) -> str | None:
     """What is wrong with a checkpoint's content; None where it is what was written."""
     return None if content_digest(content) == _match(path)[3] else "is not what was written"
 
 
-def remove_checkpoints(folder: Path, *, snapshots: bool) -> None:
+def remove_checkpoints(folder: Place, *, snapshots: bool) -> None:
     """Remove what a training left: once its result is committed, or where it begins anew."""
     for path in checkpoints(folder):
         if snapshots or not is_snapshot(path):
             path.unlink()
 
 
-def _match(path: Path) -> re.Match[str]:
+def _match(path: Place) -> re.Match[str]:
     match = NAME.fullmatch(path.name)
     assert match is not None, "only checkpoints are asked for"
     return match
 
 
-def _epoch(path: Path) -> int:
+def _epoch(path: Place) -> int:
     return int(_match(path)[2])
 
 

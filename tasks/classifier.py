@@ -122,7 +122,7 @@ def find_model(model: str | None, run_id: str | None, store: Store) -> TrainedMo
     usage = _usage(store.content(record, USAGE), f"usage.json of {title}")
     file = record.files[MODEL]
     with store.opened(record, MODEL):
-        return TrainedModel(title, store.root / file.path, file.sha256, usage)
+        return TrainedModel(title, store.local(file), file.sha256, usage)
 
 
 def _is_path(model: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +12,17 @@ from pathlib import Path
 from tasks.checkpoints import content_fault, is_checkpoint, is_snapshot
 from tasks.core.errors import StageError
 from tasks.core.records import Record
-from tasks.files import TEMPORARY, damaged_lines, file_digest, is_locked, locked_if_free
+from tasks.files import (
+    TEMPORARY,
+    Place,
+    damaged_lines,
+    entries,
+    file_digest,
+    is_locked,
+    locked_if_free,
+    relative,
+    remove_tree,
+)
 from tasks.runlog import ALIVE, DONE, MODEL, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog, all_runs
 from tasks.store import RECORD, RUNS, SCORINGS, STAGES, Store
 
@@ -129,7 +138,7 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
     for folder in _stage_folders(store):
         with _free(store.lock_path(folder), dry_run=dry_run) as free:
             if not free:
-                locked.append(str(folder.relative_to(store.root)))
+                locked.append(relative(folder, store.root))
             elif doubtful or settled.includes(folder):
                 removed += _tidy(store, folder, dry_run=dry_run)
             else:
@@ -141,7 +150,7 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
         if run.run_id in old:
             removed.append(_finding(store, run.folder, "an older run"))
             if not dry_run:
-                shutil.rmtree(run.folder)
+                remove_tree(run.folder)
     for path in _strays(store):
         removed.append(_finding(store, path, STRAY))
         if not dry_run:
@@ -158,7 +167,7 @@ class _Used:
         self._old = old
         self._ended: dict[str, set[tuple[str, str]]] = {}
 
-    def includes(self, folder: Path) -> bool:
+    def includes(self, folder: Place) -> bool:
         """Whether a run uses the result in a stage's folder; its lock must be held.
 
         A run notes what it uses while it holds that lock, so nothing is missed.
@@ -211,7 +220,7 @@ def _runs(store: Store) -> list[RunLog]:
     return [run for run in runs if _has_begun(run) or _is_only_ours(run.folder)]
 
 
-def _is_only_ours(folder: Path) -> bool:
+def _is_only_ours(folder: Place) -> bool:
     """Whether there is nothing in a run's folder but what runs leave there."""
     ours = {RUN, STAGE_LINES, ALIVE, RUN_LOG, REPORT}
     return all(
@@ -220,7 +229,7 @@ def _is_only_ours(folder: Path) -> bool:
     )
 
 
-def _is_our_model(folder: Path) -> bool:
+def _is_our_model(folder: Place) -> bool:
     return (
         folder.name == MODEL
         and folder.is_dir()
@@ -231,7 +240,7 @@ def _is_our_model(folder: Path) -> bool:
     )
 
 
-def _inspect(store: Store, folder: Path) -> tuple[Record | None, list[str]]:
+def _inspect(store: Store, folder: Place) -> tuple[Record | None, list[str]]:
     """The record in a stage's folder, if it can be read, and what is wrong with it or its files."""
     try:
         record = store.read(folder)
@@ -241,10 +250,10 @@ def _inspect(store: Store, folder: Path) -> tuple[Record | None, list[str]]:
         return None, [f"its record can't be used: {error}"]
     if store.folder(record.stage, record.key) != folder:
         return record, ["its record belongs to another stage"]
-    return record, list(store.faults(record))
+    return record, list(store.faults(record, thorough=True))
 
 
-def _unnamed(folder: Path, record: Record | None) -> list[Path]:
+def _unnamed(folder: Place, record: Record | None) -> list[Place]:
     """The files in a stage's folder that its record does not name.
 
     Where there is a record that can't be read, nobody knows which those are.
@@ -252,10 +261,10 @@ def _unnamed(folder: Path, record: Record | None) -> list[Path]:
     if record is None and (folder / RECORD).exists():
         return []
     named = {Path(file.path).name for file in record.files.values()} if record else set()
-    return [path for path in sorted(folder.iterdir()) if path.name not in {*named, RECORD}]
+    return [path for path in entries(folder) if path.name not in {*named, RECORD}]
 
 
-def _why_unnamed(path: Path) -> str:
+def _why_unnamed(path: Place) -> str:
     return STRAY if path.name.startswith(TEMPORARY) else UNNAMED
 
 
@@ -281,7 +290,7 @@ def _damaged_models(store: Store) -> Iterator[Finding]:
                     yield _finding(store, copy, "is not the model that its card describes")
 
 
-def _tidy(store: Store, folder: Path, *, dry_run: bool) -> list[Finding]:
+def _tidy(store: Store, folder: Place, *, dry_run: bool) -> list[Finding]:
     """Remove from a stage's folder what neither its record names nor a training can go on from."""
     record = None
     with suppress(OSError, ValueError):
@@ -297,7 +306,7 @@ def _tidy(store: Store, folder: Path, *, dry_run: bool) -> list[Finding]:
 
 
 @contextmanager
-def _free(lock: Path, *, dry_run: bool) -> Iterator[bool]:
+def _free(lock: Place, *, dry_run: bool) -> Iterator[bool]:
     """Whether nobody holds a lock; it is held meanwhile, unless nothing is to be written."""
     if dry_run:
         yield not is_locked(lock)
@@ -306,20 +315,20 @@ def _free(lock: Path, *, dry_run: bool) -> Iterator[bool]:
             yield held
 
 
-def _remove_stage(folder: Path) -> None:
+def _remove_stage(folder: Place) -> None:
     # The record first: without it nothing counts, so that no half of a result ever does.
     (folder / RECORD).unlink(missing_ok=True)
-    shutil.rmtree(folder)
+    remove_tree(folder)
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Place) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _strays(store: Store) -> list[Path]:
+def _strays(store: Store) -> list[Place]:
     """Half-written files outside the stages' folders."""
     found = [*store.root.glob(f"{TEMPORARY}*")]
     for run in _folders(store.root / RUNS):
@@ -328,19 +337,19 @@ def _strays(store: Store) -> list[Path]:
     return found
 
 
-def _stage_folders(store: Store) -> list[Path]:
+def _stage_folders(store: Store) -> list[Place]:
     """The folders of stages; what else somebody put beside them is left alone."""
     folders = [folder for stage in _folders(store.root / STAGES) for folder in _folders(stage)]
     return [folder for folder in folders if KEY.fullmatch(folder.name)]
 
 
-def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.glob("*") if path.is_dir())
+def _folders(parent: Place) -> list[Place]:
+    return [path for path in entries(parent) if path.is_dir()]
 
 
-def _finding(store: Store, path: Path, what: str) -> Finding:
+def _finding(store: Store, path: Place, what: str) -> Finding:
     size = 0
     if path.exists():
         files = path.rglob("*") if path.is_dir() else [path]
         size = sum(file.stat().st_size for file in files if file.is_file())
-    return Finding(str(path.relative_to(store.root)), what, size)
+    return Finding(relative(path, store.root), what, size)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.records import Record
-from tasks.files import write_atomically
+from tasks.files import Place, write_atomically
 from tasks.report_page import ReportView, render_model_card
 from tasks.store import Store
 
@@ -15,7 +15,7 @@ WEAKEST = 3
 
 
 def write_model_folder(
-    folder: Path, store: Store, view: ReportView, final: Record, about: Mapping[str, Any]
+    folder: Place, store: Store, view: ReportView, final: Record, about: Mapping[str, Any]
 ) -> None:
     """Write the model's files and `README.md`, the model card; `about` are its images' facts."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext
     assert isinstance(final, Record), "a run that comes here has a final model"
     assert isinstance(arrays, Record), "and the arrays that it was trained on"
     write_model_folder(run_log.model_folder, run_log.store, view, final, arrays.facts)
-    publish_summary(render_summary(view, path), f"Results on {view.dataset}")
+    publish_summary(render_summary(view, str(path)), f"Results on {view.dataset}")
     stage_is("report", "Completed", str(path))
     return str(path)
 

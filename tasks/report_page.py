@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
@@ -189,7 +188,7 @@ def render_report(view: ReportView) -> str:
     )
 
 
-def render_summary(view: ReportView, page: Path) -> str:
+def render_summary(view: ReportView, page: str) -> str:
     """The run's results as Markdown, for the Prefect UI; `page` is where the report is."""
     template = _templates().get_template("summary.md.j2")
     rows = [_complete(row, RESULT_KEYS) for row in view.results]

@@ -13,19 +13,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StageError, UserError
 from tasks.core.records import Outcome, Record, digest_of
 from tasks.files import (
     CHECK,
+    Held,
+    Place,
     append_line,
     checked,
     damaged_lines,
+    hold,
     is_locked,
     read_lines,
-    try_lock,
     write_atomically,
 )
 from tasks.store import RUNS, Store
@@ -69,17 +70,22 @@ class RunLog:
     run_id: str
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """Where the log and the report of the run are."""
         return self.store.root / RUNS / self.run_id
 
     @property
-    def report(self) -> Path:
+    def log(self) -> Place:
+        """Where all lines of the run's process are, once it ended."""
+        return self.folder / RUN_LOG
+
+    @property
+    def report(self) -> Place:
         """Where the run's report is, once it is written."""
         return self.folder / REPORT
 
     @property
-    def model_folder(self) -> Path:
+    def model_folder(self) -> Place:
         """Where the run's final model is with its card, once it is written."""
         return self.folder / MODEL
 
@@ -211,21 +217,20 @@ class RunLog:
         path = self.folder / ALIVE
         if path in _held:
             return
-        _held[path] = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         # Who looks whether the run lives holds the lock for an instant.
         end = time.monotonic() + LOOKING_S
-        while not try_lock(_held[path]):
+        while (held := hold(path)) is None:
             if time.monotonic() > end:
-                self._release()
                 raise UserError(
                     f"run {self.run_id!r} is going on in another process; give another run id."
                 )
             time.sleep(0.01)
+        _held[path] = held
 
     def _release(self) -> None:
-        handle = _held.pop(self.folder / ALIVE, None)
-        if handle is not None:
-            os.close(handle)
+        held = _held.pop(self.folder / ALIVE, None)
+        if held is not None:
+            held.release()
 
     def _alive(self) -> bool:
         return is_locked(self.folder / ALIVE)
@@ -237,7 +242,7 @@ class RunLog:
 
 
 _lock = threading.Lock()
-_held: dict[Path, int] = {}
+_held: dict[Place, Held] = {}
 
 
 def all_runs(store: Store) -> list[RunLog]:

@@ -189,7 +189,7 @@ def _end(
     def waiting() -> None:
         stage_is(stage.name, WAITING, "another run computes it")
 
-    with store.lock(stage, key, waiting):
+    with store.lock(stage, key, waiting) as held:
         run_log = RunLog(store, context.run_id)
         # What is tried again goes on at its checkpoint, and is done where it had come to its end.
         retried = (stage.name, key) in run_log.results()
@@ -209,7 +209,7 @@ def _end(
                 if before_compute:
                     before_compute(context, stage, inputs)
                 forget = bool(anew) and not retried
-                outputs = store.writer(stage, key, basis, inputs, anew=forget)
+                outputs = store.writer(stage, key, basis, inputs, held=held, anew=forget)
                 outputs.watch = Progress()
                 if stage.numerical:
                     configure(context.profile)

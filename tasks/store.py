@@ -1,6 +1,6 @@
 """The store: the only module that knows paths, digests, keys, locks and atomic writes.
 
-Layout below the store's folder (see artifacts/README.md):
+Layout below the store's folder or prefix (see artifacts/README.md):
 
     stages/<stage>/<first 16 digits of the key>/record.json and the files that it names,
                             checkpoints of a training in the making
@@ -35,13 +35,22 @@ from tasks.core.records import (
 from tasks.events import Watch, log_epoch
 from tasks.files import (
     TEMPORARY,
+    Held,
+    Place,
     append_line,
+    check_held,
     content_digest,
+    entries,
     file_digest,
+    local_file,
     locked,
+    place,
     read_lines,
+    relative,
     replacing,
-    write_atomically,
+    stored_digest,
+    version_of,
+    write_over,
 )
 from tasks.fingerprint import code_of, refuse_edits
 from tasks.npz import Rows, read_rows, write_npz
@@ -67,14 +76,12 @@ class Store:
     """A folder of stage results, each valid only while every byte of it is what it was.
 
     Args:
-        url: a path, or a `file://` URL.
+        url: a path, a `file://` URL, or `s3://bucket/prefix`.
     """
 
     def __init__(self, url: str) -> None:
-        if "://" in url and not url.startswith("file://"):
-            raise UserError(f"store {url!r}: only local folders are supported; give a path.")
-        self.root = Path(url.removeprefix("file://")).expanduser().absolute()
-        if self.root.exists() and not self.root.is_dir():
+        self.root = place(url)
+        if isinstance(self.root, Path) and self.root.exists() and not self.root.is_dir():
             raise UserError(f"store {self.root}: there is a file of that name; give a folder.")
 
     def check_exists(self) -> None:
@@ -114,7 +121,10 @@ class Store:
         }
 
     def lookup(self, stage: Stage, key: str) -> Record | Miss:
-        """The record of a stage if it and every file that it names are intact, else why not."""
+        """The record of a stage if it and every file that it names are intact, else why not.
+
+        In a bucket, a file is compared by the digest that was stored with it, not by its bytes.
+        """
         try:
             record = self.read(self.folder(stage.name, key))
         except FileNotFoundError:
@@ -128,19 +138,25 @@ class Store:
         fault = next(self.faults(record), None)
         return Miss(fault) if fault else record
 
-    def faults(self, record: Record) -> Iterator[str]:
-        """What is wrong with the files that a record names, one after the other."""
+    def faults(self, record: Record, *, thorough: bool = False) -> Iterator[str]:
+        """What is wrong with the files that a record names, one after the other.
+
+        Args:
+            record: the record.
+            thorough: whether files in a bucket are fetched to compare their bytes, too.
+        """
         for name, file in record.files.items():
-            fault = self._fault(file)
+            fault = self._fault(file, thorough)
             if fault:
                 yield f"{name} {fault}: {file.path}"
 
-    def _fault(self, file: StoredFile) -> str | None:
+    def _fault(self, file: StoredFile, thorough: bool) -> str | None:
         path = self.root / file.path
         try:
-            if path.stat().st_size != file.size:
-                return f"has {path.stat().st_size} bytes instead of {file.size}"
-            return None if file_digest(path)[0] == file.sha256 else "has other content"
+            if (size := path.stat().st_size) != file.size:
+                return f"has {size} bytes instead of {file.size}"
+            digest = file_digest(path)[0] if thorough else stored_digest(path)
+            return None if digest == file.sha256 else "has other content"
         except OSError as error:
             return (
                 "is missing" if error.errno == errno.ENOENT else f"can't be read ({error.strerror})"
@@ -161,11 +177,11 @@ class Store:
 
     def records(self, stage: str) -> Iterator[Record]:
         """Every record of a stage that can be read, whatever its key; their files not checked."""
-        for folder in sorted((self.root / STAGES / stage).glob("*")):
+        for folder in entries(self.root / STAGES / stage):
             with suppress(OSError, ValueError):
                 yield self.read(folder)
 
-    def read(self, folder: Path) -> Record:
+    def read(self, folder: Place) -> Record:
         """The record in a stage's folder.
 
         Raises:
@@ -202,10 +218,20 @@ class Store:
             yield handle
 
     def _open(self, file: StoredFile) -> io.BufferedReader:
+        return self.local(file).open("rb")
+
+    def local(self, file: StoredFile) -> Path:
+        """A file of this machine with the bytes of a record's file, not compared yet.
+
+        Raises:
+            StageError: it is gone; or it is in a bucket and not what was written.
+        """
         try:
-            return (self.root / file.path).open("rb")
+            path = local_file(self.root / file.path, file.sha256)
+            path.stat()
         except FileNotFoundError:
             raise StageError(f"{file.path} is gone; run again to restore it.") from None
+        return path
 
     def table(self, record: Record, name: str) -> pa.Table:
         """A record's Parquet table."""
@@ -223,6 +249,7 @@ class Store:
         basis: Mapping[str, Any],
         inputs: Mapping[str, Outcome] | None = None,
         *,
+        held: Held | None = None,
         anew: bool = False,
     ) -> Outputs:
         """Where a stage puts its files; nothing counts before `commit`. The lock must be held.
@@ -232,6 +259,7 @@ class Store:
             key: its key.
             basis: what the key stands for.
             inputs: what it was given; a training may begin from snapshots of those trainings.
+            held: the stage's lock, for one that may be lost.
             anew: whether checkpoints of the stage are to be forgotten and no snapshot is used.
         """
         folder = self.folder(stage.name, key)
@@ -245,15 +273,23 @@ class Store:
             remove_checkpoints(folder, snapshots=True)
         unread = [(inputs or {}).get(role) for role, files in stage.reads.items() if not files]
         others = [item for item in unread if isinstance(item, Record) and not anew]
-        beginnings = tuple(self.folder(item.stage, item.key) for item in others)
-        return Outputs(self.root, folder, stage, key, basis, beginnings)
+        return Outputs(
+            root=self.root,
+            folder=folder,
+            stage=stage,
+            key=key,
+            basis=basis,
+            beginnings=tuple(self.folder(item.stage, item.key) for item in others),
+            version=version_of(folder / RECORD),
+            held=held,
+        )
 
     def commit(self, outputs: Outputs, facts: Mapping[str, Any]) -> Record:
         """Write the record that makes a stage's files count, and read all of it back.
 
         Raises:
             StageError: the code or an outside file changed while the stage was computed.
-            StorageError: what was written can't be read back.
+            StorageError: the lock was lost, or what was written can't be read back.
         """
         stage, key, basis = outputs.stage, outputs.key, outputs.basis
         refuse_edits(stage.name, basis["code"])
@@ -267,7 +303,8 @@ class Store:
                 "is not kept; start the run again."
             )
         record = Record(stage.name, stage.kind, key, dict(outputs.files), dict(facts), dict(basis))
-        write_atomically(outputs.folder / RECORD, record.to_json().encode())
+        outputs.check_held()
+        write_over(outputs.folder / RECORD, record.to_json().encode(), outputs.version)
         found = self.lookup(stage, key)
         if isinstance(found, Miss):
             raise StorageError(
@@ -287,16 +324,16 @@ class Store:
         return Inputs(self, stage, given)
 
     @contextmanager
-    def lock(self, stage: Stage, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
+    def lock(self, stage: Stage, key: str, on_wait: Callable[[], None]) -> Iterator[Held]:
         """Hold the stage's lock; it ends with the process, however that ends."""
-        with locked(self.lock_path(self.folder(stage.name, key)), on_wait):
-            yield
+        with locked(self.lock_path(self.folder(stage.name, key)), on_wait) as held:
+            yield held
 
-    def folder(self, stage: str, key: str) -> Path:
+    def folder(self, stage: str, key: str) -> Place:
         """Where the files of a stage with that key are."""
         return self.root / STAGES / stage / key[:16]
 
-    def lock_path(self, folder: Path) -> Path:
+    def lock_path(self, folder: Place) -> Place:
         """The lock of the stage with that folder."""
         return self.root / LOCKS / f"{folder.parent.name}-{folder.name}.lock"
 
@@ -327,12 +364,14 @@ class Outputs:
     of each epoch that is done.
     """
 
-    root: Path
-    folder: Path
+    root: Place
+    folder: Place
     stage: Stage
     key: str
     basis: Mapping[str, Any]
-    beginnings: tuple[Path, ...] = ()
+    beginnings: tuple[Place, ...] = ()
+    version: str | None = None
+    held: Held | None = None
     resumed_after: int = 0
     watch: Watch | None = None
     files: dict[str, StoredFile] = field(default_factory=dict)
@@ -371,8 +410,21 @@ class Outputs:
             epochs=epochs,
             snapshots=self.stage.snapshots,
             elsewhere=self.beginnings,
-            check=lambda: refuse_edits(self.stage.name, self.basis["code"]),
+            check=self._check,
         )
+
+    def check_held(self) -> None:
+        """Refuse to write where the stage's lock was lost.
+
+        Raises:
+            StorageError: it was.
+        """
+        if self.held:
+            check_held(self.held)
+
+    def _check(self) -> None:
+        refuse_edits(self.stage.name, self.basis["code"])
+        self.check_held()
 
     def epoch_done(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
         """Tell whoever looks on that a training has come so far; `row` is its history's last."""
@@ -386,8 +438,8 @@ class Outputs:
         with replacing(target) as path:
             yield path
             sha256, size = file_digest(path)
-        relative = target.relative_to(self.root).as_posix()
-        self.files[name] = StoredFile(relative, sha256, size, kind, dict(schema))
+        where = relative(target, self.root)
+        self.files[name] = StoredFile(where, sha256, size, kind, dict(schema))
 
 
 class Inputs:
@@ -459,7 +511,7 @@ class Inputs:
         """Where a file of an input is, for libraries that open files themselves."""
         record = self._record(role, name)
         with self._store.opened(record, name):
-            return self._store.root / record.files[name].path
+            return self._store.local(record.files[name])
 
     def _record(self, role: str, name: str) -> Record:
         if name not in self._stage.reads.get(role, ()):
