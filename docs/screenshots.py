@@ -26,6 +26,7 @@ from pyte.screens import Char
 
 from tests.browser import chromium
 from tests.processes import free_port, latest_run
+from tests.support import on_disk
 from tests.terminal import on_terminal
 
 DOCS = Path(__file__).parent
@@ -63,7 +64,7 @@ def main(options: list[str]) -> None:
         with serving(environment) as address:
             _terminal(browser, ["run", *options, "--store", "artifacts"], folder, environment)
             _ui(browser, address, latest_run(store).read()["flow_run"])
-        _report(browser, latest_run(store).report)
+        _report(browser, on_disk(latest_run(store).report))
 
 
 @contextmanager

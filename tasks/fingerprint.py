@@ -27,6 +27,7 @@ NEUTRAL = frozenset(
         "tasks.rendering",
         "tasks.store",
         "tasks.files",
+        "tasks.s3",
         "tasks.npz",
         "tasks.checkpoints",
         "tasks.fingerprint",

@@ -101,7 +101,6 @@ class RunLog:
         Raises:
             UserError: a run of that id is going on in another process.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._hold()
         self._write(
             {
@@ -134,7 +133,6 @@ class RunLog:
 
     def taken(self, stage: str, key: str) -> None:
         """Note that the run is about to use or to compute a result. The stage's lock is held."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         append_line(
             self.folder / STAGE_LINES,
             {"stage": stage, "state": TAKEN, "key": key, "started": now()},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tasks.core.data import Float32
 from tasks.core.records import canonical_json
+from tasks.files import Place
 
 
 def predict(model: Any, x: Float32) -> Float32:
@@ -27,3 +29,9 @@ def meaning(text: str) -> str | None:
         return canonical_json(json.loads(text))
     except (ValueError, RecursionError):
         return None
+
+
+def on_disk(place: Place) -> Path:
+    """A place in a store of this machine as the path that it is."""
+    assert isinstance(place, Path)
+    return place

@@ -241,16 +241,15 @@ def test_no_text_becomes_code(module: str) -> None:
 # Who writes files
 
 WRITERS = {
-    "tasks.files": "every atomic write, line of a log and lock",
+    "tasks.files": "every atomic write, log and lock",
     "tasks.store": "the folders and files of stages, by means of `tasks.files`",
     "tasks.checkpoints": "the states of a training, which go once its result is there",
     "tasks.housekeeping": "nothing but removals of what nobody needs",
     "tasks.npz": "members of the archives that the store hands out",
-    "tasks.runlog": "the lock that tells a running run from a killed one",
+    "tasks.s3": "what this machine keeps of a bucket, by temporary files and renames",
     "tasks.download": "raw data outside the store, by a temporary file and a rename",
     "tasks.prediction_files": "predictions where the user wants them, by means of `tasks.files`",
     "tasks.model_files": "models and archives at the temporary paths that the store hands out",
-    "flows.launch": "the log file of a run",
     "tasks.model_card": "the run's folder of the final model and its card, by atomic writes",
     "flows.server": "the address and the log of the server for the UI, in Prefect's own folder",
 }

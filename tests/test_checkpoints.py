@@ -31,6 +31,7 @@ from tasks.core.progress import Progress
 from tasks.core.specs import LOWEST_VALIDATION_LOSS
 from tasks.files import content_digest
 from tests.disks import fill, small_disk
+from tests.support import on_disk
 
 ROOT = Path(__file__).resolve().parent.parent
 LINEAGE = "1" * 64
@@ -256,7 +257,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     tmp_path: Path, damage: Callable[[Path], Any], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     saving = with_two_states(tmp_path)
-    damage(next(path for path in checkpoints(tmp_path) if not is_snapshot(path)))
+    damage(next(on_disk(path) for path in checkpoints(tmp_path) if not is_snapshot(path)))
     with caplog.at_level("INFO", "fashion_flow"):
         assert in_bytes(saving.latest()) == in_bytes(progress(2))
     assert "Passed over" in caplog.messages[0]
@@ -270,7 +271,7 @@ def test_where_all_are_damaged_the_training_begins_anew(
 ) -> None:
     saving = checkpoints_in(tmp_path)
     saving.save(progress(3))
-    damage(checkpoints(tmp_path)[0])
+    damage(on_disk(checkpoints(tmp_path)[0]))
     assert said
     assert saving.latest() is None
 
@@ -281,7 +282,7 @@ def test_no_byte_of_a_checkpoint_may_change(shared_folder: Path, data: st.DataOb
     remove_checkpoints(shared_folder, snapshots=True)
     saving = checkpoints_in(shared_folder)
     saving.save(progress(3))
-    (path,) = checkpoints(shared_folder)
+    (path,) = map(on_disk, checkpoints(shared_folder))
     content = bytearray(path.read_bytes())
     assert content_fault(path, bytes(content)) is None
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))

@@ -20,7 +20,7 @@ from tasks.files import content_digest
 from tasks.images import Unreadable, read_pictures
 from tasks.runlog import DONE, RunLog
 from tasks.store import Store
-from tests.support import basis
+from tests.support import basis, on_disk
 
 USAGE: dict[str, Any] = {
     "dataset": "shoes",
@@ -42,7 +42,7 @@ def leave(store: Store, run_id: str, stage: str, **files: bytes) -> Record:
     for name, content in files.items():
         outputs.blob(name, "json" if name == "usage" else "keras", content)
     record = Record(stage, "train", key, dict(outputs.files), {}, basis())
-    (store.folder(stage, key) / "record.json").write_text(record.to_json())
+    (on_disk(store.folder(stage, key)) / "record.json").write_text(record.to_json())
     run = RunLog(store, run_id)
     run.begin(**ENTRY)
     run.stage(record, "completed", "2026-01-01")
@@ -87,7 +87,7 @@ def test_models_that_are_not_there(store: Store) -> None:
 
 def test_a_model_whose_bytes_are_others_is_refused(store: Store) -> None:
     record = leave(store, "r1", "final", model=b"one", usage=written(USAGE))
-    path = store.root / record.files["model"].path
+    path = on_disk(store.root) / record.files["model"].path
     find_model(str(path), None, store)
     path.write_bytes(b"two")
     for model in (None, str(path), str(path.parent)):

@@ -26,7 +26,7 @@ from tasks.runlog import DONE, FAILED, INTERRUPTED, RunLog, now
 from tasks.store import Outputs, Store
 from tests.disks import read_only, small_disk
 from tests.processes import Command
-from tests.support import basis
+from tests.support import basis, on_disk
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Store:
 def released() -> None:
     """Give back the locks of the runs that a test began, as the end of the process would."""
     while runlog._held:
-        os.close(runlog._held.popitem()[1])
+        runlog._held.popitem()[1].release()
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def stopped(store: Store, name: str, epochs: int = 2, snapshots: tuple[int, ...]
     outputs = outputs_of(store, name, snapshots)
     for epoch in range(1, epochs + 1):
         outputs.checkpoints({}, 9).save(progress(epoch))
-    return outputs.folder
+    return on_disk(outputs.folder)
 
 
 def begun(store: Store, run_id: str, *used: str, only: tuple[str, ...] = ()) -> RunLog:
@@ -119,7 +119,7 @@ def bytes_in(store: Store) -> int:
 
 
 def folder(store: Store, name: str) -> Path:
-    return store.folder(name.partition(".")[0], key_of(name))
+    return on_disk(store.folder(name.partition(".")[0], key_of(name)))
 
 
 def verified(store: Store) -> Verification:
@@ -184,7 +184,7 @@ def test_a_damaged_result_is_found(
     damage(folder(store, "load.1") / file)
     found = verified(store)
     (item,) = found.damaged
-    assert item.path == str(folder(store, "load.1").relative_to(store.root))
+    assert item.path == str(folder(store, "load.1").relative_to(on_disk(store.root)))
     assert item.what.startswith(said)
     assert item.size == sum(path.stat().st_size for path in folder(store, "load.1").iterdir())
     assert (found.records, found.files) == (1, 2)
@@ -224,8 +224,8 @@ def test_what_no_record_names_is_an_orphan(store: Store) -> None:
 
 def test_temporary_files_outside_the_stages_are_orphans(store: Store) -> None:
     ended(store, "run-1")
-    (store.root / ".part-x").write_bytes(b"1")
-    (store.root / "runs" / "run-1" / ".part-y.json").write_bytes(b"1")
+    (on_disk(store.root) / ".part-x").write_bytes(b"1")
+    (on_disk(store.root) / "runs" / "run-1" / ".part-y.json").write_bytes(b"1")
     assert findings(verified(store).orphans) == {
         ".part-x": STRAY,
         "runs/run-1/.part-y.json": STRAY,
@@ -234,7 +234,7 @@ def test_temporary_files_outside_the_stages_are_orphans(store: Store) -> None:
 
 def test_a_living_run_s_temporary_file_is_its_own(store: Store) -> None:
     run = begun(store, "run-1")
-    (run.folder / ".part-y.json").write_bytes(b"1")
+    (on_disk(run.folder) / ".part-y.json").write_bytes(b"1")
     assert verified(store).orphans == ()
 
 
@@ -270,12 +270,14 @@ def test_a_checkpoint_beside_a_result_is_an_orphan(store: Store) -> None:
 def test_a_damaged_checkpoint_is_found(
     store: Store, snapshots: tuple[int, ...], done: bool
 ) -> None:
-    (path,) = checkpoints(stopped(store, "baseline.1", snapshots=snapshots))
+    (path,) = map(on_disk, checkpoints(stopped(store, "baseline.1", snapshots=snapshots)))
     if done and snapshots:
         committed(store, "baseline.1")
     flip_a_bit(path)
     found = verified(store)
-    assert findings(found.damaged) == {str(path.relative_to(store.root)): "is not what was written"}
+    assert findings(found.damaged) == {
+        str(path.relative_to(on_disk(store.root))): "is not what was written"
+    }
     assert (found.orphans, found.unfinished) == ((), ())
 
 
@@ -289,7 +291,7 @@ def test_damaged_lines_of_logs_are_found_by_number(store: Store) -> None:
     changed = {"test_scorings.jsonl": ('"model": 1', '"model": 7'), LINES: ("load", "laod")}
     for path, (old, new) in changed.items():
         text = (store.root / path).read_text()
-        (store.root / path).write_text(text.replace(old, new, 1))
+        (on_disk(store.root) / path).write_text(text.replace(old, new, 1))
     assert findings(verified(store).damaged) == {
         "test_scorings.jsonl": "line 2 is not what was written",
         "runs/run-1": "line 1 of stages.jsonl is not what was written",
@@ -298,7 +300,7 @@ def test_damaged_lines_of_logs_are_found_by_number(store: Store) -> None:
 
 def test_all_damaged_lines_of_a_run_are_said(store: Store) -> None:
     run = ended(store, "run-1", "load.1", "load.2")
-    path = store.root / LINES
+    path = on_disk(store.root) / LINES
     path.write_text(path.read_text().replace("load", "laod"))
     (item,) = verified(store).damaged
     assert item.what == run.fault() == "line 1, 2 of stages.jsonl is not what was written"
@@ -321,7 +323,7 @@ def test_a_record_that_is_nested_too_deeply_is_found(store: Store) -> None:
 
 
 def test_a_damaged_run_is_found(store: Store) -> None:
-    flip_a_bit(ended(store, "run-1").folder / "run.json")
+    flip_a_bit(on_disk(ended(store, "run-1").folder) / "run.json")
     (store.root / "runs" / "starting").mkdir()
     assert findings(verified(store).damaged) == {"runs/run-1": "run.json is not what was written"}
 
@@ -404,8 +406,8 @@ def test_what_is_removed_is_said_with_the_reason(store: Store) -> None:
     committed(store, "baseline.7", size=1000)
     items = {item.path: item for item in cleaned(store, 4).removed}
     gone = folder(store, "baseline.7")
-    assert items[str(gone.relative_to(store.root))].what == "no kept run uses it"
-    assert items[str(gone.relative_to(store.root))].size > 1000
+    assert items[str(gone.relative_to(on_disk(store.root)))].what == "no kept run uses it"
+    assert items[str(gone.relative_to(on_disk(store.root)))].size > 1000
     assert items["runs/run-1"].what == "an older run"
     assert len(items) == 3
     assert not gone.exists()
@@ -464,7 +466,7 @@ def test_a_living_run_stays_though_its_log_is_damaged(store: Store) -> None:
     committed(store, "load.1")
     committed(store, "load.2")
     run = begun(store, "run-0", "load.1")
-    flip_a_bit(run.folder / "run.json")
+    flip_a_bit(on_disk(run.folder) / "run.json")
     done = cleaned(store, 0)
     assert kept_runs(store) == {"run-0"}
     assert kept_results(store) == {"load.1", "load.2"}
@@ -496,7 +498,7 @@ def test_what_is_locked_stays_and_is_named(store: Store) -> None:
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
     with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
         done = cleaned(store, 0)
-        assert done.locked == (str(folder(store, "load.1").relative_to(store.root)),)
+        assert done.locked == (str(folder(store, "load.1").relative_to(on_disk(store.root))),)
         assert kept_results(store) == {"load.1"}
         assert (folder(store, "load.1") / "other.bin").exists()
         assert store.lock_path(folder(store, "load.1")).exists()
@@ -578,10 +580,10 @@ def test_runs_whose_log_is_damaged_stay_and_all_results_with_them(store: Store) 
     committed(store, "baseline.7")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
     (folder(store, "baseline.7") / ".part-1").write_bytes(b"1")
-    (store.root / ".part-x").write_bytes(b"1")
-    flip_a_bit(store.root / "runs/run-5/run.json")
+    (on_disk(store.root) / ".part-x").write_bytes(b"1")
+    flip_a_bit(on_disk(store.root) / "runs/run-5/run.json")
     (store.root / "runs/run-4/run.json").unlink()
-    aged(store.root / "runs/run-4")
+    aged(on_disk(store.root) / "runs/run-4")
     results = kept_results(store)
     done = cleaned(store, 2)
     # Those that are kept are the latest two that can be read, and those that can't be.
@@ -598,7 +600,7 @@ def test_runs_whose_log_is_damaged_stay_and_all_results_with_them(store: Store) 
     }
     # Once they are forgotten, the results are as well.
     for run in ("run-4", "run-5"):
-        shutil.rmtree(store.root / "runs" / run)
+        shutil.rmtree(on_disk(store.root) / "runs" / run)
     assert cleaned(store, 2).doubts == ()
     assert kept_results(store) == {"load.2", "load.3", "subset.1"}
 
@@ -624,7 +626,7 @@ def test_where_the_log_of_a_run_is_damaged_in_any_way_no_result_goes(
     run.begin({}, {}, None)
     run.taken("load", key_of("load.1"))
     run.end(DONE)
-    damage(run.folder / file)
+    damage(on_disk(run.folder) / file)
     done = cleaned(store, keep)
     assert kept_runs(store) == {"run-1"}
     assert len(done.doubts) == (said is not None)
@@ -637,7 +639,7 @@ def test_where_the_log_of_a_run_is_damaged_in_any_way_no_result_goes(
 
 def test_an_older_run_whose_log_is_damaged_stays(store: Store) -> None:
     five_runs(store)
-    flip_a_bit(store.root / "runs/run-2/stages.jsonl")
+    flip_a_bit(on_disk(store.root) / "runs/run-2/stages.jsonl")
     done = cleaned(store, 1)
     assert kept_runs(store) == {"run-2", "run-5"}
     assert len(done.doubts) == 1
@@ -647,7 +649,7 @@ def test_an_older_run_whose_log_is_damaged_stays(store: Store) -> None:
 def test_a_run_that_is_about_to_begin_makes_no_doubts(store: Store) -> None:
     """It has used nothing yet, and notes what it uses before it looks whether that is there."""
     committed(store, "load.1")
-    path = store.root / "runs" / "run-1"
+    path = on_disk(store.root) / "runs" / "run-1"
     path.mkdir(parents=True)
     (path / "run.log").write_text("starting")
     assert cleaned(store, 0).doubts == ()
@@ -656,7 +658,7 @@ def test_a_run_that_is_about_to_begin_makes_no_doubts(store: Store) -> None:
 
 
 def test_a_run_that_is_about_to_begin_stays_for_a_while(store: Store) -> None:
-    path = store.root / "runs" / "run-1"
+    path = on_disk(store.root) / "runs" / "run-1"
     path.mkdir(parents=True)
     (path / "run.log").write_text("starting")
     done = cleaned(store, 0)
@@ -687,9 +689,9 @@ def test_other_people_s_files_stay(store: Store) -> None:
     five_runs(store)
     for name in THEIRS:
         (store.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (store.root / name).write_bytes(b"somebody else's")
+        (on_disk(store.root) / name).write_bytes(b"somebody else's")
     for run in ("train1", "run-1"):
-        aged(store.root / "runs" / run)
+        aged(on_disk(store.root) / "runs" / run)
     done = cleaned(store, 1)
     assert all((store.root / name).read_bytes() == b"somebody else's" for name in THEIRS)
     assert done.doubts == ()
@@ -701,8 +703,8 @@ def test_other_people_s_files_stay(store: Store) -> None:
 def test_a_store_of_somebody_else_s_files_stays_as_it_is(store: Store) -> None:
     for name in THEIRS:
         (store.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (store.root / name).write_bytes(b"somebody else's")
-    aged(store.root / "runs/train1")
+        (on_disk(store.root) / name).write_bytes(b"somebody else's")
+    aged(on_disk(store.root) / "runs/train1")
     before = tree(store)
     assert cleaned(store, 0) == Cleaning((), ())
     assert tree(store) == before
@@ -710,7 +712,7 @@ def test_a_store_of_somebody_else_s_files_stays_as_it_is(store: Store) -> None:
 
 def test_an_old_run_beside_whose_log_somebody_keeps_a_file_stays(store: Store) -> None:
     five_runs(store)
-    theirs = store.root / "runs/run-1/weights.pt"
+    theirs = on_disk(store.root) / "runs/run-1/weights.pt"
     theirs.write_bytes(b"somebody else's")
     assert cleaned(store, 1).doubts == ()
     assert kept_runs(store) == {"run-1", "run-5"}
@@ -753,7 +755,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, moment: str, work: Callable[[], N
     if moment == "stages":
         listed = housekeeping._stage_folders
 
-        def listing(store: Store) -> list[Path]:
+        def listing(store: Store) -> Any:
             work()
             return listed(store)
 
@@ -835,7 +837,7 @@ def test_a_final_model_that_is_not_what_its_card_describes_is_damaged(store: Sto
     record = committed(store, "final.1")
     run.stage(record, "completed", now())
     run.model_folder.mkdir()
-    copy = run.model_folder / Path(record.files["model"].path).name
+    copy = on_disk(run.model_folder) / Path(record.files["model"].path).name
     copy.write_bytes(store.content(record, "model"))
     run.end(DONE)
     assert verify(store).damaged == ()
@@ -846,10 +848,10 @@ def test_a_final_model_that_is_not_what_its_card_describes_is_damaged(store: Sto
 
 def test_strays_outside_the_stages_go(store: Store) -> None:
     run = ended(store, "run-1")
-    (store.root / ".part-x").write_bytes(b"12")
-    (run.folder / ".part-y").write_bytes(b"123")
+    (on_disk(store.root) / ".part-x").write_bytes(b"12")
+    (on_disk(run.folder) / ".part-y").write_bytes(b"123")
     run.model_folder.mkdir()
-    (run.model_folder / ".part-z").write_bytes(b"1")
+    (on_disk(run.model_folder) / ".part-z").write_bytes(b"1")
     assert findings(cleaned(store, 1).removed) == dict.fromkeys(
         (".part-x", "runs/run-1/.part-y", "runs/run-1/model/.part-z"), STRAY
     )

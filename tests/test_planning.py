@@ -27,7 +27,7 @@ from tasks.fingerprint import code_of as real_code_of
 from tasks.runlog import DONE, RunLog, now
 from tasks.runtime import library_versions
 from tasks.store import Store
-from tests.support import basis
+from tests.support import basis, on_disk
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE: dict[str, Any] = {"device": "cpu", "threads": 2}
@@ -536,7 +536,7 @@ def test_another_profile_changes_the_numerical_stages(filled: Store) -> None:
 def test_a_deleted_file_is_noticed(
     filled: Store, stage: str, file: str, said: str, dependent: str
 ) -> None:
-    (path,) = (filled.root / "stages" / stage).glob(f"*/{file}")
+    (path,) = (on_disk(filled.root) / "stages" / stage).glob(f"*/{file}")
     content = path.read_bytes()
     path.unlink()
     try:

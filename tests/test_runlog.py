@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import signal
 import subprocess
@@ -39,7 +38,7 @@ from tasks.runlog import (
     now,
 )
 from tasks.store import Store
-from tests.support import basis, meaning
+from tests.support import basis, meaning, on_disk
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = Stage("load", "load")
@@ -55,7 +54,7 @@ def _released() -> Iterator[None]:
     """Give back the locks of the runs that a test began, as the end of the process would."""
     yield
     while runlog._held:
-        os.close(runlog._held.popitem()[1])
+        runlog._held.popitem()[1].release()
 
 
 def begun(store: Store, run_id: str = "20260101-000000-001") -> RunLog:
@@ -196,7 +195,7 @@ def test_a_damaged_line_is_no_stage_of_the_run(store: Store) -> None:
     run = begun(store)
     run.taken("load", "a" * 64)
     run.stage(committed(store), "completed", now(), 1.0)
-    path = run.folder / "stages.jsonl"
+    path = on_disk(run.folder) / "stages.jsonl"
     path.write_text(path.read_text().replace("completed", "cached   "))
     assert run.stages() == []
     assert run.results() == {("load", "a" * 64)}
@@ -265,7 +264,7 @@ def test_a_damaged_run_breaks_none_of_the_others(
     good, bad = begun(store, "20260101-000000-001"), begun(store, "20260101-000001-001")
     good.end(DONE)
     bad.end(FAILED, "no disk")
-    damage(bad.folder / "run.json")
+    damage(on_disk(bad.folder) / "run.json")
     assert [run.run_id for run in all_runs(store)] == [good.run_id]
     assert find_run(store, None).run_id == good.run_id
     with pytest.raises(UserError, match="no run '20260101-000001-001'"):
@@ -278,7 +277,7 @@ def test_a_damaged_run_breaks_none_of_the_others(
 
 def test_where_all_runs_are_damaged_there_is_none(store: Store) -> None:
     run = begun(store)
-    (run.folder / "run.json").write_bytes(b"")
+    (on_disk(run.folder) / "run.json").write_bytes(b"")
     said = rf"no run in .* yet but those whose log is damaged \({run.run_id}\); start one with"
     for run_id in (None, run.run_id):
         with pytest.raises(UserError, match=said):
@@ -294,7 +293,7 @@ def test_without_any_run_no_damaged_one_is_named(store: Store) -> None:
 def test_what_to_do_about_a_damaged_run_is_said(store: Store) -> None:
     run = begun(store)
     run.end(DONE)
-    flip_a_bit(run.folder / "run.json", 40)
+    flip_a_bit(on_disk(run.folder) / "run.json", 40)
     with pytest.raises(StageError, match="delete its folder to forget the run"):
         run.read()
 
@@ -320,7 +319,7 @@ def test_a_damaged_run_has_a_fault(store: Store, damage: Callable[[Path], Any]) 
     run = begun(store)
     run.taken("load", "a" * 64)
     run.end(FAILED)
-    damage(run.folder / "run.json")
+    damage(on_disk(run.folder) / "run.json")
     assert run.fault() == "run.json is not what was written"
 
 
@@ -329,7 +328,7 @@ def test_damaged_stages_are_a_fault(store: Store) -> None:
     for letter in "abc":
         run.taken("load", letter * 64)
     run.end(DONE)
-    path = run.folder / "stages.jsonl"
+    path = on_disk(run.folder) / "stages.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([lines[0], lines[1].replace("b", "c"), lines[2]]))
     assert run.fault() == "line 2 of stages.jsonl is not what was written"
@@ -345,7 +344,7 @@ def test_damaged_stages_are_a_fault(store: Store) -> None:
 @given(st.data())
 def test_no_character_of_what_is_noted_may_change(shared_store: Store, data: st.DataObject) -> None:
     run = RunLog(shared_store, "20260101-000000-001")
-    path = run.folder / "run.json"
+    path = on_disk(run.folder) / "run.json"
     text = path.read_text()
     entry = run.read()
     place = data.draw(st.integers(0, len(text) - 1), label="place")
@@ -387,7 +386,7 @@ def test_the_lock_of_a_run_ends_with_the_run(store: Store) -> None:
 
 def test_the_lock_of_a_run_ends_though_its_end_can_t_be_noted(store: Store) -> None:
     run = begun(store)
-    flip_a_bit(run.folder / "run.json", 40)
+    flip_a_bit(on_disk(run.folder) / "run.json", 40)
     with pytest.raises(StageError, match="is not what was written"):
         run.end(DONE)
     assert not is_alive(run)
@@ -445,7 +444,7 @@ def test_a_run_that_begins_while_somebody_looks_is_alive(store: Store) -> None:
     """Looking takes a shared lock for a moment; the run must not go without its own for that."""
     run = RunLog(store, "20260101-000000-001")
     run.folder.mkdir(parents=True)
-    with (run.folder / "alive.lock").open("a") as looking:
+    with (on_disk(run.folder) / "alive.lock").open("a") as looking:
         assert try_lock(looking.fileno(), shared=True)
         looked = threading.Timer(0.1, fcntl.flock, (looking.fileno(), fcntl.LOCK_UN))
         looked.start()

@@ -32,6 +32,7 @@ from tasks.runlog import RunLog
 from tasks.stage import PASSING, RETRY_DELAYS_S, Inputs, Outputs, RunContext, _may_pass, stage_task
 from tasks.store import Store
 from tests.disks import fill, small_disk
+from tests.support import on_disk
 
 # The code of a real kind enters the key; what it computes is made up here.
 STAGE = Stage("subset", "subset", {"seed": 1})
@@ -131,7 +132,7 @@ def test_what_is_found_loses_the_checkpoints_that_a_killed_process_left(
     folder = Store(context.store_url).folder(record.stage, record.key)
     names = [f"{word}-000002-{'a' * 64}.npz" for word in ("checkpoint", "snapshot")]
     for name in names:
-        (folder / name).write_bytes(b"a state")
+        (on_disk(folder) / name).write_bytes(b"a state")
     assert run(Made(never), context).name == "Cached"
     assert [name for name in names if (folder / name).exists()] == names[1:]
 
@@ -324,7 +325,7 @@ def test_the_key_is_noted_as_taken_under_the_lock_before_the_result_is_looked_at
 
     def watched(store: Store, stage: Stage, key: str) -> Any:
         lock = store.lock_path(store.folder(stage.name, key))
-        seen.append((log_of(other).results(), free(lock)))
+        seen.append((log_of(other).results(), free(on_disk(lock))))
         return look_up(store, stage, key)
 
     monkeypatch.setattr(Store, "lookup", watched)
@@ -350,7 +351,8 @@ def test_a_stage_that_fails_is_taken_and_not_finished(context: RunContext) -> No
     assert log_of(context).stages() == []
     ((stage, key),) = log_of(context).results()
     assert stage == "subset"
-    assert free(Store(context.store_url).lock_path(Store(context.store_url).folder(stage, key)))
+    store = Store(context.store_url)
+    assert free(on_disk(store.lock_path(store.folder(stage, key))))
 
 
 def test_from_which_epoch_a_training_went_on_is_noted(context: RunContext) -> None:

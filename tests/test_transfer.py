@@ -23,6 +23,7 @@ from tasks.core.progress import Progress
 from tasks.core.records import Record
 from tasks.core.reported import REPORTED
 from tasks.core.settings import Settings
+from tests.support import on_disk
 
 SHORT = {"epochs": 2, "fine_tune_epochs": 2, "batch_size": 32}
 SETTINGS = Settings.model_validate(
@@ -51,7 +52,7 @@ class Transferred:
     prepared: dict[int, set[int]]
 
     def path(self, stage: str, name: str) -> Path:
-        return self.run.store.root / self.run.made[stage].files[name].path
+        return on_disk(self.run.store.root) / self.run.made[stage].files[name].path
 
 
 @pytest.fixture(scope="module")

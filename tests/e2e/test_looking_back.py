@@ -19,6 +19,7 @@ from tasks.files import file_digest
 from tasks.runlog import FAILED, RunLog, all_runs
 from tasks.store import Store
 from tests.processes import ONE_CHANGE, SMALL, Command, Server
+from tests.support import on_disk
 
 QUICK = (*SMALL, "--set", "overfitting.epochs=1")
 FIRST = ("--set", "low_capacity.epochs=1")
@@ -173,7 +174,7 @@ def test_the_latest_report_is_opened_in_the_users_browser(
     done = fashion_flow("report", "--open", "--store", store, BROWSER=str(browser(tmp_path)))
     assert done.status == 0, done.err
     assert done.err == ""
-    page = runs[-1].report
+    page = on_disk(runs[-1].report)
     assert done.out == f"{page}\n"
     assert (tmp_path / "opened").read_text() == f"{page.as_uri()}\n"
     assert page.is_file()
@@ -312,7 +313,7 @@ def test_the_code_in_the_card_runs_where_the_model_is(
     runs: list[RunLog], card: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(runs[0].model_folder, folder)
+    shutil.copytree(on_disk(runs[0].model_folder), folder)
     code = block(card, "python") + "import sys\nprint('tasks' in sys.modules)\n"
     mine = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
     done = subprocess.run(
@@ -326,9 +327,9 @@ def test_the_code_in_the_card_runs_where_the_model_is(
 
 
 def test_each_run_has_a_model_folder_of_its_own(runs: list[RunLog]) -> None:
-    one, other = (run.model_folder / "README.md" for run in runs)
+    one, other = (on_disk(run.model_folder) / "README.md" for run in runs)
     assert one.read_text() != other.read_text()
-    assert os.path.commonpath([one, other]) == str(runs[0].store.root / "runs")
+    assert os.path.commonpath([one, other]) == str(on_disk(runs[0].store.root) / "runs")
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -339,7 +340,7 @@ def test_an_old_run_goes_with_its_model_unless_somebody_keeps_a_file_there(
     shutil.copytree(store, copy)
     old, new = (RunLog(Store(str(copy)), run_id) for run_id in ids)
     if kept:
-        (old.model_folder / "notes.md").write_text("somebody else's")
+        (on_disk(old.model_folder) / "notes.md").write_text("somebody else's")
     done = fashion_flow("clean", "--keep", "1", "--store", copy)
     assert done.status == 0, done.err
     assert old.folder.exists() == kept

@@ -15,6 +15,7 @@ import pytest
 
 from tests.browser import chromium, path_of_chromium
 from tests.processes import Command, free_port, latest_run
+from tests.support import on_disk
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -129,7 +130,7 @@ class TestReport:
     @pytest.mark.parametrize("page", [TELEPHONE, DESKTOP], indirect=True)
     def test_nothing_is_cut_off(self, page: Page, smoke: Path, scheme: Any) -> None:
         page.emulate_media(color_scheme=scheme)
-        page.goto(latest_run(smoke).report.as_uri())
+        page.goto(on_disk(latest_run(smoke).report).as_uri())
         assert page.evaluate(CUT_OFF) == []
         unfold(page)
         assert page.evaluate(CUT_OFF) == []
@@ -137,13 +138,13 @@ class TestReport:
 
     def test_opens_from_a_file_and_asks_for_nothing(self, page: Page, smoke: Path) -> None:
         requests, errors = requests_and_errors(page)
-        address = latest_run(smoke).report.as_uri()
+        address = on_disk(latest_run(smoke).report).as_uri()
         page.goto(address, wait_until="networkidle")
         assert [url for url in requests if not url.startswith("data:")] == [address]
         assert errors == []
 
     def test_headline_tree_tables_and_figures_are_visible(self, page: Page, smoke: Path) -> None:
-        page.goto(latest_run(smoke).report.as_uri())
+        page.goto(on_disk(latest_run(smoke).report).as_uri())
         assert page.locator("h1").is_visible()
         assert page.get_by_text("SYNTHETIC DATA").first.is_visible()
         assert re.search(
@@ -160,7 +161,7 @@ class TestReport:
         assert [alt for alt, natural, shown in pictures if not (alt and natural and shown)] == []
 
     def test_the_contents_lead_to_every_section(self, page: Page, smoke: Path) -> None:
-        page.goto(latest_run(smoke).report.as_uri())
+        page.goto(on_disk(latest_run(smoke).report).as_uri())
         links = page.get_by_role("navigation").get_by_role("link")
         assert links.count() >= 10
         for link in links.all():
@@ -176,7 +177,7 @@ class TestReport:
         """What is printed on upright A4 at 96 dots an inch, and the section that lies sideways."""
         page.set_viewport_size({"width": (1123 if sideways else 794) - 2 * MARGIN, "height": 700})
         page.emulate_media(media="print")
-        page.goto(latest_run(smoke).report.as_uri())
+        page.goto(on_disk(latest_run(smoke).report).as_uri())
         others = "section:not(.sideways), header" if sideways else ".sideways"
         page.add_style_tag(content=f"{others} {{ display: none }}")
         assert page.evaluate(CUT_OFF) == []

@@ -20,6 +20,7 @@ import pytest
 from tasks.checkpoints import checkpoints
 from tests.conftest import ROOT
 from tests.reliability.support import Record, Size, contents, differing
+from tests.support import on_disk
 
 STEP_S = 120
 EPOCH = re.compile(r"(\S+)\s+epoch (\d+)/(\d+)")
@@ -182,7 +183,7 @@ def stopped_after_an_epoch(store: Path, environment: dict[str, str]) -> Path:
     trainings = Trainings(store, environment)
     assert trainings.wait_for("overfitting .*epoch 3/")
     trainings.kill()
-    (checkpoint,) = checkpoints(next((store / "stages" / "overfitting").iterdir()))
+    (checkpoint,) = map(on_disk, checkpoints(next((store / "stages" / "overfitting").iterdir())))
     return checkpoint
 
 
@@ -225,7 +226,7 @@ def test_a_training_that_began_in_another_has_the_bytes_of_one_that_did_not(
 ) -> None:
     store = tmp_path / "store"
     shutil.copytree(quiet, store)
-    (snapshot,) = checkpoints(next((store / "stages" / "overfitting").iterdir()))
+    (snapshot,) = map(on_disk, checkpoints(next((store / "stages" / "overfitting").iterdir())))
     snapshot.unlink()
     shutil.rmtree(store / "stages" / "fewer_epochs")
     again = Trainings(store, environment)
