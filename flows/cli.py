@@ -73,7 +73,8 @@ class Invert(StrEnum):
 
 
 StoreOption = Annotated[
-    str, typer.Option("--store", help="Folder that holds every stage's results.")
+    str,
+    typer.Option("--store", help="Where all results are kept: a folder, or s3://bucket/prefix."),
 ]
 RunOption = Annotated[str | None, typer.Option("--run", help="A run's id; the latest by default.")]
 PresetOption = Annotated[

@@ -16,6 +16,8 @@ from tasks.core.errors import StageError, UserError
 from tasks.core.specs import ExecutionSettings
 
 STATISTICS = ("scipy", "statsmodels")
+BACKENDS = ("tensorflow", "jax")
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 _configured: dict[str, Any] | None = None
 _lock = threading.Lock()
@@ -24,9 +26,12 @@ _lock = threading.Lock()
 def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
     """The profile of this machine and these settings, found without importing TensorFlow.
 
+    Keras's own variable, `KERAS_BACKEND`, chooses the backend.
+
     Raises:
-        UserError: a GPU is asked for and none is visible.
+        UserError: a GPU is asked for and none is visible, or the backend is none that is here.
     """
+    backend = _backend()
     visible = _gpu_visible()
     if settings.device == "gpu" and not visible:
         raise UserError(
@@ -39,12 +44,24 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
     return {
         "device": "gpu" if gpu else "cpu",
         "threads": settings.threads,
-        "backend": "tensorflow",
+        "backend": backend,
         "precision": "float32",
-        "onednn": True,
+        "onednn": backend == "tensorflow",
         "deterministic": True,
-        **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
+        **{name: version(name) for name in (backend, "keras", "numpy")},
     }
+
+
+def _backend() -> str:
+    backend = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
+    if backend not in BACKENDS:
+        raise UserError(f"KERAS_BACKEND is {backend!r}: expected one of {', '.join(BACKENDS)}.")
+    if find_spec(backend) is None:
+        raise UserError(
+            f"KERAS_BACKEND is {backend!r}, which is not installed here: pip install "
+            f"'fashion-flow[{backend}]', or leave the variable out."
+        )
+    return backend
 
 
 def _gpu_visible() -> bool:
@@ -77,14 +94,25 @@ def configure(profile: Mapping[str, Any]) -> None:
 
 
 def _configure(profile: Mapping[str, Any]) -> None:
-    os.environ["KERAS_BACKEND"] = profile["backend"]
+    backend = profile["backend"]
+    os.environ["KERAS_BACKEND"] = backend
+    versions = _configure_jax(profile) if backend == "jax" else _configure_tensorflow(profile)
+    import keras
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    keras.config.set_floatx(profile["precision"])
+    found = versions | {"keras": keras.version(), "backend": keras.backend.backend()}
+    wrong = {name: value for name, value in found.items() if profile[name] != value}
+    if wrong:
+        raise StageError(f"the run's profile is {dict(profile)}, but here it is {wrong}.")
+
+
+def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, str]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # oneDNN changes the last bits; it is the default on x86, and a user's variable must not decide.
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    import keras
     import tensorflow as tf
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     tf.config.threading.set_intra_op_parallelism_threads(profile["threads"])
     gpus = tf.config.list_physical_devices("GPU")
@@ -93,18 +121,29 @@ def _configure(profile: Mapping[str, Any]) -> None:
     elif not gpus:
         raise StageError(
             "the profile names a GPU, but TensorFlow finds none; install its CUDA libraries "
-            "(the extra and-cuda of the locked TensorFlow) or set execution.device=cpu."
+            "(requirements-gpu.lock) or set execution.device=cpu."
         )
     else:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.experimental.enable_op_determinism()
-    keras.config.set_floatx(profile["precision"])
-    found = {
-        "tensorflow": tf.__version__,
-        "keras": keras.version(),
-        "backend": keras.backend.backend(),
-    }
-    wrong = {name: value for name, value in found.items() if profile[name] != value}
-    if wrong:
-        raise StageError(f"the run's profile is {dict(profile)}, but here it is {wrong}.")
+    return {"tensorflow": tf.__version__}
+
+
+def _configure_jax(profile: Mapping[str, Any]) -> dict[str, str]:
+    # XLA reads these once, when its first device is asked for.
+    os.environ["JAX_PLATFORMS"] = "cuda" if profile["device"] == "gpu" else "cpu"
+    os.environ["NPROC"] = str(profile["threads"])
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if profile["device"] == "gpu" and DETERMINISTIC not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
+    import jax
+
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise StageError(
+            f"the profile names a {profile['device']}, but JAX finds none ({error})."
+        ) from None
+    return {"jax": jax.__version__}

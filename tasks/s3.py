@@ -83,7 +83,7 @@ class S3Path:
                 "case and nothing else; credentials and endpoint are environment variables "
                 "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)."
             )
-        return cls(bucket, str(PurePosixPath(prefix)) if prefix.strip("/") else "")
+        return cls(bucket, "/".join(part for part in prefix.split("/") if part))
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.bucket}/{self.key}".rstrip("/")

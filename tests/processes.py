@@ -6,11 +6,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tasks.runlog import RunLog, all_runs
@@ -79,6 +82,41 @@ class Server:
         """End it with SIGKILL, as a power cut would."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[dict[str, str]]:
+    """A server of S3's API with a bucket `bucket`; what the environment needs for it.
+
+    What is fetched from it is kept in `folder`.
+    """
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+
+    def made() -> bool:
+        try:
+            return httpx.put(f"{address}/bucket").status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    try:
+        wait_for(made, 120, "the S3 server")
+        yield {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "somebody",
+            "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "FASHION_FLOW_CACHE": str(folder),
+        }
+    finally:
+        process.kill()
+        process.wait()
 
 
 def latest_run(store: Path) -> RunLog:

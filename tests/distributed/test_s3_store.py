@@ -1,0 +1,135 @@
+"""Runs whose store is in a bucket: the bytes of a run on this machine, cached and healed alike."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import httpx
+import pytest
+
+from tests.processes import ONE_CHANGE, SMALL, Command, Finished, Start, s3_server, wait_for
+from tests.reliability.support import SHORT, contents, differing
+
+RUN_S = 300
+
+
+@dataclass
+class Bucket:
+    """A server of S3's API, and a cache of what is fetched from it."""
+
+    environment: Mapping[str, str]
+
+    def objects(self, prefix: str) -> dict[str, bytes]:
+        """Every object below a prefix, read without the program's help."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.environment["AWS_DEFAULT_REGION"],
+        )
+        found = client.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=prefix)
+        names = [item["Key"] for page in found for item in page.get("Contents", ())]
+        return {
+            name.removeprefix(prefix): client.get_object(Bucket="bucket", Key=name)["Body"].read()
+            for name in names
+        }
+
+    def digests(self, store: str) -> dict[str, str]:
+        """SHA-256 of all that stages left, by name, as `contents` has it of a folder."""
+        import hashlib
+
+        found = self.objects(f"{store}/stages/")
+        return {f"stages/{name}": hashlib.sha256(b).hexdigest() for name, b in found.items()}
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    with s3_server(tmp_path_factory.mktemp("cache")) as environment:
+        yield Bucket(environment)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    plan = tmp_path_factory.mktemp("plan") / "plan.toml"
+    plan.write_text(ONE_CHANGE)
+    return (*SMALL, "--plan", str(plan))
+
+
+@pytest.fixture(scope="module")
+def first(bucket: Bucket, small: tuple[str, ...], fashion_flow: Command) -> Finished:
+    done = fashion_flow("run", *small, "--store", "s3://bucket/small", **bucket.environment)
+    assert done.status == 0, done.err
+    return done
+
+
+@pytest.mark.usefixtures("first")
+def test_a_run_leaves_the_bytes_of_a_run_in_a_folder(
+    bucket: Bucket, small: tuple[str, ...], fashion_flow: Command, tmp_path: Path
+) -> None:
+    done = fashion_flow("run", *small, "--store", tmp_path / "store")
+    assert done.status == 0, done.err
+    assert differing(bucket.digests("small"), contents(tmp_path / "store")) == []
+
+
+def test_credentials_are_in_no_object_and_in_no_line(bucket: Bucket, first: Finished) -> None:
+    secret = bucket.environment["AWS_SECRET_ACCESS_KEY"]
+    assert secret not in first.out + first.err
+    found = bucket.objects("small/")
+    assert any(name.endswith("/run.log") for name in found), "the log is there, too"
+    assert [name for name, content in found.items() if secret.encode() in content] == []
+
+
+@pytest.mark.usefixtures("first")
+def test_another_machine_computes_nothing_again_and_heals_what_is_damaged(
+    bucket: Bucket, small: tuple[str, ...], fashion_flow: Command, tmp_path: Path
+) -> None:
+    before = bucket.digests("small")
+    (name,) = (name for name in before if name.startswith("stages/baseline/") and ".keras" in name)
+    httpx.put(f"{bucket.environment['AWS_ENDPOINT_URL']}/bucket/small/{name}", content=b"damaged")
+    elsewhere = {**bucket.environment, "FASHION_FLOW_CACHE": str(tmp_path / "another cache")}
+    store = ("--store", "s3://bucket/small")
+    looked = fashion_flow("verify", *store, **elsewhere)
+    assert looked.status == 1
+    assert "baseline" in looked.out
+    done = fashion_flow("run", *small, *store, **elsewhere)
+    assert done.status == 0, done.err
+    assert bucket.digests("small") == before
+    rows = json.loads(fashion_flow("runs", "--json", *store, **elsewhere).out)
+    assert (rows[-1]["stages"]["completed"], rows[-1]["status"]) == (1, "done")
+    page = Path(fashion_flow("report", *store, **elsewhere).out.strip())
+    assert page.read_bytes().startswith(b"<!doctype html>")
+
+
+@pytest.mark.timeout(2 * RUN_S)
+def test_a_run_that_is_killed_is_gone_on_with_once_its_leases_end(
+    bucket: Bucket,
+    fashion_flow: Command,
+    start: Start,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+) -> None:
+    if not pytestconfig.getoption("--full"):
+        pytest.skip("takes minutes: make test-distributed")
+    settings = (*SHORT, "--set", "overfitting.epochs=12")
+    alone = fashion_flow("run", *settings, "--store", tmp_path / "store")
+    assert alone.status == 0, alone.err
+    command = ("run", *settings, "--store", "s3://bucket/killed")
+    process = start(*command, **bucket.environment)
+
+    def in_training() -> bool:
+        return any("/checkpoint-" in name for name in bucket.objects("killed/stages/overfitting/"))
+
+    wait_for(in_training, RUN_S, "a training in its midst")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = fashion_flow(*command, **bucket.environment)
+    assert done.status == 0, done.err
+    assert "goes on after epoch" in done.err
+    assert "another run computes it" in done.err, "the dead run's lease had not ended yet"
+    assert differing(bucket.digests("killed"), contents(tmp_path / "store")) == []
