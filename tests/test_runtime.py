@@ -28,7 +28,7 @@ import keras
 from tests.core.test_training import in_bytes, train_from
 states = train_from(None)
 again = train_from(states[1])
-names = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
+names = [open(f"/proc/self/task/{n}/comm").read().strip() for n in os.listdir("/proc/self/task")]
 print(json.dumps({
     "profile": profile,
     "backend": keras.backend.backend(),
