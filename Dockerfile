@@ -34,10 +34,11 @@ RUN groupadd --gid 10001 fashion-flow \
     && useradd --uid 10001 --gid 10001 --create-home --no-log-init fashion-flow \
     && install --directory --owner=10001 --group=10001 /work
 COPY --from=build /opt/fashion-flow /opt/fashion-flow
-# All that is written outside /work and /tmp (Prefect, Keras, matplotlib) lands in the home folder.
+# What Keras downloads is kept; all else that is written outside /tmp lands in the home folder.
 ENV PATH=/opt/fashion-flow/bin:${PATH} \
     HOME=/home/fashion-flow \
     PREFECT_HOME=/home/fashion-flow/.prefect \
+    KERAS_HOME=/work/.keras \
     PYTHONUNBUFFERED=1
 WORKDIR /work
 USER 10001:10001
