@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.core.errors import UserError
@@ -117,6 +116,6 @@ def base_job_template(pool_type: str) -> dict[str, Any]:
         from prefect.workers.process import ProcessWorker
 
         return ProcessWorker.get_default_base_job_template()
-    text = (resources.files("flows") / "templates" / f"{pool_type}.json").read_text("utf-8")
-    template: dict[str, Any] = json.loads(text)
+    path = Path(__file__).parent / "templates" / f"{pool_type}.json"
+    template: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return template
