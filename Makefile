@@ -41,8 +41,9 @@ format: $(VENV)/dev.done ## Put the code into its format.
 
 setup: $(VENV)/dev.done ## Install everything, development tools included.
 
-lock: ## Resolve the dependencies anew into both lock files (needs uv).
+lock: ## Resolve the dependencies anew into all lock files (needs uv).
 	uv pip compile pyproject.toml $(LOCK_FLAGS) -o requirements.lock
+	uv pip compile pyproject.toml --extra gpu $(LOCK_FLAGS) -c requirements.lock -o requirements-gpu.lock
 	uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) -c requirements.lock -o requirements-dev.lock
 
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-header \

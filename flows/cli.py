@@ -64,6 +64,14 @@ class TransferWeights(StrEnum):
     off = "off"
 
 
+class PoolType(StrEnum):
+    """What workers of a pool start for each run."""
+
+    process = "process"
+    docker = "docker"
+    kubernetes = "kubernetes"
+
+
 class Invert(StrEnum):
     """Whether light and dark of a picture are exchanged before it is predicted."""
 
@@ -364,10 +372,28 @@ def ui(
 
 @app.command()
 def deploy(
-    name: Annotated[str, typer.Argument(help="The deployment's name.")] = "local",
+    name: Annotated[
+        str | None, typer.Argument(help="The deployment's name; that of the pool by default.")
+    ] = None,
     pool: Annotated[
-        str, typer.Option(help="The work pool whose workers run it; made where there is none.")
-    ] = "local",
+        str | None,
+        typer.Option(
+            help="The work pool whose workers run it; made where there is none. local, docker or "
+            "kubernetes by default, as --type says."
+        ),
+    ] = None,
+    pool_type: Annotated[
+        PoolType,
+        typer.Option(
+            "--type", help="What the pool's workers start for each run: docs/containers.md."
+        ),
+    ] = PoolType.process,
+    image: Annotated[
+        str | None, typer.Option(help="The image of --type docker and kubernetes.")
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option(min=0, help="GPUs of each run with --type docker and kubernetes.")
+    ] = 0,
     cron: Annotated[
         str | None, typer.Option(help="When it is run, e.g. '0 3 * * *' for each night at three.")
     ] = None,
@@ -388,24 +414,32 @@ def deploy(
     """Have Prefect workers run the flow with these settings, on demand or on a schedule."""
     from flows.datasets import resolve
     from flows.deploy import deploy as deployed
+    from flows.pools import Pool
     from tasks.runtime import resolve_profile
     from tasks.store import Store
 
-    opened = Store(store)
+    pool = pool or ("local" if pool_type is PoolType.process else pool_type.value)
+    where = Pool(pool, pool_type.value, image, gpus)
+    opened = Store(where.path(store))
     judged = _judged(rule, protocol, replicates, force)
-    wanted = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
-    profile = resolve_profile(wanted.execution)
-    settings, _ = resolve(opened, wanted, profile, replaceable=False, fetch=False)
+    settings = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
+    if pool_type is PoolType.process:
+        profile = resolve_profile(settings.execution)
+        settings, _ = resolve(opened, settings, profile, replaceable=False, fetch=False)
+    elif settings.dataset not in ("fashion-mnist", "synthetic"):
+        # What is there in a container can't be seen from here.
+        settings = settings.model_copy(update={"dataset": where.path(settings.dataset)})
+    name = name or pool
     address = deployed(
         name,
-        pool,
+        where,
         settings,
         opened,
         require_success=require_success,
         cron=cron,
         timezone=timezone,
     )
-    console.show_deployment(name, pool, address)
+    console.show_deployment(name, where, address)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from flows.changes import flat
 from flows.planning import CACHED, Planned
+from flows.pools import KUBERNETES, Pool
 from flows.presets import NOTEBOOK
 from tasks.core.errors import UserError
 from tasks.core.specs import EvaluationSettings
@@ -150,14 +151,20 @@ def _show_next(store: Store, run: RunLog) -> None:
         _line(f"  {command:<{width}}  {purpose}")
 
 
-def show_deployment(name: str, pool: str, address: str) -> None:
+def show_deployment(name: str, pool: Pool, address: str) -> None:
     """Print how a deployment is run, as commands to copy."""
+    worker = f"prefect worker start --pool {pool.name}"
     steps = {
         f"export PREFECT_API_URL={address}": "on each machine",
-        f"prefect worker start --pool {pool} --limit 1": "a worker, which runs one at a time",
+        # A cluster has a scheduler of its own.
+        **(
+            {worker: f"a worker, with prefect-{pool.type} installed"}
+            if pool.type == KUBERNETES
+            else {f"{worker} --limit 1": "a worker, which runs one at a time"}
+        ),
         f"prefect deployment run build-model/{name}": "a run, now",
     }
-    _line(f"deployed: build-model/{name}, for workers of pool {pool}")
+    _line(f"deployed: build-model/{name}, for workers of pool {pool.name}")
     _line("")
     _line("next:")
     width = max(map(len, steps))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import available_timezones
 
+from flows.pools import Pool
 from flows.server import prepare_prefect
 from tasks.core.errors import UserError
 from tasks.core.settings import Settings
@@ -31,7 +32,7 @@ FINAL = ("Completed", "Failed", "Cancelled", "Crashed")
 
 def deploy(
     name: str,
-    pool: str,
+    pool: Pool,
     settings: Settings,
     store: Store,
     *,
@@ -39,7 +40,7 @@ def deploy(
     cron: str | None = None,
     timezone: str = "UTC",
 ) -> str:
-    """Create or renew a deployment, its `process` work pool, and what takes dead runs up again.
+    """Create or renew a deployment, its work pool, and what takes dead runs up again.
 
     Returns:
         The address of the Prefect server's API, which workers need.
@@ -63,13 +64,13 @@ def deploy(
             "a deployment needs a Prefect server that stays: start `fashion-flow ui` in another "
             "terminal, or name one with PREFECT_API_URL."
         )
-    _have_pool(pool)
+    pool.ensure()
     deployment = RunnerDeployment.from_flow(
         build_model,
         name,
         # The package is installed where workers run: no code is sent or fetched.
         entrypoint_type=EntrypointType.MODULE_PATH,
-        work_pool_name=pool,
+        work_pool_name=pool.name,
         parameters={
             "settings": settings.model_dump(mode="json"),
             "store": str(store.root),
@@ -79,7 +80,7 @@ def deploy(
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
         ),
-        job_variables={"env": ENVIRONMENT},
+        job_variables={"env": ENVIRONMENT} | pool.job_variables(),
     )
     deployment.apply()
     _renew(automations())
@@ -98,28 +99,6 @@ def _schedule(cron: str | None, timezone: str) -> Schedule | None:
             f"schedule {cron!r}: expected minute, hour, day, month and weekday, e.g. '0 3 * * *' "
             "for three o'clock each night."
         ) from None
-
-
-def _have_pool(name: str) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectNotFound
-    from prefect.workers.process import ProcessWorker
-
-    with get_client(sync_client=True) as client:
-        try:
-            found = client.read_work_pool(name)
-        except ObjectNotFound:
-            template = ProcessWorker.get_default_base_job_template()
-            client.create_work_pool(
-                WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
-            )
-            return
-    if found.type != ProcessWorker.type:
-        raise UserError(
-            f"work pool {name!r} is of type {found.type!r}; name another with --pool, which is "
-            f"made with type {ProcessWorker.type!r}."
-        )
 
 
 def automations() -> tuple[AutomationCore, ...]:
