@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StageError, UserError
 from tasks.core.specs import ExecutionSettings
+from tasks.fingerprint import code_digest
 
 STATISTICS = ("scipy", "statsmodels")
 
@@ -27,14 +29,14 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
     Raises:
         UserError: a GPU is asked for and none is visible.
     """
-    visible = _gpu_visible()
+    visible = visible_gpus()
     if settings.device == "gpu" and not visible:
         raise UserError(
             "execution.device is 'gpu', but no NVIDIA device is visible here; "
             "set execution.device=cpu or check the driver and CUDA_VISIBLE_DEVICES."
         )
     # CUDA's libraries as PyPI packages them; a card without them is of no use to TensorFlow.
-    usable = visible and find_spec("nvidia") is not None
+    usable = bool(visible) and find_spec("nvidia") is not None
     gpu = settings.device == "gpu" or (settings.device == "auto" and usable)
     return {
         "device": "gpu" if gpu else "cpu",
@@ -47,15 +49,27 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
     }
 
 
-def _gpu_visible() -> bool:
+def visible_gpus() -> list[str]:
+    """The NVIDIA devices that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    found = sorted(Path("/dev").glob("nvidia[0-9]*"), key=lambda path: int(path.name[6:]))
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return any(Path("/dev").glob("nvidia[0-9]*")) and chosen not in ("", "-1")
+    if not found or chosen is None:
+        return [path.name[6:] for path in found]
+    # CUDA itself reads the list up to the first entry that is none.
+    return list(takewhile(lambda name: name not in ("", "-1"), chosen.split(",")))
 
 
 @cache
 def library_versions() -> dict[str, str]:
     """Versions that decide the bytes of stages that are not numerical: drawings, splits, tables."""
     return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", *STATISTICS)}
+
+
+@cache
+def installation() -> dict[str, str]:
+    """What must be the same wherever the stages of a run are computed: code and libraries."""
+    libraries = {name: version(name) for name in ("tensorflow", "keras", "prefect")}
+    return {"code": code_digest(), **library_versions(), **libraries}
 
 
 def configure(profile: Mapping[str, Any]) -> None:
@@ -72,7 +86,7 @@ def configure(profile: Mapping[str, Any]) -> None:
         if _configured != dict(profile):
             raise StageError(
                 f"this process computes with {_configured}, but the run wants {dict(profile)}; "
-                "start the run in a process of its own."
+                "start the run in a process of its own, or the worker of a cluster anew."
             )
 
 
@@ -82,6 +96,7 @@ def _configure(profile: Mapping[str, Any]) -> None:
     # oneDNN changes the last bits; it is the default on x86, and a user's variable must not decide.
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     import keras
+    import numpy
     import tensorflow as tf
 
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -103,7 +118,9 @@ def _configure(profile: Mapping[str, Any]) -> None:
     found = {
         "tensorflow": tf.__version__,
         "keras": keras.version(),
+        "numpy": numpy.__version__,
         "backend": keras.backend.backend(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
     }
     wrong = {name: value for name, value in found.items() if profile[name] != value}
     if wrong:
