@@ -238,7 +238,7 @@ def _connected(address: str) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         raise StageError(
             f"the Dask cluster at {address} can't be reached "
-            f"({str(error).splitlines()[0]}); is its scheduler running (docs/clusters.md)?"
+            f"({_first_line(error)}); is its scheduler running (docs/clusters.md)?"
         ) from None
     with client:
         yield client
@@ -255,7 +255,9 @@ def _explained(where: str) -> Iterator[None]:
             "likely for want of memory; see their logs."
         ) from error
     except (CancelledError, CommClosedError, ClosedClientError) as error:
-        raise StageError(f"the Dask cluster {where} was lost: {error}".strip()) from error
+        raise StageError(
+            f"the Dask cluster {where} was lost ({_first_line(error)}); see its scheduler's log."
+        ) from error
 
 
 @contextmanager
@@ -269,6 +271,10 @@ def _server_for_workers(runner: Runner) -> Iterator[None]:
         )
     with temporary_settings({PREFECT_API_URL: address}):
         yield
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _relog(event: tuple[float, Mapping[str, Any]]) -> None:

@@ -17,6 +17,7 @@ from tasks.core.errors import StageError, UserError
 from tasks.core.specs import ExecutionSettings
 from tasks.fingerprint import code_digest
 
+DEVICES = Path("/dev")
 STATISTICS = ("scipy", "statsmodels")
 
 _configured: dict[str, Any] | None = None
@@ -51,7 +52,7 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
 
 def visible_gpus() -> list[str]:
     """The NVIDIA devices that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
-    found = sorted(Path("/dev").glob("nvidia[0-9]*"), key=lambda path: int(path.name[6:]))
+    found = sorted(DEVICES.glob("nvidia[0-9]*"), key=lambda path: int(path.name[6:]))
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not found or chosen is None:
         return [path.name[6:] for path in found]
