@@ -31,6 +31,7 @@ log = logging.getLogger("fashion_flow")
 CONNECT_S = 10.0
 WORKERS_S = 20.0
 EVERYTHING = "all"
+TLS = ("ca_file", "cert", "key")
 
 
 class StageRunner(DaskTaskRunner):
@@ -226,8 +227,8 @@ def agreed(answers: Mapping[str, Any], computing: Sequence[str]) -> dict[str, An
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
     security = Security()
-    encrypted = urlsplit(address).scheme == "tls"
-    if encrypted and not all(security.get_tls_config_for_role("client").values()):
+    found = security.get_tls_config_for_role("client")
+    if urlsplit(address).scheme == "tls" and not all(found[name] for name in TLS):
         raise UserError(
             f"{address}: TLS needs Dask's own settings, e.g. the environment's "
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ..__TLS__CLIENT__CERT and "
