@@ -169,9 +169,11 @@ def survey(address: str, execution: ExecutionSettings) -> Place:
             ) from None
         workers = client.scheduler_info()["workers"]
         answers = client.run(describe, execution.model_dump(), on_error="return")
+        scheduler = _of_scheduler(client)
     # A worker may have come or gone meanwhile.
     gpus = [name for name in answers if workers.get(name, {}).get("resources", {}).get("GPU")]
     profile = agreed(answers, gpus or list(answers))
+    _check_scheduler(scheduler)
     if profile["device"] == "gpu" and not gpus:
         log.warning(
             "the workers of %s see GPUs but declare none, so two may share a card; start each "
@@ -222,6 +224,27 @@ def agreed(answers: Mapping[str, Any], computing: Sequence[str]) -> dict[str, An
                 "--set execution.device=..."
             )
     return profile
+
+
+def _of_scheduler(client: Client) -> Mapping[str, str] | Exception:
+    """The scheduler's installation: Dask unpickles tasks there, too, before it passes them on."""
+    try:
+        found: Mapping[str, str] = client.run_on_scheduler(installation)
+    except Exception as error:
+        return error
+    return found
+
+
+def _check_scheduler(found: Mapping[str, str] | Exception) -> None:
+    if isinstance(found, Exception):
+        differing = f"{type(found).__name__}: {found}"
+    else:
+        differing = differences(found, installation())
+    if differing:
+        raise StageError(
+            f"the scheduler has another installation than the run: {differing}; install the same "
+            "there and start it anew."
+        )
 
 
 @contextmanager

@@ -363,7 +363,7 @@ def run_on(
 
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("full")
-def test_workers_with_other_code_or_another_store_are_refused(
+def test_workers_with_other_code_or_none_are_refused(
     environment: dict[str, str], fashion_flow: Command, shared_server: Server, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
@@ -378,14 +378,15 @@ def test_workers_with_other_code_or_another_store_are_refused(
     assert done.status == 1
     assert "has another installation than the run: code" in done.err
     assert "Traceback" not in done.err
-    empty = tmp_path / "empty"
-    empty.mkdir()
+    broken = tmp_path / "broken" / "tasks"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('not installed here')")
     with running(
-        environment, tmp_path / "lacking", workers=("1",), PYTHONPATH=str(empty)
+        environment, tmp_path / "lacking", workers=("1",), PYTHONPATH=str(broken.parent)
     ) as cluster:
         done = run_on(fashion_flow, cluster, settings, tmp_path / "store", server)
     assert done.status == 1
-    assert "can't run this program (ModuleNotFoundError" in done.err
+    assert "can't run this program (ImportError: not installed here)" in done.err
 
 
 @pytest.mark.timeout(900)
