@@ -202,9 +202,11 @@ def agreed(answers: Mapping[str, Any], computing: Sequence[str]) -> dict[str, An
         elif isinstance(answer, FashionFlowError):
             raise StageError(f"the worker {worker}: {answer}")
         elif isinstance(answer, BaseException):
+            # Dask's own, whose text names what was raised there.
+            what = str(answer) if type(answer) is Exception else repr(answer)
             raise StageError(
-                f"the worker {worker} can't run this program ({type(answer).__name__}: "
-                f"{answer}); install it there (make setup) and start the worker from there."
+                f"the worker {worker} can't run this program ({what}); install it there (make "
+                "setup) and start the worker from there."
             )
         else:
             refuse_other_code(worker, differences(answer["installation"], installation()))
