@@ -158,7 +158,7 @@ def stage_task(
             return Completed(name=state, message=message, data=ended.outcome)
 
         # Found by this name wherever it is sent, see StageTask.
-        run.__module__, run.__qualname__ = compute.__module__, compute.__qualname__
+        run.__module__, run.__qualname__ = compute.__module__, compute.__name__
         return StageTask(
             fn=run,
             name=compute.__name__,
