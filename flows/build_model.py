@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any
 import prefect.runtime
 from prefect import flow
 from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner
 
 from flows.choice import EVERYTHING, Choice, Enough
 from flows.presets import NOTEBOOK
 from flows.recipe import build, stage_names
+from flows.runner import LOCAL, Runner, find_place, task_runner
 from flows.server import announce_run
 from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.records import Outcome, Record, Stage
@@ -35,7 +36,7 @@ from tasks.report import report
 from tasks.results import results
 from tasks.retrain import retrain
 from tasks.runlog import DONE, FAILED, INTERRUPTED, RunLog, checked_run_id, new_run_id
-from tasks.runtime import resolve_profile
+from tasks.runtime import installation
 from tasks.selection import selection
 from tasks.stage import RunContext, slots
 from tasks.store import Store
@@ -46,7 +47,6 @@ from tasks.vgg16_features import vgg16_features
 from tasks.vgg16_train import vgg16_train
 from tasks.vgg16_weights import vgg16_weights
 
-WAITING_STAGES = 64
 # A run on a worker that died is run again (flows/deploy.py), but not for ever.
 MOST_ATTEMPTS = 5
 
@@ -169,6 +169,7 @@ def build_model(
     run_id: str | None = None,
     choice: Choice = EVERYTHING,
     require_success: bool = False,
+    runner: Runner = LOCAL,
 ) -> str:
     """Chollet's workflow on labelled images, from raw data to a chosen model and its report.
 
@@ -182,6 +183,7 @@ def build_model(
         run_id: the run's name in the store's log; one is made where it is not given.
         choice: which stages are done, and which of them anew though they are in the store.
         require_success: whether the run fails where a success criterion is not met.
+        runner: where stages are computed; changes no result.
 
     Returns:
         The path of the report; empty where only some stages were asked for.
@@ -201,25 +203,23 @@ def build_model(
     if require_success and choice.only and "success" not in choice.only:
         raise UserError("success is required, but --only leaves it out; add --only success.")
     run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))
-    profile = resolve_profile(settings.execution)
+    place = find_place(runner, settings.execution)
+    home = installation() if runner.kind == "dask" else None
     workers = settings.execution.workers
-    context = RunContext(str(run_log.store.root), run_log.run_id, profile, workers)
+    context = RunContext(str(run_log.store.root), run_log.run_id, place.profile, workers, home=home)
     slots(run_log.run_id, workers)
-    # Threads that wait for inputs compute nothing; the slots bound what is computed at once.
-    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=WAITING_STAGES)
-    with _logged(run_log, settings, profile, choice), runner:
-        run = PrefectRun(runner, context, choice)
-        with suppress(Enough):
-            build(run, settings)
-        run.wait()
-        outcomes = run.outcomes()
+    with _logged(run_log, settings, place.profile, choice):
+        with task_runner(runner, place, run_log.run_id) as tasks:
+            run = PrefectRun(tasks, context, choice)
+            with suppress(Enough):
+                build(run, settings)
+            run.wait()
+            outcomes = run.outcomes()
         if choice.only:
             if require_success:
                 _check_success(outcomes["success"])
             return ""
-        path: str = runner.submit(
-            report, {"settings": settings, "outcomes": outcomes, "context": context}
-        ).result()
+        path = report(settings, outcomes, context)
         if require_success:
             _check_success(outcomes["success"], f"; the report says by how much: {path}")
         return path
@@ -233,7 +233,7 @@ def _check_success(outcome: Outcome, where: str = "") -> None:
 
 @contextmanager
 def _logged(
-    run_log: RunLog, settings: Settings, profile: dict[str, Any], choice: Choice
+    run_log: RunLog, settings: Settings, profile: Mapping[str, Any], choice: Choice
 ) -> Iterator[None]:
     values = settings.model_dump(mode="json")
     run_log.begin(values, profile, prefect.runtime.flow_run.id, sorted(choice.only))

@@ -72,6 +72,13 @@ class PoolType(StrEnum):
     kubernetes = "kubernetes"
 
 
+class RunnerKind(StrEnum):
+    """Where stages are computed."""
+
+    local = "local"
+    dask = "dask"
+
+
 class Invert(StrEnum):
     """Whether light and dark of a picture are exchanged before it is predicted."""
 
@@ -144,6 +151,17 @@ RefreshOption = Annotated[
 RequireSuccessOption = Annotated[
     bool, typer.Option("--require-success", help="Fail where a success criterion is not met.")
 ]
+RunnerOption = Annotated[
+    RunnerKind | None,
+    typer.Option(help="local: in this process. dask: by worker processes, side by side."),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A running Dask scheduler, tls://HOST:PORT or tcp://127.0.0.1:PORT; see "
+        "docs/clusters.md."
+    ),
+]
 
 
 @app.command()
@@ -163,6 +181,8 @@ def run(
     refresh: RefreshOption = None,
     store: StoreOption = "artifacts",
     require_success: RequireSuccessOption = False,
+    runner: RunnerOption = None,
+    dask_address: AddressOption = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Only what went wrong, and where the report is.")
     ] = False,
@@ -170,10 +190,12 @@ def run(
 ) -> None:
     """Run the workflow; stages that are in the store already are not computed again."""
     from flows.launch import NO_SUCCESS, launch
+    from flows.runner import runner_of
     from tasks.runlog import new_run_id
     from tasks.store import Store
 
     opened = Store(store)
+    where = runner_of(runner, dask_address)
     judged = _judged(rule, protocol, replicates, force)
     settings = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
     run_id = new_run_id()
@@ -185,6 +207,7 @@ def run(
         logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO,
         replaceable=_replaceable(dataset, set_),
         require_success=require_success,
+        runner=where,
     )
     if notice:
         console.warn(notice)
@@ -209,17 +232,19 @@ def plan(
     from_: FromOption = None,
     refresh: RefreshOption = None,
     store: StoreOption = "artifacts",
+    runner: RunnerOption = None,
+    dask_address: AddressOption = None,
 ) -> None:
     """Show what a run with these settings would do: what is cached, what will run, and why."""
     from flows.datasets import resolve
     from flows.planning import plan as planned
-    from tasks.runtime import resolve_profile
+    from flows.runner import find_place, runner_of
     from tasks.store import Store
 
     opened = Store(store)
     judged = _judged(rule, protocol, replicates, force)
     wanted = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
-    profile = resolve_profile(wanted.execution)
+    profile = find_place(runner_of(runner, dask_address), wanted.execution).profile
     settings, notice = resolve(
         opened, wanted, profile, replaceable=_replaceable(dataset, set_), fetch=False
     )
@@ -410,12 +435,14 @@ def deploy(
     transfer_weights: WeightsOption = None,
     store: StoreOption = "artifacts",
     require_success: RequireSuccessOption = False,
+    runner: RunnerOption = None,
+    dask_address: AddressOption = None,
 ) -> None:
     """Have Prefect workers run the flow with these settings, on demand or on a schedule."""
     from flows.datasets import resolve
     from flows.deploy import deploy as deployed
     from flows.pools import Pool
-    from tasks.runtime import resolve_profile
+    from flows.runner import runner_of
     from tasks.store import Store
 
     pool = pool or ("local" if pool_type is PoolType.process else pool_type.value)
@@ -424,8 +451,8 @@ def deploy(
     judged = _judged(rule, protocol, replicates, force)
     settings = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
     if pool_type is PoolType.process:
-        profile = resolve_profile(settings.execution)
-        settings, _ = resolve(opened, settings, profile, replaceable=False, fetch=False)
+        # Which device there is, is for the machine to say on which it runs.
+        settings, _ = resolve(opened, settings, {}, replaceable=False, fetch=False)
     elif settings.dataset not in ("fashion-mnist", "synthetic"):
         # What is there in a container can't be seen from here.
         settings = settings.model_copy(update={"dataset": where.path(settings.dataset)})
@@ -436,6 +463,7 @@ def deploy(
         settings,
         opened,
         require_success=require_success,
+        runner=runner_of(runner, dask_address),
         cron=cron,
         timezone=timezone,
     )

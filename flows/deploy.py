@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import available_timezones
 
 from flows.pools import Pool
+from flows.runner import LOCAL, Runner
 from flows.server import prepare_prefect
 from tasks.core.errors import UserError
 from tasks.core.settings import Settings
@@ -37,6 +38,7 @@ def deploy(
     store: Store,
     *,
     require_success: bool = False,
+    runner: Runner = LOCAL,
     cron: str | None = None,
     timezone: str = "UTC",
 ) -> str:
@@ -75,6 +77,7 @@ def deploy(
             "settings": settings.model_dump(mode="json"),
             "store": str(store.root),
             "require_success": require_success,
+            "runner": runner.model_dump(mode="json"),
         },
         schedules=[schedule] if schedule else [],
         concurrency_limit=ConcurrencyLimitConfig(

@@ -18,13 +18,14 @@ from flows.datasets import resolve
 from flows.live import LiveView
 from flows.planning import CACHED, plan
 from flows.recipe import stage_names
+from flows.runner import LOCAL, Runner, find_place
 from flows.server import announce_run, announce_server, prepare_prefect, stop_temporary_server
 from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
 from tasks.core.settings import Settings
 from tasks.files import Place, explaining, local_log, log_place, publish_log
 from tasks.fingerprint import remember_code
 from tasks.runlog import INTERRUPTED, RunLog
-from tasks.runtime import configure, resolve_profile
+from tasks.runtime import configure
 from tasks.store import Store
 
 log = logging.getLogger("fashion_flow")
@@ -52,6 +53,7 @@ def launch(
     *,
     replaceable: bool,
     require_success: bool = False,
+    runner: Runner = LOCAL,
 ) -> tuple[int, str]:
     """Run the flow; return the exit status, and a notice where the data set was replaced.
 
@@ -67,7 +69,17 @@ def launch(
         ending = Ending()
         thread = threading.Thread(
             target=_run,
-            args=(settings, choice, store, run_id, replaceable, require_success, view, ending),
+            args=(
+                settings,
+                choice,
+                store,
+                run_id,
+                replaceable,
+                require_success,
+                runner,
+                view,
+                ending,
+            ),
             name="flow",
             daemon=True,
         )
@@ -97,6 +109,7 @@ def _run(
     run_id: str,
     replaceable: bool,
     require_success: bool,
+    runner: Runner,
     view: LiveView | None,
     ending: Ending,
 ) -> None:
@@ -104,7 +117,8 @@ def _run(
         remember_code()
         # Before a data set is fetched for a name that is none.
         choice.check(stage_names(wanted))
-        profile = resolve_profile(wanted.execution)
+        place = find_place(runner, wanted.execution)
+        profile = place.profile
         settings, ending.notice = resolve(
             store, wanted, profile, replaceable=replaceable, fetch=True
         )
@@ -119,8 +133,8 @@ def _run(
             # The report is no stage, but is shown as one.
             total = len(stages) + (not choice.only)
             seconds = {stage.stage: stage.last["seconds"] for stage in ahead if stage.last}
-            view.expect(total, seconds, settings.execution.workers)
-        if cached < len(stages):
+            view.expect(total, seconds, place.at_once)
+        if cached < len(stages) and runner.kind == "local":
             # TensorFlow is imported while Prefect waits for its server.
             threading.Thread(target=_warm_up, args=(profile,), daemon=True).start()
         announce_server()
@@ -133,6 +147,7 @@ def _run(
                 run_id=run_id,
                 choice=choice,
                 require_success=require_success,
+                runner=runner,
             )
     except BaseException as error:
         ending.error = error

@@ -33,6 +33,7 @@ NEUTRAL = frozenset(
         "tasks.fingerprint",
         "tasks.runlog",
         "tasks.runtime",
+        "tasks.cluster",
         "tasks.core.specs",
         "tasks.core.settings",
         "tasks.core.notebook_plan",
@@ -74,6 +75,14 @@ def remember_code() -> None:
     """
     for path in sorted((ROOT / "tasks").rglob("*.py")):
         _parsed(path)
+
+
+def code_digest() -> str:
+    """One digest of every module's code, as this process knows it."""
+    remember_code()
+    paths = sorted((ROOT / "tasks").rglob("*.py"))
+    lines = [f"{path.relative_to(ROOT)} {_parsed(path).digest}" for path in paths]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def refuse_edits(stage: str, code: Mapping[str, str]) -> None:

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StageError, UserError
 from tasks.core.specs import ExecutionSettings
+from tasks.fingerprint import code_digest
 
+DEVICES = Path("/dev")
 STATISTICS = ("scipy", "statsmodels")
 BACKENDS = ("tensorflow", "jax")
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -32,14 +35,14 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
         UserError: a GPU is asked for and none is visible, or the backend is none that is here.
     """
     backend = _backend()
-    visible = _gpu_visible()
+    visible = visible_gpus()
     if settings.device == "gpu" and not visible:
         raise UserError(
             "execution.device is 'gpu', but no NVIDIA device is visible here; "
             "set execution.device=cpu or check the driver and CUDA_VISIBLE_DEVICES."
         )
     # CUDA's libraries as PyPI packages them; a card without them is of no use to TensorFlow.
-    usable = visible and find_spec("nvidia") is not None
+    usable = bool(visible) and find_spec("nvidia") is not None
     gpu = settings.device == "gpu" or (settings.device == "auto" and usable)
     return {
         "device": "gpu" if gpu else "cpu",
@@ -64,15 +67,27 @@ def _backend() -> str:
     return backend
 
 
-def _gpu_visible() -> bool:
+def visible_gpus() -> list[str]:
+    """The NVIDIA devices that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    found = sorted(DEVICES.glob("nvidia[0-9]*"), key=lambda path: int(path.name[6:]))
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return any(Path("/dev").glob("nvidia[0-9]*")) and chosen not in ("", "-1")
+    if not found or chosen is None:
+        return [path.name[6:] for path in found]
+    # CUDA itself reads the list up to the first entry that is none.
+    return list(takewhile(lambda name: name not in ("", "-1"), chosen.split(",")))
 
 
 @cache
 def library_versions() -> dict[str, str]:
     """Versions that decide the bytes of stages that are not numerical: drawings, splits, tables."""
     return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", *STATISTICS)}
+
+
+@cache
+def installation() -> dict[str, str]:
+    """What must be the same wherever the stages of a run are computed: code and libraries."""
+    libraries = {name: version(name) for name in ("tensorflow", "keras", "prefect")}
+    return {"code": code_digest(), **library_versions(), **libraries}
 
 
 def configure(profile: Mapping[str, Any]) -> None:
@@ -89,7 +104,7 @@ def configure(profile: Mapping[str, Any]) -> None:
         if _configured != dict(profile):
             raise StageError(
                 f"this process computes with {_configured}, but the run wants {dict(profile)}; "
-                "start the run in a process of its own."
+                "start the run in a process of its own, or the worker of a cluster anew."
             )
 
 
@@ -98,16 +113,21 @@ def _configure(profile: Mapping[str, Any]) -> None:
     os.environ["KERAS_BACKEND"] = backend
     versions = _configure_jax(profile) if backend == "jax" else _configure_tensorflow(profile)
     import keras
+    import numpy
 
     logging.getLogger("absl").setLevel(logging.ERROR)
     keras.config.set_floatx(profile["precision"])
-    found = versions | {"keras": keras.version(), "backend": keras.backend.backend()}
+    found = versions | {
+        "keras": keras.version(),
+        "numpy": numpy.__version__,
+        "backend": keras.backend.backend(),
+    }
     wrong = {name: value for name, value in found.items() if profile[name] != value}
     if wrong:
         raise StageError(f"the run's profile is {dict(profile)}, but here it is {wrong}.")
 
 
-def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, str]:
+def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # oneDNN changes the last bits; it is the default on x86, and a user's variable must not decide.
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
@@ -127,10 +147,11 @@ def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, str]:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.experimental.enable_op_determinism()
-    return {"tensorflow": tf.__version__}
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    return {"tensorflow": tf.__version__, "threads": threads}
 
 
-def _configure_jax(profile: Mapping[str, Any]) -> dict[str, str]:
+def _configure_jax(profile: Mapping[str, Any]) -> dict[str, Any]:
     # XLA reads these once, when its first device is asked for.
     os.environ["JAX_PLATFORMS"] = "cuda" if profile["device"] == "gpu" else "cpu"
     os.environ["NPROC"] = str(profile["threads"])

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,7 +16,8 @@ from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from tasks.core.errors import StorageError, UnavailableError
+from tasks.cluster import away_from_home
+from tasks.core.errors import StageError, StorageError, UnavailableError
 from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.events import FAILED, RUNNING, WAITING, stage_is
 from tasks.files import explaining
@@ -60,6 +62,7 @@ class RunContext:
     """What every stage of a run is told: the store, the run's id, the execution profile.
 
     `anew` says why the stage is to be computed though the store may hold it; empty where not.
+    `home` is the installation of the flow where stages run on the workers of a cluster.
     """
 
     store_url: str
@@ -67,6 +70,7 @@ class RunContext:
     profile: Mapping[str, Any]
     workers: int
     anew: str = ""
+    home: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,24 @@ def slots(_run_id: str, workers: int) -> threading.BoundedSemaphore:
     return threading.BoundedSemaphore(workers)
 
 
+# A worker of a cluster computes one stage at a time, whichever runs it works for.
+_one = threading.BoundedSemaphore(1)
+
+
 @cache
 def made_anew(_store_url: str, _run_id: str) -> set[str]:
     """The keys of what a run has made anew, which its retries need not make again."""
     return set()
+
+
+class StageTask(Task[..., State[Outcome]]):
+    """A task that is sent to other processes as its name: what runs there is the code of there.
+
+    Its keys are made there, too, of that code. Prefect would send a copy of the function.
+    """
+
+    def __reduce__(self) -> str:
+        return self.name
 
 
 def stage_task(
@@ -117,28 +135,31 @@ def stage_task(
         def run(stage: Stage, inputs: dict[str, Outcome], context: RunContext) -> State[Outcome]:
             started = now()
             store = Store(context.store_url)
-            with explaining(store.root):
-                try:
-                    ended = _end(compute, stage, inputs, context, before_compute)
-                except Exception as error:
-                    stage_is(stage.name, FAILED, str(error) or type(error).__name__)
-                    raise
-                RunLog(store, context.run_id).stage(
-                    ended.outcome,
-                    ended.state.lower(),
-                    started,
-                    ended.seconds,
-                    ended.resumed_after,
-                )
-            state, message = ended.state, ended.message
-            if state_of and isinstance(ended.outcome, Record):
-                state, message = state_of(ended.outcome)
-            stage_is(stage.name, state, message)
-            purpose = (compute.__doc__ or "").partition("\n\n")[0]
-            publish_stage(store, stage, ended.outcome, state, message, purpose)
+            with _place(store, context):
+                with explaining(store.root):
+                    try:
+                        ended = _end(compute, stage, inputs, context, before_compute)
+                    except Exception as error:
+                        stage_is(stage.name, FAILED, str(error) or type(error).__name__)
+                        raise
+                    RunLog(store, context.run_id).stage(
+                        ended.outcome,
+                        ended.state.lower(),
+                        started,
+                        ended.seconds,
+                        ended.resumed_after,
+                    )
+                state, message = ended.state, ended.message
+                if state_of and isinstance(ended.outcome, Record):
+                    state, message = state_of(ended.outcome)
+                stage_is(stage.name, state, message)
+                purpose = (compute.__doc__ or "").partition("\n\n")[0]
+                publish_stage(store, stage, ended.outcome, state, message, purpose)
             return Completed(name=state, message=message, data=ended.outcome)
 
-        return Task(
+        # Found by this name wherever it is sent, see StageTask.
+        run.__module__, run.__qualname__ = compute.__module__, compute.__name__
+        return StageTask(
             fn=run,
             name=compute.__name__,
             description=compute.__doc__,
@@ -152,6 +173,20 @@ def stage_task(
         )
 
     return decorate
+
+
+def _place(store: Store, context: RunContext) -> AbstractContextManager[None]:
+    """What comes before and after a stage where it runs on a worker of a cluster."""
+    if context.home is None:
+        return nullcontext()
+
+    def sees_run() -> bool:
+        try:
+            return bool(RunLog(store, context.run_id).read())
+        except StageError:
+            return False
+
+    return away_from_home(context.run_id, context.home, sees_run)
 
 
 def _may_pass(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
@@ -201,7 +236,7 @@ def _end(
             # Whoever computed it may have been killed just before it could do this itself.
             store.settle(found)
             return Ended(found, CACHED, f"{_score(found)}record {key[:16]}")
-        with slots(context.run_id, context.workers):
+        with _one if context.home else slots(context.run_id, context.workers):
             reason = found.reason if isinstance(found, Miss) else anew
             stage_is(stage.name, RUNNING, reason)
             clock = time.monotonic()

@@ -1,0 +1,44 @@
+"""Loaded by each Dask worker of the tests (`--preload`): notes what it executes, and how big.
+
+A line for each time that a task begins or ends: its key, the bytes of what was sent for it or of
+what it left (pickled, as Dask sends it), and what else was being executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from distributed import Worker, WorkerPlugin
+from distributed.protocol.pickle import dumps
+
+
+def size_of(value: Any) -> int:
+    """Bytes of a value as Dask pickles it."""
+    return len(dumps(value))  # type: ignore[no-untyped-call]
+
+
+class Watch(WorkerPlugin):
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._path = Path(os.environ["WATCH_FOLDER"]) / f"{os.getpid()}.jsonl"
+
+    def transition(self, key: Any, start: Any, finish: Any, **_: Any) -> None:
+        state = self._worker.state
+        executing = sorted(str(task.key) for task in state.executing)
+        if finish == "executing":
+            size = size_of(state.tasks[key].run_spec)
+            self._note(key=key, what="begins", size=size, executing=executing)
+        elif start == "executing":
+            left = self._worker.data.get(key)
+            self._note(key=key, what="ends", size=size_of(left), executing=executing)
+
+    def _note(self, **entry: Any) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+async def dask_setup(worker: Worker) -> None:
+    await worker.plugin_add(plugin=Watch(worker), name="watch")
