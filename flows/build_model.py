@@ -29,7 +29,7 @@ from tasks.folds import folds
 from tasks.guard import guard
 from tasks.load import load
 from tasks.preprocess import preprocess
-from tasks.publish import tag_run
+from tasks.publish import is_lost_server, tag_run
 from tasks.quality import quality
 from tasks.report import report
 from tasks.results import results
@@ -207,7 +207,7 @@ def build_model(
     slots(run_log.run_id, workers)
     # Threads that wait for inputs compute nothing; the slots bound what is computed at once.
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=WAITING_STAGES)
-    with _logged(run_log, settings, profile, choice), runner:
+    with _crashed_without_server(), _logged(run_log, settings, profile, choice), runner:
         run = PrefectRun(runner, context, choice)
         with suppress(Enough):
             build(run, settings)
@@ -229,6 +229,20 @@ def _check_success(outcome: Outcome, where: str = "") -> None:
     assert isinstance(outcome, Record), "success is never skipped"
     if not outcome.facts["met"]:
         raise CriteriaError(f"{outcome.facts['message']}{where}")
+
+
+@contextmanager
+def _crashed_without_server() -> Iterator[None]:
+    """End a worker's run that lost its server as crashed: it is taken up again (flows/deploy.py).
+
+    As an exception it would make the run fail, and what failed is left alone.
+    """
+    try:
+        yield
+    except Exception as error:
+        if prefect.runtime.deployment.id and is_lost_server(error):
+            raise SystemExit(f"the Prefect server can't be reached: {error}") from error
+        raise
 
 
 @contextmanager
