@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
+
+import httpx
 
 from flows.server import prepare_prefect, without_password
 from tasks.core.errors import UserError
@@ -62,8 +64,8 @@ def deploy(
         The address of the Prefect server's API, which workers need.
 
     Raises:
-        UserError: there is no server, a pool of that name is of another type, or the schedule or
-            `env` can't be understood.
+        UserError: there is no server or it refuses, a pool of that name is of another type, or the
+            schedule or `env` can't be understood.
     """
     prepare_prefect()
     schedule, environment = _schedule(cron, timezone), _environment(env)
@@ -79,8 +81,6 @@ def deploy(
             "a deployment needs a Prefect server that stays: start `fashion-flow ui` in another "
             "terminal, or name one with PREFECT_API_URL."
         )
-    _have_pool(pool)
-    _have_queue(pool, name)
     deployment = RunnerDeployment.from_flow(
         build_model,
         name,
@@ -96,9 +96,28 @@ def deploy(
         schedules=[schedule] if schedule else [],
         job_variables={"env": environment | ENVIRONMENT},
     )
-    deployment.apply()
-    _renew(automations())
-    return without_password(address)
+    address = without_password(address)
+    with _answering(address):
+        _have_pool(pool)
+        _have_queue(pool, name)
+        deployment.apply()
+        _renew(automations())
+    return address
+
+
+@contextmanager
+def _answering(address: str) -> Iterator[None]:
+    """Say what is wrong with the server."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        found = f"{error.response.status_code} {error.response.reason_phrase}"
+        raise UserError(
+            f"the Prefect server {address} answers {found}; one with a password wants "
+            "PREFECT_API_AUTH_STRING=name:password."
+        ) from None
+    except httpx.HTTPError as error:
+        raise UserError(f"no Prefect server answers at {address}: {error}") from None
 
 
 def _environment(given: Sequence[str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tasks.runlog import all_runs
 from tasks.store import Store
 from tests.conftest import running_server
 from tests.distributed.databases import postgresql
-from tests.processes import SMALL, Command, Finished, Server, wait_for
+from tests.processes import SMALL, Command, Finished, Server, free_port, wait_for
 from tests.reliability.support import contents, differing
 
 # What a run takes here, with the time until it is known to be lost.
@@ -64,9 +64,15 @@ class Deployed:
 
 
 def deploy(
-    fashion_flow: Command, server: Server, store: Path, *arguments: str, name: str = "local"
+    fashion_flow: Command,
+    server: Server,
+    store: Path,
+    *arguments: str,
+    name: str = "local",
+    **extra: str,
 ) -> Finished:
-    return fashion_flow("deploy", name, *arguments, "--store", store, PREFECT_API_URL=server.url)
+    address = {"PREFECT_API_URL": server.url}
+    return fashion_flow("deploy", name, *arguments, "--store", store, **address | extra)
 
 
 @pytest.fixture(scope="session")
@@ -210,6 +216,30 @@ def test_what_can_not_be_deployed_is_explained(
     assert said in " ".join(done.err.split())
     assert SECRET not in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_server_that_is_away_is_named_without_its_password(
+    fashion_flow: Command, tmp_path: Path
+) -> None:
+    address = f"http://someone:{SECRET.replace(' ', '')}@127.0.0.1:{free_port()}/api"
+    done = fashion_flow("deploy", "--store", tmp_path / "store", PREFECT_API_URL=address)
+    assert done.status == 2
+    assert "no Prefect server answers at http://127.0.0.1" in done.err
+    assert "opensesame" not in done.err
+
+
+@pytest.mark.usefixtures("full")
+def test_a_server_with_a_password_takes_only_that(
+    fashion_flow: Command, served: dict[str, str], tmp_path: Path
+) -> None:
+    with running_server(served | {"PREFECT_SERVER_API_AUTH_STRING": "admin:right"}) as server:
+        said = [
+            deploy(fashion_flow, server, tmp_path / "store", PREFECT_API_AUTH_STRING=password)
+            for password in ("admin:wrong", "admin:right")
+        ]
+    assert [done.status for done in said] == [2, 0], said
+    assert "answers 401 Unauthorized" in said[0].err
+    assert "Traceback" not in said[0].err
 
 
 def test_a_worker_runs_what_is_deployed_and_its_secret_is_shown_nowhere(
