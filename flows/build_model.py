@@ -30,7 +30,7 @@ from tasks.folds import folds
 from tasks.guard import guard
 from tasks.load import load
 from tasks.preprocess import preprocess
-from tasks.publish import tag_run
+from tasks.publish import is_lost_server, tag_run
 from tasks.quality import quality
 from tasks.report import report
 from tasks.results import results
@@ -208,7 +208,7 @@ def build_model(
     workers = settings.execution.workers
     context = RunContext(str(run_log.store.root), run_log.run_id, place.profile, workers, home=home)
     slots(run_log.run_id, workers)
-    with _logged(run_log, settings, place.profile, choice):
+    with _crashed_without_server(), _logged(run_log, settings, place.profile, choice):
         with task_runner(runner, place, run_log.run_id) as tasks:
             run = PrefectRun(tasks, context, choice)
             with suppress(Enough):
@@ -229,6 +229,20 @@ def _check_success(outcome: Outcome, where: str = "") -> None:
     assert isinstance(outcome, Record), "success is never skipped"
     if not outcome.facts["met"]:
         raise CriteriaError(f"{outcome.facts['message']}{where}")
+
+
+@contextmanager
+def _crashed_without_server() -> Iterator[None]:
+    """End a worker's run that lost its server as crashed: it is taken up again (flows/deploy.py).
+
+    As an exception it would make the run fail, and what failed is left alone.
+    """
+    try:
+        yield
+    except Exception as error:
+        if prefect.runtime.deployment.id and is_lost_server(error):
+            raise SystemExit(f"the Prefect server can't be reached: {error}") from error
+        raise
 
 
 @contextmanager

@@ -423,6 +423,15 @@ def deploy(
         str | None, typer.Option(help="When it is run, e.g. '0 3 * * *' for each night at three.")
     ] = None,
     timezone: Annotated[str, typer.Option(help="Of --cron, e.g. Europe/Berlin.")] = "UTC",
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=(
+                "NAME=VALUE for the environment of its runs; repeatable. A secret is named by its "
+                "block, e.g. KEY={{ prefect.blocks.secret.key }}."
+            )
+        ),
+    ] = None,
     preset: PresetOption = Preset.notebook,
     dataset: DatasetOption = None,
     rule: RuleOption = None,
@@ -466,6 +475,7 @@ def deploy(
         runner=runner_of(runner, dask_address),
         cron=cron,
         timezone=timezone,
+        env=env or (),
     )
     console.show_deployment(name, where, address)
 

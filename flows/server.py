@@ -42,6 +42,9 @@ PREFECT_DEFAULTS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "fashion_flow",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
+# What a server that stays needs beyond these. Prefect forgets what an automation waited for a
+# minute after it was due, and so, after an hour without power, the runs that died with it.
+SERVER_SETTINGS = PREFECT_DEFAULTS | {"PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D"}
 # Ends the process whose number it was told last, once nobody can tell it another.
 WATCH = 'while read -r next; do pid=$next; done; kill "$pid"'
 
@@ -88,7 +91,7 @@ def serve_ui(port: int, *, open_browser: bool) -> None:
     home = _prefect_home()
     home.mkdir(parents=True, exist_ok=True)
     server_log = home / "fashion-flow-ui.log"
-    settings = PREFECT_DEFAULTS | {"PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
+    settings = SERVER_SETTINGS | {"PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
     arguments = ("--host", LOOPBACK, "--port", str(port))
     with server_log.open("w") as output, _terminable():
         server = subprocess.Popen(  # noqa: S603 - the command is a constant, the port a number
@@ -107,7 +110,7 @@ def serve_ui(port: int, *, open_browser: bool) -> None:
             print("Runs that start from now on go there. Ctrl-C ends it.", flush=True)
             given = _named_by_user()
             if given and not given.startswith(f"{url}/"):
-                where = _without_password(given)
+                where = without_password(given)
                 print(f"But PREFECT_API_URL is set here: with it, runs go to {where}.", flush=True)
             if open_browser:
                 webbrowser.open(url)
@@ -179,7 +182,7 @@ def announce_server() -> None:
 
     address = get_current_settings().api.url
     if address:
-        log.info("Prefect server: %s", _without_password(address))
+        log.info("Prefect server: %s", without_password(address))
         return
     log.info(
         "Prefect server: a temporary one is started (to see runs in the UI, first start "
@@ -196,10 +199,11 @@ def announce_run(run_log: RunLog) -> None:
     flow_run = run_log.read()["flow_run"]
     if get_current_settings().api.url and flow_run:
         url = url_for("flow-run", obj_id=flow_run) or ""
-        log.info("in the Prefect UI: %s", _without_password(url))
+        log.info("in the Prefect UI: %s", without_password(url))
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """An address as it may be shown."""
     return re.sub(r"//[^/@]*@", "//", url)
 
 

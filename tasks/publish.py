@@ -207,4 +207,6 @@ def _try(what: str, publish: Callable[[], None]) -> None:
 
 def is_lost_server(error: BaseException) -> bool:
     """Whether an error says that the Prefect server can't be reached."""
-    return isinstance(error, httpx.HTTPError) or "Failed to reach API" in str(error)
+    if isinstance(error, httpx.HTTPError) or "Failed to reach API" in str(error):
+        return True
+    return error.__cause__ is not None and is_lost_server(error.__cause__)

@@ -127,9 +127,9 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
 
 
 @contextmanager
-def running_server(environment: dict[str, str]) -> Iterator[Server]:
-    """A real Prefect server on a free port of the loopback interface."""
-    port = free_port()
+def running_server(environment: dict[str, str], port: int = 0) -> Iterator[Server]:
+    """A real Prefect server on a port of the loopback interface, a free one by default."""
+    port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--port", str(port)],
         env=environment | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"},

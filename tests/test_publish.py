@@ -83,3 +83,11 @@ def test_names_from_a_data_set_mean_nothing_in_markdown() -> None:
         r"\[click\](http\://a.example) \!\[x\](http\://a.example/t.png) "
         r"&lt;b&gt;\*a\*&lt;/b&gt; \| \_b\_ \`c\`"
     )
+
+
+def test_a_lost_server_is_known_by_what_caused_an_error() -> None:
+    lost = RuntimeError("no slot")
+    lost.__cause__ = httpx.ConnectError("connection refused")
+    assert publish.is_lost_server(lost)
+    assert publish.is_lost_server(RuntimeError("Failed to reach API at http://127.0.0.1:1/api"))
+    assert not publish.is_lost_server(RuntimeError("no slot"))

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,21 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.deploy import AGAIN, SILENT
+from flows.deploy import AGAIN, REST, SILENT
+from flows.server import SERVER_SETTINGS
+from tasks.runlog import all_runs
+from tasks.store import Store
 from tests.conftest import running_server
-from tests.processes import Command, Finished, Server, wait_for
-from tests.reliability.support import SHORT, contents, differing
+from tests.distributed.databases import postgresql
+from tests.processes import SMALL, Command, Finished, Server, free_port, wait_for
+from tests.reliability.support import contents, differing
 
 # What a run takes here, with the time until it is known to be lost.
-RUN_S = 400
+RUN_S = 900
+SHORT = (*SMALL, "--set", "plan=[]")
 # Long enough in training for a worker to be killed there.
-SETTINGS = (*SHORT, "--set", "overfitting.epochs=40")
+LONG = (*SHORT, "--set", "overfitting.epochs=15")
+SECRET = "open sesame"
 
 
 @dataclass
@@ -56,40 +64,57 @@ class Deployed:
 
 
 def deploy(
-    fashion_flow: Command, server: Server, store: Path, *arguments: str, name: str = "local"
+    fashion_flow: Command,
+    server: Server,
+    store: Path,
+    *arguments: str,
+    name: str = "local",
+    **extra: str,
 ) -> Finished:
-    return fashion_flow(
-        "deploy", name, *SETTINGS, *arguments, "--store", store, PREFECT_API_URL=server.url
-    )
+    address = {"PREFECT_API_URL": server.url}
+    return fashion_flow("deploy", name, *arguments, "--store", store, **address | extra)
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("--full"):
+        pytest.skip("takes minutes: make test-distributed")
+
+
+@pytest.fixture(scope="session")
+def served(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a server that stays, and of what asks it."""
+    return environment | SERVER_SETTINGS
 
 
 @pytest.fixture(scope="module")
-def server(environment: dict[str, str]) -> Iterator[Server]:
-    with running_server(environment) as server:
-        yield server
+def server(request: pytest.FixtureRequest, served: dict[str, str]) -> Iterator[Server]:
+    """A server with a database on SQLite, or on what a test asks for."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        with running_server(served) as server:
+            yield server
+        return
+    with postgresql() as address:
+        database = {"PREFECT_API_DATABASE_CONNECTION_URL": address}
+        with running_server(served | database) as server:
+            yield server
 
 
-def deployed_as(name: str, fashion_flow: Command, server: Server, store: Path) -> Deployed:
-    done = deploy(fashion_flow, server, store, name=name)
+def deployed_as(
+    name: str, fashion_flow: Command, server: Server, store: Path, *arguments: str
+) -> Deployed:
+    done = deploy(fashion_flow, server, store, *arguments, name=name)
     assert done.status == 0, done.err
     assert f"export PREFECT_API_URL={server.url}" in done.out
     found = httpx.get(f"{server.url}/deployments/name/build-model/{name}").json()
     return Deployed(server, store, found["id"])
 
 
-@pytest.fixture(scope="module")
-def deployed(
-    fashion_flow: Command, server: Server, tmp_path_factory: pytest.TempPathFactory
-) -> Deployed:
-    store = tmp_path_factory.mktemp("deployed") / "store"
-    return deployed_as("local", fashion_flow, server, store)
-
-
 Workers = Callable[[], subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def worker(environment: dict[str, str], server: Server, tmp_path: Path) -> Iterator[Workers]:
+def worker(served: dict[str, str], server: Server, tmp_path: Path) -> Iterator[Workers]:
     """Start `prefect worker start`; what still runs afterwards is killed with all below it."""
     started: list[subprocess.Popen[bytes]] = []
 
@@ -99,8 +124,9 @@ def worker(environment: dict[str, str], server: Server, tmp_path: Path) -> Itera
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", *arguments],
                 cwd=tmp_path,
-                env=environment
-                | {"PREFECT_API_URL": server.url, "PREFECT_WORKER_QUERY_SECONDS": "2"},
+                env=served
+                | {"PREFECT_API_URL": server.url, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+                | {"CUDA_VISIBLE_DEVICES": "0"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -134,30 +160,39 @@ def in_training(store: Path) -> bool:
     return bool(list(store.glob("stages/overfitting/*/checkpoint-*")))
 
 
-@pytest.fixture(scope="module")
-def alone(fashion_flow: Command, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store after a run in one process on this machine."""
-    store = tmp_path_factory.mktemp("alone") / "store"
-    done = fashion_flow("run", *SETTINGS, "--store", store, PREFECT_API_URL=server.url)
+def environment_of(process: int) -> list[str]:
+    return Path(f"/proc/{process}/environ").read_text().split("\0")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    fashion_flow: Command, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, str]:
+    """What is in the store after a run in one process on this machine."""
+    store = tmp_path_factory.mktemp("undisturbed") / "store"
+    done = fashion_flow("run", *LONG, "--store", store)
     assert done.status == 0, done.err
-    return store
+    return contents(store)
 
 
 def test_a_deployment_can_be_renewed_and_has_what_takes_up_dead_runs(
-    deployed: Deployed, fashion_flow: Command
+    fashion_flow: Command, server: Server, tmp_path: Path
 ) -> None:
+    store = tmp_path / "store"
+    deployed = deployed_as("nightly", fashion_flow, server, store, *SHORT)
     schedule = ("--cron", "0 3 * * *", "--timezone", "Europe/Berlin")
-    done = deploy(fashion_flow, deployed.server, deployed.store, *schedule, name="nightly")
-    assert done.status == 0, done.err
+    again = deployed_as("nightly", fashion_flow, server, store, *LONG, *schedule)
+    assert again.deployment == deployed.deployment
     found = deployed.get("deployments/name/build-model/nightly")
     (planned,) = found["schedules"]
     assert planned["schedule"]["cron"] == "0 3 * * *"
     assert planned["schedule"]["timezone"] == "Europe/Berlin"
-    assert found["global_concurrency_limit"]["limit"] == 1
-    assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    # What lets no run overlap another: its queue gives out one at a time.
+    assert found["work_queue_name"] == "nightly"
+    assert deployed.get("work_pools/local/queues/nightly")["concurrency_limit"] == 1
     assert found["entrypoint"] == "flows.build_model.build_model"
-    assert found["parameters"]["settings"]["overfitting"]["epochs"] == 40
-    assert found["parameters"]["store"] == str(deployed.store)
+    assert found["parameters"]["settings"]["overfitting"]["epochs"] == 15
+    assert found["parameters"]["store"] == str(store)
     automations = deployed.post("automations/filter")
     assert sorted(item["name"] for item in automations) == sorted([SILENT, AGAIN])
     assert all(item["enabled"] for item in automations)
@@ -166,50 +201,88 @@ def test_a_deployment_can_be_renewed_and_has_what_takes_up_dead_runs(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ((), "fashion-flow ui"),
         (("--cron", "at dawn"), "schedule 'at dawn': expected minute, hour"),
         (("--cron", "0 3 * * *", "--timezone", "Mars"), "time zone 'Mars': expected a name"),
-        (("--set", "overfitting.epochs=0"), "overfitting.epochs"),
+        (("--env", "=open sesame"), "environment '': expected NAME=VALUE"),
     ],
 )
 def test_what_can_not_be_deployed_is_explained(
-    arguments: tuple[str, ...], said: str, fashion_flow: Command, server: Server, tmp_path: Path
+    arguments: tuple[str, ...], said: str, fashion_flow: Command, tmp_path: Path
 ) -> None:
-    done = deploy(fashion_flow, server, tmp_path / "store", *arguments, name="wrong")
+    home = str(tmp_path / "no-server")
+    done = fashion_flow("deploy", *arguments, "--store", tmp_path / "store", PREFECT_HOME=home)
     assert done.status == 2
     assert said in " ".join(done.err.split())
+    assert SECRET not in done.err
     assert "Traceback" not in done.err
 
 
-def test_without_a_server_it_says_how_to_have_one(fashion_flow: Command, tmp_path: Path) -> None:
-    done = fashion_flow("deploy", "--store", tmp_path, PREFECT_HOME=str(tmp_path))
-    assert done.status == 2
-    assert "fashion-flow ui" in done.err
-
-
-def test_a_worker_runs_what_is_deployed_with_the_bytes_of_a_run_alone(
-    deployed: Deployed, worker: Workers, alone: Path
+def test_a_server_that_is_away_is_named_without_its_password(
+    fashion_flow: Command, tmp_path: Path
 ) -> None:
-    worker()
+    address = f"http://someone:{SECRET.replace(' ', '')}@127.0.0.1:{free_port()}/api"
+    done = fashion_flow("deploy", "--store", tmp_path / "store", PREFECT_API_URL=address)
+    assert done.status == 2
+    assert "no Prefect server answers at http://127.0.0.1" in done.err
+    assert "opensesame" not in done.err
+
+
+@pytest.mark.usefixtures("full")
+def test_a_server_with_a_password_takes_only_that(
+    fashion_flow: Command, served: dict[str, str], tmp_path: Path
+) -> None:
+    with running_server(served | {"PREFECT_SERVER_API_AUTH_STRING": "admin:right"}) as server:
+        said = [
+            deploy(fashion_flow, server, tmp_path / "store", PREFECT_API_AUTH_STRING=password)
+            for password in ("admin:wrong", "admin:right")
+        ]
+    assert [done.status for done in said] == [2, 0], said
+    assert "answers 401 Unauthorized" in said[0].err
+    assert "Traceback" not in said[0].err
+
+
+def test_a_worker_runs_what_is_deployed_and_its_secret_is_shown_nowhere(
+    fashion_flow: Command, served: dict[str, str], server: Server, worker: Workers, tmp_path: Path
+) -> None:
+    save = f"from prefect.blocks.system import Secret; Secret(value='{SECRET}').save('word')"
+    address = {"PREFECT_API_URL": server.url}
+    subprocess.run([sys.executable, "-c", save], env=served | address, check=True, timeout=RUN_S)
+    env = ("--env", "WORD={{ prefect.blocks.secret.word }}", "--env", "PLAIN=a=b")
+    deployed = deployed_as("local", fashion_flow, server, tmp_path / "store", *SHORT, *env)
+    process = worker()
     run = deployed.start()
+    wait_for(lambda: len(below(process.pid)) > 1, RUN_S, "the process of the run")
+    seen = environment_of(below(process.pid)[0])
+    assert {f"WORD={SECRET}", "PLAIN=a=b", "CUDA_VISIBLE_DEVICES=0"} <= set(seen)
     deployed.wait_for_end(run)
-    assert differing(contents(deployed.store), contents(alone)) == []
+    shown = [deployed.get(f"deployments/{deployed.deployment}"), deployed.post("logs/filter")]
+    assert SECRET not in str(shown)
+    assert SECRET not in (tmp_path / "worker-0.log").read_text()
 
 
 @pytest.mark.timeout(2 * RUN_S + 300)
-@pytest.mark.parametrize(("lost", "tries"), [("process", 2), ("machine", 2), ("worker", 1)])
+@pytest.mark.parametrize(
+    ("server", "lost", "tries"),
+    [
+        ("sqlite", "process", 2),
+        ("sqlite", "machine", 2),
+        ("sqlite", "worker", 1),
+        ("postgresql", "machine", 2),
+    ],
+    indirect=["server"],
+)
+@pytest.mark.usefixtures("full")
 def test_what_is_lost_in_the_middle_of_training_is_taken_up_again(
     lost: str,
     tries: int,
     fashion_flow: Command,
     server: Server,
     worker: Workers,
-    alone: Path,
+    undisturbed: Mapping[str, str],
     tmp_path: Path,
-    pytestconfig: pytest.Config,
 ) -> None:
-    if not pytestconfig.getoption("--full"):
-        pytest.skip("takes minutes: make test-distributed")
-    deployed = deployed_as(lost, fashion_flow, server, tmp_path / "store")
+    deployed = deployed_as(lost, fashion_flow, server, tmp_path / "store", *LONG)
     first = worker()
     run = deployed.start()
     wait_for(lambda: in_training(deployed.store), RUN_S, "a training in its midst")
@@ -220,5 +293,54 @@ def test_what_is_lost_in_the_middle_of_training_is_taken_up_again(
     if lost != "process":
         worker()
     deployed.wait_for_end(run)
+    assert differing(contents(deployed.store), undisturbed) == []
     assert deployed.get(f"flow_runs/{run}")["run_count"] == tries
-    assert differing(contents(deployed.store), contents(alone)) == []
+    # One crash, one more attempt.
+    names = [state["name"] for state in deployed.get(f"flow_run_states/?flow_run_id={run}")]
+    assert names.count("Crashed") == names.count("AwaitingRetry") == tries - 1
+    entries = [entry for log in all_runs(Store(str(deployed.store))) for entry in log.stages()]
+    computed = Counter(entry["key"] for entry in entries if entry["state"] == "completed")
+    assert set(computed.values()) == {1}
+    resumed = {entry["stage"] for entry in entries if entry.get("resumed_after")}
+    assert ("overfitting" in resumed) == (tries > 1)
+
+
+@pytest.mark.timeout(2 * RUN_S + 300)
+@pytest.mark.usefixtures("full")
+def test_a_server_that_is_away_for_half_a_minute_costs_no_run(
+    served: dict[str, str],
+    fashion_flow: Command,
+    server: Server,
+    worker: Workers,
+    undisturbed: Mapping[str, str],
+    tmp_path: Path,
+) -> None:
+    deployed = deployed_as("server", fashion_flow, server, tmp_path / "store", *LONG)
+    worker()
+    run = deployed.start()
+    wait_for(lambda: in_training(deployed.store), RUN_S, "a training in its midst")
+    server.kill()
+    time.sleep(30)
+    with running_server(served, httpx.URL(server.url).port or 0):
+        deployed.wait_for_end(run)
+        assert deployed.get(f"flow_runs/{run}")["run_count"] == 1
+    assert differing(contents(deployed.store), undisturbed) == []
+
+
+@pytest.mark.usefixtures("full")
+def test_a_cancelled_run_is_not_taken_up_again(
+    fashion_flow: Command, server: Server, worker: Workers, tmp_path: Path
+) -> None:
+    deployed = deployed_as("cancelled", fashion_flow, server, tmp_path / "store", *LONG)
+    worker()
+    run = deployed.start()
+    wait_for(lambda: in_training(deployed.store), RUN_S, "a training in its midst")
+    deployed.post(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
+
+    def state() -> str:
+        found: str = deployed.get(f"flow_runs/{run}")["state"]["name"]
+        return found
+
+    wait_for(lambda: state() == "Cancelled", 120, "the run's end")
+    time.sleep(2 * REST.seconds)
+    assert state() == "Cancelled"
