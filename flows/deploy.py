@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
@@ -156,8 +156,14 @@ def _have_queue(pool: str, name: str) -> None:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectAlreadyExists
 
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
-        client.create_work_queue(name, work_pool_name=pool, concurrency_limit=1)
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_work_queue(name, work_pool_name=pool, concurrency_limit=1)
+        except ObjectAlreadyExists:
+            found = client.read_work_queue_by_name(name, work_pool_name=pool)
+            # One that `prefect deploy` made has none; another number is somebody's wish.
+            if found.concurrency_limit is None:
+                client.update_work_queue(found.id, concurrency_limit=1)
 
 
 def automations() -> tuple[AutomationCore, ...]:

@@ -33,6 +33,7 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from flows.deploy import ENVIRONMENT
 from flows.pools import Pool, base_job_template
+from flows.runner import Runner
 from tasks.core.errors import UserError
 from tasks.core.settings import Settings
 from tests.conftest import ROOT
@@ -267,11 +268,10 @@ def comparable(deployment: dict[str, Any], home: str) -> dict[str, Any]:
         "store": given["store"].replace("~", home),
         "require_success": given["require_success"],
         "schedules": [item["schedule"] for item in deployment["schedules"]],
-        "limit": deployment["global_concurrency_limit"]["limit"],
+        "runner": Runner.model_validate(given["runner"]),
         **{
             name: deployment[name] or None
             for name in (
-                "concurrency_options",
                 "description",
                 "enforce_parameter_schema",
                 "entrypoint",
@@ -303,6 +303,8 @@ def test_prefect_yaml_deploys_what_fashion_flow_deploys(
     home = environment["HOME"]
     assert comparable(by_file, home) == comparable(by_command, home)
     assert not any(schedule["active"] for schedule in by_file["schedules"])
+    pool, queue = by_file["work_pool_name"], by_file["work_queue_name"]
+    assert deployed.get(f"work_pools/{pool}/queues/{queue}")["concurrency_limit"] == 1
     assert deployed.get(f"work_pools/{by_file['work_pool_name']}")["type"] == (
         name if name in ("docker", "kubernetes") else "process"
     )
