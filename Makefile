@@ -24,7 +24,7 @@ test: $(VENV)/dev.done ## Run every test, e.g. make test ARGS="-k store".
 test-reliability: $(VENV)/dev.done ## Kill, damage and fill up at full size (over an hour).
 	$(BIN)/pytest tests/reliability --full $(ARGS)
 
-test-distributed: $(VENV)/dev.done ## Kill workers, machines and servers of Prefect, also on PostgreSQL (a quarter of an hour).
+test-distributed: $(VENV)/dev.done ## Kill workers, machines and servers of Prefect, also on PostgreSQL (half an hour).
 	$(BIN)/pytest tests/distributed --full $(ARGS)
 
 screenshots: $(VENV)/dev.done ## Take the pictures in docs/ (needs Chromium and Fashion-MNIST).

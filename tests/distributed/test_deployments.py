@@ -90,7 +90,7 @@ def served(environment: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, served: dict[str, str]) -> Iterator[Server]:
     """A server with a database on SQLite, or on what a test asks for."""
-    if getattr(request, "param", "sqlite") == "sqlite":
+    if getattr(request, "param", "sqlite") != "postgresql":
         with running_server(served) as server:
             yield server
         return
@@ -306,6 +306,8 @@ def test_what_is_lost_in_the_middle_of_training_is_taken_up_again(
 
 
 @pytest.mark.timeout(2 * RUN_S + 300)
+# A server of its own, as it kills it.
+@pytest.mark.parametrize("server", ["sqlite, killed"], indirect=True)
 @pytest.mark.usefixtures("full")
 def test_a_server_that_is_away_for_half_a_minute_costs_no_run(
     served: dict[str, str],
