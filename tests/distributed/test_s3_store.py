@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from tests.processes import ONE_CHANGE, SMALL, Command, Finished, Start, s3_server, wait_for
+from tests.processes import ONE_CHANGE, SMALL, Command, Finished, Server, Start, s3_server, wait_for
 from tests.reliability.support import SHORT, contents, differing
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ RUN_S = 300
 
 @dataclass
 class Bucket:
-    """A server of S3's API, and a cache of what is fetched from it."""
+    """A server of S3's API; the environment names it, a cache and a Prefect server."""
 
     environment: Mapping[str, str]
 
@@ -56,9 +56,9 @@ class Bucket:
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+def bucket(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
     with s3_server(tmp_path_factory.mktemp("cache")) as environment:
-        yield Bucket(environment)
+        yield Bucket(environment | {"PREFECT_API_URL": shared_server.url})
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,8 @@ def first(bucket: Bucket, small: tuple[str, ...], fashion_flow: Command) -> Fini
 def test_a_run_leaves_the_bytes_of_a_run_in_a_folder(
     bucket: Bucket, small: tuple[str, ...], fashion_flow: Command, tmp_path: Path
 ) -> None:
-    done = fashion_flow("run", *small, "--store", tmp_path / "store")
+    server = bucket.environment["PREFECT_API_URL"]
+    done = fashion_flow("run", *small, "--store", tmp_path / "store", PREFECT_API_URL=server)
     assert done.status == 0, done.err
     assert differing(bucket.digests("small"), contents(tmp_path / "store")) == []
 
