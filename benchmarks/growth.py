@@ -1,6 +1,6 @@
 """Seconds and peak memory of every stage as the number of images grows.
 
-    python benchmarks/growth.py [--images 2000 8000 20000 60000] [--only preprocess train ...]
+    python benchmarks/growth.py [--images 2000 8000 20000 60000] [--no-transfer]
 
 Each stage runs in a process of its own, so that its peak is its own: what importing its libraries
 takes, plus what it holds of its data. Every training has one epoch, which decides the time and not
