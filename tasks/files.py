@@ -22,7 +22,15 @@ from typing import Any, Protocol, TextIO
 
 from tasks.core.errors import StorageError, UserError
 from tasks.core.records import digest_of
-from tasks.s3 import SCHEME, ConflictError, Lease, S3Path, is_leased, kept_locally
+from tasks.s3 import (
+    SCHEME,
+    ConflictError,
+    Lease,
+    S3Path,
+    cache_folder,
+    is_leased,
+    kept_locally,
+)
 
 Place = Path | S3Path
 
@@ -70,11 +78,13 @@ def explaining(root: Place) -> Iterator[None]:
     except OSError as error:
         advice = LASTING.get(error.errno or 0)
         where = Path(str(error.filename)) if error.filename is not None else None
-        elsewhere = where is not None and root not in (where, *where.parents)
-        # A bucket has explained its errors by itself: this one is of a file of this machine.
-        if advice is None or elsewhere or isinstance(root, S3Path):
+        # A bucket explains its errors by itself; what fails here is the disk of what is fetched.
+        folder = cache_folder() if isinstance(root, S3Path) else root
+        elsewhere = where is not None and folder not in (where, *where.parents)
+        if advice is None or elsewhere:
             raise
-        raise StorageError(f"the store {root} can't be written: {advice}.") from error
+        what = "the store" if folder is root else "the folder of FASHION_FLOW_CACHE,"
+        raise StorageError(f"{what} {folder} can't be written: {advice}.") from error
 
 
 def write_atomically(path: Place, content: bytes) -> None:

@@ -383,12 +383,13 @@ class Lease:
     Whether a lease is still renewed is told by the server's clock alone.
     """
 
-    def __init__(self, path: S3Path, holder: str, version: str) -> None:
+    def __init__(self, path: S3Path, holder: str, version: str, asked: float) -> None:
         self._path = path
         self._holder = holder
         self._version = version
         self._renewals = 0
-        self._renewed = time.monotonic()
+        # Counted from before the request: others count from when the server had it.
+        self._renewed = asked
         self._lost = False
         self._writing = threading.Lock()
         self._ended = threading.Event()
@@ -397,14 +398,15 @@ class Lease:
     @classmethod
     def take(cls, path: S3Path) -> Lease | None:
         """The lease if it is free, or its holder has not renewed it; None if somebody has it."""
-        holder = secrets.token_hex(16)
-        with suppress(ConflictError):
-            found = _lease_at(path)
-            if found is None:
-                return cls(path, holder, path.write_if(_lease(holder, 0), None))
-            if not found.held:
-                return cls(path, holder, path.write_if(_lease(holder, 0), found.version))
-        return None
+        found = _lease_at(path)
+        if found is not None and found.held:
+            return None
+        holder, asked = secrets.token_hex(16), time.monotonic()
+        try:
+            version = path.write_if(_lease(holder, 0), found.version if found else None)
+        except ConflictError:
+            return None
+        return cls(path, holder, version, asked)
 
     @property
     def held(self) -> bool:
@@ -561,17 +563,22 @@ def _of_answer(path: S3Path, error: Any) -> Exception:
 # Files kept on this machine
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where this machine keeps what it fetches."""
     given = os.environ.get(CACHE_VARIABLE)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(given).expanduser() if given else Path(home) / "fashion-flow"
+    return Path(given).expanduser().absolute() if given else Path(home) / "fashion-flow"
+
+
+def _cache() -> Path:
+    folder = cache_folder()
     (folder / "objects").mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def kept_locally(path: S3Path) -> Path:
     """Where this machine keeps a file that is written bit by bit and uploaded at its end."""
-    return _cache() / "logs" / path.bucket / path.key
+    return cache_folder() / "logs" / path.bucket / path.key
 
 
 def _place(digest: str, suffix: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -277,6 +278,16 @@ def test_what_was_not_used_for_longest_goes_first(
     left = {path.read_bytes()[:3] for path in (cache / "objects").iterdir()}
     assert left == {b"in ", b"nnn"}
     assert not list(cache.glob(".part-*"))
+
+
+def test_a_full_disk_of_this_machine_is_explained(root: S3Path, cache: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(cache / "objects" / "x"))
+    with pytest.raises(StorageError, match="FASHION_FLOW_CACHE.*no space is left"):
+        with files.explaining(root):
+            raise full
+    other = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/images.npz")
+    with pytest.raises(PermissionError), files.explaining(root):
+        raise other
 
 
 # Logs
