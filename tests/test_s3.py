@@ -282,9 +282,9 @@ def test_what_was_not_used_for_longest_goes_first(
 
 def test_a_full_disk_of_this_machine_is_explained(root: S3Path, cache: Path) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(cache / "objects" / "x"))
-    with pytest.raises(StorageError, match="FASHION_FLOW_CACHE.*no space is left"):
-        with files.explaining(root):
-            raise full
+    said = r"FASHION_FLOW_CACHE.*no space is left"
+    with pytest.raises(StorageError, match=said), files.explaining(root):
+        raise full
     other = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/images.npz")
     with pytest.raises(PermissionError), files.explaining(root):
         raise other
