@@ -31,6 +31,7 @@ log = logging.getLogger("fashion_flow")
 POLL_S = 0.05
 LOOPBACK = "127.0.0.1"
 START_S = 120.0
+STOP_S = 20.0
 HEALTH_S = 2.0
 # Read by Prefect when it is imported; what stands in the environment already is left alone.
 PREFECT_DEFAULTS = {
@@ -122,21 +123,28 @@ def serve_ui(port: int, *, open_browser: bool) -> None:
             _address().unlink(missing_ok=True)
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
-            server.wait()
+            try:
+                server.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                # It waits for a browser that keeps a connection open.
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C."""
+    """Take SIGTERM for Ctrl-C, and Ctrl-C for what it is also where a shell had it ignored."""
 
     def interrupt(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, server_log: Path) -> None:

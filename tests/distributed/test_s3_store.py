@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from tests.processes import ONE_CHANGE, SMALL, Command, Finished, Server, Start, s3_server, wait_for
+from tests.processes import SMALL, Command, Finished, Server, Start, s3_server, wait_for
 from tests.reliability.support import SHORT, contents, differing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 RUN_S = 300
+TINY = (*SMALL, "--set", "plan=[]")
 
 
 @dataclass
@@ -62,25 +63,18 @@ def bucket(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    plan = tmp_path_factory.mktemp("plan") / "plan.toml"
-    plan.write_text(ONE_CHANGE)
-    return (*SMALL, "--plan", str(plan))
-
-
-@pytest.fixture(scope="module")
-def first(bucket: Bucket, small: tuple[str, ...], fashion_flow: Command) -> Finished:
-    done = fashion_flow("run", *small, "--store", "s3://bucket/small", **bucket.environment)
+def first(bucket: Bucket, fashion_flow: Command) -> Finished:
+    done = fashion_flow("run", *TINY, "--store", "s3://bucket/small", **bucket.environment)
     assert done.status == 0, done.err
     return done
 
 
 @pytest.mark.usefixtures("first")
 def test_a_run_leaves_the_bytes_of_a_run_in_a_folder(
-    bucket: Bucket, small: tuple[str, ...], fashion_flow: Command, tmp_path: Path
+    bucket: Bucket, fashion_flow: Command, tmp_path: Path
 ) -> None:
     server = bucket.environment["PREFECT_API_URL"]
-    done = fashion_flow("run", *small, "--store", tmp_path / "store", PREFECT_API_URL=server)
+    done = fashion_flow("run", *TINY, "--store", tmp_path / "store", PREFECT_API_URL=server)
     assert done.status == 0, done.err
     assert differing(bucket.digests("small"), contents(tmp_path / "store")) == []
 
@@ -95,7 +89,7 @@ def test_credentials_are_in_no_object_and_in_no_line(bucket: Bucket, first: Fini
 
 @pytest.mark.usefixtures("first")
 def test_another_machine_computes_nothing_again_and_heals_what_is_damaged(
-    bucket: Bucket, small: tuple[str, ...], fashion_flow: Command, tmp_path: Path
+    bucket: Bucket, fashion_flow: Command, tmp_path: Path
 ) -> None:
     before = bucket.digests("small")
     (name,) = (name for name in before if name.startswith("stages/baseline/") and ".keras" in name)
@@ -105,7 +99,7 @@ def test_another_machine_computes_nothing_again_and_heals_what_is_damaged(
     looked = fashion_flow("verify", *store, **elsewhere)
     assert looked.status == 1
     assert "baseline" in looked.out
-    done = fashion_flow("run", *small, *store, **elsewhere)
+    done = fashion_flow("run", *TINY, *store, **elsewhere)
     assert done.status == 0, done.err
     assert bucket.digests("small") == before
     rows = json.loads(fashion_flow("runs", "--json", *store, **elsewhere).out)

@@ -31,7 +31,7 @@ class Size:
     settings: tuple[str, ...]
 
 
-SMALL = Size(False, training_kills=4, flow_kills=3, damages=12, settings=SHORT)
+SMALL = Size(False, training_kills=3, flow_kills=2, damages=8, settings=SHORT)
 FULL = Size(True, training_kills=30, flow_kills=30, damages=None, settings=SMOKE)
 
 # What a test has measured, by name: printed when all have run.
