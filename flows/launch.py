@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TextIO
@@ -180,23 +180,35 @@ def _signals() -> Iterator[list[int]]:
 
 def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
     """Say what is kept, tell the server, and end without waiting for what is being computed."""
-    # It may have been stopped before anything was noted of it.
-    with suppress(OSError, StageError):
-        run_log.end(INTERRUPTED, "stopped by the user")
-    finished = len(run_log.stages())
+    finished: list[str] = []
+
+    def note() -> None:
+        # It may have been stopped before anything was noted of it.
+        with suppress(OSError, StageError):
+            run_log.end(INTERRUPTED, "stopped by the user")
+        with suppress(OSError, StageError):
+            finished.append(f"{len(run_log.stages())} ")
+
+    # A bucket that can't be reached keeps nobody from ending.
+    _for_a_moment(note)
     log.warning(
-        "interrupted: %d finished stages are kept in %s; start the same command again to go on",
-        finished,
+        "interrupted: %sfinished stages are kept in %s; start the same command again to go on",
+        "".join(finished),
         store.root,
     )
     # What goes on in other threads until the end is of no interest any more.
     log.setLevel(logging.CRITICAL)
-    teller = threading.Thread(target=_tell_server, args=(run_log,), daemon=True)
-    teller.start()
-    teller.join(TELL_SERVER_S)
-    publish_log(run_log.log)
+    _for_a_moment(lambda: _tell_server(run_log))
+    _for_a_moment(lambda: publish_log(run_log.log))
     # Threads that train can't be asked to stop; nothing of theirs is half-written (see the store).
     _leave(INTERRUPTED_STATUS)
+
+
+def _for_a_moment(work: Callable[[], None]) -> None:
+    """Do something, but wait for it a few seconds at most."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(TELL_SERVER_S)
 
 
 def _leave(status: int) -> NoReturn:

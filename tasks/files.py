@@ -62,7 +62,9 @@ def place(url: str) -> Place:
     if url.startswith(SCHEME):
         return S3Path.parse(url)
     if "://" in url and not url.startswith("file://"):
-        raise UserError(f"store {url!r}: expected a folder, or s3://bucket/prefix.")
+        # The rest is not repeated: it may hold a password.
+        scheme = url.partition("://")[0]
+        raise UserError(f"store {scheme}://...: expected a folder, or s3://bucket/prefix.")
     return Path(url.removeprefix("file://")).expanduser().absolute()
 
 
@@ -162,7 +164,7 @@ def file_digest(path: Place) -> tuple[str, int]:
         return digest, handle.tell()
 
 
-def stored_digest(path: Place) -> str | None:
+def stored_digest(path: Place) -> str:
     """SHA-256 of a file; of an object in a bucket, what was stored with it, nothing being fetched.
 
     Raises:
@@ -214,8 +216,18 @@ def relative(path: Place, root: Place) -> str:
 
 def entries(folder: Place) -> list[Place]:
     """What is in a folder, by name; nothing where there is no folder."""
-    found: list[Place] = [*folder.iterdir()] if folder.is_dir() else []
+    found: list[Place] = []
+    # What may not be looked at is somebody else's.
+    with suppress(PermissionError):
+        found = [*folder.iterdir()] if folder.is_dir() else []
     return sorted(found, key=str)
+
+
+def changed_at(folder: Place) -> float:
+    """When something in a folder was changed last, in seconds since 1970; now where it is empty."""
+    if isinstance(folder, S3Path):
+        return max((path.stat().st_mtime for path in folder.rglob("*")), default=time.time())
+    return folder.stat().st_mtime
 
 
 def remove_tree(path: Place) -> None:
@@ -342,11 +354,11 @@ def locked(path: Place, on_wait: Callable[[], None]) -> Iterator[Held]:
 
 
 @contextmanager
-def locked_if_free(path: Place) -> Iterator[bool]:
-    """Hold a lock unless somebody has it: yields whether it is held."""
+def locked_if_free(path: Place) -> Iterator[Held | None]:
+    """Hold a lock unless somebody has it: yields None then."""
     held = hold(path)
     try:
-        yield held is not None
+        yield held
     finally:
         if held:
             held.release()
@@ -369,7 +381,7 @@ def check_held(held: Held) -> None:
     Raises:
         StorageError: this process was not heard of for so long that others may have taken it.
     """
-    if isinstance(held, Lease) and not held.held:
+    if isinstance(held, Lease) and not held.confirm():
         raise StorageError(
             "the store did not hear of this process for too long, so that others may have begun "
             "the same stage; what it made is not kept.",

@@ -14,7 +14,11 @@ from tasks.core.errors import StageError
 from tasks.core.records import Record
 from tasks.files import (
     TEMPORARY,
+    Held,
+    HeldFile,
     Place,
+    changed_at,
+    check_held,
     damaged_lines,
     entries,
     file_digest,
@@ -23,12 +27,25 @@ from tasks.files import (
     relative,
     remove_tree,
 )
-from tasks.runlog import ALIVE, DONE, MODEL, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog, all_runs
+from tasks.runlog import (
+    ALIVE,
+    DONE,
+    MODEL,
+    REPORT,
+    RUN,
+    RUN_LOG,
+    RUNNING,
+    STAGE_LINES,
+    RunLog,
+    all_runs,
+)
+from tasks.s3 import S3Path
 from tasks.store import RECORD, RUNS, SCORINGS, STAGES, Store
 
 # A run's folder is there some seconds before the run says that it lives.
 STARTING_S = 600
 
+NOBODY = HeldFile(-1)
 KEY = re.compile("[0-9a-f]{16}")
 # What a run writes into its folder of the final model.
 MODEL_FILE = re.compile(r"README\.md|usage\.json|[^/]+\.(keras|h5)")
@@ -137,13 +154,14 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
     settled = _Used(store, old)
     for folder in _stage_folders(store):
         with _free(store.lock_path(folder), dry_run=dry_run) as free:
-            if not free:
+            if free is None:
                 locked.append(relative(folder, store.root))
             elif doubtful or settled.includes(folder):
                 removed += _tidy(store, folder, dry_run=dry_run)
             else:
                 removed.append(_finding(store, folder, "no kept run uses it"))
                 if not dry_run:
+                    check_held(free)
                     _remove_stage(folder)
                     store.lock_path(folder).unlink(missing_ok=True)
     for run in _runs(store):
@@ -183,6 +201,9 @@ class _Used:
         if run.run_id in self._ended:
             return self._ended[run.run_id]
         ended = not is_locked(run.folder / ALIVE)
+        if isinstance(run.folder, S3Path):
+            # A lease that ran out may be renewed still.
+            ended = _has_ended(run)
         found = run.results()
         if ended:
             self._ended[run.run_id] = found
@@ -206,7 +227,14 @@ def _old_runs(store: Store, keep: int) -> set[str]:
 
 def _never_began(run: RunLog) -> bool:
     """Whether a run ended, or was ended, before anything was noted of it."""
-    return not _has_begun(run) and time.time() - run.folder.stat().st_mtime > STARTING_S
+    return not _has_begun(run) and time.time() - changed_at(run.folder) > STARTING_S
+
+
+def _has_ended(run: RunLog) -> bool:
+    """Whether a run noted that it ended."""
+    with suppress(StageError):
+        return bool(run.read()["status"] != RUNNING)
+    return False
 
 
 def _has_begun(run: RunLog) -> bool:
@@ -306,10 +334,10 @@ def _tidy(store: Store, folder: Place, *, dry_run: bool) -> list[Finding]:
 
 
 @contextmanager
-def _free(lock: Place, *, dry_run: bool) -> Iterator[bool]:
-    """Whether nobody holds a lock; it is held meanwhile, unless nothing is to be written."""
+def _free(lock: Place, *, dry_run: bool) -> Iterator[Held | None]:
+    """A lock that nobody holds; it is held meanwhile, unless nothing is to be written."""
     if dry_run:
-        yield not is_locked(lock)
+        yield None if is_locked(lock) else NOBODY
     else:
         with locked_if_free(lock) as held:
             yield held

@@ -19,6 +19,7 @@ from tasks.core.errors import StageError, UserError
 from tasks.core.records import Outcome, Record, digest_of
 from tasks.files import (
     CHECK,
+    LEASE_POLL_S,
     Held,
     Place,
     append_line,
@@ -29,6 +30,7 @@ from tasks.files import (
     read_lines,
     write_atomically,
 )
+from tasks.s3 import LEASE_S, S3Path
 from tasks.store import RUNS, Store
 
 RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "interrupted", "killed"
@@ -216,13 +218,13 @@ class RunLog:
         if path in _held:
             return
         # Who looks whether the run lives holds the lock for an instant.
-        end = time.monotonic() + LOOKING_S
+        end = time.monotonic() + LOOKING_S + (LEASE_S if isinstance(path, S3Path) else 0)
         while (held := hold(path)) is None:
             if time.monotonic() > end:
                 raise UserError(
                     f"run {self.run_id!r} is going on in another process; give another run id."
                 )
-            time.sleep(0.01)
+            time.sleep(LEASE_POLL_S if isinstance(path, S3Path) else 0.01)
         _held[path] = held
 
     def _release(self) -> None:

@@ -211,20 +211,27 @@ class S3Path:
             found = [item["Key"] for item in page.get("Contents", ())]
             if found:
                 with _explained(self):
-                    _client().delete_objects(
+                    answer = _client().delete_objects(
                         Bucket=self.bucket,
                         Delete={"Objects": [{"Key": key} for key in found], "Quiet": True},
                     )
+                for error in answer.get("Errors", ()):
+                    raise StorageError(
+                        f"{SCHEME}{self.bucket}/{error.get('Key')} can't be removed "
+                        f"({error.get('Code')}).",
+                        may_pass=error.get("Code") in ("InternalError", "SlowDown"),
+                    )
         self.unlink()
 
-    def stored_digest(self) -> str | None:
-        """The SHA-256 that was stored with the object, nothing being fetched; None without one.
+    def stored_digest(self) -> str:
+        """The SHA-256 that was stored with the object, nothing being fetched where there is one.
 
         Raises:
             FileNotFoundError: there is no such object.
         """
         found: str | None = self._head()["Metadata"].get(DIGEST)
-        return found
+        # What another program put there carries none.
+        return found if found else self.digest()[0]
 
     def version(self) -> str | None:
         """What changes with each write of the object; None where there is none."""
@@ -263,7 +270,7 @@ class S3Path:
                 except FileNotFoundError:
                     content, version = b"", None
                 # A request that was repeated, since its answer was lost, may have been carried out.
-                if attempt and content.endswith(line):
+                if attempt and line in content.splitlines(keepends=True):
                     return
                 ended = content if content.endswith(b"\n") or not content else content + b"\n"
                 with suppress(ConflictError):
@@ -290,9 +297,9 @@ class S3Path:
             digest: the SHA-256 that the bytes must have; by default the one stored with them.
 
         Raises:
-            FileNotFoundError: there is no such object.
-            StorageError: it has other bytes. It is removed, since its metadata say otherwise and
-                would be believed for ever.
+            FileNotFoundError: it is not kept on this machine, and there is no such object.
+            StorageError: it has other bytes. If its metadata say otherwise, which would be believed
+                for ever, it is emptied.
         """
         head = self._head() if digest is None else None
         wanted = digest or (head["Metadata"].get(DIGEST) if head else None)
@@ -303,13 +310,13 @@ class S3Path:
                     os.utime(kept)
                     return kept
         with _temporary(self.suffix) as path:
-            version = self.version()
-            with path.open("wb") as handle:
-                handle.writelines(self._chunks())
+            with _explained(self), path.open("wb") as handle:
+                answer = _client().get_object(Bucket=self.bucket, Key=self.key)
+                handle.writelines(answer["Body"].iter_chunks(1 << 20))
             found = _digest(path)
             if wanted is not None and found != wanted:
-                with suppress(Exception):
-                    _client().delete_object(Bucket=self.bucket, Key=self.key, IfMatch=version or "")
+                if answer["Metadata"].get(DIGEST, found) != found:
+                    self._empty(answer["ETag"])
                 raise StorageError(f"{self} is not what was written; run again to restore it.")
             kept = _place(found, self.suffix)
             path.chmod(0o644)
@@ -317,12 +324,17 @@ class S3Path:
         _trim()
         return kept
 
+    def _empty(self, version: str) -> None:
+        """Have the object miss at the next look; not every service deletes on a condition."""
+        with suppress(ConflictError, OSError, StorageError), _explained(self):
+            _client().put_object(Bucket=self.bucket, Key=self.key, Body=b"", IfMatch=version)
+
     def _prefix(self) -> str:
         return f"{self.key}/" if self.key else ""
 
     def _pages(self, **options: str) -> Iterator[Mapping[str, Any]]:
-        pages = _client().get_paginator("list_objects_v2")
         with _explained(self):
+            pages = _client().get_paginator("list_objects_v2")
             yield from pages.paginate(Bucket=self.bucket, Prefix=self._prefix(), **options)  # type: ignore[arg-type]
 
     def _head(self) -> Mapping[str, Any]:
@@ -413,6 +425,13 @@ class Lease:
         """Whether nobody else can have it yet."""
         return not self._lost and time.monotonic() - self._renewed < LEASE_S
 
+    def confirm(self) -> bool:
+        """Ask the server whether it is still ours; a clock may have stood still meanwhile."""
+        with self._writing:
+            if not self._lost:
+                self._renew_once()
+        return self.held
+
     def release(self) -> None:
         """Give it back, if it is still ours."""
         self._ended.set()
@@ -442,6 +461,8 @@ class Lease:
                 self._lost = True
                 return
             self._version = found.version
+            self._renewed = max(self._renewed, asked - found.age)
+            return
         self._renewed = asked
 
 
@@ -496,15 +517,17 @@ def _client() -> S3Client:
     import boto3
     from botocore.config import Config
 
-    return boto3.session.Session().client(
-        "s3",
-        config=Config(
-            connect_timeout=10,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 5},
-            max_pool_connections=64,
-        ),
+    config = Config(
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 5},
+        max_pool_connections=64,
     )
+    try:
+        return boto3.session.Session().client("s3", config=config)
+    except ValueError:
+        # Not repeated: an address may hold a password.
+        raise UserError("AWS_ENDPOINT_URL: expected https://HOST or https://HOST:PORT.") from None
 
 
 def _listed(bucket: str, item: Mapping[str, Any]) -> S3Path:
@@ -533,10 +556,15 @@ def _explained(path: S3Path) -> Iterator[None]:
         ) from None
     except BotoCoreError as error:
         raise StorageError(
-            f"the store s3://{path.bucket} can't be reached ({error}); check the network, "
-            "AWS_ENDPOINT_URL and AWS_REGION.",
+            f"the store s3://{path.bucket} can't be reached ({_scrubbed(error)}); check the "
+            "network, AWS_ENDPOINT_URL and AWS_REGION.",
             may_pass=True,
         ) from None
+
+
+def _scrubbed(error: Exception) -> str:
+    """What an error says, without the credentials that an address may hold."""
+    return re.sub(r"//[^/@\s]*@", "//", str(error))
 
 
 def _of_answer(path: S3Path, error: Any) -> Exception:
@@ -548,7 +576,9 @@ def _of_answer(path: S3Path, error: Any) -> Exception:
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if status == 412 or code == "ConditionalRequestConflict":
         return ConflictError(str(path))
-    if status in (400, 401, 403):
+    if code == "EntityTooLarge":
+        return StorageError(f"{path} is larger than the service takes.")
+    if status in (400, 401, 403) and code not in ("RequestTimeout", "RequestTimeTooSkewed"):
         return StorageError(
             f"the store s3://{path.bucket} refuses {error.operation_name} ({code}): check the "
             "credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE), their rights "
@@ -566,8 +596,9 @@ def _of_answer(path: S3Path, error: Any) -> Exception:
 def cache_folder() -> Path:
     """Where this machine keeps what it fetches."""
     given = os.environ.get(CACHE_VARIABLE)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given).expanduser().absolute() if given else Path(home) / "fashion-flow"
+    if given:
+        return Path(given).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-flow"
 
 
 def _cache() -> Path:

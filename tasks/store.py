@@ -285,7 +285,7 @@ class Store:
         )
 
     def commit(self, outputs: Outputs, facts: Mapping[str, Any]) -> Record:
-        """Write the record that makes a stage's files count, and read all of it back.
+        """Write the record that makes a stage's files count, and look all of it up.
 
         Raises:
             StageError: the code or an outside file changed while the stage was computed.
@@ -437,6 +437,8 @@ class Outputs:
         target = self.folder / f"{name}.{kind}"
         with replacing(target) as path:
             yield path
+            # Whoever has the lock now may have put his files there.
+            self.check_held()
             sha256, size = file_digest(path)
         where = relative(target, self.root)
         self.files[name] = StoredFile(where, sha256, size, kind, dict(schema))

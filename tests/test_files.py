@@ -398,7 +398,7 @@ def test_a_lock_is_taken_when_it_is_given_back(tmp_path: Path) -> None:
 def test_a_lock_that_is_not_free_is_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "locks" / "a.lock"
     with locked_if_free(path) as first, locked_if_free(path) as second:
-        assert (first, second) == (True, False)
+        assert (first is not None, second) == (True, None)
         with locked_if_free(tmp_path / "locks" / "b.lock") as other:
             assert other
     with locked_if_free(path) as again:
@@ -429,7 +429,7 @@ def test_who_waited_for_a_lock_whose_file_is_removed_takes_the_new_one_s(tmp_pat
         assert waits.wait(10)
         path.unlink()
         # Somebody else comes before the one who waits has seen it.
-        newcomer: AbstractContextManager[bool] = locked_if_free(path)
+        newcomer: AbstractContextManager[files.Held | None] = locked_if_free(path)
         assert newcomer.__enter__()
     assert not inside.wait(0.1), "the removed file's lock is free, but not the lock"
     newcomer.__exit__(None, None, None)

@@ -763,7 +763,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, moment: str, work: Callable[[], N
     elif moment == "first lock":
         free = housekeeping._free
 
-        def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[bool]:
+        def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[Any]:
             work()
             return free(lock, dry_run=dry_run)
 
@@ -790,7 +790,7 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
     order = sorted(folder(store, f"load.{number}").name for number in (1, 2, 3))
     keys = {key_of(f"load.{number}")[:16]: key_of(f"load.{number}") for number in (1, 2, 3)}
 
-    def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[bool]:
+    def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[Any]:
         if order[1] in lock.name:
             living.taken("load", keys[order[1]])
             run = begun(store, "run-1")

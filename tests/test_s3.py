@@ -235,9 +235,28 @@ def test_bytes_that_their_metadata_belie_are_noticed_when_read_and_healed(
     assert "train has other content" in damaged.what
     with pytest.raises(StageError, match="is not what was written; run again to restore it"):
         store.content(record, "train")
-    assert reason(store, record).startswith("train is missing")
+    assert reason(store, record).startswith("train has 0 bytes instead of")
     assert committed(store) == record
     assert len(store.content(record, "train")) == record.files["train"].size
+
+
+def test_what_was_made_anew_meanwhile_is_left_alone(store: Store, cache: Path) -> None:
+    record = committed(store)
+    for kept in (cache / "objects").iterdir():
+        kept.unlink()
+    place = place_of(store, record, "note")
+    place.write(b"made anew, with its digest")
+    with pytest.raises(StageError, match="is not what was written"):
+        store.content(record, "note")
+    assert place.read_bytes() == b"made anew, with its digest"
+
+
+def test_what_another_program_put_there_is_hashed(store: Store, client: S3Client) -> None:
+    record = committed(store)
+    place = place_of(store, record)
+    client.put_object(Bucket="bucket", Key=place.key, Body=place.read_bytes())
+    assert place.stat().st_size == record.files["train"].size
+    assert store.lookup(STAGE, KEY) == record
 
 
 def test_a_record_that_somebody_else_has_written_meanwhile_stays(store: Store) -> None:
@@ -416,6 +435,9 @@ def test_what_was_made_without_the_lease_is_not_kept(store: Store) -> None:
         assert lost.value.may_pass
         with pytest.raises(StorageError, match="did not hear of this process"):
             outputs.checkpoints({}, 9).check()
+        with pytest.raises(StorageError, match="did not hear of this process"):
+            outputs.blob("note", "txt", b"written over another's")
+        assert (outputs.folder / "note.txt").read_bytes() == b"a note"
     assert is_locked(path), "what is another's is not given back"
     assert isinstance(store.lookup(STAGE, KEY), Miss)
 
@@ -458,6 +480,43 @@ def test_what_no_kept_run_uses_is_cleared_away(store: Store) -> None:
     assert (found.records, found.damaged, found.orphans) == (1, (), ())
 
 
+def test_a_run_that_never_began_is_no_obstacle(store: Store, monkeypatch: Any) -> None:
+    (store.root / "runs/run-1/run.log").write(b"no such plan")  # type: ignore[union-attr]
+    assert clean(store, 1, dry_run=True).removed == ()
+    monkeypatch.setattr("tasks.housekeeping.STARTING_S", -1.0)
+    assert [item.path for item in clean(store, 1, dry_run=False).removed] == ["runs/run-1"]
+
+
+def test_what_can_t_be_removed_is_said(
+    root: S3Path, client: S3Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a/b").write(b"locked")
+    refused = {"Errors": [{"Key": f"{root.key}/a/b", "Code": "AccessDenied"}]}
+    monkeypatch.setattr(client, "delete_objects", lambda **_: refused)
+    with pytest.raises(StorageError, match=r"a/b can't be removed \(AccessDenied\)"):
+        (root / "a").remove_tree()
+
+
+def test_a_line_is_appended_once_though_its_answer_was_lost(
+    root: S3Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "log"
+    path.write(b"first\n")
+    write, calls = S3Path.write_if, []
+
+    def lossy(self: S3Path, content: bytes, version: str | None) -> str:
+        calls.append(version)
+        found = write(self, content, version)
+        if len(calls) == 1:
+            self.write(content + b"another's\n")
+            raise ConflictError("the answer was lost, and the request repeated")
+        return found
+
+    monkeypatch.setattr(S3Path, "write_if", lossy)
+    path.append(b"mine\n")
+    assert path.read_bytes() == b"first\nmine\nanother's\n"
+
+
 def test_an_append_to_an_empty_log_begins_it(root: S3Path) -> None:
     append_line(root / "log", {"a": 1})
     append_line(root / "log", {"b": 2})
@@ -480,6 +539,15 @@ def test_an_append_to_an_empty_log_begins_it(root: S3Path) -> None:
         ),
         ("s3://bucket/nothing", {}, "there is no store in s3://bucket/nothing", 2),
         ("s3://Bucket:1/x", {}, "expected s3://bucket/prefix", 2),
+        ("S3://id:a-secret-of-the-tests@bucket/x", {}, "expected a folder, or s3://bucket", 2),
+        ("s3://bucket/x", {"AWS_ENDPOINT_URL": "minio:9000"}, "AWS_ENDPOINT_URL: expected", 2),
+        ("s3://bucket/x", {"AWS_PROFILE": "nobody"}, "profile (nobody) could not be found", 1),
+        (
+            "s3://bucket/x",
+            {"AWS_ENDPOINT_URL": "http://id:a-secret-of-the-tests@127.0.0.1:9"},
+            "can't be reached",
+            1,
+        ),
     ],
 )
 def test_what_is_wrong_is_explained(
@@ -491,7 +559,8 @@ def test_what_is_wrong_is_explained(
     status: int,
 ) -> None:
     none = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
-    done = fashion_flow("verify", "--store", store, **(server | none | changes))
+    command = "runs" if "AWS_PROFILE" in changes or "AWS_ENDPOINT_URL" in changes else "verify"
+    done = fashion_flow(command, "--store", store, **(server | none | changes))
     assert done.status == status, done.err
     assert said in " ".join(done.err.split())
     assert "Traceback" not in done.err
