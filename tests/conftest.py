@@ -35,7 +35,7 @@ RUN_S = 400
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="The reliability tests at full size.")
+    parser.addoption("--full", action="store_true", help="Tests that take long, too.")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -51,6 +51,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("measured")
         for name, value in sorted(measured.items()):
             terminalreporter.line(f"{name}: {value}")
+
+
+# Of the session, so that a test is skipped before what it would need is made.
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> None:
+    """For a test that takes long, and of whose kind `make test` has a shorter one."""
+    if not pytestconfig.getoption("--full"):
+        pytest.skip("takes minutes: make test-distributed, make test-reliability")
 
 
 @pytest.fixture(scope="session")

@@ -279,12 +279,6 @@ def alive(process: int) -> bool:
 # What follows takes minutes.
 
 
-@pytest.fixture
-def full(pytestconfig: pytest.Config) -> None:
-    if not pytestconfig.getoption("--full"):
-        pytest.skip("takes minutes: make test-distributed")
-
-
 REPLICATES = ("--preset", "smoke", "--transfer-weights", "off", "--replicates", "3")
 
 

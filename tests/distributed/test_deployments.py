@@ -76,12 +76,6 @@ def deploy(
 
 
 @pytest.fixture(scope="session")
-def full(pytestconfig: pytest.Config) -> None:
-    if not pytestconfig.getoption("--full"):
-        pytest.skip("takes minutes: make test-distributed")
-
-
-@pytest.fixture(scope="session")
 def served(environment: dict[str, str]) -> dict[str, str]:
     """The environment of a server that stays, and of what asks it."""
     return environment | SERVER_SETTINGS

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--train", "40", "--validation", "20", "--test", "20", "--epochs", "1")
 
@@ -37,6 +39,7 @@ def test_the_two_ways_are_timed_and_the_last_line_is_the_ratio(
     assert list(tmp_path.iterdir()) == [], "its store is gone"
 
 
+@pytest.mark.usefixtures("full")
 def test_accuracies_are_compared_and_the_test_split_opened_for_few(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

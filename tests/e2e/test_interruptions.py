@@ -38,6 +38,9 @@ def test_a_stopped_run_ends_at_once_and_goes_on_later(
     assert "start the same command again" in output
     assert latest_run(store).status() == INTERRUPTED
     kept = set(finished_stages(store))
+    if number is signal.SIGTERM:
+        # Both end it in one way; how it goes on is seen after the first.
+        return
 
     done = fashion_flow("run", *SHORT, "--store", store, PREFECT_API_URL=url)
     assert done.status == 0, done.err
@@ -63,6 +66,7 @@ def test_a_lost_server_loses_no_finished_work(
     assert {"load", "subset", "preprocess"} <= cached
 
 
+@pytest.mark.usefixtures("full")
 def test_a_killed_run_is_listed_as_killed_and_goes_on(
     start: Start, fashion_flow: Command, shared_server: Server, tmp_path: Path
 ) -> None:

@@ -187,6 +187,7 @@ def stopped_after_an_epoch(store: Path, environment: dict[str, str]) -> Path:
     return checkpoint
 
 
+@pytest.mark.usefixtures("full")
 def test_a_resume_that_forgets_something_is_noticed_by_the_comparison(
     quiet: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
