@@ -29,18 +29,18 @@ LABEL org.opencontainers.image.title="fashion-flow" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 # Numbers, since Kubernetes can't tell from a name that a user is not root. Volumes that are mounted
-# to /work for the first time get its owner.
+# to /var/lib/fashion-flow for the first time get its owner.
 RUN groupadd --gid 10001 fashion-flow \
     && useradd --uid 10001 --gid 10001 --create-home --no-log-init fashion-flow \
-    && install --directory --owner=10001 --group=10001 /work
+    && install --directory --owner=10001 --group=10001 /var/lib/fashion-flow
 COPY --from=build /opt/fashion-flow /opt/fashion-flow
 # What Keras downloads is kept; all else that is written outside /tmp lands in the home folder.
 ENV PATH=/opt/fashion-flow/bin:${PATH} \
     HOME=/home/fashion-flow \
     PREFECT_HOME=/home/fashion-flow/.prefect \
-    KERAS_HOME=/work/.keras \
+    KERAS_HOME=/var/lib/fashion-flow/.keras \
     PYTHONUNBUFFERED=1
-WORKDIR /work
+WORKDIR /var/lib/fashion-flow
 USER 10001:10001
 # No entry point: Prefect's workers give `prefect flow-run execute` as the command.
 CMD ["fashion-flow", "--help"]

@@ -22,7 +22,7 @@ test: $(VENV)/dev.done ## Run every test, e.g. make test ARGS="-k store".
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-reliability: $(VENV)/dev.done ## Kill, damage and fill up at full size (over an hour).
-	$(BIN)/pytest tests/reliability tests/e2e/test_interruptions.py tests/e2e/test_benchmarks.py --full $(ARGS)
+	$(BIN)/pytest tests/reliability tests/e2e --full $(ARGS)
 
 test-distributed: $(VENV)/dev.done ## Kill workers, machines and servers of Prefect, also on PostgreSQL (half an hour).
 	$(BIN)/pytest tests/distributed --full $(ARGS)

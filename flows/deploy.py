@@ -12,8 +12,8 @@ import httpx
 
 from flows.pools import Pool
 from flows.runner import LOCAL, Runner
-from flows.server import prepare_prefect, without_password
-from tasks.core.errors import UserError
+from flows.server import prepare_prefect
+from tasks.core.errors import UserError, without_password
 from tasks.core.settings import Settings
 from tasks.store import Store
 

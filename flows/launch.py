@@ -32,7 +32,8 @@ log = logging.getLogger("fashion_flow")
 
 DONE, STAGE_FAILED, USER_ERROR, NO_SUCCESS, INTERRUPTED_STATUS = 0, 1, 2, 3, 130
 
-TELL_SERVER_S = 3.0
+# How long who ends a run waits for what is only good to know.
+MOMENT_S = 3.0
 
 
 @dataclass
@@ -208,7 +209,7 @@ def _for_a_moment(work: Callable[[], None]) -> None:
     """Do something, but wait for it a few seconds at most."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(TELL_SERVER_S)
+    thread.join(MOMENT_S)
 
 
 def _leave(status: int) -> NoReturn:

@@ -12,7 +12,7 @@ from tasks.core.errors import UserError
 
 PROCESS, DOCKER, KUBERNETES = "process", "docker", "kubernetes"
 # The working folder of the image (Dockerfile), where a volume is mounted.
-WORK = PurePosixPath("/work")
+WORK = PurePosixPath("/var/lib/fashion-flow")
 # [registry[:port]/]name[:tag][@digest], as container engines take it.
 IMAGE = re.compile(
     r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?"
@@ -77,7 +77,7 @@ class Pool:
         return variables
 
     def path(self, path: str) -> str:
-        """Where a run finds a path: in containers, relative ones are below `/work`."""
+        """Where a run finds a path: in containers, relative ones are below `WORK`."""
         return path if self.type == PROCESS or "://" in path else str(WORK / path)
 
     def ensure(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import StageError, UserError
+from tasks.core.errors import StageError, UserError, without_password
 from tasks.files import write_atomically
 from tasks.runlog import RunLog
 
@@ -208,11 +207,6 @@ def announce_run(run_log: RunLog) -> None:
     if get_current_settings().api.url and flow_run:
         url = url_for("flow-run", obj_id=flow_run) or ""
         log.info("in the Prefect UI: %s", without_password(url))
-
-
-def without_password(url: str) -> str:
-    """An address as it may be shown."""
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def stop_temporary_server() -> None:

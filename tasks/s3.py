@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import StorageError, UserError
+from tasks.core.errors import StorageError, UserError, without_password
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -555,16 +555,12 @@ def _explained(path: S3Path) -> Iterator[None]:
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
         ) from None
     except BotoCoreError as error:
+        why = without_password(str(error))
         raise StorageError(
-            f"the store s3://{path.bucket} can't be reached ({_scrubbed(error)}); check the "
-            "network, AWS_ENDPOINT_URL and AWS_REGION.",
+            f"the store s3://{path.bucket} can't be reached ({why}); check the network, "
+            "AWS_ENDPOINT_URL and AWS_REGION.",
             may_pass=True,
         ) from None
-
-
-def _scrubbed(error: Exception) -> str:
-    """What an error says, without the credentials that an address may hold."""
-    return re.sub(r"//[^/@\s]*@", "//", str(error))
 
 
 def _of_answer(path: S3Path, error: Any) -> Exception:

@@ -19,6 +19,8 @@ import pytest
 from tasks.runlog import RunLog, all_runs
 from tasks.store import Store
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -69,6 +71,13 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
         if time.monotonic() > end:
             pytest.fail(f"waited {seconds:.0f} s in vain for {what}")
         time.sleep(0.1)
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """Begin to run some code in another Python; what it prints can be read."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
 
 
 @dataclass

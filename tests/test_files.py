@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,15 +31,10 @@ from tasks.files import (
     write_atomically,
 )
 from tests.disks import fill, read_only, small_disk
+from tests.processes import python
 from tests.support import meaning
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def python(code: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
 
 
 # Whole files

@@ -6,8 +6,6 @@ import errno
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +24,7 @@ from tasks.housekeeping import clean, verify
 from tasks.runlog import DONE, KILLED, RunLog
 from tasks.s3 import ConflictError, Lease, S3Path
 from tasks.store import Miss, Store
-from tests.processes import Command, s3_server, wait_for
+from tests.processes import Command, python, s3_server, wait_for
 from tests.support import basis
 
 if TYPE_CHECKING:
@@ -317,12 +315,6 @@ from tasks.files import append_line, place
 for number in range(12):
     append_line(place(sys.argv[1]), {"writer": sys.argv[2], "line": number})
 """
-
-
-def python(code: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
 
 
 def test_no_line_of_several_writers_is_lost(root: S3Path) -> None:

@@ -9,8 +9,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +29,7 @@ from tasks.core.records import FACTS, MAY_READ_TEST, Record, Skipped, Stage, Sto
 from tasks.fingerprint import code_of
 from tasks.runlog import RunLog
 from tasks.store import Inputs, Miss, Outputs, Store
+from tests.processes import python
 from tests.support import basis, on_disk
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -629,12 +628,6 @@ def test_writers_get_the_suffix_that_libraries_choose_the_format_by(store: Store
     assert seen[0].suffix == ".keras"
     assert seen[0].parent == outputs.folder
     assert [path.name for path in outputs.folder.iterdir()] == ["model.keras"]
-
-
-def python(code: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
 
 
 DIE_HALFWAY = """

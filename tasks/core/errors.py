@@ -1,5 +1,12 @@
 """The errors that the program raises on purpose; each message is written for its reader."""
 
+import re
+
+
+def without_password(text: str) -> str:
+    """A text whose addresses may be shown: `//name:password@host` becomes `//host`."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
 
 class FashionFlowError(Exception):
     """Base of all errors whose message is shown to the user without a traceback."""

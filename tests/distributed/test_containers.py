@@ -354,7 +354,7 @@ def test_a_job_is_valid_and_has_a_gpu_and_no_rights(deployed: Deployed) -> None:
     }
     volumes = {item["name"]: item for item in pod["volumes"]}
     mounts = {item["mountPath"]: volumes[item["name"]] for item in container["volumeMounts"]}
-    assert mounts["/work"]["persistentVolumeClaim"] == {"claimName": "fashion-flow"}
+    assert mounts["/var/lib/fashion-flow"]["persistentVolumeClaim"] == {"claimName": "fashion-flow"}
     assert all("emptyDir" in mounts[path] for path in ("/tmp", "/home/fashion-flow"))
 
 
@@ -477,14 +477,14 @@ def test_a_container_has_a_gpu_and_no_rights(deployed: Deployed) -> None:
     assert not host.get("Privileged")
     assert host["CapDrop"] == ["ALL"]
     assert host["SecurityOpt"] == ["no-new-privileges"]
-    assert host["Binds"] == ["fashion-flow:/work"]
+    assert host["Binds"] == ["fashion-flow:/var/lib/fashion-flow"]
     assert set(host["Tmpfs"]) == {"/tmp", "/home/fashion-flow"}
 
 
 def test_a_container_without_a_gpu_asks_for_none(deployed: Deployed) -> None:
     done = deployed.deploy("plain", "--type", "docker", "--image", IMAGE, "--store", "s")
     assert done.exit_code == 0, done.output
-    assert deployed.deployment("plain")["parameters"]["store"] == "/work/s"
+    assert deployed.deployment("plain")["parameters"]["store"] == "/var/lib/fashion-flow/s"
     made = container(deployed.configuration(DockerWorkerJobConfiguration, "plain"))
     assert not made["host_config"].get("DeviceRequests")
 
@@ -536,7 +536,8 @@ def test_names_of_images_are_understood(image: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "found"), [("s", "/work/s"), ("/data/s", "/data/s"), ("s3://b/s", "s3://b/s")]
+    ("path", "found"),
+    [("s", "/var/lib/fashion-flow/s"), ("/data/s", "/data/s"), ("s3://b/s", "s3://b/s")],
 )
 def test_relative_paths_are_below_the_working_folder(path: str, found: str) -> None:
     assert Pool("pool", "docker", IMAGE).path(path) == found

@@ -154,6 +154,14 @@ def in_training(store: Path) -> bool:
     return bool(list(store.glob("stages/overfitting/*/checkpoint-*")))
 
 
+def training(deployed: Deployed, worker: Workers) -> tuple[subprocess.Popen[bytes], str]:
+    """A worker in the middle of a training, and the run that it works for."""
+    process = worker()
+    run = deployed.start()
+    wait_for(lambda: in_training(deployed.store), RUN_S, "a training in its midst")
+    return process, run
+
+
 def environment_of(process: int) -> list[str]:
     return Path(f"/proc/{process}/environ").read_text().split("\0")
 
@@ -277,9 +285,7 @@ def test_what_is_lost_in_the_middle_of_training_is_taken_up_again(
     tmp_path: Path,
 ) -> None:
     deployed = deployed_as(lost, fashion_flow, server, tmp_path / "store", *LONG)
-    first = worker()
-    run = deployed.start()
-    wait_for(lambda: in_training(deployed.store), RUN_S, "a training in its midst")
+    first, run = training(deployed, worker)
     if lost == "worker":
         os.kill(first.pid, signal.SIGKILL)
     else:
@@ -312,9 +318,7 @@ def test_a_server_that_is_away_for_half_a_minute_costs_no_run(
     tmp_path: Path,
 ) -> None:
     deployed = deployed_as("server", fashion_flow, server, tmp_path / "store", *LONG)
-    worker()
-    run = deployed.start()
-    wait_for(lambda: in_training(deployed.store), RUN_S, "a training in its midst")
+    _, run = training(deployed, worker)
     server.kill()
     time.sleep(30)
     with running_server(served, httpx.URL(server.url).port or 0):
@@ -328,9 +332,7 @@ def test_a_cancelled_run_is_not_taken_up_again(
     fashion_flow: Command, server: Server, worker: Workers, tmp_path: Path
 ) -> None:
     deployed = deployed_as("cancelled", fashion_flow, server, tmp_path / "store", *LONG)
-    worker()
-    run = deployed.start()
-    wait_for(lambda: in_training(deployed.store), RUN_S, "a training in its midst")
+    _, run = training(deployed, worker)
     deployed.post(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
 
     def state() -> str:

@@ -109,15 +109,13 @@ def test_another_machine_computes_nothing_again_and_heals_what_is_damaged(
 
 
 @pytest.mark.timeout(2 * RUN_S)
+@pytest.mark.usefixtures("full")
 def test_a_run_that_is_killed_is_gone_on_with_once_its_leases_end(
     bucket: Bucket,
     fashion_flow: Command,
     start: Start,
     tmp_path: Path,
-    pytestconfig: pytest.Config,
 ) -> None:
-    if not pytestconfig.getoption("--full"):
-        pytest.skip("takes minutes: make test-distributed")
     settings = (*SHORT, "--set", "overfitting.epochs=12")
     alone = fashion_flow("run", *settings, "--store", tmp_path / "store")
     assert alone.status == 0, alone.err

@@ -197,3 +197,28 @@ def test_one_stages_settings_changed_run_it_and_its_dependents_only(
     done = fashion_flow("run", *changed, PREFECT_API_URL=shared_server.url)
     assert done.status == 0, done.err
     assert computed(smoke) == expected
+
+
+@pytest.mark.usefixtures("full")
+def test_damaged_files_are_made_anew_with_the_same_bytes(
+    smoke: Path, fashion_flow: Command, shared_server: Server
+) -> None:
+    again = ("run", "--preset", "smoke", "--store", smoke)
+    fashion_flow(*again, PREFECT_API_URL=shared_server.url)
+    run = latest_run(smoke)
+    damaged = {}
+    for stage, name in (("baseline", "model"), ("preprocess", "train"), ("explore", "samples")):
+        record = run.record(stage)
+        assert record is not None
+        damaged[stage] = smoke / record.files[name].path
+    content = {stage: path.read_bytes() for stage, path in damaged.items()}
+    damaged["baseline"].unlink()
+    flipped = bytearray(content["preprocess"])
+    flipped[len(flipped) // 2] ^= 1
+    damaged["preprocess"].write_bytes(flipped)
+    damaged["explore"].write_bytes(content["explore"][:-10])
+
+    done = fashion_flow(*again, PREFECT_API_URL=shared_server.url)
+    assert done.status == 0, done.err
+    assert computed(smoke) == set(damaged)
+    assert {stage: path.read_bytes() for stage, path in damaged.items()} == content
