@@ -91,9 +91,6 @@ class S3Path:
     def __truediv__(self, name: str) -> S3Path:
         return S3Path(self.bucket, f"{self.key}/{name}" if self.key else name)
 
-    def __lt__(self, other: S3Path) -> bool:
-        return (self.bucket, self.key) < (other.bucket, other.key)
-
     @property
     def name(self) -> str:
         """The last part of the key."""
@@ -109,10 +106,6 @@ class S3Path:
         """The folder that it is in."""
         return S3Path(self.bucket, self.key.rpartition("/")[0])
 
-    def relative_to(self, root: S3Path) -> PurePosixPath:
-        """The path from `root` on."""
-        return PurePosixPath(self.key).relative_to(root.key)
-
     def exists(self) -> bool:
         """Whether there is an object or a folder of that name."""
         return self.is_file() or self.is_dir()
@@ -120,9 +113,10 @@ class S3Path:
     def is_file(self) -> bool:
         """Whether there is an object of that name."""
         try:
-            return self.stat() is not None
+            self.stat()
         except FileNotFoundError:
             return False
+        return True
 
     def is_dir(self) -> bool:
         """Whether other objects' keys begin with it."""

@@ -481,7 +481,7 @@ def test_the_writer_removes_what_a_killed_one_left_and_nothing_else(store: Store
     outputs, checkpoints = training_of(store)
     checkpoints.save(progress(2))
     checkpoints.save(progress(3))
-    before = sorted(outputs.folder.iterdir())
+    before = sorted(on_disk(outputs.folder).iterdir())
     for name in (".part-1.npz", ".part-2"):
         (on_disk(outputs.folder) / name).write_bytes(b"half of")
     (on_disk(outputs.folder) / "model.keras").write_bytes(b"whole")
