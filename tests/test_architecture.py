@@ -140,6 +140,7 @@ PURE = {
     "matplotlib",
     "numpy",
     "pydantic",
+    "re",
     "scipy",
     "statsmodels",
     "struct",
