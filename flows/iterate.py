@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 from flows import stages
+from tasks.core.errors import UserError
 from tasks.core.records import Record
 from tasks.core.replicates import replicates
 from tasks.core.settings import Settings
@@ -15,6 +17,14 @@ from tasks.core.specs import LOWEST_VALIDATION_LOSS, Iteration, TrainSettings, c
 
 if TYPE_CHECKING:
     from flows.recipe import Run
+
+
+# Where decisions are open, what may be tried doubles with each round; beyond this a plan is only
+# looked through in part, and a training may begin at its first epoch that need not.
+MOST_AHEAD = 4_096
+
+# What models were trained with, in the order of their training.
+Trained = dict[str, TrainSettings]
 
 
 @dataclass(frozen=True)
@@ -29,55 +39,85 @@ def train(
     run: Run,
     settings: Settings,
     made: dict[str, Any],
+    trained: Trained,
     model: str,
     training: TrainSettings,
-    snapshots: Sequence[int | str] = (),
-    begins_as: str | None = None,
+    ahead: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Have a model trained once for each replicate, side by side, and its curves drawn.
 
-    What runs is added to `made`. `begins_as` is the model whose trainings these may be the
-    beginnings of, if there is one.
+    A training that differs from an earlier one in its number of epochs alone goes on from there.
+    What runs is added to `made`, what it is trained with to `trained`. `ahead` are the settings
+    that may be tried later; without it, those of all rounds.
     """
+    ahead = candidates(settings, [settings.overfitting], 0) if ahead is None else ahead
+    beginnings = [name for name, other in trained.items() if _but_epochs(other, dict(training))]
+    epochs = {later["epochs"] for later in ahead if _but_epochs(training, later)}
+    snapshots = sorted(
+        epochs - {training.epochs}, key=lambda epoch: (isinstance(epoch, str), epoch)
+    )
     trainings = {}
     for replicate in replicates(settings.evaluation, settings.seed):
         inputs = {"arrays": made["preprocess"]}
         if replicate.fold:
             inputs["folds"] = made[stages.folds_name(replicate.number)]
-        if begins_as:
-            inputs["beginning"] = made[f"{begins_as}{replicate.suffix}"]
-        begun = begins_as is not None
-        stage = stages.train(model, training, replicate, snapshots, begun=begun)
+        begun = [f"{name}{replicate.suffix}" for name in beginnings]
+        inputs |= {name: made[name] for name in begun}
+        stage = stages.train(model, training, replicate, snapshots, begun)
         trainings[stage.name] = run(stage, **inputs)
     made |= trainings
+    trained[model] = training
     drawing = stages.curves(model, list(trainings), settings)
     made[drawing.name] = run(drawing, **trainings)
 
 
-def iterate(run: Run, settings: Settings, made: dict[str, Any]) -> Survivor:
+def iterate(run: Run, settings: Settings, made: dict[str, Any], trained: Trained) -> Survivor:
     """Play the plan's iterations against the overfitting model; add what runs to `made`."""
     incumbent, training = "overfitting", settings.overfitting
     verdicts = []
     for number, iteration in enumerate(settings.plan, start=1):
         name = f"iteration_{number}"
         candidate = resolved(run, changed(training, iteration.change), settings, made)
-        # Fewer epochs of the same training: the incumbent has been there.
-        begun = changed(candidate, {"epochs": training.epochs}) == training
-        later = beginnings(settings.plan[number:])
-        train(run, settings, made, name, candidate, later, incumbent if begun else None)
+        # What is known beforehand keeps no round waiting.
+        foregone = _foregone(settings, number, iteration)
+        standing = {"forward": [candidate], None: [training, candidate]}.get(foregone, [training])
+        ahead = candidates(settings, standing, number)
+        train(run, settings, made, trained, name, candidate, ahead)
         gate = stages.decide(number, incumbent, name, settings, iteration.replay)
         verdict = made[gate.name] = run(gate, **_compared(settings, made, incumbent, name))
         verdicts.append(verdict)
-        # What is known beforehand keeps no round waiting.
-        decision = _foregone(settings, number, iteration) or _decision(run, verdict)
-        if decision == "forward":
+        if (foregone or _decision(run, verdict)) == "forward":
             incumbent, training = name, candidate
     return Survivor(training, tuple(verdicts))
 
 
-def beginnings(plan: Sequence[Iteration]) -> list[int | str]:
-    """The epochs after which a training may be the beginning of one that the plan has later."""
-    return [entry.change["epochs"] for entry in plan if set(entry.change) == {"epochs"}]
+def candidates(
+    settings: Settings, standing: Sequence[TrainSettings], after: int
+) -> list[dict[str, Any]]:
+    """What the rounds after round `after` may try, whatever their gates decide, as fields.
+
+    `standing` are the settings of which one is the incumbent then. No epochs are resolved.
+    """
+    incumbents = {tuple(dict(known).values()): dict(known) for known in standing}
+    tried = []
+    for number, iteration in enumerate(settings.plan[after:], start=after + 1):
+        with suppress(UserError):  # it does not fit the overfitting model itself
+            fitting = changed(settings.overfitting, iteration.change)
+            change = {name: getattr(fitting, name) for name in iteration.change}
+            found = [known | change for known in incumbents.values()]
+            tried += found
+            forward = {tuple(candidate.values()): candidate for candidate in found}
+            foregone = _foregone(settings, number, iteration)
+            if foregone == "forward":
+                incumbents = forward
+            elif foregone is None and len(incumbents) + len(forward) <= MOST_AHEAD:
+                incumbents |= forward
+    return tried
+
+
+def _but_epochs(training: TrainSettings, fields: Mapping[str, Any]) -> bool:
+    """Whether a training is that of all fields but, it may be, `epochs`."""
+    return dict(training) | {"epochs": fields["epochs"]} == fields
 
 
 def _compared(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from flows import stages, transfer
-from flows.iterate import beginnings, iterate, train
+from flows.iterate import Trained, iterate, train
 from flows.stages import ModelStage
 from tasks.core.records import Outcome, Stage
 from tasks.core.replicates import final_replicates, replicates
@@ -96,16 +96,16 @@ def build(run: Run, settings: Settings) -> dict[str, Any]:
         made[deal.name] = run(deal, split=split, guard=guard)
 
     # Steps 5 and 6: something to beat, and something that overfits.
+    trained: Trained = {}
     for name in ("baseline", "low_capacity", "overfitting"):
-        snapshots = beginnings(settings.plan) if name == "overfitting" else ()
-        train(run, settings, made, name, getattr(settings, name), snapshots)
+        train(run, settings, made, trained, name, getattr(settings, name))
 
     # Part 3 of the notebook depends on no decision, so it need not wait for any.
     if settings.transfer.weights != "off":
         made |= transfer.transfer(run, settings, arrays)
 
     # Step 7: the iterations, then the surviving settings on training + validation.
-    survivor = iterate(run, settings, made)
+    survivor = iterate(run, settings, made, trained)
     finals = {}
     for replicate in final_replicates(settings.evaluation, settings.seed):
         final = stages.retrain(survivor.training, replicate)

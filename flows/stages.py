@@ -121,8 +121,7 @@ def train(
     training: TrainSettings,
     replicate: Replicate,
     snapshots: Sequence[int | str] = (),
-    *,
-    begun: bool = False,
+    beginnings: Sequence[str] = (),
 ) -> Stage:
     """One training of a model.
 
@@ -131,15 +130,14 @@ def train(
         training: the network and its schedule.
         replicate: which of the model's trainings.
         snapshots: the epochs that a later training may begin from.
-        begun: whether it may begin from a snapshot of the training given as `beginning`.
+        beginnings: the trainings that it may begin from a snapshot of; each is an input.
     """
     settings = {"training": training.model_dump(mode="json"), "seed": replicate.seed}
     reads: dict[str, tuple[str, ...]] = {"arrays": (*TRAINING_SPLITS, FACTS)}
     if replicate.fold:
         settings["fold"] = replicate.fold
         reads["folds"] = ("folds",)
-    if begun:
-        reads["beginning"] = ()
+    reads |= dict.fromkeys(beginnings, ())
     name = model + replicate.suffix
     return Stage(name, "train", settings, reads, numerical=True, snapshots=tuple(snapshots))
 

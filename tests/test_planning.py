@@ -239,10 +239,18 @@ def test_the_pictures_of_distorted_images_depend_on_every_value_of_the_distortio
 # Where a training may begin
 
 
-def beginnings_of(run: FakeRun) -> dict[str, str]:
-    """For each training that may begin in another one, that one."""
-    given = {name: inputs.get("beginning") for name, inputs in run.inputs.items()}
-    return {name: outcome.stage for name, outcome in given.items() if outcome}
+def beginnings_of(run: FakeRun) -> dict[str, list[str]]:
+    """For each training that may begin in others, those."""
+    unread = {
+        stage.name: [role for role, files in stage.reads.items() if not files]
+        for stage in run.stages
+        if stage.kind == "train"
+    }
+    return {
+        name: [run.inputs[name][role].stage for role in roles]
+        for name, roles in unread.items()
+        if roles
+    }
 
 
 def snapshots_of(run: FakeRun) -> dict[str, tuple[int | str, ...]]:
@@ -262,10 +270,10 @@ def epochs_only(number: int | str, replay: Any = "back") -> Iteration:
 def test_fewer_epochs_begin_in_the_overfitting_model_and_nothing_else_begins_elsewhere() -> None:
     run = FakeRun()
     build(run, replayed())
-    assert beginnings_of(run) == {"iteration_1": "overfitting"}
+    assert beginnings_of(run) == {"iteration_1": ["overfitting"]}
     assert snapshots_of(run) == {"overfitting": (11,)}
     (stage,) = (stage for stage in run.stages if stage.name == "iteration_1")
-    assert stage.reads == {"arrays": ("train", "validation", "facts"), "beginning": ()}
+    assert stage.reads == {"arrays": ("train", "validation", "facts"), "overfitting": ()}
 
 
 def test_where_a_training_may_begin_is_no_part_of_its_key(tmp_path: Path) -> None:
@@ -278,28 +286,77 @@ def test_where_a_training_may_begin_is_no_part_of_its_key(tmp_path: Path) -> Non
     given: dict[str, Outcome] = {"arrays": replace(arrays, files=files)}
     key = store.key_of(begun, given, PROFILE)[0]
     for other in ("overfitting", "baseline"):
-        beginning = {"beginning": run.inputs[f"test_{other}"]["model"]}
+        beginning = {"overfitting": run.inputs[f"test_{other}"]["model"]}
         assert store.key_of(begun, given | beginning, PROFILE)[0] == key
     alone = replace(begun, reads={"arrays": splits}, snapshots=(3,))
     assert store.key_of(alone, given, PROFILE)[0] == key
 
 
-def test_other_epochs_later_in_the_plan_begin_in_the_incumbent_of_that_moment() -> None:
+def test_other_epochs_later_in_the_plan_begin_in_all_that_are_the_same_but_for_them() -> None:
     drop = Iteration(name="dropout", change={"dropout": 0.5}, replay="forward")
     lost = Iteration(name="l2", change={"l2": 0.5}, replay="back")
     run = played(drop, lost, epochs_only(20), epochs_only(90, "forward"), epochs_only(5))
     assert beginnings_of(run) == {
-        "iteration_3": "iteration_1",
-        "iteration_4": "iteration_1",
-        "iteration_5": "iteration_4",
+        "iteration_3": ["iteration_1"],
+        "iteration_4": ["iteration_1", "iteration_3"],
+        "iteration_5": ["iteration_1", "iteration_3", "iteration_4"],
     }
     assert snapshots_of(run) == {
-        "overfitting": (20, 90, 5),
-        "iteration_1": (20, 90, 5),
-        "iteration_2": (20, 90, 5),
-        "iteration_3": (90, 5),
+        "iteration_1": (5, 20, 90),
+        "iteration_3": (5, 90),
         "iteration_4": (5,),
     }
+
+
+def test_a_change_that_is_taken_back_begins_in_what_was_there_before() -> None:
+    more = Iteration(name="more", change={"dropout": 0.5, "epochs": 30}, replay="forward")
+    less = Iteration(name="less", change={"dropout": 0.0}, replay="forward")
+    run = played(more, less)
+    assert beginnings_of(run) == {"iteration_2": ["overfitting"]}
+    assert snapshots_of(run) == {"overfitting": (30,)}
+
+
+def test_where_the_gates_decide_snapshots_are_left_for_whatever_they_may_decide() -> None:
+    run = FakeRun()
+    drop = Iteration(name="dropout", change={"dropout": 0.5})
+    plan = replace_plan(replayed(rule="validation"), epochs_only(5), drop, epochs_only(90))
+    build(run, plan)
+    # DECISIONS has the first kept and the second not; before it is decided both may be.
+    assert snapshots_of(run) == {
+        "overfitting": (5, 90),
+        "iteration_1": (90,),
+        "iteration_2": (90,),
+    }
+    assert beginnings_of(run) == {
+        "iteration_1": ["overfitting"],
+        "iteration_3": ["overfitting", "iteration_1"],
+    }
+
+
+def test_any_model_may_be_the_beginning_of_a_later_one() -> None:
+    baseline = NOTEBOOK.baseline.model_dump()
+    dense = {name: baseline[name] for name in ("filters", "kernel_sizes", "pooled", "dense")}
+    again = Iteration(
+        name="the baseline, longer",
+        change=dense | {"epochs": 9, "batch_size": baseline["batch_size"]},
+        replay="back",
+    )
+    run = played(again)
+    assert beginnings_of(run) == {"iteration_1": ["baseline"]}
+    assert snapshots_of(run) == {"baseline": (9,)}
+
+
+def test_a_long_plan_is_looked_through_in_a_moment() -> None:
+    entries = [
+        Iteration(name=f"rate {number}", change={"learning_rate": 0.01 / number})
+        for number in range(1, 13)
+    ]
+    entries += [
+        Iteration(name=f"units {number}", change={"dense": (number,)}) for number in range(1, 13)
+    ]
+    run = FakeRun()
+    build(run, replace_plan(replayed(rule="validation"), *entries, epochs_only(5)))
+    assert snapshots_of(run)["overfitting"] == (5,)
 
 
 def test_epochs_that_come_with_another_change_begin_nowhere() -> None:
@@ -311,12 +368,12 @@ def test_epochs_that_come_with_another_change_begin_nowhere() -> None:
 
 def test_a_change_back_to_what_is_there_begins_in_it_too() -> None:
     same = Iteration(name="same", change={"epochs": 7, "dropout": 0.0}, replay="back")
-    assert beginnings_of(played(same)) == {"iteration_1": "overfitting"}
+    assert beginnings_of(played(same)) == {"iteration_1": ["overfitting"]}
 
 
 def test_the_epoch_of_the_lowest_validation_loss_is_kept_as_such() -> None:
     run = played(epochs_only("lowest_validation_loss"))
-    assert beginnings_of(run) == {"iteration_1": "overfitting"}
+    assert beginnings_of(run) == {"iteration_1": ["overfitting"]}
     assert snapshots_of(run) == {"overfitting": ("lowest_validation_loss",)}
 
 

@@ -11,7 +11,7 @@ Source: `get_random_transform` and `apply_affine_transform` in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ class Transforms:
 
     def __len__(self) -> int:
         return len(self.flip)
+
+    def __getitem__(self, part: slice) -> Transforms:
+        """The transforms of some of the images."""
+        return Transforms(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
 
 
 def augment(images: Float32, settings: AugmentSettings, rng: np.random.Generator) -> Float32:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import keras
 import numpy as np
 
-from tasks.core.augment import augment
-from tasks.core.data import Float32
+from tasks.core.augment import Transforms, apply_transforms, draw_transforms
+from tasks.core.data import Float32, Int64
 from tasks.core.errors import NumericalError
 from tasks.core.progress import Progress, Row
 from tasks.core.seeds import generator
@@ -29,6 +29,42 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Examples in batches: Keras has the next ones made while it learns from one.
+
+    No epoch is ever in memory as a whole, so a training holds its examples once.
+
+    Args:
+        examples: what the batches are made of; left as it is.
+        size: examples a batch; the last one may have fewer.
+        order: which example comes when, `(n,)`; as they are where None.
+        transforms: how each is transformed, in that order; not at all where None.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        size: int,
+        order: Int64 | None = None,
+        transforms: Transforms | None = None,
+    ) -> None:
+        super().__init__()
+        self._examples = examples
+        self._size = size
+        self._order = order
+        self._transforms = transforms
+
+    def __len__(self) -> int:
+        return -(-len(self._examples) // self._size)
+
+    def __getitem__(self, number: int) -> tuple[Float32, Float32]:
+        """Inputs and labels of one batch, counted from 0."""
+        place = slice(number * self._size, (number + 1) * self._size)
+        chosen = place if self._order is None else self._order[place]
+        x, y = self._examples.x[chosen], self._examples.y[chosen]
+        return (apply_transforms(x, self._transforms[place]) if self._transforms else x), y
 
 
 @dataclass(frozen=True)
@@ -75,23 +111,16 @@ def train(
     progress = start or Progress((), ())
     for variable, value in zip(variables, progress.variables, strict=bool(start)):
         variable.assign(value)
-    held_out = None if validation is None else (validation.x, validation.y)
+    held_out = None if validation is None else Batches(validation, EVALUATION_BATCH)
     for epoch in range(progress.epoch + 1, schedule.epochs + 1):
-        x, y = _epoch_of(examples, schedule.augmentation, seed, epoch)
-        fitted = model.fit(
-            x,
-            y,
-            batch_size=schedule.batch_size,
-            epochs=1,
-            shuffle=False,
-            verbose=0,
-            validation_data=held_out,
-            validation_batch_size=EVALUATION_BATCH,
-        )
+        batches = _epoch_of(examples, schedule, seed, epoch)
+        fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=held_out)
         row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
         values = tuple(keras.ops.convert_to_numpy(variable) for variable in variables)
+        _check_finite(
+            row, {v.path: value for v, value in zip(variables, values, strict=True)}, schedule
+        )
         progress = Progress((*progress.history, row), values)
-        _check_finite(row, model, schedule)
         if on_epoch is not None:
             on_epoch(progress)
     return progress
@@ -113,22 +142,20 @@ def _rate(
     )
 
 
-def _epoch_of(
-    examples: Examples, augmentation: AugmentSettings | None, seed: int, epoch: int
-) -> tuple[Float32, Float32]:
-    order = generator(seed, "order", epoch).permutation(len(examples))
-    x = examples.x[order]
-    if augmentation is not None:
-        x = augment(x, augmentation, generator(seed, "augmentation", epoch))
-    return x, examples.y[order]
+def _epoch_of(examples: Examples, schedule: Schedule, seed: int, epoch: int) -> Batches:
+    count = len(examples)
+    order = generator(seed, "order", epoch).permutation(count)
+    transforms = None
+    if schedule.augmentation is not None:
+        rng = generator(seed, "augmentation", epoch)
+        transforms = draw_transforms(count, schedule.augmentation, rng)
+    return Batches(examples, schedule.batch_size, order, transforms)
 
 
-def _check_finite(row: Row, model: keras.Model, schedule: Schedule) -> None:
+def _check_finite(row: Row, values: Mapping[str, np.ndarray], schedule: Schedule) -> None:
     wrong = [name for name, value in row.items() if not math.isfinite(value)]
-    if not wrong:
-        # TensorFlow's ReLU turns NaN into 0 on CPUs: a finite loss does not prove finite weights.
-        values = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
-        wrong = [path for path, value in values.items() if not np.isfinite(value).all()]
+    # TensorFlow's ReLU turns NaN into 0 on CPUs: a finite loss does not prove finite weights.
+    wrong = wrong or [path for path, value in values.items() if not np.isfinite(value).all()]
     if wrong:
         raise NumericalError(
             f"{', '.join(wrong)} not finite after epoch {int(row['epoch'])} (learning rate "

@@ -114,11 +114,11 @@ class ConvolutionOf2x2(keras.layers.Layer):  # type: ignore[misc]
         """`(n, 2, 2, channels)` to `(n, 2, 2, filters)`."""
         kernel = self.convolution.kernel
         channels, filters = kernel.shape[2:]
-        blocks = keras.ops.reshape(kernel, (KERNEL * KERNEL, channels, filters))
-        matrix = keras.ops.take(blocks, self.PLACES, axis=0)  # (4 in, 4 out, channels, filters)
-        matrix = keras.ops.reshape(
-            keras.ops.transpose(matrix, (0, 2, 1, 3)), (4 * channels, 4 * filters)
-        )
+        # Parted and joined: the gradient of an indexing would be summed up entry by entry.
+        flat = keras.ops.reshape(kernel, (KERNEL * KERNEL * channels, filters))
+        blocks = keras.ops.split(flat, KERNEL * KERNEL)
+        rows = [[blocks[place] for place in row] for row in self.PLACES]
+        matrix = keras.ops.concatenate([keras.ops.concatenate(row, axis=1) for row in rows])
         product = keras.ops.matmul(keras.ops.reshape(x, (-1, 4 * channels)), matrix)
         summed = keras.ops.reshape(product, (-1, 2, 2, filters)) + self.convolution.bias
         return self.convolution.activation(summed)

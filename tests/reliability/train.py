@@ -69,7 +69,9 @@ def main(store: Store, run_id: str) -> None:
     first = run(stages.train("overfitting", whole, FIRST, snapshots=[FEWER_EPOCHS]), arrays=arrays)
     # Another seed, so that it begins at the beginning; and one that begins in the first.
     run(stages.train("other_seed", final, OTHER), arrays=arrays)
-    run(stages.train("fewer_epochs", fewer, FIRST, begun=True), arrays=arrays, beginning=first)
+    run(
+        stages.train("fewer_epochs", fewer, FIRST, beginnings=["first"]), arrays=arrays, first=first
+    )
     run(stages.retrain(final, FIRST), arrays=arrays)
     print("all done", file=sys.stderr, flush=True)
 

@@ -1,0 +1,110 @@
+"""Two trainings: one after the other with two threads, or side by side with one thread each.
+
+    python benchmarks/threads.py [--epochs 3] [--rounds 3]
+
+What is trained is the notebook's final network on 8,000 drawn images, scored on 2,000 after each
+epoch. Each way is a process of its own, since TensorFlow's threads are set once a process; the ways
+take turns. Seconds of CPU stand beside seconds: what other work takes from the machine shows there.
+The ratio is that of the medians of seconds, side by side to one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import threading
+import time
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from bare import Seconds
+
+from flows.presets import NOTEBOOK
+from tasks.core.specs import ExecutionSettings, TrainSettings, changed
+from tasks.runtime import configure, resolve_profile
+
+IMAGES, HELD_OUT, CLASSES = 8_000, 2_000, 10
+
+
+@dataclass(frozen=True)
+class Way:
+    """How trainings are done: how many, with how many threads, and whether side by side."""
+
+    title: str
+    threads: int
+    trainings: int
+    together: bool
+
+
+WAYS = (
+    Way("one, two threads", 2, 1, together=False),
+    Way("one, one thread", 1, 1, together=False),
+    Way("two one after the other, two threads", 2, 2, together=False),
+    Way("two side by side, two threads", 2, 2, together=True),
+    Way("two side by side, one thread", 1, 2, together=True),
+)
+
+
+def final_network(epochs: int) -> TrainSettings:
+    """What the notebook's decisions leave standing."""
+    settings = NOTEBOOK.overfitting
+    for entry in NOTEBOOK.plan:
+        if entry.replay == "forward":
+            settings = changed(settings, entry.change)
+    return changed(settings, {"epochs": epochs})
+
+
+def measured(way: Way, epochs: int) -> Seconds:
+    """What it takes that way; TensorFlow's own start does not count."""
+    configure(resolve_profile(ExecutionSettings(device="cpu", threads=way.threads)))
+    from tasks.core.models import build_network
+    from tasks.core.training import Examples, Schedule, train
+
+    spec = final_network(epochs)
+    rng = np.random.default_rng(0)
+    x = rng.random((IMAGES + HELD_OUT, 28, 28, 1), dtype=np.float32)
+    y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, len(x))]
+    examples, held_out = Examples(x[:IMAGES], y[:IMAGES]), Examples(x[IMAGES:], y[IMAGES:])
+
+    def one(seed: int) -> None:
+        model = build_network(spec, x.shape[1:], CLASSES, seed)
+        schedule = Schedule(epochs, spec.batch_size, spec.learning_rate)
+        train(model, examples, held_out, schedule, seed)
+
+    threads = [threading.Thread(target=one, args=(seed,)) for seed in range(way.trainings)]
+    began = Seconds.now()
+    for thread in threads:
+        thread.start()
+        if not way.together:
+            thread.join()
+    for thread in threads:
+        thread.join()
+    return Seconds.now() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    found: dict[Way, list[Seconds]] = {way: [] for way in WAYS}
+    for number in range(1, options.rounds + 1):
+        for way in WAYS:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                found[way].append(pool.apply(measured, (way, options.epochs)))
+            print(f"round {number}: {way.title:<40}{found[way][-1]!s:>17}", flush=True)
+            time.sleep(1)
+    medians = {
+        way: Seconds(median(one.wall for one in times), median(one.cpu for one in times))
+        for way, times in found.items()
+    }
+    print(f"\nmedian seconds (of CPU) for {options.epochs} epochs")
+    for way, seconds in medians.items():
+        print(f"{way.title:<40}{seconds!s:>17}")
+    _, _, after, _, beside = medians.values()
+    print(f"ratio {beside.wall / after.wall:.2f}")
+
+
+if __name__ == "__main__":
+    main()
