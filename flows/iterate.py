@@ -52,10 +52,9 @@ def train(
     """
     ahead = candidates(settings, [settings.overfitting], 0) if ahead is None else ahead
     beginnings = [name for name, other in trained.items() if _but_epochs(other, dict(training))]
-    epochs = {later["epochs"] for later in ahead if _but_epochs(training, later)}
-    snapshots = sorted(
-        epochs - {training.epochs}, key=lambda epoch: (isinstance(epoch, str), epoch)
-    )
+    other = [later["epochs"] for later in ahead if _but_epochs(training, later)]
+    epochs = {number for number in other if number != training.epochs}
+    snapshots = sorted(epochs, key=lambda number: (isinstance(number, str), number))
     trainings = {}
     for replicate in replicates(settings.evaluation, settings.seed):
         inputs = {"arrays": made["preprocess"]}

@@ -1,0 +1,125 @@
+"""An epoch of the final model in the flow's training loop, and in Keras's own.
+
+    python benchmarks/training_loop.py [--images 10000 --epochs 3 --rounds 3]
+
+Keras's way is one call of `fit` with arrays, which shuffles for itself. Ours is what the stages do:
+order of samples from the seed, batches made beside the learning, one call of `fit` an epoch, a
+check that all numbers are finite, a checkpoint on the disk, the epoch's line in the log. Both train
+the notebook's final network on drawn images, in turn, in one process; the first epoch, in which
+TensorFlow traces its graph, does not count. The same with the notebook's augmentation, which
+Keras's way does without here: what it costs shows in the difference. Seconds of CPU stand beside
+seconds, since other work makes a machine slower at one time than at another. The last line is the
+cost of the loop without augmentation, of CPU, as a fraction of Keras's epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from bare import Seconds
+from threads import CLASSES, final_network
+
+from tasks.core.records import Stage
+from tasks.core.specs import AugmentSettings, ExecutionSettings, TrainSettings
+from tasks.runtime import configure, resolve_profile
+from tasks.store import Store
+
+Epochs = list[Seconds]
+
+
+def kerass(spec: TrainSettings, examples: Any, epochs: int) -> Epochs:
+    """What each epoch but the first takes in one call of `fit`."""
+    import keras
+
+    from tasks.core.models import build_network
+
+    model = build_network(spec, examples.x.shape[1:], CLASSES, 0)
+    model.compile(
+        optimizer=keras.optimizers.RMSprop(learning_rate=spec.learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    ends: list[Seconds] = []
+    ended = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(Seconds.now()))
+    keras.utils.set_random_seed(0)  # TensorFlow shuffles with it
+    model.fit(
+        examples.x,
+        examples.y,
+        batch_size=spec.batch_size,
+        epochs=epochs + 1,
+        verbose=0,
+        callbacks=[ended],
+    )
+    return [end - begun for begun, end in pairwise(ends)]
+
+
+def ours(
+    spec: TrainSettings, augmentation: AugmentSettings | None
+) -> Callable[[TrainSettings, Any, int], Epochs]:
+    """The same in the stages' loop."""
+
+    def measured(_: TrainSettings, examples: Any, epochs: int) -> Epochs:
+        from tasks.core.models import build_network
+        from tasks.core.training import Schedule
+        from tasks.fit import fit
+
+        stage = Stage("final", "retrain", {"seed": 0}, {}, numerical=True)
+        model = build_network(spec, examples.x.shape[1:], CLASSES, 0)
+        schedule = Schedule(
+            epochs + 1, spec.batch_size, spec.learning_rate, augmentation=augmentation
+        )
+        ends: list[Seconds] = []
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            store = Store(str(Path(folder)))
+            key, basis = store.key_of(stage, {}, resolve_profile(ExecutionSettings(device="cpu")))
+            outputs = store.writer(stage, key, basis)
+            outputs.watch = lambda _: ends.append(Seconds.now())
+            fit(model, examples, None, schedule, 0, outputs, {})
+        return [end - begun for begun, end in pairwise(ends)]
+
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("images", 10_000), ("epochs", 3), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    configure(resolve_profile(ExecutionSettings(device="cpu")))
+    from tasks.core.training import Examples
+
+    spec = final_network(1)
+    rng = np.random.default_rng(0)
+    x = rng.random((options.images, 28, 28, 1), dtype=np.float32)
+    y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, options.images)]
+    examples = Examples(x, y)
+    ways: dict[str, Callable[[TrainSettings, Any, int], Epochs]] = {
+        "Keras's own": kerass,
+        "ours": ours(spec, None),
+        "ours, augmented": ours(spec, AugmentSettings()),
+    }
+    found: dict[str, Epochs] = {name: [] for name in ways}
+    for _ in range(options.rounds):
+        for name, way in ways.items():
+            found[name] += way(spec, examples, options.epochs)
+    print("median seconds (of CPU) an epoch, over Keras's own")
+    medians = {
+        name: Seconds(median(one.wall for one in epochs), median(one.cpu for one in epochs))
+        for name, epochs in found.items()
+    }
+    plain = medians["Keras's own"]
+    for name, seconds in medians.items():
+        wall, cpu = seconds.wall / plain.wall - 1, seconds.cpu / plain.cpu - 1
+        print(f"{name:<18}{seconds!s:>17}{100 * wall:+8.1f} % ({100 * cpu:+.1f} %)")
+    print(f"overhead {medians['ours'].cpu / plain.cpu - 1:.3f}")
+
+
+if __name__ == "__main__":
+    main()
