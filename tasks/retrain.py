@@ -24,6 +24,7 @@ def retrain(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fa
     examples = Examples(
         np.concatenate([part["x"] for part in parts]), np.concatenate([part["y"] for part in parts])
     )
+    del parts  # training goes on for long, and memory is wanted for one copy
     model, facts = fit_network(settings, examples, None, outputs)
     outputs.file(FINAL_NAME, "h5", lambda path: save_h5(model, path))
     write_usage(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.stage import Facts, Inputs, Outputs, stage_task
@@ -33,9 +33,26 @@ def train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
 
 def _parted(train: Examples, validation: Examples, held_out: Any) -> tuple[Examples, Examples]:
     """Both splits as one, parted into what is learned from and what is held out."""
-    import numpy as np
-
     from tasks.core.training import Examples
 
-    x, y = np.concatenate([train.x, validation.x]), np.concatenate([train.y, validation.y])
-    return Examples(x[~held_out], y[~held_out]), Examples(x[held_out], y[held_out])
+    def rows(chosen: Any) -> Examples:
+        return Examples(
+            _chosen([train.x, validation.x], chosen), _chosen([train.y, validation.y], chosen)
+        )
+
+    return rows(~held_out), rows(held_out)
+
+
+def _chosen(parts: Sequence[Any], chosen: Any) -> Any:
+    """The chosen rows of arrays that follow each other, without another copy of any of them."""
+    import numpy as np
+
+    found = np.empty((int(chosen.sum()), *parts[0].shape[1:]), parts[0].dtype)
+    begin = filled = 0
+    for part in parts:
+        mask = chosen[begin : begin + len(part)]
+        begin += len(part)
+        count = int(mask.sum())
+        np.compress(mask, part, axis=0, out=found[filled : filled + count])
+        filled += count
+    return found
