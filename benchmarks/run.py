@@ -1,0 +1,681 @@
+"""The whole notebook as a plain script and as the flow, in turn on the same machine.
+
+    python benchmarks/run.py [--rounds 3] [--save rounds.json] [--apart]
+    python benchmarks/run.py --rounds 0 --save rounds.json
+
+The script is `benchmarks/notebook_script.py`; the flow is `fashion-flow run --rule notebook --set
+transfer.variant=as_notebook` with a store and a Prefect home that are empty, so with a temporary
+server of its own, and otherwise as its defaults are. Both have the same images (Fashion-MNIST where
+it is on this machine, else drawn ones), the same random VGG16 weights from a file, and train the
+same networks for as many epochs on as many images; it is an error if they did not. Each side is a
+process of its own, and who goes first changes with each round. Shown are medians.
+
+Wall time and CPU time are those of the whole process, its start, its end and its children (the
+flow's server) included; peak memory is the process's own. The flow computes two stages side by side
+in one process, so a part's seconds are those of its stages, which overlap with others, and how much
+processor and memory a stage takes can't be told there. `--apart` carries the stages out once more,
+one after the other, each in a process of its own with TensorFlow imported beforehand, for that.
+Orchestration is the time of the run in which no stage computes, from the run's own log.
+
+What the sides do differently to come to the same models: the flow takes iteration 1 from the
+overfitting model's epoch 11 and passes VGG16's frozen layers once instead of once an epoch. What
+only the flow does: it looks for images in two splits, hashes and stores every result with a
+checkpoint an epoch, scores training and validation images after training, keeps predictions,
+decides, tests and reports.
+
+`--save FILE` keeps every round; where FILE is there already, the new rounds are added to it and all
+of them count. At full size the script takes over half an hour on two cores, the flow less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# TensorFlow and Prefect stay out of this process: to Linux a process has at least the peak memory
+# of the one that started it.
+import h5py
+import numpy as np
+import psutil
+
+from flows.overrides import compose
+from flows.presets import NOTEBOOK
+from tasks.core.errors import FashionFlowError
+from tasks.core.records import Outcome, Stage
+from tasks.core.settings import Settings
+from tasks.core.synthetic import draw_dataset
+from tasks.core.vgg16_layout import layer_shapes, random_weights
+from tasks.runlog import RunLog, find_run
+from tasks.runtime import configure, resolve_profile
+from tasks.sources import find_fashion_mnist
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from tasks.stage import RunContext
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT, FLOW = SIDES = ("script", "flow")
+MIB = 2**20
+SAMPLE_S = 2.0
+TAIL = 20
+
+PARTS = {
+    "data": "data and plots",
+    "baseline": "baseline",
+    "low_capacity": "low capacity",
+    "overfitting": "overfitting",
+    **{f"iteration_{number}": f"iteration {number}" for number in range(1, 10)},
+    "final": "final",
+    "vgg16_frozen": "VGG16 frozen",
+    "vgg16_fine_tuned": "VGG16 fine-tuned",
+    "rest": "the rest",
+}
+DATA_STAGES = ("load", "explore", "subset", "guard", "preprocess")
+COMPUTING = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) INFO +(\S+) +Running ")
+# What must be equal for the sides to have done the same.
+TRAINING = ("params", "epochs", "batch_size", "train_samples")
+
+Measurement = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many images, and how many epochs at most; whether VGG16 is part of it."""
+
+    train: int
+    validation: int
+    test: int
+    epochs: int | None
+    transfer: bool
+
+    def capped(self, epochs: Any) -> Any:
+        return min(epochs, self.epochs or epochs)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What both sides are given: a size, and files made for it."""
+
+    size: Size
+    data: Path
+    weights: Path | None
+    plan: Path | None
+
+    @property
+    def real(self) -> bool:
+        return self.data.is_dir()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's, without what would lead to another server or other data."""
+        kept = {name: value for name, value in os.environ.items() if name[:8] != "PREFECT_"}
+        return kept | {
+            "KERAS_BACKEND": "tensorflow",
+            "PYTHONPATH": str(ROOT),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            **({"FASHION_MNIST_DIR": str(self.data)} if self.real else {}),
+        }
+
+    @property
+    def script_options(self) -> list[str]:
+        size = self.size
+        options = ["--data", str(self.data)]
+        for name in ("train", "validation", "test"):
+            options += [f"--{name}", str(getattr(size, name))]
+        options += ["--epochs", str(size.epochs)] if size.epochs else []
+        return options + (["--weights", str(self.weights)] if self.weights else ["--no-transfer"])
+
+    @property
+    def flow_options(self) -> list[str]:
+        options = ["--rule", "notebook", "--dataset", self._dataset]
+        options += ["--plan", str(self.plan)] if self.plan else []
+        weights = str(self.weights)
+        options += ["--vgg16-weights", weights] if self.weights else ["--transfer-weights", "off"]
+        for name, value in self._changes().items():
+            options += ["--set", f"{name}={json.dumps(value)}"]
+        return options
+
+    @property
+    def settings(self) -> Settings:
+        """What `flow_options` mean."""
+        weights = {"transfer.weights_file": str(self.weights)} if self.weights else {}
+        values = {"rule": "notebook", "dataset": self._dataset} | self._changes() | weights
+        values |= {} if self.weights else {"transfer.weights": "off"}
+        return compose("notebook", self.plan, values)
+
+    @property
+    def _dataset(self) -> str:
+        return "fashion-mnist" if self.real else str(self.data)
+
+    def _changes(self) -> dict[str, Any]:
+        size = self.size
+        found = {f"subset.{name}": getattr(size, name) for name in ("train", "validation", "test")}
+        found |= {} if self.real else {"subset.method": "slices"}
+        found |= {"transfer.variant": "as_notebook"} if size.transfer else {}
+        if size.epochs:
+            for name in ("baseline", "low_capacity", "overfitting"):
+                found[f"{name}.epochs"] = size.capped(getattr(NOTEBOOK, name).epochs)
+            for name in ("epochs", "fine_tune_epochs") if size.transfer else ():
+                epochs = size.capped(getattr(NOTEBOOK.transfer.as_notebook, name))
+                found[f"transfer.as_notebook.{name}"] = epochs
+        return found
+
+
+def prepared(size: Size, real: Path | None, folder: Path) -> Work:
+    """Draw images where there are no real ones, draw VGG16's weights, write the plan."""
+    data = real or drawn(size, folder / "drawn.npz")
+    weights = plan = None
+    if size.transfer:
+        weights = folder / "vgg16_notop.h5"
+        write_weights(weights)
+    if size.epochs:
+        plan = folder / "plan.toml"
+        plan.write_text("".join(entries(size)))
+    return Work(size, data.absolute(), weights, plan)
+
+
+def drawn(size: Size, path: Path) -> Path:
+    images = draw_dataset(size.train + size.validation, size.test, seed=0)
+    np.savez(
+        path,
+        x_train=images.train.images[..., 0],
+        y_train=images.train.labels,
+        x_test=images.test.images[..., 0],
+        y_test=images.test.labels,
+        class_names=np.array(images.class_names),
+    )
+    return path
+
+
+def write_weights(path: Path) -> None:
+    """Random weights of VGG16 without top, in the format of Keras's published file."""
+    weights = random_weights(seed=0)
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.encode() for layer in layer_shapes()]
+        for layer in layer_shapes():
+            names = [f"{layer}/kernel", f"{layer}/bias"]
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name in names:
+                group[name] = weights[name]
+
+
+def entries(size: Size) -> Iterator[str]:
+    """The notebook's plan with fewer epochs, as TOML."""
+    for entry in NOTEBOOK.plan:
+        change = dict(entry.change)
+        if "epochs" in change:
+            change["epochs"] = size.capped(change["epochs"])
+        values = {"name": entry.name, "replay": entry.replay}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        lines += [f"change.{name} = {json.dumps(value)}" for name, value in change.items()]
+        yield "\n".join(["[[iteration]]", *lines, ""])
+
+
+def measured(side: str, work: Work, folder: Path) -> Measurement:
+    """Run one side to its end in an empty folder."""
+    if side == SCRIPT:
+        program = ["benchmarks/notebook_script.py", *work.script_options, "--out", str(folder)]
+        program[0] = str(ROOT / program[0])
+    else:
+        program = ["-m", "flows", "run", *work.flow_options, "--store", str(folder / "store")]
+    environment = work.environment | {"PREFECT_HOME": str(folder / "prefect")}
+    load, began = os.getloadavg()[0], time.time()
+    found = timed(side, [sys.executable, *program], folder, environment)
+    found |= {
+        "side": side,
+        "began": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        "load_before": load,
+        "code": code(),
+    }
+    if side == SCRIPT:
+        return found | of_script(found, json.loads((folder / "measured.json").read_text()))
+    return found | of_flow(found, find_run(Store(str(folder / "store")), None), began)
+
+
+def timed(
+    side: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> Measurement:
+    """Wall and CPU seconds of a command and its children; peak MiB of itself and of all of them.
+
+    Of its children the peak is the largest sum that was seen, looking every two seconds.
+    """
+    output = folder / "output.txt"
+    children = [0]
+    clock = time.perf_counter()
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        with watched(process.pid, children):
+            _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.wait()
+    wall = time.perf_counter() - clock
+    if process.returncode:
+        tail = "\n".join(output.read_text(errors="replace").splitlines()[-TAIL:])
+        sys.exit(
+            f"error: the {side} ended with status {process.returncode} after {wall:.0f} s, "
+            f"expected 0. The end of what it said:\n{tail}"
+        )
+    peak = usage.ru_maxrss / 1024
+    return {
+        "wall": wall,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "peak": peak,
+        "peak_with_children": peak + max(children) / MIB,
+    }
+
+
+@contextmanager
+def watched(pid: int, seen: list[int]) -> Iterator[None]:
+    """Add to `seen` how much memory the children of a process have, in bytes, now and then."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLE_S):
+            with suppress(psutil.Error):
+                children = psutil.Process(pid).children(recursive=True)
+                seen.append(sum(child.memory_info().rss for child in children))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def of_script(whole: Measurement, found: Measurement) -> Measurement:
+    """What the script measured of itself; the rest is the start of Python and its imports."""
+    spent = found["parts"].values()
+    rest = {name: whole[name] - sum(part[name] for part in spent) for name in ("wall", "cpu")}
+    return {"parts": found["parts"] | {"rest": rest}, "models": found["models"]}
+
+
+def of_flow(whole: Measurement, run: RunLog, began: float) -> Measurement:
+    """What the run's log says of its stages, and of the time when none computes."""
+    lines = run.stages()
+    missing = [line["stage"] for line in lines if line["state"] in ("cached", "skipped")]
+    if missing:
+        sys.exit(f"error: {', '.join(missing)} of the flow did not compute; expected every stage.")
+    parts: dict[str, dict[str, float]] = {}
+    for line in lines:
+        part = parts.setdefault(part_of(line["stage"]), {"wall": 0.0})
+        part["wall"] += line["seconds"]
+    starts = began_computing(run)
+    spans = sorted(
+        (starts[line["stage"]], starts[line["stage"]] + line["seconds"]) for line in lines
+    )
+    first, last = spans[0][0], max(end for _, end in spans)
+    before, after = first - began, began + whole["wall"] - last
+    between = last - first - covered(spans)
+    record = run.record("results")
+    assert record, "every stage has computed"
+    rows = run.store.table(record, "results").to_pylist()
+    return {
+        "parts": parts,
+        "models": {
+            row["name"]: {name: row[name] for name in (*TRAINING, "test_accuracy")} for row in rows
+        },
+        "idle": {"before": before, "between": between, "after": after},
+        "stages": len(lines),
+    }
+
+
+def began_computing(run: RunLog) -> dict[str, float]:
+    """When each stage began to compute, in seconds of the epoch; of several attempts the last."""
+    found = {}
+    for line in run.log.read_text().splitlines():
+        if match := COMPUTING.match(line):
+            at = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S,%f").replace(tzinfo=UTC)
+            found[match[2]] = at.timestamp()
+    return found
+
+
+def covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds that lie in at least one of the spans, which are in the order of their beginnings."""
+    total, until = 0.0, float("-inf")
+    for begin, end in spans:
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
+
+
+def part_of(stage: str) -> str:
+    """The part of the notebook that a stage of the flow belongs to."""
+    if stage in DATA_STAGES:
+        return "data"
+    if stage.startswith(("vgg16_weights", "vgg16_block")):
+        return "vgg16_frozen"
+    name = stage.removeprefix("test_").removeprefix("curves_").replace("gate_", "iteration_")
+    return name if name in PARTS else "rest"
+
+
+class ApartRun:
+    """Carries the recipe out, each stage in a process of its own."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        from tasks.stage import RunContext
+
+        profile = resolve_profile(settings.execution)
+        self._context = RunContext(str(root), "apart", profile, workers=1)
+        self.parts: dict[str, dict[str, float]] = {}
+
+    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Outcome:
+        del after
+        # Unlike a Pool, this notices a process that was killed, for want of memory for one.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            outcome, cost = pool.submit(computed, stage, inputs, self._context).result()
+        print(f"  {stage.name:<32}{cost['wall']:8.1f} s{cost['peak']:8.0f} MiB", flush=True)
+        part = self.parts.setdefault(part_of(stage.name), dict.fromkeys(cost, 0.0))
+        part["wall"] += cost["wall"]
+        part["cpu"] += cost["cpu"]
+        part["peak"] = max(part["peak"], cost["peak"])
+        found: Outcome = outcome
+        return found
+
+    def value(self, handle: Outcome) -> Outcome:
+        return handle
+
+
+def computed(
+    stage: Stage, inputs: dict[str, Outcome], context: RunContext
+) -> tuple[Outcome, dict[str, float]]:
+    """The stage's outcome; wall and CPU seconds, and the peak of its process."""
+    from flows.build_model import TASKS
+
+    # TensorFlow's notes on itself; what goes wrong is raised.
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    if stage.numerical:
+        configure(context.profile)
+    wall, cpu = time.perf_counter(), time.process_time()
+    outcome = TASKS[stage.kind].fn(stage, inputs, context).data
+    cost = {
+        "wall": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    return outcome, cost
+
+
+def apart(work: Work, folder: Path) -> dict[str, dict[str, float]]:
+    from flows.recipe import build
+
+    run = ApartRun(folder / "store", work.settings)
+    build(run, work.settings)
+    return run.parts
+
+
+def code() -> str:
+    """What changes with any change of the flow's code or of the script's."""
+    paths = [*(ROOT / "flows").rglob("*.py"), *(ROOT / "tasks").rglob("*.py")]
+    digest = hashlib.sha256()
+    for path in (*sorted(paths), ROOT / "benchmarks/notebook_script.py"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def machine() -> dict[str, Any]:
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("tensorflow", "keras", "numpy", "prefect")},
+    }
+
+
+def main() -> None:
+    options = arguments()
+    size = Size(options.train, options.validation, options.test, options.epochs, options.transfer)
+    real = find_fashion_mnist(os.environ, Path.cwd())
+    wanted = {
+        "size": asdict(size),
+        "machine": machine(),
+        "data": "Fashion-MNIST" if real else "drawn images",
+    }
+    saved: dict[str, Any] = {"measurements": [], "apart": {}}
+    if options.save and options.save.exists():
+        saved = loaded(options.save)
+    if options.rounds or options.apart:
+        saved |= agreed(saved, wanted, options.save)
+        with tempfile.TemporaryDirectory(prefix="fashion-flow-") as folder:
+            measure(prepared(size, real, Path(folder)), options, saved)
+    if not saved["measurements"]:
+        sys.exit("error: nothing was measured; expected --rounds 1 or more, or a --save FILE.")
+    show(saved)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3, help="0 shows what was saved")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="both by default")
+    for name, default in (("train", 8000), ("validation", 2000), ("test", 2000)):
+        parser.add_argument(f"--{name}", type=int, default=default, help="number of images")
+    parser.add_argument("--epochs", type=int, help="no training has more epochs than that")
+    parser.add_argument("--no-transfer", dest="transfer", action="store_false")
+    parser.add_argument("--apart", action="store_true", help="each stage by itself, once more")
+    parser.add_argument("--save", type=Path, help="JSON file to which the rounds are added")
+    return parser.parse_args()
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+        for name in ("size", "machine", "data", "measurements", "apart"):
+            found[name]
+    except (OSError, ValueError, KeyError, TypeError):
+        sys.exit(f"error: {path}: expected what --save has written; name another file.")
+    return dict(found)
+
+
+def agreed(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], path: Path | None
+) -> Mapping[str, Any]:
+    """What is wanted, if it is what was measured so far."""
+    for name, value in wanted.items():
+        if name in saved and saved[name] != value:
+            sys.exit(
+                f"error: {path} was measured with another {name}: {saved[name]}, expected {value}. "
+                "Name another file with --save, or have it shown with --rounds 0."
+            )
+    return wanted
+
+
+def measure(work: Work, options: argparse.Namespace, saved: dict[str, Any]) -> None:
+    """Add rounds to what is saved, each as soon as it is done."""
+
+    def keep() -> None:
+        if options.save:
+            whole = options.save.with_name(f"{options.save.name}.part")
+            whole.write_text(json.dumps(saved, indent=1))
+            whole.replace(options.save)
+
+    done = len(saved["measurements"])
+    for number in range(options.rounds):
+        for side in options.sides[:: -1 if (done // 2 + number) % 2 else 1]:
+            with tempfile.TemporaryDirectory(prefix="fashion-flow-") as folder:
+                found = measured(side, work, Path(folder))
+            saved["measurements"].append(found)
+            keep()
+            print(
+                f"round {number + 1}, {side}: {found['wall']:,.1f} s, {found['cpu']:,.1f} s of "
+                f"CPU, peak {found['peak']:,.0f} MiB (load of the machine before: "
+                f"{found['load_before']:.1f})",
+                flush=True,
+            )
+    if options.apart:
+        print("each stage in a process of its own:", flush=True)
+        os.environ.update(work.environment)
+        with tempfile.TemporaryDirectory(prefix="fashion-flow-") as folder:
+            saved["apart"] = apart(work, Path(folder))
+        keep()
+
+
+def show(saved: Mapping[str, Any]) -> None:
+    sides = {
+        side: [found for found in saved["measurements"] if found["side"] == side] for side in SIDES
+    }
+    print()
+    for name, value in saved["machine"].items():
+        print(f"{name} {value}", end="; " if name != "prefect" else "\n")
+    size = saved["size"]
+    print(
+        f"{saved['data']}: {size['train']:,} / {size['validation']:,} / {size['test']:,} images, "
+        + (f"epochs: at most {size['epochs']}" if size["epochs"] else "the notebook's epochs")
+    )
+    for side, rounds in sides.items():
+        versions = sorted({found["code"] for found in rounds})
+        each = ", ".join(f"{found['wall']:,.1f}" for found in rounds) or "none yet"
+        print(f"wall seconds of the {side}: {each} (code {', '.join(versions) or '-'})")
+        if len(versions) > 1:
+            print(f"BEWARE: these are rounds of {len(versions)} states of the code")
+    if not all(sides.values()):
+        print("There is nothing to compare before both sides have run.")
+        return
+    check_same_work(sides)
+    show_parts(sides, saved["apart"])
+    show_whole(sides)
+    show_accuracies(sides)
+    walls = {side: median(rounds, "wall") for side, rounds in sides.items()}
+    print(f"ratio {walls[FLOW] / walls[SCRIPT]:.2f}")
+
+
+def median(rounds: Sequence[Any], *path: str) -> float:
+    """The median of a value that lies behind these names; 0 where there is none."""
+    found = []
+    for value in rounds:
+        for name in path:
+            value = value.get(name, {})
+        found.append(value or 0.0)
+    return statistics.median(found)
+
+
+def check_same_work(sides: Mapping[str, Sequence[Measurement]]) -> None:
+    """Both sides have trained the same models with the same settings."""
+    reference = trained(sides[SCRIPT][0])
+    for side, rounds in sides.items():
+        for found in map(trained, rounds):
+            for model in sorted(reference | found):
+                if reference.get(model) != found.get(model):
+                    sys.exit(
+                        f"error: the sides have not done the same work: {model} has "
+                        f"{found.get(model)} in a round of the {side}, expected the script's "
+                        f"{reference.get(model)}."
+                    )
+
+
+def trained(found: Measurement) -> dict[str, dict[str, float]]:
+    return {
+        model: {name: values[name] for name in TRAINING}
+        for model, values in found["models"].items()
+    }
+
+
+def show_parts(
+    sides: Mapping[str, Sequence[Measurement]], apart: Mapping[str, Mapping[str, float]]
+) -> None:
+    costs = ("wall", "cpu", "peak")
+    apart_title = f"{'flow, stages apart':>31}" if apart else ""
+    titles = "".join(f"{title:>9}" for title in ("s", "CPU s", "MiB"))
+    print(f"\n{'':<18}{'script':>27}{'flow':>13}" + apart_title)
+    print(f"{'part':<18}{titles}{'s':>13}" + (f"    {titles}" if apart else ""))
+    for part, title in PARTS.items():
+        if not any(part in found["parts"] for rounds in sides.values() for found in rounds):
+            continue
+        script = [cell(median(sides[SCRIPT], "parts", part, cost), cost) for cost in costs]
+        row = f"{title:<18}{''.join(script)}"
+        row += f"{median(sides[FLOW], 'parts', part, 'wall'):>13,.1f}"
+        if apart:
+            row += "    " + "".join(
+                cell(apart.get(part, {}).get(cost, 0.0), cost) for cost in costs
+            )
+        print(row)
+    print(
+        "MiB: the script's peak so far; of stages apart, the largest of one. The flow's stages run "
+        "side by side.\nThe rest: the script's start; stages that only the flow has."
+    )
+
+
+def cell(value: float, cost: str) -> str:
+    digits = 0 if cost == "peak" else 1
+    return f"{f'{value:,.{digits}f}' if value else '-':>9}"
+
+
+def show_whole(sides: Mapping[str, Sequence[Measurement]]) -> None:
+    print(f"\n{'in all':<26}{'script':>10}{'flow':>10}")
+    for title, name, digits in (
+        ("wall, s", "wall", 1),
+        ("CPU, s", "cpu", 1),
+        ("peak, MiB", "peak", 0),
+        ("with its children, MiB", "peak_with_children", 0),
+    ):
+        cells = (f"{median(sides[side], name):>10,.{digits}f}" for side in SIDES)
+        print(f"{title:<26}{''.join(cells)}")
+    flow = sides[FLOW]
+    whole = {when: median(flow, "idle", when) for when in ("before", "between", "after")}
+    idle = [sum(found["idle"].values()) for found in flow]
+    share = statistics.median(
+        seconds / found["wall"] for seconds, found in zip(idle, flow, strict=True)
+    )
+    stages = statistics.median(
+        sum(part["wall"] for part in found["parts"].values()) for found in flow
+    )
+    print(
+        f"orchestration: no stage computes for {statistics.median(idle):.1f} s of the flow's run, "
+        f"{100 * share:.1f} % of it\n  ({whole['before']:.1f} s before the first stage: imports, "
+        f"server; {whole['between']:.1f} s between stages; {whole['after']:.1f} s after the last: "
+        f"report, end)\nthe flow's {flow[0]['stages']} stages took {stages:,.1f} s, side by side"
+    )
+
+
+def show_accuracies(sides: Mapping[str, Sequence[Measurement]]) -> None:
+    print(f"\n{'test accuracy, %':<18}{'script':>9}{'flow':>9}")
+    for part, title in PARTS.items():
+        if part in sides[SCRIPT][0]["models"]:
+            cells = (
+                f"{100 * median(sides[side], 'models', part, 'test_accuracy'):>9.2f}"
+                for side in SIDES
+            )
+            print(f"{title:<18}{''.join(cells)}")
+    print("VGG16 has random weights: a control of the work, not a result.")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FashionFlowError as error:
+        sys.exit(f"error: {error}")
