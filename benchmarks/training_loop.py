@@ -1,6 +1,6 @@
 """An epoch of the final model in the flow's training loop, and in Keras's own.
 
-    python benchmarks/training_loop.py [--images 10000 --epochs 3 --rounds 3]
+    python benchmarks/training_loop.py [--images 10000 --epochs 3 --rounds 3] [--profile]
 
 Keras's way is one call of `fit` with arrays, which shuffles for itself. Ours is what the stages do:
 order of samples from the seed, batches made beside the learning, one call of `fit` an epoch, a
@@ -10,12 +10,16 @@ TensorFlow traces its graph, does not count. The same with the notebook's augmen
 Keras's way does without here: what it costs shows in the difference. Seconds of CPU stand beside
 seconds, since other work makes a machine slower at one time than at another. The last line is the
 cost of the loop without augmentation, of CPU, as a fraction of Keras's epoch.
+
+`--profile` shows instead which of TensorFlow's operations an epoch of the final network spends its
+time on, and one of VGG16's block 5 on stored outputs of block 4.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -26,8 +30,10 @@ import numpy as np
 from bare import Seconds
 from threads import CLASSES, final_network
 
+from flows.presets import NOTEBOOK
 from tasks.core.records import Stage
 from tasks.core.specs import AugmentSettings, ExecutionSettings, TrainSettings
+from tasks.core.vgg16_layout import block_below
 from tasks.runtime import configure, resolve_profile
 from tasks.store import Store
 
@@ -87,10 +93,66 @@ def ours(
     return measured
 
 
+def profile(title: str, model: Any, x: np.ndarray, batch_size: int) -> None:
+    """Print seconds by kind of operation, of TensorFlow's own profiler, for one epoch."""
+    import keras
+    import tensorflow as tf
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    rng = np.random.default_rng(0)
+    y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, len(x))]
+    model.compile(optimizer=keras.optimizers.RMSprop(), loss="categorical_crossentropy")
+    model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)  # traces the graph
+    began = Seconds.now()
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)
+        took = Seconds.now() - began
+        (found,) = Path(folder).rglob("*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(found.read_bytes())
+    spent: Counter[str] = Counter()
+    for plane in space.planes:
+        for event in (event for line in plane.lines for event in line.events):
+            name, _, kind = plane.event_metadata[event.metadata_id].name.rpartition(":")
+            if name.startswith("StatefulPartitionedCall/"):
+                group = (
+                    "RMSprop"
+                    if "rm_sprop" in name
+                    else kind.removeprefix("_Mkl").removeprefix("Native")
+                )
+                spent[group] += event.duration_ps / 1e12
+    whole = sum(spent.values())
+    print(f"{title}: {took} s, of which in operations {whole:.1f}")
+    for kind, seconds in spent.most_common(12):
+        print(f"  {kind:<32}{seconds:8.2f} s{100 * seconds / whole:7.1f} %")
+
+
+def profiles(spec: TrainSettings, x: np.ndarray) -> None:
+    """Profile the final network, and what is fine-tuned of VGG16."""
+    import keras
+
+    from tasks.core import vgg16
+    from tasks.core.models import build_network
+    from tasks.core.vgg16_layout import random_weights
+
+    keras.utils.set_random_seed(0)  # the profiler's own operations ask for one
+    final = build_network(spec, x.shape[1:], CLASSES, 0)
+    profile("final network, an epoch", final, x, spec.batch_size)
+    way = NOTEBOOK.transfer.as_notebook
+    base = vgg16.build_base(way.side)
+    vgg16.set_weights(base, random_weights(0))
+    complete = vgg16.build_complete(base, way.dense, way.dropout, CLASSES, 0)
+    part = vgg16.trainable_part(complete, block_below(way.features))
+    rng = np.random.default_rng(0)
+    features = rng.random((len(x), *part.input_shape[1:]), dtype=np.float32)
+    profile("VGG16's block 5 and head, an epoch", part, features, way.batch_size)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("images", 10_000), ("epochs", 3), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--profile", action="store_true", help="what an epoch is spent on")
     options = parser.parse_args()
     configure(resolve_profile(ExecutionSettings(device="cpu")))
     from tasks.core.training import Examples
@@ -98,6 +160,9 @@ def main() -> None:
     spec = final_network(1)
     rng = np.random.default_rng(0)
     x = rng.random((options.images, 28, 28, 1), dtype=np.float32)
+    if options.profile:
+        profiles(spec, x)
+        return
     y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, options.images)]
     examples = Examples(x, y)
     ways: dict[str, Callable[[TrainSettings, Any, int], Epochs]] = {
