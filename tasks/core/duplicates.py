@@ -42,10 +42,10 @@ LEAST_OVERLAP = 0.5
 # More than this is no list to look at, and would fill the memory.
 MOST_PAIRS = 1_000_000
 # More axes rule out more pairs, and each costs every image two bytes and every pair time.
-_AXES = 319
+_AXES = 239
 _SAMPLE, _SAMPLE_VALUES = 1_024, 2**25
 # Codes multiplied at a time, of the one set and of the other.
-_ROWS, _COLUMNS = 8_192, 256
+_ROWS, _COLUMNS = 4_096, 256
 # Pairs looked at closely in one go.
 _OPEN = 2**20
 # Rows of a product that is too small to be worth a second thread.
