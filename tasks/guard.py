@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.core import figures
 from tasks.core.data import Split
-from tasks.core.duplicates import alike_pairs
+from tasks.core.duplicates import Pairs, alike_pairs, described, principal_axes
 from tasks.core.errors import UserError
 from tasks.stage import Facts, Inputs, Outputs, stage_task
 
@@ -38,59 +39,61 @@ def guard(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
     """Leave the pairs of images that are alike, and pictures of the most alike.
 
     Raises:
-        UserError: an image stands in two splits, and that is not allowed.
+        UserError: an image stands in two splits, and that is not allowed; or very many are alike.
     """
     splits = {
         name: Split(**inputs.arrays("split", name)) for name in ("train", "validation", "test")
     }
-    rows: list[Row] = []
+    shift = settings["shift"]
+    axes = principal_axes(splits["train"].images, shift)
+    sets = {name: described(split.images, axes, shift) for name, split in splits.items()}
+    tables = []
     counts = []
     for one, other in settings["compared"]:
-        found = alike_pairs(
-            splits[one].images,
-            None if one == other else splits[other].images,
-            settings["similarity"],
-            settings["shift"],
-        )
+        second = None if one == other else sets[other]
+        found = alike_pairs(sets[one], second, settings["similarity"])
         exact = int(found.exact.sum())
         counts.append({"splits": [one, other], "exact": exact, "near": len(found) - exact})
-        columns = (found.first, found.second, found.similarity, found.exact)
-        for i, j, similarity, same in zip(*(column.tolist() for column in columns), strict=True):
-            rows.append(
-                {
-                    "split": one,
-                    "position": i,
-                    "label": int(splits[one].labels[i]),
-                    "other_split": other,
-                    "other_position": j,
-                    "other_label": int(splits[other].labels[j]),
-                    "similarity": similarity,
-                    "exact": same,
-                }
-            )
-    rows.sort(key=lambda row: (not row["exact"], -row["similarity"]))
+        tables.append(_table(one, other, splits, found))
+    pairs = pa.concat_tables(tables).combine_chunks()
+    order = np.lexsort((-pairs["similarity"].to_numpy(), ~pairs["exact"].to_numpy()))
+    pairs = pairs.take(order)
+    across = pairs.filter(pc.not_equal(pairs["split"], pairs["other_split"]))
     if settings["exact"] == "refuse":
-        _refuse(rows, counts)
-    outputs.table("pairs", pa.Table.from_pylist(rows, SCHEMA))
+        _refuse(across.slice(0, NAMED).to_pylist(), counts)
+    outputs.table("pairs", pairs)
     # What deals the folds need not see which images are in the test split.
-    training = [row for row in rows if "test" not in (row["split"], row["other_split"])]
-    outputs.table("training_pairs", pa.Table.from_pylist(training, SCHEMA))
-    across = [row for row in rows if row["split"] != row["other_split"]][:SHOWN]
-    if across:
+    tested = pc.or_(pc.equal(pairs["split"], "test"), pc.equal(pairs["other_split"], "test"))
+    outputs.table("training_pairs", pairs.filter(pc.invert(tested)))
+    shown = across.slice(0, SHOWN).to_pylist()
+    if shown:
         names = inputs.facts("split")["class_names"]
-        outputs.blob("pairs_picture", "png", _picture(splits, across, names, settings["note"]))
+        outputs.blob("pairs_picture", "png", _picture(splits, shown, names, settings["note"]))
     return {"counts": counts}
+
+
+def _table(one: str, other: str, splits: Mapping[str, Split], found: Pairs) -> pa.Table:
+    columns = {
+        "split": [one] * len(found),
+        "position": found.first,
+        "label": splits[one].labels[found.first],
+        "other_split": [other] * len(found),
+        "other_position": found.second,
+        "other_label": splits[other].labels[found.second],
+        "similarity": found.similarity,
+        "exact": found.exact,
+    }
+    return pa.table(columns).cast(SCHEMA)
 
 
 def _refuse(rows: list[Row], counts: list[dict[str, Any]]) -> None:
     across = sum(found["exact"] for found in counts if len(set(found["splits"])) > 1)
     if not across:
         return
-    first = [row for row in rows if row["exact"] and row["split"] != row["other_split"]][:NAMED]
     examples = "; ".join(
         f"{row['split']} image {row['position']} is {row['other_split']} image "
         f"{row['other_position']}"
-        for row in first
+        for row in rows[:across]
     )
     raise UserError(
         f"{across} {'image stands' if across == 1 else 'images stand'} in more than one split "
