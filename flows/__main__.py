@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import sys
@@ -9,6 +11,8 @@ import sys
 
 def main() -> None:
     """Run the command line; a Ctrl-C while it is still being imported ends it quietly, too."""
+    # At its end a process need not look for garbage in all that it has imported.
+    atexit.register(gc.freeze)
     try:
         _prepare_streams()
         from flows.cli import main as run

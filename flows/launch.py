@@ -19,7 +19,14 @@ from flows.live import LiveView
 from flows.planning import CACHED, plan
 from flows.recipe import stage_names
 from flows.runner import LOCAL, Runner, find_place
-from flows.server import announce_run, announce_server, prepare_prefect, stop_temporary_server
+from flows.server import (
+    announce_run,
+    announce_server,
+    await_server,
+    prepare_prefect,
+    start_server,
+    stop_temporary_server,
+)
 from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
 from tasks.core.settings import Settings
 from tasks.files import Place, explaining, local_log, log_place, publish_log
@@ -85,6 +92,8 @@ def launch(
             daemon=True,
         )
         with _signals() as received:
+            # First of all, since it takes the longest. A signal is heeded once it can be ended.
+            start_server()
             thread.start()
             # A wait with a time limit lets Python deliver signals to this, the main thread.
             while not ending.done.wait(0.2):
@@ -125,7 +134,7 @@ def _run(
         )
         if ending.notice:
             log.warning(ending.notice)
-        # Finds what is wrong with files and settings before a server is started for them.
+        # Finds what is wrong with files and settings before Prefect is imported for them.
         stages = plan(store, settings, profile, choice)
         cached = sum(stage.state == CACHED for stage in stages)
         log.info("%d of %d stages are cached", cached, len(stages))
@@ -141,6 +150,7 @@ def _run(
         announce_server()
         from flows.build_model import build_model
 
+        await_server(log_place(RunLog(store, run_id).log))
         with explaining(store.root):
             build_model(
                 settings=settings,
@@ -226,11 +236,11 @@ def _leave(status: int) -> NoReturn:
 def _tell_server(run_log: RunLog) -> None:
     """Mark the flow run as cancelled, so that it does not stand at Running for ever."""
     with suppress(Exception):
-        from prefect.client.orchestration import get_client
-        from prefect.states import Cancelled
-
         flow_run = run_log.read()["flow_run"]
         if flow_run:
+            from prefect.client.orchestration import get_client
+            from prefect.states import Cancelled
+
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(
                     flow_run, Cancelled(message="stopped by the user"), force=True

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import atexit
+import http.client
 import json
 import logging
 import os
@@ -12,12 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 import webbrowser
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,6 @@ PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # Prefect's client asks the server only after it has begun.
     "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "fashion_flow",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
@@ -45,6 +47,16 @@ PREFECT_DEFAULTS = {
 # What a server that stays needs beyond these. Prefect forgets what an automation waited for a
 # minute after it was due, and so, after an hour without power, the runs that died with it.
 SERVER_SETTINGS = PREFECT_DEFAULTS | {"PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D"}
+# What Prefect gives a server that it starts for a flow: no UI, and no services but those that
+# record what happens. Kinds of blocks are for the UI; to register them, a server imports every
+# integration of Prefect that is installed, which takes two seconds.
+TEMPORARY_SETTINGS = PREFECT_DEFAULTS | {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+}
 # Ends the process whose number it was told last, once nobody can tell it another.
 WATCH = 'while read -r next; do pid=$next; done; kill "$pid"'
 
@@ -59,12 +71,34 @@ def prepare_prefect() -> None:
 
 
 def _named_by_user() -> str | None:
-    """The server that the environment or the active profile of Prefect names.
+    """The server that the environment, the working folder or the active profile of Prefect names.
 
-    Read from the file, since Prefect itself reads the environment when it is imported.
+    Read from the files, since Prefect itself reads the environment when it is imported.
     """
     if "PREFECT_API_URL" in os.environ:
         return os.environ["PREFECT_API_URL"]
+    return _named_here() or _named_by_profile()
+
+
+def _named_here() -> str | None:
+    """The server that a file in the working folder names, in Prefect's own order."""
+    if Path(".env").is_file():
+        from dotenv import dotenv_values
+
+        named = {name.upper(): value for name, value in dotenv_values(".env").items()}
+        if named.get("PREFECT_API_URL"):
+            return named["PREFECT_API_URL"]
+    for name, tables in (("prefect.toml", ()), ("pyproject.toml", ("tool", "prefect"))):
+        with suppress(OSError, ValueError, AttributeError):
+            found = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+            for table in (*tables, "api"):
+                found = found.get(table, {})
+            if found.get("url"):
+                return str(found["url"])
+    return None
+
+
+def _named_by_profile() -> str | None:
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or _prefect_home() / "profiles.toml")
     try:
         found = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
@@ -151,16 +185,19 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, server_log: P
     while not _healthy(url):
         if server.poll() is not None or time.monotonic() > end:
             raise StageError(f"the Prefect server did not start; its log is {server_log}.")
-        time.sleep(0.2)
+        time.sleep(POLL_S)
 
 
 def _healthy(url: str) -> bool:
-    import httpx
-
+    # No library of requests: it takes longer to import than a command to answer.
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=HEALTH_S)
     try:
-        return httpx.get(f"{url}/api/health", timeout=HEALTH_S).status_code == httpx.codes.OK
-    except httpx.HTTPError:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _prefect_home() -> Path:
@@ -183,56 +220,101 @@ def _served() -> str | None:
     return url if url.startswith(f"http://{LOOPBACK}:") and _healthy(url) else None
 
 
+@dataclass(frozen=True)
+class TemporaryServer:
+    """A Prefect server of this process, which ends with it, however that ends."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    watcher: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
+        # Not waited for before its watcher is done: as long, nobody else can have its number.
+        self.process.terminate()
+        assert self.watcher.stdin is not None
+        self.watcher.stdin.close()
+        self.watcher.wait()
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+_temporary: list[TemporaryServer] = []
+
+
+def start_server() -> None:
+    """Begin to start a temporary server, unless another one is named or found.
+
+    Prefect would start one, too, but only when the flow begins, with all that its integrations
+    bring, and by importing the whole server into this process. To be called before Prefect is
+    imported; `await_server` waits until it answers.
+    """
+    if _named_by_user():
+        return
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port = probe.getsockname()[1]
+    arguments = ("--factory", "prefect.server.api.server:create_app", "--lifespan", "on")
+    place = ("--host", LOOPBACK, "--port", str(port), "--log-level", "error")
+    process = subprocess.Popen(  # noqa: S603 - the command is a constant, the port a number
+        [sys.executable, "-m", "uvicorn", *arguments, *place],
+        env=os.environ | TEMPORARY_SETTINGS,
+        stdout=subprocess.DEVNULL,
+    )
+    watcher = _watcher()
+    _tell(watcher, process.pid)
+    server = TemporaryServer(f"http://{LOOPBACK}:{port}", process, watcher)
+    _temporary.append(server)
+    # Prefect sends what it has kept back before that, when the process ends.
+    atexit.register(server.stop)
+    os.environ["PREFECT_API_URL"] = f"{server.url}/api"
+
+
 def announce_server() -> None:
-    """Say which server the run goes to, and see that a temporary one does not outlive it."""
+    """Say which server the run goes to."""
+    if _temporary:
+        log.info(
+            "Prefect server: a temporary one is started (to see runs in the UI, first start "
+            "`fashion-flow ui` in another terminal)"
+        )
+        return
     from prefect.settings import get_current_settings
 
-    address = get_current_settings().api.url
-    if address:
-        log.info("Prefect server: %s", without_password(address))
-        return
-    log.info(
-        "Prefect server: a temporary one is started (to see runs in the UI, first start "
-        "`fashion-flow ui` in another terminal)"
-    )
-    threading.Thread(target=_watch, name="server-watch", daemon=True).start()
+    log.info("Prefect server: %s", without_password(get_current_settings().api.url or ""))
+
+
+def await_server(run_log: Path) -> None:
+    """Wait until a temporary server answers.
+
+    Args:
+        run_log: where what it writes is found.
+
+    Raises:
+        StageError: it did not start.
+    """
+    for server in _temporary:
+        _wait_until_healthy(server.process, server.url, run_log)
 
 
 def announce_run(run_log: RunLog) -> None:
     """Say where the UI shows a run, if its server is one that goes on."""
-    from prefect.settings import get_current_settings
+    if _temporary:
+        return
     from prefect.utilities.urls import url_for
 
     flow_run = run_log.read()["flow_run"]
-    if get_current_settings().api.url and flow_run:
+    if flow_run:
         url = url_for("flow-run", obj_id=flow_run) or ""
         log.info("in the Prefect UI: %s", without_password(url))
 
 
 def stop_temporary_server() -> None:
-    """End the temporary server, as Prefect does when a process ends in the ordinary way."""
-    server = _temporary_server()
-    if server is not None:
+    """End the temporary server, where this process does not end in the ordinary way."""
+    for server in _temporary:
         server.stop()
-
-
-def _temporary_server() -> Any:
-    module = sys.modules.get("prefect.server.api.server")
-    kind = getattr(module, "SubprocessASGIServer", None)
-    return None if kind is None else kind()
-
-
-def _watch() -> None:
-    """Have the temporary server end with this process, whichever server that is at the moment."""
-    watcher = _watcher()
-    told = None
-    while True:
-        server = _temporary_server()
-        process = None if server is None else server.server_process
-        if process is not None and process.pid != told:
-            told = process.pid
-            _tell(watcher, process.pid)
-        time.sleep(POLL_S)
 
 
 def _watcher() -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ _parser = threading.Lock()
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("tasks", "flows")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Modules that decide where and when things are computed but not what: a format version in the
 # key stands for the store, and settings are part of the key by value.
@@ -137,35 +138,47 @@ def _parse(path: Path, text: str) -> _Module:
     except SyntaxError as error:
         where = f"{path}, line {error.lineno}"
         raise UserError(f"{where}: {error.msg}; no Python code, so nothing can run.") from None
-    imports = tuple(sorted(_imports(tree)))
-    _drop_docstrings(tree)
-    return _Module(text, hashlib.sha256(_dumped(tree).encode()).hexdigest(), imports)
+    imports: set[str] = set()
+    digest = hashlib.sha256(_dumped(tree, imports).encode()).hexdigest()
+    return _Module(text, digest, tuple(sorted(name for name in imports if _is_ours(name))))
 
 
-def _dumped(node: object) -> str:
-    """A syntax tree as text, the same for every version of Python: empty fields are left out."""
+def _dumped(node: object, imports: set[str]) -> str:
+    """A syntax tree as text, without docstrings; the modules that it imports go into `imports`.
+
+    The same for every version of Python: empty fields are left out. One walk through the tree does
+    all of it, since every start of the program waits for that.
+    """
     if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
-        return f"{type(node).__name__}({','.join(f'{n}={_dumped(v)}' for n, v in fields)})"
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports |= _imported(node)
+        parts = []
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if name == "body" and isinstance(node, DOCUMENTED):
+                value = _without_docstring(node.body)
+            if value is not None and value != []:
+                parts.append(f"{name}={_dumped(value, imports)}")
+        return f"{type(node).__name__}({','.join(parts)})"
     if isinstance(node, list):
-        return f"[{','.join(map(_dumped, node))}]"
+        return f"[{','.join([_dumped(item, imports) for item in node])}]"
     return repr(node)
 
 
-def _imports(tree: ast.AST) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return {name for name in names if name.split(".")[0] in PACKAGES and _source(name).is_file()}
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    match body:
+        case [ast.Expr(value=ast.Constant(value=str())), *others]:
+            return others or [ast.Pass()]
+    return body
 
 
-def _drop_docstrings(tree: ast.AST) -> None:
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
+def _imported(node: ast.Import | ast.ImportFrom) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if not node.module or node.level:
+        return set()
+    return {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+
+
+def _is_ours(name: str) -> bool:
+    return name.split(".")[0] in PACKAGES and _source(name).is_file()

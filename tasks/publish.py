@@ -21,9 +21,8 @@ from prefect.artifacts import (
 )
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.context import TaskRunContext
+from prefect.context import SettingsContext, TaskRunContext, get_settings_context
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.core.records import Outcome, Record, Stage
 from tasks.events import EpochEvent
@@ -197,12 +196,23 @@ def _try(what: str, publish: Callable[[], None]) -> None:
     if time.monotonic() < _silence["until"]:
         return
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+        with _two_tries():
             publish()
     except Exception as error:
         if is_lost_server(error):
             _silence["until"] = time.monotonic() + SILENCE_S
         log.debug("%-31s is not shown in the UI: %s", what, error)
+
+
+def _two_tries() -> SettingsContext:
+    """Settings with which Prefect's client tries twice.
+
+    `temporary_settings` would read the environment and all files of settings anew, 60 ms a stage.
+    """
+    now = get_settings_context()
+    client = now.settings.client.model_copy(update={"max_retries": 1})
+    settings = now.settings.model_copy(update={"client": client})
+    return SettingsContext(profile=now.profile, settings=settings)
 
 
 def is_lost_server(error: BaseException) -> bool:

@@ -16,14 +16,14 @@ from tasks.events import stage_is
 from tasks.files import write_atomically
 from tasks.publish import publish_summary
 from tasks.runlog import RunLog, computed, now
-from tasks.stage import TAGS, RunContext
+from tasks.stage import RunContext
 from tasks.store import Store
 
 # The kinds of stages that draw.
 DRAWN = ("explore", "guard", "quality", "curves", "figures")
 
 
-@task(name="report", task_run_name="report", tags=TAGS, persist_result=False)
+@task(name="report", task_run_name="report", persist_result=False)
 def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext) -> str:
     """Write the run's page and its summary for the UI, anew in every run; return its path."""
     from tasks.model_card import write_model_folder

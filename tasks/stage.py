@@ -31,10 +31,6 @@ from tasks.store import Outputs as Outputs
 
 log = logging.getLogger("fashion_flow")
 
-# The same for every task: Prefect 3.8 asks the server for a concurrency slot for each distinct set
-# of tags, which costs about two seconds a set. What a task does is told by its name.
-TAGS = ["fashion-flow"]
-
 # The kinds of stages that measure an accuracy; others may have one of another stage.
 SCORED = ("train", "vgg16_train", "evaluate")
 
@@ -164,7 +160,6 @@ def stage_task(
             name=compute.__name__,
             description=compute.__doc__,
             task_run_name="{stage.name}",
-            tags=TAGS,
             retries=len(RETRY_DELAYS_S),
             retry_delay_seconds=RETRY_DELAYS_S,
             retry_condition_fn=_may_pass,
@@ -227,7 +222,7 @@ def _end(
     with store.lock(stage, key, waiting) as held:
         run_log = RunLog(store, context.run_id)
         # What is tried again goes on at its checkpoint, and is done where it had come to its end.
-        retried = (stage.name, key) in run_log.results()
+        retried = bool(context.anew) and (stage.name, key) in run_log.results()
         anew = "" if key in made_anew(context.store_url, context.run_id) else context.anew
         # Noted while the lock is held, so that nobody clears away what this run is about to use.
         run_log.taken(stage.name, key)

@@ -23,7 +23,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 # Keras clips probabilities there before it takes logarithms.
@@ -87,6 +86,9 @@ def sign_test(
     """Exact binomial test that wins and losses are equally likely; 1 where there are none."""
     if wins + losses == 0:
         return 1.0
+    # A second to import, which only those wait for who compute a statistic.
+    from scipy import stats
+
     return float(stats.binomtest(wins, wins + losses, 0.5, alternative).pvalue)
 
 
@@ -182,6 +184,8 @@ def _by_t(mean: float, error: float, freedom: float, against: float) -> Estimate
     if error == 0:
         # All values are the same: there is nothing that a test could go by.
         return Estimate(mean, 0.0, mean, mean, 0.0 if mean > against else 1.0)
+    from scipy import stats
+
     distribution = stats.t(freedom)
     reach = float(distribution.ppf((1 + CONFIDENCE) / 2)) * error
     p_value = float(distribution.sf((mean - against) / error))
@@ -203,6 +207,7 @@ def accuracy(scored: Sequence[Scored], folds: int | None, against: float = 0.0) 
         found = _within(_crossed(np.stack(rights), against), 0, 1)
     if found is not None and found.error > 0:
         return found
+    from scipy import stats
     from statsmodels.stats.proportion import proportion_confint
 
     correct = scored[0].correct

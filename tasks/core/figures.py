@@ -13,19 +13,18 @@ import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from tasks.core.data import Float32, Int64, UInt8
 from tasks.core.metrics import Calibration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#8C8C8C"
 STATES = {
@@ -82,8 +81,8 @@ def class_balance(
         bars = axes.barh(range(len(counts)), counts, height=0.72, color=BLUE)
         axes.set_title(f"{title}: images of each class", fontsize=11)
         axes.set_xlim(0, 1.18 * max(1, *counts))
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        _whole_numbers(axes.xaxis, 5, steps=[1, 2, 5, 10])
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         if len(counts) <= _MOST_NAMES:
             axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=8)
         _plain(axes, grid="x")
@@ -193,7 +192,7 @@ def confusion(matrix: Int64, class_names: Sequence[str], title: str, note: str) 
     axes.set_title(title, fontsize=12)
     colours = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03)
     colours.set_label("Share of the label's images", fontsize=9)
-    colours.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _per_cent(colours.ax.yaxis, 0)
     return _png(figure, note)
 
 
@@ -235,7 +234,7 @@ def accuracy_chart(
     axes.set_xlim(*_accuracy_limits([*ours, *notebook, *itertools.chain(*intervals)]))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_yticks(rows, labels, fontsize=9)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    _per_cent(axes.xaxis)
     axes.set_xlabel("Test accuracy")
     if axes.collections:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
@@ -329,9 +328,9 @@ def reliability(found: Calibration, title: str, note: str) -> bytes:
     lower.bar(middles, found.count / max(1, found.count.sum()), 0.92 / bins, color=GREY)
     lower.set(xlim=(0, 1), xlabel="Confidence", ylabel="Share of images")
     for axes in (upper, lower):
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _per_cent(axes.yaxis, 0)
         _plain(axes, grid="both")
-    lower.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _per_cent(lower.xaxis, 0)
     return _png(figure, note)
 
 
@@ -382,11 +381,19 @@ def decision_tree(
 
 
 def _figure(width: float, height: float) -> Figure:
+    # Matplotlib takes half a second to import: not where nothing is drawn. Every picture begins
+    # here, so that no thread finds another one in the middle of importing it.
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
     return Figure(figsize=(width, height), dpi=120, facecolor="white", layout=layout)
 
 
 def _png(figure: Figure, note: str) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
     if note:
         lines = textwrap.wrap(note, int(figure.get_figwidth() * 11))
         box = {"facecolor": VERMILLION, "edgecolor": "none", "boxstyle": "square,pad=0.5"}
@@ -431,7 +438,7 @@ def _curve(axes: Axes, history: History, key: str) -> None:
 
 def _epoch_axis(axes: Axes, epochs: int) -> None:
     axes.set_xlim(0.5, epochs + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    _whole_numbers(axes.xaxis, 12, min_n_ticks=1)
     axes.set_xlabel("Epoch")
     _plain(axes, grid="both")
 
@@ -443,6 +450,20 @@ def _widened(low: float, high: float, values: Sequence[float]) -> tuple[float, f
     if max(values) > high:
         high = 1.04 * max(values)
     return low, high
+
+
+def _per_cent(axis: Axis, decimals: int | None = None) -> None:
+    """Label an axis from 0 to 1 in per cent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
+
+
+def _whole_numbers(axis: Axis, most: int, **options: Any) -> None:
+    """Put at most so many ticks on an axis, all of them at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(most, integer=True, **options))
 
 
 def _plain(axes: Axes, grid: Literal["x", "both"]) -> None:

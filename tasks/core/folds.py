@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tasks.core.data import Int64, UInt8
 from tasks.core.errors import UserError
@@ -36,6 +34,9 @@ def assigned_folds(
             f"evaluation.folds is {folds}, but class {rarest} has only {counts.min()} training and "
             "validation images; take fewer folds or more images."
         )
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     order = rng.permutation(len(labels))
     dealt = order[np.argsort(labels[order], kind="stable")]
     found = np.empty(len(labels), np.int64)
