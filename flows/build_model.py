@@ -30,7 +30,7 @@ from tasks.folds import folds
 from tasks.guard import guard
 from tasks.load import load
 from tasks.preprocess import preprocess
-from tasks.publish import is_lost_server, tag_run
+from tasks.publish import await_published, is_lost_server, tag_run
 from tasks.quality import quality
 from tasks.report import report
 from tasks.results import results
@@ -254,6 +254,7 @@ def _logged(
     announce_run(run_log)
     try:
         yield
+        await_published()
     except BaseException as error:
         # What is not an Exception is Prefect's cancellation, for one.
         failed = isinstance(error, Exception)

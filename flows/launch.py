@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TextIO
 
@@ -151,7 +151,7 @@ def _run(
         from flows.build_model import build_model
 
         await_server(log_place(RunLog(store, run_id).log))
-        with explaining(store.root):
+        with explaining(store.root), _heartbeat(wanted=cached < len(stages)):
             build_model(
                 settings=settings,
                 store=str(store.root),
@@ -164,6 +164,16 @@ def _run(
         ending.error = error
     finally:
         ending.done.set()
+
+
+def _heartbeat(*, wanted: bool) -> AbstractContextManager[Any]:
+    """Settings with which Prefect's thread of heartbeats is not there where nothing is computed.
+
+    It looks once a second whether the flow has ended, and the flow waits until it has looked.
+    """
+    from tasks.publish import prefect_settings
+
+    return nullcontext() if wanted else prefect_settings("flows", heartbeat_frequency=None)
 
 
 def _warm_up(profile: Mapping[str, Any]) -> None:

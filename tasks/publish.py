@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,11 @@ MOST_VALUES = 12
 LONGEST_WORDS = 60
 UPDATE_S = 2.0
 SILENCE_S = 60.0
+# More than this the server's database does not take at once.
+SENDERS = 2
+
+_senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="publish")
+_sent: set[Future[None]] = set()
 
 
 def publish_stage(
@@ -52,11 +59,23 @@ def publish_stage(
 ) -> None:
     """Publish a Markdown artifact of a stage that ended, and the tables of its kind.
 
-    A stage has the same key in every run, so that the UI can show how it changed over runs.
+    A stage has the same key in every run, so that the UI can show how it changed over runs. The
+    next stage does not wait for the server to take it; `await_published` does.
     """
     if TaskRunContext.get() is None:
         return
-    _try(stage.name, lambda: _publish_stage(store, stage, outcome, state, message, purpose))
+
+    def publish() -> None:
+        _publish_stage(store, stage, outcome, state, message, purpose)
+
+    future = _senders.submit(copy_context().run, _try, stage.name, publish)
+    _sent.add(future)
+    future.add_done_callback(_sent.discard)
+
+
+def await_published() -> None:
+    """Wait until what was published is at the server, or until it is known not to come there."""
+    wait(tuple(_sent))
 
 
 def _publish_stage(
@@ -196,7 +215,7 @@ def _try(what: str, publish: Callable[[], None]) -> None:
     if time.monotonic() < _silence["until"]:
         return
     try:
-        with _two_tries():
+        with prefect_settings("client", max_retries=1):
             publish()
     except Exception as error:
         if is_lost_server(error):
@@ -204,14 +223,14 @@ def _try(what: str, publish: Callable[[], None]) -> None:
         log.debug("%-31s is not shown in the UI: %s", what, error)
 
 
-def _two_tries() -> SettingsContext:
-    """Settings with which Prefect's client tries twice.
+def prefect_settings(section: str, **changes: Any) -> SettingsContext:
+    """Settings of Prefect as they are but for some of one section, to be entered.
 
-    `temporary_settings` would read the environment and all files of settings anew, 60 ms a stage.
+    `temporary_settings` would read the environment and all files of settings anew, 60 ms a time.
     """
     now = get_settings_context()
-    client = now.settings.client.model_copy(update={"max_retries": 1})
-    settings = now.settings.model_copy(update={"client": client})
+    part = getattr(now.settings, section).model_copy(update=changes)
+    settings = now.settings.model_copy(update={section: part})
     return SettingsContext(profile=now.profile, settings=settings)
 
 

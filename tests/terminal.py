@@ -78,6 +78,8 @@ def on_terminal(
             stream.feed(piece)
             if not select.select([ours], [], [], FRAME_S)[0]:
                 os.write(ours, watch(screen).encode())
+        # A process may end sooner after its last words than a frame takes.
+        watch(screen)
         status = process.wait(max(1.0, end - time.monotonic()))
     finally:
         os.close(ours)
