@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data import Float32
+from tasks.core.data import Float32, Int64
 from tasks.core.specs import AugmentSettings
 
 Float64 = NDArray[np.float64]
@@ -145,33 +145,55 @@ def _affine(
 
 
 def _sample(images: Float32, matrices: Float64) -> Float32:
-    """Each image read bilinearly at the places that its `(2, 3)` matrix gives."""
+    """Each image read bilinearly at the places that its `(2, 3)` matrix gives.
+
+    In place wherever it can be: here an epoch with augmentation spends its time besides learning.
+    """
     n, height, width, channels = images.shape
-    row, row_fraction = _pixel_and_fraction(matrices[:, 0], height, width, height)
+    pixel, row_fraction = _pixel_and_fraction(matrices[:, 0], height, width, height)
     column, column_fraction = _pixel_and_fraction(matrices[:, 1], height, width, width)
-    first = np.arange(n)[:, None, None] * (height * width)
-    top_left = first + row * width + column
+    pixel *= width
+    pixel += column
+    pixel += (np.arange(n) * (height * width))[:, None, None]
     down, right = (width if height > 1 else 0), (1 if width > 1 else 0)
 
-    pixels = images.reshape(-1, channels)
-    upper, lower = pixels[top_left], pixels[top_left + down]
-    upper += column_fraction * (pixels[top_left + right] - upper)
-    lower += column_fraction * (pixels[top_left + down + right] - lower)
-    blend: Float32 = upper + row_fraction * (lower - upper)
-    return blend
+    # Single numbers are gathered faster than rows of one number.
+    pixels = images.reshape(-1) if channels == 1 else images.reshape(-1, channels)
+    if channels > 1:
+        row_fraction, column_fraction = row_fraction[..., None], column_fraction[..., None]
+    upper = _between(pixels, pixel, right, column_fraction)
+    pixel += down
+    lower = _between(pixels, pixel, right, column_fraction)
+    lower -= upper
+    lower *= row_fraction
+    upper += lower
+    return upper.reshape(images.shape)
+
+
+def _between(pixels: Float32, place: Int64, right: int, fraction: Float32) -> Float32:
+    """Pixels at `place`, moved by a fraction towards those `right` of it."""
+    found: Float32 = pixels.take(place, axis=0)
+    towards = pixels.take(place + right, axis=0)
+    towards -= found
+    towards *= fraction
+    found += towards
+    return found
 
 
 def _pixel_and_fraction(
     coefficients: Float64, height: int, width: int, size: int
-) -> tuple[NDArray[np.int64], Float32]:
+) -> tuple[Int64, Float32]:
     """Along one axis of `size` pixels: the pixel before each place and how far beyond it that is.
 
     `coefficients` is `(n, 3)`, one row of each matrix. Places outside are moved to the edge, which
-    is SciPy's and Keras's filling with the nearest pixel. Returns `(n, height, width)` in
-    [0, size - 2] and `(n, height, width, 1)` in [0, 1].
+    is SciPy's and Keras's filling with the nearest pixel. Both are `(n, height, width)`, in
+    [0, size - 2] and in [0, 1].
     """
     by_row, by_column, offset = coefficients.T[:, :, None, None]
-    place = by_row * np.arange(height)[:, None] + by_column * np.arange(width) + offset
-    place = np.clip(place, 0, size - 1)
-    pixel = np.minimum(place.astype(np.int64), max(size - 2, 0))
-    return pixel, (place - pixel).astype(np.float32)[..., None]
+    place = by_row * np.arange(height)[:, None] + by_column * np.arange(width)
+    place += offset
+    np.clip(place, 0, size - 1, out=place)
+    pixel = place.astype(np.int64)
+    np.minimum(pixel, max(size - 2, 0), out=pixel)
+    place -= pixel
+    return pixel, place.astype(np.float32)
