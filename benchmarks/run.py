@@ -32,11 +32,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
 import os
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -44,38 +42,28 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-# TensorFlow and Prefect stay out of this process: to Linux a process has at least the peak memory
-# of the one that started it.
-import h5py
-import numpy as np
 import psutil
 
-from flows.overrides import compose
-from flows.presets import NOTEBOOK
+# TensorFlow stays out of this process, see apart.py.
+from apart import MIB, ApartRun, Cost
+from work import ROOT, Size, Work, prepared
+
+from flows.recipe import build
 from tasks.core.errors import FashionFlowError
 from tasks.core.records import Outcome, Stage
-from tasks.core.settings import Settings
-from tasks.core.synthetic import draw_dataset
-from tasks.core.vgg16_layout import layer_shapes, random_weights
 from tasks.runlog import RunLog, find_run
-from tasks.runtime import configure, resolve_profile
+from tasks.runtime import resolve_profile
 from tasks.sources import find_fashion_mnist
 from tasks.store import Store
 
-if TYPE_CHECKING:
-    from tasks.stage import RunContext
-
-ROOT = Path(__file__).resolve().parents[1]
 SCRIPT, FLOW = SIDES = ("script", "flow")
-MIB = 2**20
 SAMPLE_S = 2.0
 TAIL = 20
 
@@ -96,140 +84,6 @@ COMPUTING = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) INFO +(\S+) +Run
 TRAINING = ("params", "epochs", "batch_size", "train_samples")
 
 Measurement = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Size:
-    """How many images, and how many epochs at most; whether VGG16 is part of it."""
-
-    train: int
-    validation: int
-    test: int
-    epochs: int | None
-    transfer: bool
-
-    def capped(self, epochs: Any) -> Any:
-        return min(epochs, self.epochs or epochs)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What both sides are given: a size, and files made for it."""
-
-    size: Size
-    data: Path
-    weights: Path | None
-    plan: Path | None
-
-    @property
-    def real(self) -> bool:
-        return self.data.is_dir()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """This process's, without what would lead to another server or other data."""
-        kept = {name: value for name, value in os.environ.items() if name[:8] != "PREFECT_"}
-        return kept | {
-            "KERAS_BACKEND": "tensorflow",
-            "PYTHONPATH": str(ROOT),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            **({"FASHION_MNIST_DIR": str(self.data)} if self.real else {}),
-        }
-
-    @property
-    def script_options(self) -> list[str]:
-        size = self.size
-        options = ["--data", str(self.data)]
-        for name in ("train", "validation", "test"):
-            options += [f"--{name}", str(getattr(size, name))]
-        options += ["--epochs", str(size.epochs)] if size.epochs else []
-        return options + (["--weights", str(self.weights)] if self.weights else ["--no-transfer"])
-
-    @property
-    def flow_options(self) -> list[str]:
-        options = ["--rule", "notebook", "--dataset", self._dataset]
-        options += ["--plan", str(self.plan)] if self.plan else []
-        weights = str(self.weights)
-        options += ["--vgg16-weights", weights] if self.weights else ["--transfer-weights", "off"]
-        for name, value in self._changes().items():
-            options += ["--set", f"{name}={json.dumps(value)}"]
-        return options
-
-    @property
-    def settings(self) -> Settings:
-        """What `flow_options` mean."""
-        weights = {"transfer.weights_file": str(self.weights)} if self.weights else {}
-        values = {"rule": "notebook", "dataset": self._dataset} | self._changes() | weights
-        values |= {} if self.weights else {"transfer.weights": "off"}
-        return compose("notebook", self.plan, values)
-
-    @property
-    def _dataset(self) -> str:
-        return "fashion-mnist" if self.real else str(self.data)
-
-    def _changes(self) -> dict[str, Any]:
-        size = self.size
-        found = {f"subset.{name}": getattr(size, name) for name in ("train", "validation", "test")}
-        found |= {} if self.real else {"subset.method": "slices"}
-        found |= {"transfer.variant": "as_notebook"} if size.transfer else {}
-        if size.epochs:
-            for name in ("baseline", "low_capacity", "overfitting"):
-                found[f"{name}.epochs"] = size.capped(getattr(NOTEBOOK, name).epochs)
-            for name in ("epochs", "fine_tune_epochs") if size.transfer else ():
-                epochs = size.capped(getattr(NOTEBOOK.transfer.as_notebook, name))
-                found[f"transfer.as_notebook.{name}"] = epochs
-        return found
-
-
-def prepared(size: Size, real: Path | None, folder: Path) -> Work:
-    """Draw images where there are no real ones, draw VGG16's weights, write the plan."""
-    data = real or drawn(size, folder / "drawn.npz")
-    weights = plan = None
-    if size.transfer:
-        weights = folder / "vgg16_notop.h5"
-        write_weights(weights)
-    if size.epochs:
-        plan = folder / "plan.toml"
-        plan.write_text("".join(entries(size)))
-    return Work(size, data.absolute(), weights, plan)
-
-
-def drawn(size: Size, path: Path) -> Path:
-    images = draw_dataset(size.train + size.validation, size.test, seed=0)
-    np.savez(
-        path,
-        x_train=images.train.images[..., 0],
-        y_train=images.train.labels,
-        x_test=images.test.images[..., 0],
-        y_test=images.test.labels,
-        class_names=np.array(images.class_names),
-    )
-    return path
-
-
-def write_weights(path: Path) -> None:
-    """Random weights of VGG16 without top, in the format of Keras's published file."""
-    weights = random_weights(seed=0)
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [layer.encode() for layer in layer_shapes()]
-        for layer in layer_shapes():
-            names = [f"{layer}/kernel", f"{layer}/bias"]
-            group = file.create_group(layer)
-            group.attrs["weight_names"] = [name.encode() for name in names]
-            for name in names:
-                group[name] = weights[name]
-
-
-def entries(size: Size) -> Iterator[str]:
-    """The notebook's plan with fewer epochs, as TOML."""
-    for entry in NOTEBOOK.plan:
-        change = dict(entry.change)
-        if "epochs" in change:
-            change["epochs"] = size.capped(change["epochs"])
-        values = {"name": entry.name, "replay": entry.replay}
-        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
-        lines += [f"change.{name} = {json.dumps(value)}" for name, value in change.items()]
-        yield "\n".join(["[[iteration]]", *lines, ""])
 
 
 def measured(side: str, work: Work, folder: Path) -> Measurement:
@@ -382,60 +236,19 @@ def part_of(stage: str) -> str:
     return name if name in PARTS else "rest"
 
 
-class ApartRun:
-    """Carries the recipe out, each stage in a process of its own."""
-
-    def __init__(self, root: Path, settings: Settings) -> None:
-        from tasks.stage import RunContext
-
-        profile = resolve_profile(settings.execution)
-        self._context = RunContext(str(root), "apart", profile, workers=1)
-        self.parts: dict[str, dict[str, float]] = {}
-
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Outcome:
-        del after
-        # Unlike a Pool, this notices a process that was killed, for want of memory for one.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            outcome, cost = pool.submit(computed, stage, inputs, self._context).result()
-        print(f"  {stage.name:<32}{cost['wall']:8.1f} s{cost['peak']:8.0f} MiB", flush=True)
-        part = self.parts.setdefault(part_of(stage.name), dict.fromkeys(cost, 0.0))
-        part["wall"] += cost["wall"]
-        part["cpu"] += cost["cpu"]
-        part["peak"] = max(part["peak"], cost["peak"])
-        found: Outcome = outcome
-        return found
-
-    def value(self, handle: Outcome) -> Outcome:
-        return handle
-
-
-def computed(
-    stage: Stage, inputs: dict[str, Outcome], context: RunContext
-) -> tuple[Outcome, dict[str, float]]:
-    """The stage's outcome; wall and CPU seconds, and the peak of its process."""
-    from flows.build_model import TASKS
-
-    # TensorFlow's notes on itself; what goes wrong is raised.
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    if stage.numerical:
-        configure(context.profile)
-    wall, cpu = time.perf_counter(), time.process_time()
-    outcome = TASKS[stage.kind].fn(stage, inputs, context).data
-    cost = {
-        "wall": time.perf_counter() - wall,
-        "cpu": time.process_time() - cpu,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
-    return outcome, cost
-
-
 def apart(work: Work, folder: Path) -> dict[str, dict[str, float]]:
-    from flows.recipe import build
+    """Seconds and CPU seconds of each part's stages, and the largest peak of one of them."""
+    parts: dict[str, dict[str, float]] = {}
 
-    run = ApartRun(folder / "store", work.settings)
-    build(run, work.settings)
-    return run.parts
+    def seen(stage: Stage, _inputs: Mapping[str, Outcome], _outcome: Outcome, cost: Cost) -> None:
+        part = parts.setdefault(part_of(stage.name), dict.fromkeys(asdict(cost), 0.0))
+        part["wall"] += cost.wall
+        part["cpu"] += cost.cpu
+        part["peak"] = max(part["peak"], cost.peak)
+
+    settings = work.settings
+    build(ApartRun(folder / "store", resolve_profile(settings.execution), seen), settings)
+    return parts
 
 
 def code() -> str:
