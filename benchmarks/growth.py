@@ -4,11 +4,12 @@
                                 [--only load explore subset guard preprocess]
 
 Each stage runs in a process of its own, so that its peak is its own: what importing its libraries
-takes, plus what it holds of its data. Every training has one epoch, which decides the time and not
-the memory; the plan has one change, augmentation, which takes the most. One in six images is held
-out for validation, and there is one test image for six others. VGG16 has random weights. Images are
-drawn, grey, 28 x 28: which they are changes neither, but for `guard`, where more alike cost more.
-With 60,000 images it takes an hour or so; `--only` ends when these stages are done.
+takes, plus what it holds of its data. Its seconds are those of its work, TensorFlow's import left
+out. Every training has one epoch, which decides the time and not the memory; the plan has one
+change, augmentation, which takes the most. One in six images is held out for validation, and there
+is one test image for six others. VGG16 has random weights. Images are drawn, grey, 28 x 28: which
+they are changes neither, but for `guard`, where more alike cost more. With 60,000 images it takes
+an hour or so; `--only` ends when these stages are done.
 
 The table says for each stage: the seconds of the processor for 1,000 images more, and how many
 times as many as a line through the smaller numbers says the largest took (1 is linear); the MiB of

@@ -21,6 +21,11 @@ from tasks.core.vgg16_layout import layer_shapes, random_weights
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def without_prefect() -> dict[str, str]:
+    """This process's environment without what would lead to another server or other settings."""
+    return {name: value for name, value in os.environ.items() if name[:8] != "PREFECT_"}
+
+
 @dataclass(frozen=True)
 class Size:
     """How many images, and how many epochs at most; whether VGG16 is part of it."""
@@ -50,9 +55,8 @@ class Work:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's, without what would lead to another server or other data."""
-        kept = {name: value for name, value in os.environ.items() if name[:8] != "PREFECT_"}
-        return kept | {
+        """This process's, without what would lead to another server, and with the data."""
+        return without_prefect() | {
             "KERAS_BACKEND": "tensorflow",
             "PYTHONPATH": str(ROOT),
             "TF_CPP_MIN_LOG_LEVEL": "3",

@@ -254,7 +254,6 @@ def _logged(
     announce_run(run_log)
     try:
         yield
-        await_published()
     except BaseException as error:
         # What is not an Exception is Prefect's cancellation, for one.
         failed = isinstance(error, Exception)
@@ -262,4 +261,8 @@ def _logged(
         with suppress(OSError, StageError):
             run_log.end(FAILED if failed else INTERRUPTED, str(error) or type(error).__name__)
         raise
-    run_log.end(DONE)
+    else:
+        run_log.end(DONE)
+    finally:
+        # Prefect's clients are closed when the flow ends.
+        await_published()

@@ -244,17 +244,23 @@ def _leave(status: int) -> NoReturn:
 
 
 def _tell_server(run_log: RunLog) -> None:
-    """Mark the flow run as cancelled, so that it does not stand at Running for ever."""
+    """Mark the flow run as cancelled, so that it does not stand at Running for ever.
+
+    What was published of its stages is on its way for as long.
+    """
     with suppress(Exception):
         flow_run = run_log.read()["flow_run"]
         if flow_run:
             from prefect.client.orchestration import get_client
             from prefect.states import Cancelled
 
+            from tasks.publish import await_published
+
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(
                     flow_run, Cancelled(message="stopped by the user"), force=True
                 )
+            await_published()
 
 
 def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:

@@ -55,12 +55,20 @@ _sent: set[Future[None]] = set()
 
 
 def publish_stage(
-    store: Store, stage: Stage, outcome: Outcome, state: str, message: str, purpose: str
+    store: Store,
+    stage: Stage,
+    outcome: Outcome,
+    state: str,
+    message: str,
+    purpose: str,
+    *,
+    at_once: bool,
 ) -> None:
     """Publish a Markdown artifact of a stage that ended, and the tables of its kind.
 
-    A stage has the same key in every run, so that the UI can show how it changed over runs. The
-    next stage does not wait for the server to take it; `await_published` does.
+    A stage has the same key in every run, so that the UI can show how it changed over runs.
+    Unless it is to be done `at_once`, in this thread, the next stage does not wait for the server
+    to take it; `await_published` does.
     """
     if TaskRunContext.get() is None:
         return
@@ -68,14 +76,22 @@ def publish_stage(
     def publish() -> None:
         _publish_stage(store, stage, outcome, state, message, purpose)
 
-    future = _senders.submit(copy_context().run, _try, stage.name, publish)
+    if at_once:
+        _try(stage.name, publish)
+        return
+    try:
+        future = _senders.submit(copy_context().run, _try, stage.name, publish)
+    except RuntimeError as error:
+        # The interpreter is about to end.
+        _not_shown(stage.name, error)
+        return
     _sent.add(future)
     future.add_done_callback(_sent.discard)
 
 
 def await_published() -> None:
     """Wait until what was published is at the server, or until it is known not to come there."""
-    wait(tuple(_sent))
+    wait(_sent.copy())
 
 
 def _publish_stage(
@@ -220,7 +236,11 @@ def _try(what: str, publish: Callable[[], None]) -> None:
     except Exception as error:
         if is_lost_server(error):
             _silence["until"] = time.monotonic() + SILENCE_S
-        log.debug("%-31s is not shown in the UI: %s", what, error)
+        _not_shown(what, error)
+
+
+def _not_shown(what: str, error: Exception) -> None:
+    log.debug("%-31s is not shown in the UI: %s", what, error)
 
 
 def prefect_settings(section: str, **changes: Any) -> SettingsContext:

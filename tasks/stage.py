@@ -22,7 +22,7 @@ from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.events import FAILED, RUNNING, WAITING, stage_is
 from tasks.files import explaining
 from tasks.fingerprint import code_of
-from tasks.publish import Progress, await_published, publish_stage
+from tasks.publish import Progress, publish_stage
 from tasks.runlog import RunLog, now
 from tasks.runtime import configure
 from tasks.store import Inputs as Inputs
@@ -150,10 +150,9 @@ def stage_task(
                     state, message = state_of(ended.outcome)
                 stage_is(stage.name, state, message)
                 purpose = (compute.__doc__ or "").partition("\n\n")[0]
-                publish_stage(store, stage, ended.outcome, state, message, purpose)
-                if context.home is not None:
-                    # A worker of a cluster may be taken away once it has nothing to do.
-                    await_published()
+                # A worker of a cluster may be taken away once it has nothing to do.
+                at_once = context.home is not None
+                publish_stage(store, stage, ended.outcome, state, message, purpose, at_once=at_once)
             return Completed(name=state, message=message, data=ended.outcome)
 
         # Found by this name wherever it is sent, see StageTask.

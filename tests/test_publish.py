@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from prefect.flow_engine import FlowRunEngine
 
+from flows.build_model import _logged, build_model
+from flows.choice import EVERYTHING
+from flows.launch import _heartbeat
+from flows.presets import NOTEBOOK
 from tasks import publish
+from tasks.core.errors import StageError
+from tasks.core.records import Skipped, Stage
 from tasks.rendering import environment
+from tasks.runlog import RunLog
+from tasks.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +105,75 @@ def test_a_lost_server_is_known_by_what_caused_an_error() -> None:
     assert publish.is_lost_server(lost)
     assert publish.is_lost_server(RuntimeError("Failed to reach API at http://127.0.0.1:1/api"))
     assert not publish.is_lost_server(RuntimeError("no slot"))
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading.Event]]:
+    """A server that takes what is published once it may: in which threads it did, and its leave."""
+    took: list[str] = []
+    leave = threading.Event()
+
+    def publish_slowly(*_arguments: Any) -> None:
+        assert leave.wait(60)
+        took.append(threading.current_thread().name)
+
+    monkeypatch.setattr("tasks.publish._publish_stage", publish_slowly)
+    monkeypatch.setattr("tasks.publish.TaskRunContext", SimpleNamespace(get=lambda: "a task's run"))
+    yield took, leave
+    leave.set()
+    publish.await_published()
+
+
+def publish_one(tmp_path: Path, *, at_once: bool = False) -> None:
+    stage = Stage("load", "load")
+    publish.publish_stage(
+        Store(str(tmp_path / "store")), stage, Skipped("load", ""), "", "", "", at_once=at_once
+    )
+
+
+def test_a_stage_does_not_wait_for_the_server(
+    slow: tuple[list[str], threading.Event], tmp_path: Path
+) -> None:
+    took, leave = slow
+    for _ in range(5):
+        publish_one(tmp_path)
+    assert not took
+    leave.set()
+    publish.await_published()
+    assert len(took) == 5
+
+
+def test_where_it_is_published_at_once_it_is_in_the_stage_s_own_thread(
+    slow: tuple[list[str], threading.Event], tmp_path: Path
+) -> None:
+    took, leave = slow
+    leave.set()
+    publish_one(tmp_path, at_once=True)
+    assert took == [threading.current_thread().name]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "done"), (StageError("a stage failed"), "failed")]
+)
+def test_a_run_ends_when_what_its_stages_publish_is_there(
+    slow: tuple[list[str], threading.Event],
+    tmp_path: Path,
+    error: Exception | None,
+    status: str,
+) -> None:
+    took, leave = slow
+    run_log = RunLog(Store(str(tmp_path / "store")), "run-1")
+    with suppress(StageError), _logged(run_log, NOTEBOOK, {}, EVERYTHING):
+        publish_one(tmp_path)
+        threading.Timer(0.2, leave.set).start()
+        if error:
+            raise error
+    assert len(took) == 1
+    assert run_log.status() == status
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_run_that_computes_nothing_has_no_thread_of_heartbeats(wanted: bool) -> None:
+    with publish.prefect_settings("flows", heartbeat_frequency=30), _heartbeat(wanted=wanted):
+        seconds = FlowRunEngine(flow=build_model).heartbeat_seconds
+    assert seconds == (30 if wanted else None)

@@ -19,10 +19,14 @@ MODELS = (*NETWORKS, *(f"iteration_{number}" for number in range(1, 10)))
 
 
 def benchmark(
-    name: str, *arguments: str | Path, environment: dict[str, str], folder: Path
+    name: str,
+    *arguments: str | Path,
+    environment: dict[str, str],
+    folder: Path,
+    size: tuple[str, ...] = TINY,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / name, *TINY, *arguments],
+        [sys.executable, ROOT / "benchmarks" / name, *size, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -175,3 +179,34 @@ def test_rounds_that_can_not_be_compared_are_refused(
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("full")
+def test_start_up_is_timed(environment: dict[str, str], tmp_path: Path) -> None:
+    done = benchmark(
+        "startup.py", "--rounds", "1", environment=environment, folder=tmp_path, size=()
+    )
+    # Whether it is quick is the machine's affair; that it was measured is not.
+    assert done.returncode in (0, 1), done.stderr
+    assert not done.stderr
+    columns = first_columns(done.stdout.splitlines())
+    assert {"--help", "plan", "results"} <= set(columns)
+    assert sum(name.startswith("run, all cached") for name in columns) == 2
+
+
+@pytest.mark.usefixtures("full")
+def test_growth_has_a_slope_for_each_stage(environment: dict[str, str], tmp_path: Path) -> None:
+    sizes = ("--images", "240", "360", "480")
+    stages = ("--only", "load", "subset", "guard", "preprocess")
+    done = benchmark("growth.py", *stages, environment=environment, folder=tmp_path, size=sizes)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.partition("then, for")[2].splitlines()[2:]
+    assert [line.split()[0] for line in table] == [
+        "load",
+        "explore",
+        "subset",
+        "guard",
+        "preprocess",
+    ]
+    # Peaks and seconds for three numbers of images, then the five figures of growth.
+    assert all(len(line.split()) == 1 + 2 * 3 + 5 for line in table)
