@@ -44,17 +44,7 @@ def guard(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
     splits = {
         name: Split(**inputs.arrays("split", name)) for name in ("train", "validation", "test")
     }
-    shift = settings["shift"]
-    axes = principal_axes(splits["train"].images, shift)
-    sets = {name: described(split.images, axes, shift) for name, split in splits.items()}
-    tables = []
-    counts = []
-    for one, other in settings["compared"]:
-        second = None if one == other else sets[other]
-        found = alike_pairs(sets[one], second, settings["similarity"])
-        exact = int(found.exact.sum())
-        counts.append({"splits": [one, other], "exact": exact, "near": len(found) - exact})
-        tables.append(_table(one, other, splits, found))
+    tables, counts = _search(splits, settings)
     pairs = pa.concat_tables(tables).combine_chunks()
     order = np.lexsort((-pairs["similarity"].to_numpy(), ~pairs["exact"].to_numpy()))
     pairs = pairs.take(order)
@@ -70,6 +60,24 @@ def guard(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
         names = inputs.facts("split")["class_names"]
         outputs.blob("pairs_picture", "png", _picture(splits, shown, names, settings["note"]))
     return {"counts": counts}
+
+
+def _search(
+    splits: Mapping[str, Split], settings: Mapping[str, Any]
+) -> tuple[list[pa.Table], list[dict[str, Any]]]:
+    """The pairs of each two splits that are compared, and how many there are."""
+    shift = settings["shift"]
+    axes = principal_axes(splits["train"].images, shift)
+    sets = {name: described(split.images, axes, shift) for name, split in splits.items()}
+    tables = []
+    counts = []
+    for one, other in settings["compared"]:
+        second = None if one == other else sets[other]
+        found = alike_pairs(sets[one], second, settings["similarity"])
+        exact = int(found.exact.sum())
+        counts.append({"splits": [one, other], "exact": exact, "near": len(found) - exact})
+        tables.append(_table(one, other, splits, found))
+    return tables, counts
 
 
 def _table(one: str, other: str, splits: Mapping[str, Split], found: Pairs) -> pa.Table:
