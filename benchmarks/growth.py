@@ -14,7 +14,8 @@ an hour or so; `--only` ends when these stages are done.
 The table says for each stage: the seconds of the processor for 1,000 images more, and how many
 times as many as a line through the smaller numbers says the largest took (1 is linear); the MiB of
 peak memory for 1,000 images more, the MiB of arrays and tables in memory that it reads and leaves
-for 1,000 images more, and the one divided by the other (at most 2 is wanted).
+for 1,000 images more, and the one divided by the other (at most 2 is wanted). What hardly grows has
+no ratio.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from tasks.core.settings import Settings
 from tasks.core.specs import ExecutionSettings
 from tasks.runtime import resolve_profile
 
+# Slopes of less, for 1,000 images, are noise.
+LEAST_S, LEAST_MIB = 0.003, 0.1
 # Bytes of a column's values.
 WIDTHS = {"int64": 8, "double": 8, "float": 4, "int32": 4, "uint8": 1, "bool": 1}
 
@@ -150,10 +153,16 @@ def _show(found: Mapping[int, Mapping[str, Growing]]) -> None:
             seconds, peak, data = (
                 [getattr(cost, name) for cost in costs] for name in ("cpu", "peak", "data")
             )
-            slopes = [np.polyfit(sizes, values, 1)[0] * 1000 for values in (seconds, peak, data)]
+            by_seconds, by_peak, by_data = (
+                np.polyfit(sizes, values, 1)[0] * 1000 for values in (seconds, peak, data)
+            )
             line = np.polyval(np.polyfit(sizes[:-1], seconds[:-1], 1), sizes[-1])
-            print(f"{slopes[0]:10.3f}{seconds[-1] / line:10.2f}{slopes[1]:10.2f}", end="")
-            print(f"{slopes[2]:10.2f}{slopes[1] / slopes[2]:10.2f}", end="")
+            ratios = [
+                f"{seconds[-1] / line:.2f}" if by_seconds > LEAST_S else "-",
+                f"{by_peak / by_data:.2f}" if max(by_peak, by_data) > LEAST_MIB else "-",
+            ]
+            print(f"{by_seconds:10.3f}{ratios[0]:>10}{by_peak:10.2f}{by_data:10.2f}", end="")
+            print(f"{ratios[1]:>10}", end="")
         print()
 
 
