@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ def compose(
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        raise UserError(explain(error, "settings")) from None
+        known = list(_names(PRESETS[preset].model_dump()))
+        raise UserError(explain(error, "settings", known)) from None
 
 
 def read_plan(path: Path) -> tuple[Iteration, ...]:
@@ -54,8 +55,10 @@ def read_plan(path: Path) -> tuple[Iteration, ...]:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"plan {path} can't be read: {error}") from None
+    except OSError as error:
+        raise UserError(f"plan {path} can't be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"plan {path} can't be read: {error}.") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"plan {path} is no valid TOML: {error}") from None
     unknown = sorted(set(content) - {"iteration"})
@@ -66,6 +69,14 @@ def read_plan(path: Path) -> tuple[Iteration, ...]:
         return TypeAdapter(tuple[Iteration, ...]).validate_python(content["iteration"])
     except ValidationError as error:
         raise UserError(explain(error, f"plan {path}, iteration (counted from 0)")) from None
+
+
+def _names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every setting's dotted name, and that of each group of them."""
+    for name, value in tree.items():
+        yield prefix + name
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{name}.")
 
 
 def _assign(tree: dict[str, Any], name: str, value: Any) -> None:

@@ -6,7 +6,8 @@ stages' code: the values themselves are part of every cache key.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -291,17 +292,21 @@ def changed(settings: S, change: dict[str, Any]) -> S:
         raise UserError(explain(error, f"change to {type(settings).__name__}")) from None
 
 
-def explain(error: ValidationError, origin: str) -> str:
-    """Pydantic's findings as one readable message: a line for each field that is wrong."""
-    lines = [_explain_one(finding) for finding in error.errors()]
+def explain(error: ValidationError, origin: str, known: Collection[str] = ()) -> str:
+    """Pydantic's findings as one readable message: a line for each field that is wrong.
+
+    A name that does not exist is answered with the nearest of the names `known`, if one is near.
+    """
+    lines = [_explain_one(finding, known) for finding in error.errors()]
     return f"{origin}: " + "; ".join(dict.fromkeys(lines))
 
 
-def _explain_one(finding: Any) -> str:
+def _explain_one(finding: Any, known: Collection[str]) -> str:
     where = _dotted(finding["loc"])
     message = finding["msg"].removeprefix("Value error, ")
     if finding["type"] == "extra_forbidden":
-        message = "no such setting"
+        near = get_close_matches(where, known, n=1, cutoff=0.75)
+        message = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
     elif finding["type"] not in ("value_error", "missing"):
         message += f" (got {finding['input']!r})"
     return f"{where}: {message}" if where else message
