@@ -130,6 +130,7 @@ PURE = {
     "__future__",
     "collections",
     "dataclasses",
+    "difflib",
     "functools",
     "hashlib",
     "io",
