@@ -146,6 +146,7 @@ PURE = {
     "statsmodels",
     "struct",
     "tasks",
+    "tensorflow",
     "textwrap",
     "typing",
 }

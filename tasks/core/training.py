@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -18,6 +18,8 @@ from tasks.core.seeds import generator
 from tasks.core.specs import AugmentSettings
 
 EVALUATION_BATCH = 256
+# Batches that wait to be learnt from.
+_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Examples:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Examples in batches: Keras has the next ones made while it learns from one.
+    """Examples in batches.
 
     No epoch is ever in memory as a whole, so a training holds its examples once.
 
@@ -65,6 +67,29 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         chosen = place if self._order is None else self._order[place]
         x, y = self._examples.x[chosen], self._examples.y[chosen]
         return (apply_transforms(x, self._transforms[place]) if self._transforms else x), y
+
+    def made_ahead(self) -> Any:
+        """The same for Keras: TensorFlow has the next batches made while it learns from one."""
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        options = tf.data.Options()
+        # Keras leaves it on. It naps between its looks at the pipeline, ever longer, and an epoch
+        # does not end before it wakes: half a second as a rule, and up to five.
+        options.autotune.enabled = False
+        return (
+            tf.data.Dataset.from_generator(
+                lambda: map(self.__getitem__, range(len(self))),
+                output_signature=tuple(
+                    tf.TensorSpec((None, *part.shape[1:]), part.dtype)
+                    for part in (self._examples.x, self._examples.y)
+                ),
+            )
+            .apply(tf.data.experimental.assert_cardinality(len(self)))
+            .prefetch(_AHEAD)
+            .with_options(options)
+        )
 
 
 @dataclass(frozen=True)
@@ -111,9 +136,9 @@ def train(
     progress = start or Progress((), ())
     for variable, value in zip(variables, progress.variables, strict=bool(start)):
         variable.assign(value)
-    held_out = None if validation is None else Batches(validation, EVALUATION_BATCH)
+    held_out = None if validation is None else Batches(validation, EVALUATION_BATCH).made_ahead()
     for epoch in range(progress.epoch + 1, schedule.epochs + 1):
-        batches = _epoch_of(examples, schedule, seed, epoch)
+        batches = _epoch_of(examples, schedule, seed, epoch).made_ahead()
         fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=held_out)
         row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
         values = tuple(keras.ops.convert_to_numpy(variable) for variable in variables)

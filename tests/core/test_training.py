@@ -146,12 +146,14 @@ class Recorder:
         self.epochs: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self.given: list[dict[str, Any]] = []
         self.sizes: list[list[int]] = []
+        self.pipelines: list[Any] = []
 
     def compile(self, **_: Any) -> None:
         pass
 
     def fit(self, batches: Any, **given: Any) -> Any:
-        parts = [batches[number] for number in range(len(batches))]
+        parts = [(x.numpy(), y.numpy()) for x, y in batches]
+        self.pipelines.append(batches)
         self.sizes.append([len(x) for x, _ in parts])
         x, y = (np.concatenate(side) for side in zip(*parts, strict=True))
         self.epochs.append((x, y))
@@ -194,6 +196,14 @@ def test_labels_go_with_their_images_and_keras_does_not_shuffle_again() -> None:
     for given, sizes in zip(recorder.given, recorder.sizes, strict=True):
         assert (given["shuffle"], given["epochs"]) == (False, 1)
         assert sizes == [16, 4]
+
+
+def test_no_epoch_waits_for_what_tunes_tensorflows_pipeline() -> None:
+    recorder = recorded(numbered(20), epochs=2, seed=0)
+    for pipeline, sizes in zip(recorder.pipelines, recorder.sizes, strict=True):
+        assert pipeline.options().autotune.enabled is False
+        # Keras then knows where an epoch ends, and does not look for a batch beyond it.
+        assert int(pipeline.cardinality()) == len(sizes)
 
 
 def test_augmentation_comes_from_seed_and_epoch_and_leaves_the_examples_alone() -> None:
