@@ -31,6 +31,7 @@ LARGEST = {"padding": "same", "kernel_sizes": [3, 3, 3], "dropout": 0.25}
 def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, float, int]:
     """Seconds an epoch, seconds of writing its checkpoint, bytes of that."""
     from tasks.core.models import build_network
+    from tasks.core.quick import quickest
     from tasks.core.training import Schedule, train
 
     trained: list[float] = []
@@ -50,7 +51,7 @@ def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, flo
             written.append(ended - began)
             last, size = ended, sum(path.stat().st_size for path in checkpoints(folder))
 
-        model = build_network(spec, (28, 28, 1), 10, 0)
+        model = quickest(build_network(spec, (28, 28, 1), 10, 0))
         train(model, examples, None, Schedule(epochs, 128, 0.001), 0, on_epoch=on_epoch)
     return statistics.median(trained[1:]), statistics.median(written[1:]), size
 

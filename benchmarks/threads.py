@@ -59,6 +59,7 @@ def measured(way: Way, epochs: int) -> Seconds:
     """What it takes that way; TensorFlow's own start does not count."""
     configure(resolve_profile(ExecutionSettings(device="cpu", threads=way.threads)))
     from tasks.core.models import build_network
+    from tasks.core.quick import quickest
     from tasks.core.training import Examples, Schedule, train
 
     spec = final_network(epochs)
@@ -68,7 +69,7 @@ def measured(way: Way, epochs: int) -> Seconds:
     examples, held_out = Examples(x[:IMAGES], y[:IMAGES]), Examples(x[IMAGES:], y[IMAGES:])
 
     def one(seed: int) -> None:
-        model = build_network(spec, x.shape[1:], CLASSES, seed)
+        model = quickest(build_network(spec, x.shape[1:], CLASSES, seed))
         schedule = Schedule(epochs, spec.batch_size, spec.learning_rate)
         train(model, examples, held_out, schedule, seed)
 

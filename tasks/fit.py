@@ -11,6 +11,7 @@ import pyarrow as pa
 from tasks.core.data import Float32
 from tasks.core.models import build_network
 from tasks.core.progress import Progress, Row
+from tasks.core.quick import quickest
 from tasks.core.specs import TrainSettings
 from tasks.core.training import Examples, Schedule, evaluate, train
 from tasks.model_files import save_keras
@@ -29,9 +30,8 @@ def fit_network(
     schedule = Schedule(
         spec.epochs, spec.batch_size, spec.learning_rate, augmentation=spec.augmentation
     )
-    history = fit(
-        model, examples, validation, schedule, seed, outputs, without_epochs(settings, "training")
-    )
+    lineage = without_epochs(settings, "training")
+    history = fit(quickest(model), examples, validation, schedule, seed, outputs, lineage)
     # A fresh, uncompiled copy: no optimizer, no state of the training, only what predicts.
     final = build_network(spec, shape, classes, seed)
     final.set_weights(model.get_weights())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,20 @@ def predict(model: Any, x: Float32) -> Float32:
     """Class probabilities of any Keras model, in inference mode."""
     probabilities: Float32 = model(x, training=False).numpy()
     return probabilities
+
+
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Keras's models are made and compute in `precision`, e.g. float64, afterwards in float32."""
+    import keras
+
+    try:
+        keras.config.set_floatx(precision)
+        keras.config.set_dtype_policy(precision)
+        yield
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
 
 
 def basis(**values: Any) -> dict[str, Any]:

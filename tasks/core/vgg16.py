@@ -9,8 +9,9 @@ import numpy as np
 
 from tasks.core.data import Float32
 from tasks.core.models import glorot
+from tasks.core.quick import through
 from tasks.core.seeds import layer_seed
-from tasks.core.vgg16_layout import BLOCK_5, CHANNELS, KERNEL, MEAN_BGR, Weights
+from tasks.core.vgg16_layout import BLOCK_5, CHANNELS, MEAN_BGR, Weights
 
 # Images of 32 x 32 pixels that pass at once; of larger ones as many as have the same pixels.
 BATCH = 256
@@ -73,55 +74,8 @@ def section(base: keras.Model, after: str | None, up_to: str) -> keras.Model:
     names = [layer.name for layer in base.layers]
     first = 0 if after is None else names.index(after)
     inputs = keras.Input(base.layers[first].output.shape[1:])
-    x = inputs
-    for name in names[first + 1 : names.index(up_to) + 1]:
-        x = _quickest(base.get_layer(name), x)(x)
-    return keras.Model(inputs, x)
-
-
-def _quickest(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.layers.Layer:
-    small = isinstance(layer, keras.layers.Conv2D) and x.shape[1:3] == (2, 2)
-    return ConvolutionOf2x2(layer) if small else layer
-
-
-class ConvolutionOf2x2(keras.layers.Layer):  # type: ignore[misc]
-    """A padded 3 x 3 convolution of `(n, 2, 2, c)` as one matrix product, weights shared.
-
-    Each of the four outputs reads all four inputs, so the convolution is a dense layer whose matrix
-    has a block of the kernel for each pair. Without the products of padding it has 16 blocks, not
-    36, and TensorFlow multiplies matrices at several times the speed of convolving maps this small.
-    Equal to the convolution but for the order of the sums.
-    """
-
-    # Entry [i, o] is where the kernel (9 places, row by row) ties input i to output o.
-    PLACES = tuple(
-        tuple(
-            (1 + row_in - row_out) * KERNEL + (1 + column_in - column_out)
-            for row_out in (0, 1)
-            for column_out in (0, 1)
-        )
-        for row_in in (0, 1)
-        for column_in in (0, 1)
-    )
-
-    def __init__(self, convolution: keras.layers.Conv2D) -> None:
-        """Share the weights of a convolution that is built."""
-        super().__init__(name=f"{convolution.name}_of_2x2")
-        self.convolution = convolution
-        self.built = True
-
-    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """`(n, 2, 2, channels)` to `(n, 2, 2, filters)`."""
-        kernel = self.convolution.kernel
-        channels, filters = kernel.shape[2:]
-        # Parted and joined: the gradient of an indexing would be summed up entry by entry.
-        flat = keras.ops.reshape(kernel, (KERNEL * KERNEL * channels, filters))
-        blocks = keras.ops.split(flat, KERNEL * KERNEL)
-        rows = [[blocks[place] for place in row] for row in self.PLACES]
-        matrix = keras.ops.concatenate([keras.ops.concatenate(row, axis=1) for row in rows])
-        product = keras.ops.matmul(keras.ops.reshape(x, (-1, 4 * channels)), matrix)
-        summed = keras.ops.reshape(product, (-1, 2, 2, filters)) + self.convolution.bias
-        return self.convolution.activation(summed)
+    layers = base.layers[first + 1 : names.index(up_to) + 1]
+    return keras.Model(inputs, through(layers, inputs))
 
 
 def build_complete(
@@ -151,8 +105,6 @@ def trainable_part(complete: keras.Model, after: str) -> keras.Model:
     """
     base = complete.get_layer("vgg16")
     rest = section(base, after, base.layers[-1].name)
-    x = rest.output
     names = [layer.name for layer in complete.layers]
-    for name in names[names.index("flatten") :]:
-        x = complete.get_layer(name)(x)
-    return keras.Model(rest.input, x, name="trainable_part")
+    head = complete.layers[names.index("flatten") :]
+    return keras.Model(rest.input, through(head, rest.output), name="trainable_part")

@@ -22,6 +22,7 @@ from tasks.core.vgg16_layout import (
     random_weights,
     weight_shapes,
 )
+from tests.support import computing_in, predict
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
 
@@ -280,7 +281,6 @@ def test_features_of_features_are_features_of_the_images(base: Any) -> None:
 @pytest.mark.parametrize("up_to", ["block3_pool", "block4_pool", "block5_pool"])
 def test_a_base_may_end_at_any_of_the_later_blocks(weights: Any, side: int, up_to: str) -> None:
     from tasks.core import vgg16
-    from tests.support import predict
 
     base = vgg16.build_base(side, up_to)
     vgg16.set_weights(base, weights)
@@ -297,55 +297,22 @@ def test_a_base_may_end_at_any_of_the_later_blocks(weights: Any, side: int, up_t
     assert whole.std(axis=0).max() > 1e-4
 
 
-@pytest.mark.parametrize(("channels", "filters"), [(1, 1), (3, 5), (16, 4)])
-def test_the_product_for_2x2_maps_is_the_convolution(channels: int, filters: int) -> None:
-    """Outputs and gradients, in exact numbers: sums of small integers round nowhere."""
-    import keras
-    import tensorflow as tf
-
-    from tasks.core.vgg16 import ConvolutionOf2x2
-
-    rng = np.random.default_rng(channels)
-    convolution = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name="conv")
-    convolution.build((None, 2, 2, channels))
-    for weight in convolution.weights:
-        weight.assign(rng.integers(-9, 10, weight.shape))
-    product = ConvolutionOf2x2(convolution)
-    assert [weight.path for weight in product.trainable_weights] == ["conv/kernel", "conv/bias"]
-    x = tf.constant(rng.integers(-9, 10, (6, 2, 2, channels)), tf.float32)
-    found = []
-    for layer in (convolution, product):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x)
-            scale = tf.reshape(tf.range(tf.size(y), dtype=tf.float32), y.shape)
-            loss = tf.reduce_sum(y * scale)
-        found.append([y, *tape.gradient(loss, [x, *convolution.trainable_weights])])
-    assert (found[0][0].numpy() > 0).mean() > 0.2
-    for expected, ours in zip(*found, strict=True):
-        np.testing.assert_array_equal(tf.convert_to_tensor(ours), tf.convert_to_tensor(expected))
-
-
-def test_the_product_stands_where_maps_are_2x2_and_nowhere_else(base: Any) -> None:
+def test_products_stand_where_maps_are_2x2_and_nowhere_else(base: Any) -> None:
     from tasks.core import vgg16
+    from tasks.core.quick import ConvolutionOf2x2
 
     def products(after: str | None, up_to: str) -> list[str]:
         layers = vgg16.section(base, after, up_to).layers
-        return [item.name for item in layers if isinstance(item, vgg16.ConvolutionOf2x2)]
+        return [item.convolution.name for item in layers if isinstance(item, ConvolutionOf2x2)]
 
-    assert products(BLOCK_4, BLOCK_5) == [f"block5_conv{number}_of_2x2" for number in (1, 2, 3)]
+    assert products(BLOCK_4, BLOCK_5) == [f"block5_conv{number}" for number in (1, 2, 3)]
     assert products(None, BLOCK_4) == []
 
 
 @pytest.fixture(params=["float32", "float64"])
 def precision(request: pytest.FixtureRequest) -> Iterator[str]:
-    import keras
-
-    keras.config.set_floatx(request.param)
-    keras.config.set_dtype_policy(request.param)
-    yield request.param
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
+    with computing_in(request.param):
+        yield request.param
 
 
 # The notebook's way at the notebook's rate, and another loss, layer, input and schedule.
@@ -365,7 +332,7 @@ def test_training_on_features_is_training_the_whole_with_frozen_layers(
     """Keras's own training of the whole network beside ours on features, stage after stage.
 
     Both have the same images, order, batches, dropout and optimizer; the sums of the frozen layers
-    and of the product for 2 x 2 maps are taken in another order, so they differ by rounding. In
+    and of the products for 2 x 2 maps are taken in another order, so they differ by rounding. In
     float64 losses and accuracies must agree to 1e-9, weights to 1e-6 of a step (the learning rate):
     nothing but rounding can be behind that. (A trial found 1e-15 and 1e-12.)
 
