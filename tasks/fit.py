@@ -30,16 +30,13 @@ def fit_network(
     schedule = Schedule(
         spec.epochs, spec.batch_size, spec.learning_rate, augmentation=spec.augmentation
     )
-    lineage = without_epochs(settings, "training")
-    history = fit(quickest(model), examples, validation, schedule, seed, outputs, lineage)
-    # A fresh, uncompiled copy: no optimizer, no state of the training, only what predicts.
-    final = build_network(spec, shape, classes, seed)
-    final.set_weights(model.get_weights())
-    outputs.file("model", "keras", lambda path: save_keras(final, path))
+    quick, lineage = quickest(model), without_epochs(settings, "training")
+    history = fit(quick, examples, validation, schedule, seed, outputs, lineage)
+    outputs.file("model", "keras", lambda path: save_keras(model, path))
     write_history(history, outputs)
-    facts = scores(final, examples, validation, schedule.loss, outputs)
-    return final, facts | {
-        "params": final.count_params(),
+    facts = scores(quick, examples, validation, schedule.loss, outputs)
+    return model, facts | {
+        "params": model.count_params(),
         "epochs": schedule.epochs,
         "batch_size": schedule.batch_size,
         "train_samples": len(examples),

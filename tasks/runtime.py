@@ -21,8 +21,10 @@ from tasks.fingerprint import code_digest
 DEVICES = Path("/dev")
 STATISTICS = ("scipy", "statsmodels")
 BACKENDS = ("tensorflow", "jax")
-# Of glibc's malloc.h: what an arena asks for beyond what it needs, and keeps when it shrinks.
-M_TOP_PAD, KEPT_BYTES = -2, 256 * 2**20
+# Of glibc's malloc.h, in bytes: from when on what is free is given back, what is asked for beyond
+# the need, and from when on a block is mapped by itself, and so given back when it is freed.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+MALLOC = {M_TRIM_THRESHOLD: 2**30, M_TOP_PAD: 2**28, M_MMAP_THRESHOLD: 2**30}
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 _configured: dict[str, Any] | None = None
@@ -158,12 +160,13 @@ def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
 def _keep_freed_memory() -> None:
     """Have glibc hold on to what TensorFlow frees in one step and asks for in the next.
 
-    Else much of it goes back to Linux and comes again as pages that must be cleared first: up to a
-    tenth of a training. Other C libraries have no such call.
+    Else much of it goes back to Linux, and comes again as pages that are cleared first. Where the C
+    library has no such call, that stays as it is.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_TOP_PAD, KEPT_BYTES)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for option, value in MALLOC.items():
+            library.mallopt(option, value)
 
 
 def _configure_jax(profile: Mapping[str, Any]) -> dict[str, Any]:

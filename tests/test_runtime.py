@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from tasks.core.errors import UserError
 from tasks.core.specs import ExecutionSettings
-from tasks.runtime import resolve_profile
+from tasks.runtime import _keep_freed_memory, resolve_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,6 +82,44 @@ def test_a_backend_that_is_none_or_not_here_is_explained(monkeypatch: pytest.Mon
     monkeypatch.setattr("tasks.runtime.find_spec", lambda _name: None)
     with pytest.raises(UserError, match=r"pip install 'fashion-flow\[jax\]'"):
         resolve_profile(ExecutionSettings())
+
+
+# Blocks of TensorFlow's size, asked for and freed again and again, as in the steps of a training.
+MEMORY = """
+import ctypes, resource, sys, threading
+from tasks import runtime
+if "kept" in sys.argv:
+    runtime._keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+sizes = [mib << 20 for mib in (25, 12, 50, 6)]
+def steps():
+    for _ in range(10):
+        blocks = [libc.malloc(size) for size in sizes]
+        for block, size in zip(blocks, sizes):
+            ctypes.memset(block, 1, size)
+        for block in blocks:
+            libc.free(block)
+steps()
+thread = threading.Thread(target=steps)
+thread.start()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's malloc only")
+def test_what_is_freed_stays_with_the_process() -> None:
+    faults = {
+        name: int(subprocess.check_output([sys.executable, "-c", MEMORY, name], cwd=ROOT))
+        for name in ("kept", "given back")
+    }
+    assert faults["kept"] < faults["given back"] / 4
+
+
+def test_a_c_library_without_that_call_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
+    _keep_freed_memory()
 
 
 def test_a_gpu_that_is_not_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
 
+SHAPE = (9, 10, 2)
 IMAGE = (18, 18, 1)
 SMALL = TrainSettings(filters=(4, 6, 6), dense=(8,), batch_size=16)
 NETWORKS = {
@@ -68,25 +70,36 @@ def assert_same(plain: Any, quick: Any, layer: Any, x: Any) -> None:
 
 
 @pytest.mark.parametrize(("channels", "filters"), [(1, 1), (3, 5), (16, 4)])
-def test_the_products_for_2x2_maps_are_the_convolution(channels: int, filters: int) -> None:
+@pytest.mark.parametrize("pooled", [False, True])
+def test_the_products_for_2x2_maps_are_the_convolution(
+    channels: int, filters: int, pooled: bool
+) -> None:
+    import keras
     import tensorflow as tf
 
     from tasks.core.quick import ConvolutionOf2x2
 
     layer = convolution(filters, 3, "same", "relu", (2, 2, channels))
-    products = ConvolutionOf2x2(layer)
+    pooling = keras.layers.MaxPooling2D(2) if pooled else None
+    products = ConvolutionOf2x2(layer, pooling)
     assert [weight.path for weight in products.trainable_weights] == ["conv/kernel", "conv/bias"]
     rng = np.random.default_rng(channels)
     x = tf.constant(rng.integers(-9, 10, (6, 2, 2, channels)), tf.float32)
-    assert_same(layer, products, layer, x)
+
+    def plain(x: Any) -> Any:
+        return pooling(layer(x)) if pooling else layer(x)
+
+    assert_same(plain, products, layer, x)
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("pool", [None, 2, 3])
+@pytest.mark.parametrize(
+    "pool", [None, {"pool_size": 2}, {"pool_size": 3, "strides": 2, "padding": "same"}]
+)
 @pytest.mark.parametrize("side", [1, 2, 3])
 def test_a_convolution_and_its_pooling_are_keras(
-    activation: str, padding: str, pool: int | None, side: int
+    activation: str, padding: str, pool: dict[str, Any] | None, side: int
 ) -> None:
     """To the last bit, where many values are equal, too, so that a window has several largest."""
     import keras
@@ -94,12 +107,12 @@ def test_a_convolution_and_its_pooling_are_keras(
 
     from tasks.core.quick import through
 
-    layer = convolution(3, side, padding, activation, (9, 10, 2))
-    layers = [layer] + ([keras.layers.MaxPooling2D(pool)] if pool else [])
-    inputs = keras.Input((9, 10, 2))
+    layer = convolution(3, side, padding, activation, SHAPE)
+    layers = [layer] + ([keras.layers.MaxPooling2D(**pool)] if pool else [])
+    inputs = keras.Input(SHAPE)
     quick = keras.Model(inputs, through(layers, inputs))
     rng = np.random.default_rng(side)
-    x = tf.constant(rng.integers(-1, 2, (4, 9, 10, 2)), tf.float32)
+    x = tf.constant(rng.integers(-1, 2, (4, *SHAPE)), tf.float32)
 
     def plain(x: Any) -> Any:
         for one in layers:
@@ -124,6 +137,19 @@ def test_what_is_no_padded_3x3_convolution_of_2x2_is_convolved(
     inputs = keras.Input((*shape, 1))
     model = keras.Model(inputs, through([layer], inputs))
     assert type(model.layers[-1]) is Convolution
+
+
+@pytest.mark.parametrize(
+    "other", [{"strides": 2}, {"dilation_rate": 2}, {"groups": 2}, {"use_bias": False}]
+)
+def test_other_convolutions_stay_what_they_are(other: dict[str, Any]) -> None:
+    import keras
+
+    from tasks.core.quick import through
+
+    layer = keras.layers.Conv2D(4, 3, **{"padding": "same", **other})
+    inputs = keras.Input((2, 2, 2))
+    assert keras.Model(inputs, through([layer], inputs)).layers[1:] == [layer]
 
 
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
@@ -170,3 +196,22 @@ def test_the_network_stays_as_it_is() -> None:
     assert not model.compiled
     modules = {type(layer).__module__.partition(".")[0] for layer in model.layers}
     assert modules == {keras.__name__}
+
+
+def test_stages_train_the_quick_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import fit
+    from tasks.core.quick import Convolution
+    from tasks.core.training import Examples
+
+    trained: list[Any] = []
+
+    def note(model: Any, *_: Any) -> None:
+        trained.extend(layer for layer in model.layers if isinstance(layer, Convolution))
+        raise InterruptedError
+
+    monkeypatch.setattr(fit, "train", note)
+    examples = Examples(np.zeros((2, *IMAGE), np.float32), np.eye(2, 3, dtype=np.float32))
+    settings = {"training": changed(SMALL, {"epochs": 1}).model_dump(), "seed": 0}
+    with pytest.raises(InterruptedError):
+        fit.fit_network(settings, examples, None, mock.MagicMock())
+    assert len(trained) == 3

@@ -397,10 +397,11 @@ SOMETHING_OF_EVERYTHING = changed(
 def train_from(start: Progress | None, epochs: int = EPOCHS) -> list[Progress]:
     """The states after each epoch of a fresh network's training that goes on from `start`."""
     from tasks.core.models import build_network
+    from tasks.core.quick import quickest
     from tasks.core.training import Schedule, train
 
     spec = SOMETHING_OF_EVERYTHING
-    model = build_network(spec, SHAPE, CLASSES, seed=0)
+    model = quickest(build_network(spec, SHAPE, CLASSES, seed=0))
     schedule = Schedule(epochs, spec.batch_size, 0.001, augmentation=spec.augmentation)
     states: list[Progress] = []
     end = train(model, images(100, 0), images(40, 1), schedule, 0, start, states.append)
