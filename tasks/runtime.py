@@ -21,10 +21,11 @@ from tasks.fingerprint import code_digest
 DEVICES = Path("/dev")
 STATISTICS = ("scipy", "statsmodels")
 BACKENDS = ("tensorflow", "jax")
-# Of glibc's malloc.h, in bytes: from when on what is free is given back, what is asked for beyond
-# the need, and from when on a block is mapped by itself, and so given back when it is freed.
+# Of glibc's malloc.h, in bytes: how much may be free at the end of a heap before it is given back,
+# what is asked for beyond the need, and from when on a block is mapped by itself, and so given back
+# when it is freed. What a step needs is smaller; a data set that is copied and let go is larger.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-MALLOC = {M_TRIM_THRESHOLD: 2**30, M_TOP_PAD: 2**28, M_MMAP_THRESHOLD: 2**30}
+MALLOC = {M_TRIM_THRESHOLD: 2**28, M_TOP_PAD: 2**26, M_MMAP_THRESHOLD: 2**26}
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 _configured: dict[str, Any] | None = None
