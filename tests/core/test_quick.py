@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
@@ -196,6 +197,27 @@ def test_the_network_stays_as_it_is() -> None:
     assert not model.compiled
     modules = {type(layer).__module__.partition(".")[0] for layer in model.layers}
     assert modules == {keras.__name__}
+
+
+def test_what_was_trained_is_saved_like_a_copy_that_never_was(tmp_path: Path) -> None:
+    """No optimizer, no state of dropout's generators: what predicts and nothing else."""
+    from tasks.core.models import build_network
+    from tasks.core.quick import quickest
+    from tasks.core.training import Examples, Schedule, train
+    from tasks.model_files import save_h5, save_keras
+
+    settings = changed(SMALL, {"batch_norm": True, "dropout": 0.5})
+    rng = np.random.default_rng(0)
+    y = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 32)]
+    examples = Examples(rng.random((32, *IMAGE), dtype=np.float32), y)
+    trained, copy = (build_network(settings, IMAGE, 3, 0) for _ in range(2))
+    train(quickest(trained), examples, None, Schedule(1, 16, 1e-3), 0)
+    copy.set_weights(trained.get_weights())
+    for save, suffix in ((save_keras, "keras"), (save_h5, "h5")):
+        paths = [tmp_path / f"{name}.{suffix}" for name in ("trained", "copy")]
+        for model, path in zip((trained, copy), paths, strict=True):
+            save(model, path)
+        assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_stages_train_the_quick_form(monkeypatch: pytest.MonkeyPatch) -> None:
