@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.records import Outcome, Stage
-from tasks.runtime import configure
+from tasks.engine.profile import configure
 
 if TYPE_CHECKING:
-    from tasks.stage import RunContext
+    from tasks.engine.stage import RunContext
 
 MIB = 2**20
 
@@ -46,7 +46,7 @@ class ApartRun:
         profile: Mapping[str, Any],
         seen: Callable[[Stage, Mapping[str, Outcome], Outcome, Cost], None],
     ) -> None:
-        from tasks.stage import RunContext
+        from tasks.engine.stage import RunContext
 
         self._context = RunContext(str(root), "apart", profile, workers=1)
         self._seen = seen

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from flows import stages
 from flows.build_model import TASKS
-from flows.presets import NOTEBOOK
+from flows.recipe import stages
+from flows.recipe.presets import NOTEBOOK
 from tasks.core.records import Outcome, Record, Stage
-from tasks.core.settings import Settings
-from tasks.sources import find_fashion_mnist
-from tasks.stage import CACHED, RunContext
-from tasks.store import Store
+from tasks.core.settings.run_settings import Settings
+from tasks.engine.stage import CACHED, RunContext
+from tasks.sources.datasets import find_fashion_mnist
+from tasks.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -19,20 +19,22 @@ from typing import Any
 
 import numpy as np
 
-from flows.presets import NOTEBOOK
-from tasks.checkpoints import Checkpoints, checkpoints
-from tasks.core.progress import Progress
-from tasks.core.specs import ExecutionSettings, TrainSettings, changed
-from tasks.runtime import configure, resolve_profile
+from flows.recipe.presets import NOTEBOOK
+from tasks.core.settings.base import changed
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.core.settings.training import TrainSettings
+from tasks.core.training.progress import Progress
+from tasks.engine.profile import configure, resolve_profile
+from tasks.storage.checkpoints import Checkpoints, checkpoints
 
 LARGEST = {"padding": "same", "kernel_sizes": [3, 3, 3], "dropout": 0.25}
 
 
 def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, float, int]:
     """Seconds an epoch, seconds of writing its checkpoint, bytes of that."""
-    from tasks.core.models import build_network
-    from tasks.core.quick import quickest
-    from tasks.core.training import Schedule, train
+    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Schedule, train
 
     trained: list[float] = []
     written: list[float] = []
@@ -61,7 +63,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     epochs = parser.parse_args().epochs
     configure(resolve_profile(ExecutionSettings()))
-    from tasks.core.training import Examples
+    from tasks.core.training.loop import Examples
 
     chance = np.random.default_rng(0)
     labels = chance.integers(10, size=8000)

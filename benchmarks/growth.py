@@ -33,12 +33,12 @@ from typing import Any
 import numpy as np
 from apart import MIB, ApartRun, Cost
 
-from flows.presets import FULL
-from flows.recipe import build
+from flows.recipe.contents import build
+from flows.recipe.presets import FULL
 from tasks.core.records import Outcome, Record, Stage, StoredFile
-from tasks.core.settings import Settings
-from tasks.core.specs import ExecutionSettings
-from tasks.runtime import resolve_profile
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.core.settings.run_settings import Settings
+from tasks.engine.profile import resolve_profile
 
 # Slopes of less, for 1,000 images, are noise.
 LEAST_S, LEAST_MIB = 0.003, 0.1

@@ -55,13 +55,13 @@ import psutil
 from apart import MIB, ApartRun, Cost
 from work import ROOT, Size, Work, prepared
 
-from flows.recipe import build
+from flows.recipe.contents import build
 from tasks.core.errors import FashionFlowError
 from tasks.core.records import Outcome, Stage
-from tasks.runlog import RunLog, find_run
-from tasks.runtime import resolve_profile
-from tasks.sources import find_fashion_mnist
-from tasks.store import Store
+from tasks.engine.profile import resolve_profile
+from tasks.sources.datasets import find_fashion_mnist
+from tasks.storage.run_log import RunLog, find_run
+from tasks.storage.store import Store
 
 SCRIPT, FLOW = SIDES = ("script", "flow")
 SAMPLE_S = 2.0

@@ -20,9 +20,11 @@ from statistics import median
 import numpy as np
 from bare import Seconds
 
-from flows.presets import NOTEBOOK
-from tasks.core.specs import ExecutionSettings, TrainSettings, changed
-from tasks.runtime import configure, resolve_profile
+from flows.recipe.presets import NOTEBOOK
+from tasks.core.settings.base import changed
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.core.settings.training import TrainSettings
+from tasks.engine.profile import configure, resolve_profile
 
 IMAGES, HELD_OUT, CLASSES = 8_000, 2_000, 10
 
@@ -58,9 +60,9 @@ def final_network(epochs: int) -> TrainSettings:
 def measured(way: Way, epochs: int) -> Seconds:
     """What it takes that way; TensorFlow's own start does not count."""
     configure(resolve_profile(ExecutionSettings(device="cpu", threads=way.threads)))
-    from tasks.core.models import build_network
-    from tasks.core.quick import quickest
-    from tasks.core.training import Examples, Schedule, train
+    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Examples, Schedule, train
 
     spec = final_network(epochs)
     rng = np.random.default_rng(0)

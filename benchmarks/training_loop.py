@@ -3,7 +3,8 @@
     python benchmarks/training_loop.py [--images 10000 --epochs 3 --rounds 3] [--profile]
 
 Keras's way is one call of `fit` with arrays, which shuffles for itself, for the notebook's final
-network of Keras's own layers and for the form of it that trains soonest (`tasks/core/quick.py`).
+network of Keras's own layers and for the form of it that trains fastest
+(`tasks/core/networks/quick.py`).
 Ours is what the stages do with that form: order of samples from the seed, batches made beside the
 learning, one call of `fit` an epoch, a check that all numbers are finite, a checkpoint on the disk,
 the epoch's line in the log. All train on drawn images, in turn, in one process; the first epoch, in
@@ -40,12 +41,13 @@ import numpy as np
 from bare import Seconds
 from threads import CLASSES, final_network
 
-from flows.presets import NOTEBOOK
+from flows.recipe.presets import NOTEBOOK
+from tasks.core.networks.vgg16_layout import block_below
 from tasks.core.records import Stage
-from tasks.core.specs import AugmentSettings, ExecutionSettings, TrainSettings
-from tasks.core.vgg16_layout import block_below
-from tasks.runtime import configure, resolve_profile
-from tasks.store import Store
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.core.settings.training import AugmentSettings, TrainSettings
+from tasks.engine.profile import configure, resolve_profile
+from tasks.storage.store import Store
 
 Epochs = list[Seconds]
 
@@ -53,8 +55,8 @@ PLAIN, QUICK = "Keras's own", "Keras's own, of the quick form"
 
 
 def network(spec: TrainSettings, shape: tuple[int, ...], *, quick: bool) -> Any:
-    from tasks.core.models import build_network
-    from tasks.core.quick import quickest
+    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.stack import build_network
 
     height, width, channels = shape
     model = build_network(spec, (height, width, channels), CLASSES, 0)
@@ -91,8 +93,8 @@ def ours(
     """The same in the stages' loop; what its parts take is added to `parts`."""
 
     def measured(_: TrainSettings, examples: Any, epochs: int) -> Epochs:
-        from tasks.core.training import Schedule
-        from tasks.fit import fit
+        from tasks.core.training.loop import Schedule
+        from tasks.models.fit import fit
 
         stage = Stage("final", "retrain", {"seed": 0}, {}, numerical=True)
         model = network(spec, examples.x.shape[1:], quick=True)
@@ -115,9 +117,9 @@ def ours(
 @contextmanager
 def timed(spent: Counter[str], epochs: int) -> Iterator[None]:
     """Add what an epoch's parts take of CPU, each in the thread that it runs in, to `spent`."""
-    from tasks.checkpoints import Checkpoints
-    from tasks.core import training
-    from tasks.store import Outputs
+    from tasks.core.training.loop import loop as training
+    from tasks.storage.checkpoints import Checkpoints
+    from tasks.storage.store import Outputs
 
     parts = {
         "order of samples, drawing of transforms": (training, "_epoch_of"),
@@ -147,7 +149,7 @@ def call_of_fit(spec: TrainSettings, examples: Any) -> float:
     """CPU of a call of `fit` with a single image: what an epoch has that steps have not."""
     import keras
 
-    from tasks.core.training import Batches, Examples
+    from tasks.core.training.loop import Batches, Examples
 
     model = network(spec, examples.x.shape[1:], quick=True)
     model.compile(optimizer=keras.optimizers.RMSprop(), loss="categorical_crossentropy")
@@ -198,8 +200,8 @@ def profiles(spec: TrainSettings, x: np.ndarray) -> None:
     """Profile the final network, and what is fine-tuned of VGG16."""
     import keras
 
-    from tasks.core import vgg16
-    from tasks.core.vgg16_layout import random_weights
+    from tasks.core.networks import vgg16
+    from tasks.core.networks.vgg16_layout import random_weights
 
     keras.utils.set_random_seed(0)  # the profiler's own operations ask for one
     for title, quick in (("Keras's layers", False), ("the quick form", True)):
@@ -222,7 +224,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="what an epoch is spent on")
     options = parser.parse_args()
     configure(resolve_profile(ExecutionSettings(device="cpu")))
-    from tasks.core.training import Examples
+    from tasks.core.training.loop import Examples
 
     spec = final_network(1)
     rng = np.random.default_rng(0)

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from bare import BareRun, Seconds, dataset_at_hand, settings_of
 
-from flows import stages
-from flows.recipe import model_stages
-from flows.transfer import transfer
-from tasks.core.settings import Settings
-from tasks.runtime import configure, resolve_profile
+from flows.recipe import stages
+from flows.recipe.contents import model_stages
+from flows.recipe.transfer import transfer
+from tasks.core.settings.run_settings import Settings
+from tasks.engine.profile import configure, resolve_profile
 
 PARTS = ("frozen base", "fine-tuned")
 
@@ -51,8 +51,8 @@ def notebooks(
     import keras
     import tensorflow as tf
 
-    from tasks.core import vgg16
-    from tasks.core.vgg16_layout import random_weights
+    from tasks.core.networks import vgg16
+    from tasks.core.networks.vgg16_layout import random_weights
 
     way = settings.transfer.as_notebook
     keras.utils.set_random_seed(settings.seed)  # TensorFlow shuffles with it

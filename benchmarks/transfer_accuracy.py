@@ -20,11 +20,11 @@ from typing import Any
 
 from bare import BareRun, dataset_at_hand, settings_of
 
-from flows import stages, transfer
-from flows.recipe import model_stages
+from flows.recipe import stages, transfer
+from flows.recipe.contents import model_stages
 from tasks.core.errors import FashionFlowError
-from tasks.core.settings import Settings
-from tasks.runtime import resolve_profile
+from tasks.core.settings.run_settings import Settings
+from tasks.engine.profile import resolve_profile
 
 Row = dict[str, Any]
 

@@ -12,11 +12,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from flows.overrides import compose
-from flows.presets import NOTEBOOK
-from tasks.core.settings import Settings
-from tasks.core.synthetic import draw_dataset
-from tasks.core.vgg16_layout import layer_shapes, random_weights
+from flows.recipe.compose import compose
+from flows.recipe.presets import NOTEBOOK
+from tasks.core.data.synthetic import draw_dataset
+from tasks.core.networks.vgg16_layout import layer_shapes, random_weights
+from tasks.core.settings.run_settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 

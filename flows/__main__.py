@@ -15,7 +15,7 @@ def main() -> None:
     atexit.register(gc.freeze)
     try:
         _prepare_streams()
-        from flows.cli import main as run
+        from flows.cli.app import main as run
 
         run()
     except KeyboardInterrupt:

@@ -13,41 +13,41 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
-from flows.choice import EVERYTHING, Choice, Enough
-from flows.presets import NOTEBOOK
-from flows.recipe import build, stage_names
-from flows.runner import LOCAL, Runner, find_place, task_runner
-from flows.server import announce_run
+from flows.planning.stage_selection import EVERYTHING, Choice, Enough
+from flows.recipe.contents import build, stage_names
+from flows.recipe.presets import NOTEBOOK
+from flows.runners.base import LOCAL, Runner, find_place, task_runner
+from flows.running.server import announce_run
 from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.records import Outcome, Record, Stage
-from tasks.core.settings import Settings
-from tasks.curves import curves
-from tasks.decide import decide
-from tasks.evaluate import evaluate
-from tasks.explore import explore
-from tasks.figures import figures
-from tasks.folds import folds
-from tasks.guard import guard
-from tasks.load import load
-from tasks.preprocess import preprocess
-from tasks.publish import await_published, is_lost_server, tag_run
-from tasks.quality import quality
-from tasks.report import report
-from tasks.results import results
-from tasks.retrain import retrain
-from tasks.runlog import DONE, FAILED, INTERRUPTED, RunLog, checked_run_id, new_run_id
-from tasks.runtime import installation
-from tasks.selection import selection
-from tasks.stage import RunContext, slots
-from tasks.store import Store
-from tasks.subset import subset
-from tasks.success import success
-from tasks.train import train
-from tasks.vgg16_features import vgg16_features
-from tasks.vgg16_train import vgg16_train
-from tasks.vgg16_weights import vgg16_weights
+from tasks.core.settings.run_settings import Settings
+from tasks.engine.profile import installation
+from tasks.engine.publish import await_published, is_lost_server, tag_run
+from tasks.engine.stage import RunContext, slots
+from tasks.stages.curves import curves
+from tasks.stages.decide import decide
+from tasks.stages.evaluate import evaluate
+from tasks.stages.explore import explore
+from tasks.stages.figures import figures
+from tasks.stages.folds import folds
+from tasks.stages.guard import guard
+from tasks.stages.load import load
+from tasks.stages.preprocess import preprocess
+from tasks.stages.quality import quality
+from tasks.stages.report import report
+from tasks.stages.results import results
+from tasks.stages.retrain import retrain
+from tasks.stages.selection import selection
+from tasks.stages.subset import subset
+from tasks.stages.success import success
+from tasks.stages.train import train
+from tasks.stages.vgg16_features import vgg16_features
+from tasks.stages.vgg16_train import vgg16_train
+from tasks.stages.vgg16_weights import vgg16_weights
+from tasks.storage.run_log import DONE, FAILED, INTERRUPTED, RunLog, checked_run_id, new_run_id
+from tasks.storage.store import Store
 
-# A run on a worker that died is run again (flows/deploy.py), but not for ever.
+# A run on a worker that died is run again (flows/deployment/deploy.py), but not for ever.
 MOST_ATTEMPTS = 5
 
 TASKS = {
@@ -233,7 +233,7 @@ def _check_success(outcome: Outcome, where: str = "") -> None:
 
 @contextmanager
 def _crashed_without_server() -> Iterator[None]:
-    """End a worker's run that lost its server as crashed: it is taken up again (flows/deploy.py).
+    """End a worker's run as crashed if it lost its server, so that it is taken up again.
 
     As an exception it would make the run fail, and what failed is left alone.
     """

@@ -64,8 +64,8 @@ def full(pytestconfig: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def tensorflow_ready() -> Mapping[str, Any]:
     """TensorFlow as a run on this machine's processor has it; the profile, for other processes."""
-    from tasks.core.specs import ExecutionSettings
-    from tasks.runtime import configure, resolve_profile
+    from tasks.core.settings.execution import ExecutionSettings
+    from tasks.engine.profile import configure, resolve_profile
 
     profile = resolve_profile(ExecutionSettings(device="cpu"))
     configure(profile)

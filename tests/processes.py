@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks.runlog import RunLog, all_runs
-from tasks.store import Store
+from tasks.storage.run_log import RunLog, all_runs
+from tasks.storage.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 

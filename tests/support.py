@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.core.data import Float32
+from tasks.core.data.labelled import Float32
 from tasks.core.records import canonical_json
-from tasks.files import Place
+from tasks.storage.files import Place
 
 
 def predict(model: Any, x: Float32) -> Float32:

@@ -46,7 +46,7 @@ class Stage:
         external: paths outside the store whose content is part of the key.
         optional: whether the stage, and what depends on it, is skipped where it is unavailable.
         tolerant: whether skipped inputs are handed to the stage instead of skipping it too.
-        snapshots: the epochs of this training that others begin from, see `tasks.checkpoints`.
+        snapshots: the epochs of this training that other trainings begin from.
     """
 
     name: str

@@ -30,12 +30,12 @@ from prefect_docker.worker import DockerWorker, DockerWorkerJobConfiguration
 from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
 from typer.testing import CliRunner, Result
 
-from flows.cli import app
-from flows.deploy import ENVIRONMENT
-from flows.pools import Pool, base_job_template
-from flows.runner import Runner
+from flows.cli.app import app
+from flows.deployment.deploy import ENVIRONMENT
+from flows.deployment.pools import Pool, base_job_template
+from flows.runners.base import Runner
 from tasks.core.errors import UserError
-from tasks.core.settings import Settings
+from tasks.core.settings.run_settings import Settings
 from tests.conftest import ROOT
 from tests.distributed.looks import look
 from tests.processes import Server
@@ -168,7 +168,7 @@ def test_what_the_image_copies_makes_a_whole_package(tmp_path: Path) -> None:
         for path in (ROOT / package).rglob("*")
         if path.suffix in (".py", ".json", ".j2")
     }
-    assert "flows/templates/kubernetes.json" in wanted
+    assert "flows/deployment/templates/kubernetes.json" in wanted
     assert wanted <= set(wheel.namelist())
 
 

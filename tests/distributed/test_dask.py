@@ -228,7 +228,7 @@ def test_tls_without_certificates_is_explained(fashion_flow: Command, tmp_path: 
 OWN = """
 import os, time
 from distributed import Client
-from flows.cluster import own_cluster
+from flows.runners.dask import own_cluster
 
 if __name__ == "__main__":
     with own_cluster([{}, {"CUDA_VISIBLE_DEVICES": "1"}]) as cluster, Client(cluster) as client:
@@ -367,7 +367,7 @@ def test_workers_with_other_code_or_none_are_refused(
     copy = tmp_path / "copy"
     for package in ("tasks", "flows"):
         shutil.copytree(ROOT / package, copy / package)
-    with (copy / "tasks" / "core" / "splits.py").open("a") as module:
+    with (copy / "tasks" / "core" / "data" / "splitting.py").open("a") as module:
         module.write("\nEDITED = True\n")
     server = {"PREFECT_API_URL": shared_server.url}
     settings = (*SMOKE, "--only", "load")

@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.deploy import AGAIN, REST, SILENT
-from flows.server import SERVER_SETTINGS
-from tasks.runlog import all_runs
-from tasks.store import Store
+from flows.deployment.deploy import AGAIN, REST, SILENT
+from flows.running.server import SERVER_SETTINGS
+from tasks.storage.run_log import all_runs
+from tasks.storage.store import Store
 from tests.conftest import running_server
 from tests.distributed.databases import postgresql
 from tests.processes import SMALL, Command, Finished, Server, free_port, wait_for

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.reported import REPORTED
+from tasks.core.statistics.reported import REPORTED
 from tests.processes import Command, Server, latest_run
 
 # The notebook's preset, cut down to what shows how data sets are chosen.

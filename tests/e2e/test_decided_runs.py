@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.replicates import replicates
-from tasks.core.specs import EvaluationSettings
+from tasks.core.settings.evaluation import EvaluationSettings
+from tasks.core.statistics.replicates import replicates
 from tests.processes import SMALL, Command, Finished, Server, latest_run
 
 PLAN = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.runlog import INTERRUPTED, KILLED
+from tasks.storage.run_log import INTERRUPTED, KILLED
 from tests.processes import Command, Server, Start, finished_stages, latest_run, wait_for
 
 # Enough stages to stop between, few enough to finish soon.

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from tasks.core.records import Record
-from tasks.files import file_digest
-from tasks.runlog import FAILED, RunLog, all_runs
-from tasks.store import Store
+from tasks.storage.files import file_digest
+from tasks.storage.run_log import FAILED, RunLog, all_runs
+from tasks.storage.store import Store
 from tests.processes import ONE_CHANGE, SMALL, Command, Server
 from tests.support import on_disk
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flows.cli import app
-from tasks.files import file_digest
-from tasks.store import Store
+from flows.cli.app import app
+from tasks.storage.files import file_digest
+from tasks.storage.store import Store
 from tests.processes import SMALL, Command, Server, latest_run
 
 MODEL_ONLY = (*SMALL, "--only", "test_final", "--set", "plan=[]")
@@ -217,7 +217,7 @@ def test_a_full_disk_is_named_once(copied: Path, tmp_path: Path) -> None:
 
 def test_neither_prefect_nor_tensorflow_is_loaded_before_it_is_needed() -> None:
     code = (
-        "import sys, flows.cli, flows.predict\n"
+        "import sys, flows.cli.app, flows.cli.predict\n"
         "print(sorted({'prefect', 'keras', 'tensorflow', 'pyarrow'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

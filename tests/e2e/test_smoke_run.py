@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows.presets import SMOKE
-from flows.recipe import model_stages, stage_names
-from tasks.core.reported import REPORTED
+from flows.recipe.contents import model_stages, stage_names
+from flows.recipe.presets import SMOKE
+from tasks.core.statistics.reported import REPORTED
 from tests.processes import Command, Server, latest_run
 
 RESULT_COLUMNS = [

@@ -11,8 +11,8 @@ import pyte
 import pytest
 from rich.cells import cell_len
 
-from tasks.runlog import INTERRUPTED, RunLog, all_runs
-from tasks.store import Store
+from tasks.storage.run_log import INTERRUPTED, RunLog, all_runs
+from tasks.storage.store import Store
 from tests.processes import ONE_CHANGE, SMALL, Command, Finished, Server, latest_run
 from tests.terminal import on_terminal
 

@@ -50,7 +50,7 @@ def write_archive(path: Path, **changes: Any) -> Path:
 
 
 BAD_DATA: dict[str, tuple[dict[str, Any], str]] = {
-    # More faults of data sets are in tests/test_sources.py, without a run around each.
+    # tests/tasks/sources/test_datasets.py has more faults of data sets.
     "label outside": ({"class_names": np.array(["a", "b"])}, "outside"),
     "subset too large": ({}, "subset.train"),
 }

@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flows.overrides import compose
-from flows.server import PREFECT_DEFAULTS
-from tasks.checkpoints import is_snapshot
-from tasks.core.settings import Settings
-from tasks.runlog import all_runs
-from tasks.store import Store
+from flows.recipe.compose import compose
+from flows.running.server import PREFECT_DEFAULTS
+from tasks.core.settings.run_settings import Settings
+from tasks.storage.checkpoints import is_snapshot
+from tasks.storage.run_log import all_runs
+from tasks.storage.store import Store
 from tests.reliability.support import contents, differing
 
 Damage = Callable[[Path, bytes], None]

@@ -64,9 +64,9 @@ def test_nothing_runs_again_for_a_comment_or_a_docstring(
 ) -> None:
     stages = set(planned())
     assert of_state(planned(), "cached") == stages
-    edit(tmp_path, "tasks/core/training.py", "def train(", "# A remark.\n\n\ndef train(")
-    edit(tmp_path, "tasks/core/augment.py", '"""', '"""Other words. ')
-    edit(tmp_path, "tasks/fit.py", "def fit_network(", "\n\ndef fit_network(")
+    edit(tmp_path, "tasks/core/training/loop.py", "def train(", "# A remark.\n\n\ndef train(")
+    edit(tmp_path, "tasks/core/training/augment.py", '"""', '"""Other words. ')
+    edit(tmp_path, "tasks/models/fit.py", "def fit_network(", "\n\ndef fit_network(")
     assert of_state(planned(), "cached") == stages
 
 
@@ -74,12 +74,12 @@ def test_an_edit_to_a_helper_runs_what_depends_on_it_and_plan_names_it(
     planned: Callable[[], Planned], tmp_path: Path
 ) -> None:
     before = planned()
-    add_code(tmp_path, "tasks/core/augment.py")
+    add_code(tmp_path, "tasks/core/training/augment.py")
     after = planned()
     # What comes after a gate is open as long as the gate is.
     trained = of_state(after, "will run")
     assert trained >= TRAININGS - {"final"}
-    assert {after[name][1] for name in trained} == {"code of tasks.core.augment changed"}
+    assert {after[name][1] for name in trained} == {"code of tasks.core.training.augment changed"}
     assert after["final"][0] in ("will run", "open")
     # The figures show augmented images, too.
     assert "figures" in trained or after["figures"][0] == "open"
@@ -92,9 +92,9 @@ def test_an_edit_to_a_figure_or_the_report_trains_nothing(
     planned: Callable[[], Planned], tmp_path: Path
 ) -> None:
     before = planned()
-    add_code(tmp_path, "tasks/report_page.py")
+    add_code(tmp_path, "tasks/reporting/page.py")
     assert of_state(planned(), "cached") == set(before)
-    add_code(tmp_path, "tasks/core/figures.py")
+    add_code(tmp_path, "tasks/core/drawing/figures.py")
     drawing = {"explore", "guard", "quality", "figures"}
     drawing |= {name for name in before if name.startswith("curves_")}
     assert of_state(planned(), "will run") == drawing

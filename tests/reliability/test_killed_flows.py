@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.runlog import DONE, KILLED, all_runs
-from tasks.store import Store
+from tasks.storage.run_log import DONE, KILLED, all_runs
+from tasks.storage.store import Store
 from tests.processes import Command, Server, Start
 from tests.reliability.support import Record, Size, contents, differing
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.checkpoints import checkpoints
+from tasks.storage.checkpoints import checkpoints
 from tests.conftest import ROOT
 from tests.reliability.support import Record, Size, contents, differing
 from tests.support import on_disk

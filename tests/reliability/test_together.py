@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.files import read_lines
-from tasks.runlog import DONE, all_runs
-from tasks.store import Store
+from tasks.storage.files import read_lines
+from tasks.storage.run_log import DONE, all_runs
+from tasks.storage.store import Store
 from tests.processes import Server, Start
 from tests.reliability.support import Record, Size, contents, differing
 

@@ -10,20 +10,21 @@ import logging
 import sys
 from typing import Any
 
-from flows import stages
+from flows.recipe import stages
 from tasks.core.records import Outcome, Record, Stage
-from tasks.core.replicates import Replicate
-from tasks.core.settings import Settings
-from tasks.core.specs import AugmentSettings, SubsetSettings, SyntheticSettings, TrainSettings
-from tasks.load import load
-from tasks.preprocess import preprocess
-from tasks.retrain import retrain
-from tasks.runlog import RunLog
-from tasks.runtime import resolve_profile
-from tasks.stage import RunContext
-from tasks.store import Store
-from tasks.subset import subset
-from tasks.train import train
+from tasks.core.settings.images import SubsetSettings, SyntheticSettings
+from tasks.core.settings.run_settings import Settings
+from tasks.core.settings.training import AugmentSettings, TrainSettings
+from tasks.core.statistics.replicates import Replicate
+from tasks.engine.profile import resolve_profile
+from tasks.engine.stage import RunContext
+from tasks.stages.load import load
+from tasks.stages.preprocess import preprocess
+from tasks.stages.retrain import retrain
+from tasks.stages.subset import subset
+from tasks.stages.train import train
+from tasks.storage.run_log import RunLog
+from tasks.storage.store import Store
 
 TASKS = {task.name: task for task in (load, subset, preprocess, train, retrain)}
 EPOCHS, FEWER_EPOCHS, FINAL_EPOCHS = 8, 5, 4

@@ -1,0 +1,1 @@
+"""Deployments and work pools for Prefect workers."""

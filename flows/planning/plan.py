@@ -1,0 +1,162 @@
+"""What a run would do, found without doing it and without Prefect or TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.planning.differences import closest
+from flows.planning.stage_selection import EVERYTHING, Choice, Enough
+from flows.recipe.contents import build, stage_names
+from tasks.core.errors import UserError
+from tasks.core.records import Outcome, Record, Stage, digest_of
+from tasks.core.settings.run_settings import Settings
+from tasks.storage.run_log import computed
+from tasks.storage.store import ABSENT, Miss, Store
+
+CACHED, WILL_RUN, MAY_RUN, OPEN = "cached", "will run", "may run", "open"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run would do about one stage.
+
+    Attributes:
+        stage: its name.
+        state: `cached`; `will run`; `may run` where that depends on what an input turns out to
+            be; `open` where the stage itself depends on a decision.
+        reason: why.
+        record: what is in the store for it; None where it has to be computed.
+        last: the log's line on the last time that it, or what comes nearest to it, was computed.
+        follows: whether it is to be computed anew since it depends on a stage that is.
+        needs: the stages that it needs.
+    """
+
+    stage: str
+    state: str
+    reason: str
+    record: Record | None = None
+    last: Mapping[str, Any] = field(default_factory=dict)
+    follows: bool = False
+    needs: tuple[str, ...] = ()
+
+
+class _OpenError(Exception):
+    """The recipe needs an outcome that is not there yet, so the rest can't be foreseen."""
+
+
+class PlannedRun:
+    """Carries the recipe out by looking each stage up in the store."""
+
+    def __init__(self, store: Store, profile: Mapping[str, Any], choice: Choice) -> None:
+        self._store = store
+        self._profile = profile
+        self._choice = choice
+        self._computed = computed(store)
+        self.planned: dict[str, Planned] = {}
+
+    def __call__(self, stage: Stage, after: Sequence[Planned] = (), **inputs: Planned) -> Planned:
+        """Look the stage up, and say what a run would do about it."""
+        planned = self.planned[stage.name] = self._look_up(stage, inputs, after)
+        self._choice.check_enough(self.planned)
+        return planned
+
+    def value(self, handle: Planned) -> Outcome:
+        """The record of a cached stage.
+
+        Raises:
+            _OpenError: it is not cached; the message is the stage's name.
+        """
+        if handle.record is None:
+            raise _OpenError(handle.stage)
+        return handle.record
+
+    def _look_up(
+        self, stage: Stage, inputs: Mapping[str, Planned], after: Sequence[Planned]
+    ) -> Planned:
+        read = {role: item for role, item in inputs.items() if stage.reads[role]}
+        known = {role: item.record for role, item in read.items() if item.record}
+        pending = [item.stage for item in read.values() if not item.record]
+        basis = self._store.basis_of(stage, known, self._profile)
+        found = Miss(ABSENT) if pending else self._store.lookup(stage, digest_of(basis))
+        record = found if isinstance(found, Record) else None
+        nearest, differences = (record, []) if record else self._closest(stage, basis, inputs)
+        followed = [item.stage for item in inputs.values() if item.follows]
+        anew = self._choice.anew(stage.name, followed)
+        if anew:
+            state, reason = WILL_RUN, anew
+        elif isinstance(found, Record):
+            state, reason = CACHED, f"record {found.key[:16]}"
+        elif found.reason != ABSENT:
+            state, reason = WILL_RUN, found.reason
+        else:
+            state, reason = _why(nearest is not None, differences, pending)
+        return Planned(
+            stage.name,
+            state,
+            reason,
+            record,
+            self._computed.get(nearest.key, {}) if nearest else {},
+            self._choice.follows(stage.name, followed),
+            tuple(item.stage for item in (*inputs.values(), *after)),
+        )
+
+    def _closest(
+        self, stage: Stage, basis: Mapping[str, Any], inputs: Mapping[str, Planned]
+    ) -> tuple[Record | None, list[str]]:
+        makers = {role: item.stage for role, item in inputs.items()}
+        return closest(self._store.records(stage.name), basis, makers)
+
+
+def _why(done_before: bool, differences: Sequence[str], pending: Sequence[str]) -> tuple[str, str]:
+    """State and reason of a stage that is not in the store, or for which that is open."""
+    if differences:
+        return WILL_RUN, "; ".join(differences)
+    if not pending:
+        return WILL_RUN, ABSENT
+    first = pending[0] + (" or another input" if pending[1:] else "")
+    return (MAY_RUN, f"if {first} changed") if done_before else (WILL_RUN, f"after {pending[0]}")
+
+
+def plan(
+    store: Store, settings: Settings, profile: Mapping[str, Any], choice: Choice = EVERYTHING
+) -> list[Planned]:
+    """Every stage of a run in the notebook's order, and what a run would do about it.
+
+    Raises:
+        UserError: `choice` names a stage that the run does not have, or wants one anew that those
+            it asks for do not need.
+    """
+    names = stage_names(settings)
+    choice.check(names)
+    run = PlannedRun(store, profile, choice)
+    open_stage = ""
+    try:
+        build(run, settings)
+    except _OpenError as error:
+        open_stage = str(error)
+    except Enough:
+        pass
+    unseen = f"depends on {open_stage.replace('gate_', 'iteration_')}"
+    shown = set(names)
+    if choice.only:
+        shown = _needed(run.planned, choice.only | ({open_stage} - {""}))
+        unneeded = (choice.refresh | choice.refresh_from) - shown
+        if unneeded and not open_stage:
+            raise UserError(
+                f"{', '.join(sorted(unneeded))} is not needed by {', '.join(sorted(choice.only))}, "
+                "so nothing would be done anew; ask for it by --only, too."
+            )
+    return [run.planned.get(name, Planned(name, OPEN, unseen)) for name in names if name in shown]
+
+
+def _needed(planned: Mapping[str, Planned], wanted: Iterable[str]) -> set[str]:
+    """The wanted stages and all that they need, whatever their state, as a run takes them up."""
+    needed = set(wanted)
+    pending = [name for name in needed if name in planned]
+    while pending:
+        needs = planned[pending.pop()].needs
+        pending += [name for name in needs if name not in needed]
+        needed |= set(needs)
+    return needed

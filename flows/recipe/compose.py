@@ -1,0 +1,105 @@
+"""Settings from a preset, a plan file and single values, with errors that name the field."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from flows.recipe.presets import PRESETS
+from tasks.core.errors import UserError
+from tasks.core.settings.base import explain
+from tasks.core.settings.run_settings import Settings
+from tasks.core.settings.training import Iteration
+
+
+def compose(
+    preset: str = "notebook",
+    plan_file: Path | None = None,
+    values: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> Settings:
+    """The preset's settings with a plan, values by dotted name, then `name=value` texts over them.
+
+    Raises:
+        UserError: an unknown preset or setting, or a value of the wrong type or out of range.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}.")
+    tree = PRESETS[preset].model_dump()
+    if plan_file is not None:
+        tree["plan"] = [entry.model_dump() for entry in read_plan(plan_file)]
+    for name, value in (values or {}).items():
+        _assign(tree, name, value)
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator:
+            raise UserError(
+                f"--set {assignment!r}: expected name=value, e.g. overfitting.epochs=3."
+            )
+        _assign(tree, name.strip(), _parsed(text.strip()))
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        known = list(_names(PRESETS[preset].model_dump()))
+        raise UserError(explain(error, "settings", known)) from None
+
+
+def read_plan(path: Path) -> tuple[Iteration, ...]:
+    """The iterations of a TOML file with one `[[iteration]]` table each.
+
+    Raises:
+        UserError: the file can't be read, is no TOML, or a field is unknown or wrong.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"plan {path} can't be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"plan {path} can't be read: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"plan {path} is no valid TOML: {error}") from None
+    unknown = sorted(set(content) - {"iteration"})
+    if unknown or not content.get("iteration"):
+        found = f", found {', '.join(unknown)}" if unknown else ""
+        raise UserError(f"plan {path}: expected [[iteration]] tables and nothing else{found}.")
+    try:
+        return TypeAdapter(tuple[Iteration, ...]).validate_python(content["iteration"])
+    except ValidationError as error:
+        raise UserError(explain(error, f"plan {path}, iteration (counted from 0)")) from None
+
+
+def _names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every setting's dotted name, and that of each group of them."""
+    for name, value in tree.items():
+        yield prefix + name
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{name}.")
+
+
+def _assign(tree: dict[str, Any], name: str, value: Any) -> None:
+    *groups, field = name.split(".")
+    for group in groups:
+        inner = tree.get(group)
+        if inner is None:
+            inner = tree[group] = {}
+        if not isinstance(inner, dict):
+            raise UserError(
+                f"--set {name}: {group!r} has no settings inside it; "
+                "the iterations are changed with --plan FILE."
+            )
+        tree = inner
+    tree[field] = value
+
+
+def _parsed(text: str) -> Any:
+    """A TOML value; a bare word is a string, and `none` is no value."""
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

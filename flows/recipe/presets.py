@@ -1,0 +1,49 @@
+"""The presets: the notebook, a smoke test of it, and all of the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.core.settings.base import changed
+from tasks.core.settings.images import SubsetSettings, SyntheticSettings
+from tasks.core.settings.run_settings import Settings
+from tasks.core.settings.transfer import TransferSettings
+
+# The notebook as it stands: 8,000 / 2,000 / 2,000 images.
+NOTEBOOK = Settings()
+
+# Changes that would be no smaller than the notebook's.
+SMOKE_CHANGES: dict[str, dict[str, Any]] = {
+    "fewer epochs": {"epochs": 1},
+    "no first dense layer": {"dense": [16]},
+    "half the dense units": {"dense": [16, 8]},
+}
+
+SMALL_TRANSFER = {"dense": 32, "epochs": 2, "fine_tune_epochs": 1, "batch_size": 64}
+
+# Every stage at a size for trying things out: drawn images, one or two epochs, small networks.
+SMOKE = Settings(
+    dataset="synthetic",
+    synthetic=SyntheticSettings(train=700, test=200),
+    subset=SubsetSettings(train=400, validation=200, test=200),
+    baseline=changed(NOTEBOOK.baseline, {"epochs": 2}),
+    low_capacity=changed(NOTEBOOK.low_capacity, {"epochs": 3, "batch_size": 64}),
+    overfitting=changed(
+        NOTEBOOK.overfitting,
+        {"filters": [8, 16, 16], "dense": [32, 16], "epochs": 2, "batch_size": 16},
+    ),
+    plan=tuple(
+        entry.model_copy(update={"change": entry.change | SMOKE_CHANGES.get(entry.name, {})})
+        for entry in NOTEBOOK.plan
+    ),
+    transfer=TransferSettings(
+        weights="random",
+        as_notebook=changed(NOTEBOOK.transfer.as_notebook, SMALL_TRANSFER),
+        corrected=changed(NOTEBOOK.transfer.corrected, SMALL_TRANSFER | {"side": 32}),
+    ),
+)
+
+# All of the data set.
+FULL = NOTEBOOK.model_copy(update={"subset": SubsetSettings(method="everything")})
+
+PRESETS = {"notebook": NOTEBOOK, "smoke": SMOKE, "full": FULL}

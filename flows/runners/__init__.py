@@ -1,0 +1,1 @@
+"""Where stages are computed: in this process or on a Dask cluster."""

@@ -1,0 +1,1 @@
+"""Running the flow in this process: launch, live view, server."""

@@ -1,0 +1,1 @@
+"""Labelled images: validation, splits, folds, duplicates, drawn images."""

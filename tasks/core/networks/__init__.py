@@ -1,0 +1,1 @@
+"""Network builders, and faster forms of the same functions."""

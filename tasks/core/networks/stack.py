@@ -1,0 +1,83 @@
+"""The notebook's networks, built from settings: dense, low-capacity and larger convnets."""
+
+from __future__ import annotations
+
+import keras
+
+from tasks.core.errors import UserError
+from tasks.core.seeds import layer_seed
+from tasks.core.settings.training import TrainSettings
+
+
+def build_network(
+    settings: TrainSettings, input_shape: tuple[int, int, int], classes: int, seed: int
+) -> keras.Model:
+    """An uncompiled network: `(n, h, w, c)` in [0, 1] to `(n, classes)` probabilities.
+
+    Initial weights (Glorot uniform, the default of Keras) and dropout depend on `seed` and the
+    layer's name, so equally named layers of two networks start equal where their shapes agree.
+
+    Raises:
+        UserError: the images are too small for the convolutions.
+    """
+    inputs = keras.Input(input_shape, name="image")
+    x = inputs
+    for number in range(1, len(settings.filters) + 1):
+        x = _convolution(x, number, settings, seed)
+    x = keras.layers.Flatten(name="flatten")(x)
+    for number, units in enumerate(settings.dense, start=1):
+        name = f"dense_{number}"
+        penalty = keras.regularizers.L2(settings.l2) if settings.l2 else None
+        x = keras.layers.Dense(
+            units,
+            activation="relu",
+            kernel_regularizer=penalty,
+            kernel_initializer=glorot(seed, name),
+            name=name,
+        )(x)
+        if settings.dropout:
+            name = f"dropout_{number}"
+            x = keras.layers.Dropout(settings.dropout, seed=layer_seed(seed, name), name=name)(x)
+    outputs = keras.layers.Dense(
+        classes,
+        activation="softmax",
+        kernel_initializer=glorot(seed, "probabilities"),
+        name="probabilities",
+    )(x)
+    return keras.Model(inputs, outputs, name="network")
+
+
+def _convolution(
+    x: keras.KerasTensor, number: int, settings: TrainSettings, seed: int
+) -> keras.KerasTensor:
+    name = f"conv_{number}"
+    side = settings.kernel_sizes[number - 1]
+    if settings.padding == "valid" and min(x.shape[1:3]) < side:
+        raise UserError(
+            f"the images are too small for this network: convolution {number} with a "
+            f"{side} x {side} kernel gets a map of {x.shape[1]} x {x.shape[2]}; use "
+            "padding = 'same', smaller kernels or fewer convolutions."
+        )
+    x = keras.layers.Conv2D(
+        settings.filters[number - 1],
+        side,
+        padding=settings.padding,
+        activation="relu",
+        kernel_initializer=glorot(seed, name),
+        name=name,
+    )(x)
+    if settings.batch_norm:
+        x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
+    if settings.pooled[number - 1]:
+        if min(x.shape[1:3]) < 2:
+            raise UserError(
+                f"the images are too small for this network: pooling {number} gets a map of "
+                f"{x.shape[1]} x {x.shape[2]}; set 'pooled' to false there."
+            )
+        x = keras.layers.MaxPooling2D(2, name=f"pool_{number}")(x)
+    return x
+
+
+def glorot(seed: int, layer: str) -> keras.Initializer:
+    """Glorot and Bengio's uniform initialisation, seeded for one layer."""
+    return keras.initializers.GlorotUniform(seed=layer_seed(seed, layer))

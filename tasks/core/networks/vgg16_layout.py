@@ -1,0 +1,79 @@
+"""The layers of VGG16's convolutional base (Simonyan and Zisserman, 2014) and weights for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tasks.core.data.labelled import Float32
+from tasks.core.errors import UserError
+from tasks.core.seeds import generator
+
+KERNEL = 3
+CHANNELS = 3
+# Filters of each convolution, block by block; a 2 x 2 max pooling ends each block.
+BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+BLOCK_4, BLOCK_5 = "block4_pool", "block5_pool"
+# ImageNet's mean of blue, green and red, subtracted from what VGG16 was trained on
+# (`keras.applications.imagenet_utils`, mode "caffe").
+MEAN_BGR = (103.939, 116.779, 123.68)
+
+Weights = dict[str, Float32]
+
+
+def layer_shapes() -> dict[str, tuple[int, int, int, int]]:
+    """Each convolution's kernel shape `(height, width, in, out)`, by Keras's name of the layer."""
+    shapes = {}
+    before = CHANNELS
+    for block, filters in enumerate(BLOCKS, start=1):
+        for number, count in enumerate(filters, start=1):
+            shapes[f"block{block}_conv{number}"] = (KERNEL, KERNEL, before, count)
+            before = count
+    return shapes
+
+
+def block_below(layer: str) -> str:
+    """The pooling layer that ends the block below the one that `layer` ends."""
+    return f"block{int(layer[len('block')]) - 1}_pool"
+
+
+def weight_shapes() -> dict[str, tuple[int, ...]]:
+    """The shape of every weight, by name, e.g. `block1_conv1/kernel`."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, shape in layer_shapes().items():
+        shapes |= {f"{layer}/kernel": shape, f"{layer}/bias": shape[-1:]}
+    return shapes
+
+
+def check_weights(weights: Mapping[str, Float32], origin: str) -> None:
+    """Refuse anything but the weights of VGG16 without top.
+
+    Raises:
+        UserError: a weight is missing, or of another shape or type; the message names it.
+    """
+    for name, shape in weight_shapes().items():
+        found = weights.get(name)
+        if found is None or found.shape != shape or found.dtype != np.float32:
+            came = "nothing" if found is None else f"{found.dtype} {found.shape}"
+            raise UserError(
+                f"{origin}: these are not weights of VGG16 without top: {name} should be "
+                f"float32 {shape}, found {came}."
+            )
+
+
+def random_weights(seed: int) -> Weights:
+    """Seeded weights for a control: Glorot-uniform kernels, biases of zero."""
+    weights: Weights = {}
+    for name, shape in weight_shapes().items():
+        drawn = generator(seed, f"vgg16 {name}").uniform(-1, 1, shape) * _glorot_limit(shape)
+        weights[name] = drawn.astype(np.float32)
+    return weights
+
+
+def _glorot_limit(shape: tuple[int, ...]) -> float:
+    """sqrt(6 / (fan in + fan out)) of a kernel (Glorot and Bengio, 2010); 0 of a bias."""
+    if len(shape) != 4:
+        return 0.0
+    height, width, fan_in, fan_out = shape
+    return float(np.sqrt(6 / (height * width * (fan_in + fan_out))))

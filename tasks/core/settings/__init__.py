@@ -1,0 +1,1 @@
+"""Every setting, typed, bounded and explained."""

@@ -1,0 +1,141 @@
+"""Everything that a run depends on, as one value; its defaults are the notebook's."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from tasks.core.errors import UserError
+from tasks.core.settings.base import Seed, Spec, changed
+from tasks.core.settings.evaluation import EvaluationSettings
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
+from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
+from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Iteration, TrainSettings
+from tasks.core.settings.transfer import TransferSettings
+
+
+def _baseline() -> TrainSettings:
+    return TrainSettings(filters=(), kernel_sizes=(), pooled=(), dense=(128,), epochs=5)
+
+
+def _low_capacity() -> TrainSettings:
+    return TrainSettings(
+        filters=(16,), kernel_sizes=(7,), pooled=(True,), dense=(16,), epochs=20, batch_size=512
+    )
+
+
+class Settings(Spec):
+    """Everything that a run depends on; the defaults are the notebook's."""
+
+    dataset: str = Field(
+        "fashion-mnist",
+        min_length=1,
+        description="fashion-mnist, synthetic, or the path of a folder of IDX files or an .npz.",
+    )
+    synthetic: SyntheticSettings = SyntheticSettings()
+    subset: SubsetSettings = SubsetSettings()
+    baseline: TrainSettings = _baseline()
+    low_capacity: TrainSettings = _low_capacity()
+    overfitting: TrainSettings = TrainSettings()
+    plan: tuple[Iteration, ...] = Field(
+        NOTEBOOK_PLAN, description="The iterations of step 7, in order."
+    )
+    rule: Literal["validation", "significant", "one_standard_error", "notebook"] = Field(
+        "validation",
+        description=(
+            "validation: keep a change that raises validation accuracy (ties: lowers the loss). "
+            "significant: keep what is better by a one-sided test, each gate at `alpha` divided by "
+            "the number of gates; needs 3 trainings of each model. one_standard_error: keep "
+            "the simpler of the two unless the other is better by more than one standard error. "
+            "notebook: replay the notebook's decisions."
+        ),
+    )
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description=(
+            "Probability that rule `significant` keeps any change of the plan if none is one for "
+            "the better; also the level of the success criteria."
+        ),
+    )
+    force: dict[int, Literal["forward", "back"]] = Field(
+        {}, description="Decisions that override the rule's, by gate, e.g. {4 = 'forward'}."
+    )
+    guard: GuardSettings = GuardSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    transfer: TransferSettings = TransferSettings()
+    seed: Seed = Field(0, description="Seed of weights, order, dropout and augmentation.")
+    execution: ExecutionSettings = ExecutionSettings()
+
+    @field_validator("baseline", "low_capacity", mode="before")
+    @classmethod
+    def _notebooks_where_left_out(cls, value: Any, info: ValidationInfo) -> Any:
+        """Fill a partly given network with that network's own values, not the class's defaults."""
+        if not isinstance(value, dict):
+            return value
+        own = _baseline() if info.field_name == "baseline" else _low_capacity()
+        return own.model_dump() | value
+
+    @model_validator(mode="after")
+    def _fixed_epochs_outside_the_plan(self) -> Self:
+        for name in ("baseline", "low_capacity", "overfitting"):
+            if getattr(self, name).epochs == LOWEST_VALIDATION_LOSS:
+                raise ValueError(f"{name}.epochs: '{LOWEST_VALIDATION_LOSS}' is for the plan only")
+        return self
+
+    @model_validator(mode="after")
+    def _applicable_plan(self) -> Self:
+        """Try each change: on the replayed path where it is known, else on the first incumbent."""
+        incumbent = self.overfitting
+        for number, iteration in enumerate(self.plan, start=1):
+            where = f"plan, iteration {number} ({iteration.name})"
+            try:
+                candidate = changed(incumbent, iteration.change)
+            except UserError as error:
+                raise ValueError(f"{where}: {error}") from None
+            if self.rule != "notebook":
+                continue
+            if iteration.replay is None:
+                raise ValueError(
+                    f"{where}: rule 'notebook' replays decisions, so each iteration needs "
+                    "replay = 'forward' or 'back'"
+                )
+            if self.force.get(number, iteration.replay) == "forward":
+                incumbent = candidate
+        return self
+
+    @model_validator(mode="after")
+    def _forced_gates_of_the_plan(self) -> Self:
+        beyond = sorted(set(self.force) - set(range(1, len(self.plan) + 1)))
+        if beyond:
+            raise ValueError(
+                f"force: there is no gate {', '.join(map(str, beyond))}; the plan has "
+                f"{len(self.plan)} gates, from 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _several_trainings_where_they_are_tested(self) -> Self:
+        trainings = self.evaluation.replicates
+        if self.evaluation.protocol == "kfold":
+            trainings *= self.evaluation.folds
+        if self.rule == "significant" and trainings < 3:
+            raise ValueError(
+                "rule 'significant' needs 3 trainings of each model or more, since with fewer the "
+                "spread between seeds can't be known; set evaluation.replicates to 5, or "
+                "evaluation.protocol=kfold with several replicates"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_of_one_kind(self) -> Self:
+        if self.transfer.weights_file and self.transfer.weights in ("random", "off"):
+            raise ValueError(
+                f"transfer.weights is '{self.transfer.weights}', so transfer.weights_file would "
+                "not be used; leave one of them out"
+            )
+        return self

@@ -1,0 +1,80 @@
+"""Settings of a network and its training, and of the iterations that change them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.core.settings.base import BatchSize, Epochs, Fraction, LearningRate, Spec, Units
+
+LOWEST_VALIDATION_LOSS = "lowest_validation_loss"
+
+
+class AugmentSettings(Spec):
+    """Random distortions of training images, with the meaning of Keras's `ImageDataGenerator`."""
+
+    rotation_range: float = Field(40, ge=0, le=180, description="Rotation, +- degrees.")
+    width_shift_range: Fraction = Field(0.2, description="Shift, +- fraction of the width.")
+    height_shift_range: Fraction = Field(0.2, description="Shift, +- fraction of the height.")
+    shear_range: float = Field(0.2, ge=0, le=80, description="Shear angle, +- degrees.")
+    zoom_range: Fraction = Field(0.2, description="Zoom of each axis, 1 +- this fraction.")
+    horizontal_flip: bool = Field(True, description="Mirror every other image, at random.")
+
+
+class TrainSettings(Spec):
+    """One network and how it is trained.
+
+    The network is a stack of convolutions (each with optional batch normalisation and 2 x 2 max
+    pooling), then dense layers, then softmax. Without convolutions it is a dense network.
+    """
+
+    filters: tuple[Units, ...] = Field(
+        (64, 128, 128), description="Filters of each convolution; empty for a dense network."
+    )
+    kernel_sizes: tuple[Annotated[int, Field(strict=True, ge=1, le=31)], ...] = Field(
+        (2, 3, 3), description="Side of each convolution's square kernel, in pixels."
+    )
+    pooled: tuple[bool, ...] = Field(
+        (True, True, False), description="Whether 2 x 2 max pooling follows each convolution."
+    )
+    padding: Literal["valid", "same"] = Field("valid", description="Padding of the convolutions.")
+    batch_norm: bool = Field(False, description="Batch normalisation after each convolution.")
+    dense: tuple[Units, ...] = Field((256, 64), description="Units of each hidden dense layer.")
+    dropout: Fraction = Field(0.0, description="Dropout rate after each hidden dense layer.")
+    l2: float = Field(0.0, ge=0, le=10, description="L2 penalty on hidden dense kernels.")
+    epochs: Epochs | Literal["lowest_validation_loss"] = Field(
+        40,
+        description=(
+            "Passes over the training images; in an iteration also 'lowest_validation_loss': the "
+            "epoch at which the overfitting model's validation loss was lowest, the median of its "
+            "trainings."
+        ),
+    )
+    batch_size: BatchSize = Field(128, description="Images a gradient step.")
+    learning_rate: LearningRate = Field(0.001, description="Constant learning rate of RMSprop.")
+    augmentation: AugmentSettings | None = Field(
+        None, description="Random distortions of the training images; none by default."
+    )
+
+    @model_validator(mode="after")
+    def _one_entry_a_convolution(self) -> Self:
+        if not len(self.filters) == len(self.kernel_sizes) == len(self.pooled):
+            raise ValueError(
+                "filters, kernel_sizes and pooled need one entry for each convolution, got "
+                f"{len(self.filters)}, {len(self.kernel_sizes)} and {len(self.pooled)}"
+            )
+        return self
+
+
+class Iteration(Spec):
+    """One round of step 7: a change to the incumbent and what it is hoped to do."""
+
+    name: str = Field(min_length=1, max_length=80, description="Short name of the change.")
+    hypothesis: str = Field("", max_length=500, description="What the change is hoped to do.")
+    change: dict[str, Any] = Field(
+        description="Fields of the incumbent's training settings and their new values."
+    )
+    replay: Literal["forward", "back"] | None = Field(
+        None, description="The decision that rule 'notebook' replays for this entry."
+    )

@@ -1,0 +1,219 @@
+"""Whether a change is kept: pure functions of validation results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.core.errors import UserError
+from tasks.core.statistics.evidence import (
+    Estimate,
+    McNemar,
+    Scored,
+    accuracy_difference,
+    loss_difference,
+    mcnemar,
+)
+
+Decision = Literal["forward", "back"]
+FORWARD, BACK = "RolledForward", "KeptIncumbent"
+INCONCLUSIVE = "Inconclusive"
+FEWEST_TRAININGS = 3
+_TIE = 1e-12
+FORCED = {"forward": "ForcedForward", "back": "ForcedBack"}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model at a gate, its scores averaged over its trainings.
+
+    Attributes:
+        name: the model's name.
+        accuracy: on held-out images, in [0, 1].
+        loss: cross-entropy on held-out images in nats, weight penalties not included.
+        train_accuracy: on training images, in [0, 1].
+        params: number of weights.
+        epochs: passes over the training images.
+    """
+
+    name: str
+    accuracy: float
+    loss: float
+    train_accuracy: float
+    params: int
+    epochs: int
+
+    @property
+    def gap(self) -> float:
+        """How much better it does on what it has seen: accuracy, in [-1, 1]."""
+        return self.train_accuracy - self.accuracy
+
+    def simpler_than(self, other: Contender) -> bool:
+        """Whether it has fewer weights, or as many and was trained for fewer epochs."""
+        return (self.params, self.epochs) < (other.params, other.epochs)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a candidate and an incumbent.
+
+    Attributes:
+        incumbent: the model to beat.
+        candidate: the model with the change.
+        accuracy: the candidate's accuracy minus the incumbent's.
+        loss: the candidate's loss minus the incumbent's.
+        mcnemar: the first pair of trainings on the same images.
+        trainings: how many trainings of each there are.
+    """
+
+    incumbent: Contender
+    candidate: Contender
+    accuracy: Estimate
+    loss: Estimate
+    mcnemar: McNemar
+    trainings: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate decided, and why; `state` is a name for it."""
+
+    decision: Decision
+    state: str
+    reason: str
+
+    @property
+    def keep(self) -> bool:
+        """Whether the candidate becomes the incumbent."""
+        return self.decision == "forward"
+
+
+def gather(
+    incumbent: Contender,
+    candidate: Contender,
+    before: Sequence[Scored],
+    after: Sequence[Scored],
+    folds: int | None,
+) -> Evidence:
+    """The evidence that the trainings of two models give, paired by their order."""
+    return Evidence(
+        incumbent,
+        candidate,
+        accuracy_difference(before, after, folds),
+        loss_difference(before, after, folds),
+        mcnemar(before[0].correct, after[0].correct),
+        len(before),
+    )
+
+
+def decide(
+    evidence: Evidence,
+    rule: str,
+    level: float = 0.05,
+    replay: Decision | None = None,
+    forced: Decision | None = None,
+) -> Verdict:
+    """Decide whether the candidate replaces the incumbent.
+
+    Args:
+        evidence: what is known of both.
+        rule: `validation` keeps what has a higher accuracy, or the same with a lower loss.
+            `significant` keeps what is better by a one-sided test at `level`. `one_standard_error`
+            keeps the simpler of the two unless the other is better by more than one standard error
+            of the difference (after Breiman et al. 1984; Hastie et al. 2009, section 7.10).
+            `notebook` returns `replay`.
+        level: the error that this one gate may make, in (0, 1).
+        replay: the decision that `notebook` replays.
+        forced: a decision that overrides the rule's.
+
+    Raises:
+        UserError: an unknown rule, nothing to replay, or too little for `significant` to go by.
+    """
+    if rule == "notebook":
+        if replay is None:
+            raise UserError("rule 'notebook' has no decision to replay for this iteration")
+        verdict = _verdict(replay, f"the notebook's decision; {_seen(evidence)}")
+    elif rule == "validation":
+        verdict = _validation(evidence)
+    elif rule == "significant":
+        verdict = _significant(evidence, level)
+    elif rule == "one_standard_error":
+        verdict = _one_standard_error(evidence)
+    else:
+        raise UserError(
+            f"unknown rule {rule!r}; expected 'validation', 'significant', 'one_standard_error' "
+            "or 'notebook'"
+        )
+    if forced is None:
+        return verdict
+    said = "the same" if verdict.decision == forced else verdict.decision
+    return Verdict(
+        forced,
+        FORCED[forced],
+        f"forced {forced}; rule {rule} says {said}: {verdict.reason}",
+    )
+
+
+def opinions(evidence: Evidence, level: float) -> Mapping[str, str | None]:
+    """What each rule that looks at the evidence says of it; None where it has too little."""
+    significant = None
+    if evidence.trainings >= FEWEST_TRAININGS:
+        verdict = _significant(evidence, level)
+        undecided = verdict.state == INCONCLUSIVE
+        significant = "inconclusive" if undecided else verdict.decision
+    return {
+        "validation": _validation(evidence).decision,
+        "significant": significant,
+        "one_standard_error": _one_standard_error(evidence).decision,
+    }
+
+
+def _validation(evidence: Evidence) -> Verdict:
+    gain, change = evidence.accuracy.value, evidence.loss.value
+    # A mean of folds whose gains and losses cancel is not exactly 0 in floating point.
+    tie = abs(gain) < _TIE
+    keep = change < 0 if tie else gain > 0
+    return _verdict("forward" if keep else "back", _seen(evidence))
+
+
+def _significant(evidence: Evidence, level: float) -> Verdict:
+    if evidence.trainings < FEWEST_TRAININGS:
+        raise UserError(
+            f"rule 'significant' needs {FEWEST_TRAININGS} trainings of each model or more, since "
+            "with fewer the spread between seeds can't be known. Set evaluation.replicates to 5, "
+            "or evaluation.protocol=kfold with several replicates."
+        )
+    found = evidence.accuracy
+    seen = f"{_seen(evidence)}; p {_p(found.p_value)}, level {level:.3g}"
+    if found.p_value <= level:
+        return _verdict("forward", f"better; {seen}")
+    if 1 - found.p_value <= level:
+        return _verdict("back", f"worse; {seen}")
+    return Verdict("back", INCONCLUSIVE, f"inconclusive, so roll back; {seen}")
+
+
+def _one_standard_error(evidence: Evidence) -> Verdict:
+    gain, error = evidence.accuracy.value, evidence.accuracy.error
+    simpler = evidence.candidate.simpler_than(evidence.incumbent)
+    keep = gain >= -error if simpler else gain > error
+    which = "candidate" if simpler else "incumbent"
+    reason = f"the {which} is the simpler; standard error {100 * error:.2f} points; "
+    return _verdict("forward" if keep else "back", reason + _seen(evidence))
+
+
+def _verdict(decision: Decision, reason: str) -> Verdict:
+    return Verdict(decision, FORWARD if decision == "forward" else BACK, reason)
+
+
+def _seen(evidence: Evidence) -> str:
+    incumbent, candidate, found = evidence.incumbent, evidence.candidate, evidence.accuracy
+    return (
+        f"validation accuracy {candidate.accuracy:.4f} against {incumbent.accuracy:.4f} of "
+        f"{incumbent.name} ({100 * found.value:+.2f} points, 95 % interval {100 * found.low:+.2f} "
+        f"to {100 * found.high:+.2f}), loss {candidate.loss:.4f} against {incumbent.loss:.4f}"
+    )
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"= {value:.4f}"

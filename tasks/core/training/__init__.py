@@ -1,0 +1,1 @@
+"""The training loop, augmentation, and the state between epochs."""

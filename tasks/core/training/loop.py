@@ -1,0 +1,215 @@
+"""Training whose every number comes from (seed, epoch, step), one epoch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from tasks.core.data.labelled import Float32, Int64
+from tasks.core.errors import NumericalError
+from tasks.core.seeds import generator
+from tasks.core.settings.training import AugmentSettings
+from tasks.core.training.augment import Transforms, apply_transforms, draw_transforms
+from tasks.core.training.progress import Progress, Row
+
+EVALUATION_BATCH = 256
+# Batches that wait to be learnt from.
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs `x` `(n, ...)` float32 and one-hot labels `y` `(n, classes)` float32."""
+
+    x: Float32
+    y: Float32
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Examples in batches.
+
+    No epoch is ever in memory as a whole, so a training holds its examples once.
+
+    Args:
+        examples: what the batches are made of; left as it is.
+        size: examples a batch; the last one may have fewer.
+        order: which example comes when, `(n,)`; as they are where None.
+        transforms: how each is transformed, in that order; not at all where None.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        size: int,
+        order: Int64 | None = None,
+        transforms: Transforms | None = None,
+    ) -> None:
+        super().__init__()
+        self._examples = examples
+        self._size = size
+        self._order = order
+        self._transforms = transforms
+
+    def __len__(self) -> int:
+        return -(-len(self._examples) // self._size)
+
+    def __getitem__(self, number: int) -> tuple[Float32, Float32]:
+        """Inputs and labels of one batch, counted from 0."""
+        place = slice(number * self._size, (number + 1) * self._size)
+        chosen = place if self._order is None else self._order[place]
+        x, y = self._examples.x[chosen], self._examples.y[chosen]
+        return (apply_transforms(x, self._transforms[place]) if self._transforms else x), y
+
+    def made_ahead(self) -> Any:
+        """The same for Keras: TensorFlow has the next batches made while it learns from one."""
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        options = tf.data.Options()
+        # Keras leaves it on. It naps between its looks at the pipeline, ever longer, and an epoch
+        # does not end before it wakes: half a second as a rule, and up to five.
+        options.autotune.enabled = False
+        return (
+            tf.data.Dataset.from_generator(
+                lambda: map(self.__getitem__, range(len(self))),
+                output_signature=tuple(
+                    tf.TensorSpec((None, *part.shape[1:]), part.dtype)
+                    for part in (self._examples.x, self._examples.y)
+                ),
+            )
+            .apply(tf.data.experimental.assert_cardinality(len(self)))
+            .prefetch(_AHEAD)
+            .with_options(options)
+        )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a model is trained: RMSprop for a number of epochs.
+
+    `decay` is `none` for a constant rate. With `cosine` it rises linearly to `learning_rate` over
+    the first tenth of all steps (Goyal et al., 2017) and falls to zero along a cosine (Loshchilov
+    and Hutter, 2017), so that an epoch depends on how many there are.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    loss: str = "categorical_crossentropy"
+    decay: Literal["none", "cosine"] = "none"
+    augmentation: AugmentSettings | None = None
+
+
+def train(
+    model: keras.Model,
+    examples: Examples,
+    validation: Examples | None,
+    schedule: Schedule,
+    seed: int,
+    start: Progress | None = None,
+    on_epoch: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Train `model` in place to the end of the schedule; return its state there.
+
+    The history has a row an epoch: `epoch`, `loss`, `accuracy` (Keras's running means over the
+    epoch's batches, taken in training mode), `val_loss` and `val_accuracy` (after the epoch, in
+    inference mode). Epoch k depends on the state after epoch k - 1, the schedule, the seed and k
+    alone, so a training that goes on from `start` ends with the bytes of one never stopped.
+
+    Raises:
+        NumericalError: the loss is not finite.
+    """
+    optimizer = keras.optimizers.RMSprop(learning_rate=_rate(schedule, len(examples)))
+    model.compile(optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"])
+    # Built by hand, so that there are variables to restore before the first step.
+    optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *optimizer.variables]
+    progress = start or Progress((), ())
+    for variable, value in zip(variables, progress.variables, strict=bool(start)):
+        variable.assign(value)
+    held_out = None if validation is None else Batches(validation, EVALUATION_BATCH).made_ahead()
+    for epoch in range(progress.epoch + 1, schedule.epochs + 1):
+        batches = _epoch_of(examples, schedule, seed, epoch).made_ahead()
+        fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=held_out)
+        row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
+        values = tuple(keras.ops.convert_to_numpy(variable) for variable in variables)
+        _check_finite(
+            row, {v.path: value for v, value in zip(variables, values, strict=True)}, schedule
+        )
+        progress = Progress((*progress.history, row), values)
+        if on_epoch is not None:
+            on_epoch(progress)
+    return progress
+
+
+def _rate(
+    schedule: Schedule, images: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    if schedule.decay == "none":
+        return schedule.learning_rate
+    steps = schedule.epochs * -(-images // schedule.batch_size)
+    warmup = -(-steps // 10)
+    return keras.optimizers.schedules.CosineDecay(
+        # The first step is one, too: a training of a single step must learn.
+        initial_learning_rate=schedule.learning_rate / warmup,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=schedule.learning_rate,
+        warmup_steps=warmup,
+    )
+
+
+def _epoch_of(examples: Examples, schedule: Schedule, seed: int, epoch: int) -> Batches:
+    count = len(examples)
+    order = generator(seed, "order", epoch).permutation(count)
+    transforms = None
+    if schedule.augmentation is not None:
+        rng = generator(seed, "augmentation", epoch)
+        transforms = draw_transforms(count, schedule.augmentation, rng)
+    return Batches(examples, schedule.batch_size, order, transforms)
+
+
+def _check_finite(row: Row, values: Mapping[str, np.ndarray], schedule: Schedule) -> None:
+    wrong = [name for name, value in row.items() if not math.isfinite(value)]
+    # TensorFlow's ReLU turns NaN into 0 on CPUs: a finite loss does not prove finite weights.
+    wrong = wrong or [path for path, value in values.items() if not np.isfinite(value).all()]
+    if wrong:
+        raise NumericalError(
+            f"{', '.join(wrong)} not finite after epoch {int(row['epoch'])} (learning rate "
+            f"{schedule.learning_rate}); lower the learning rate and look at the input's range."
+        )
+
+
+def evaluate(
+    model: keras.Model,
+    examples: Examples,
+    loss: str,
+    prepare: Callable[[Float32], Float32] = lambda x: x,
+    batch: int = EVALUATION_BATCH,
+) -> tuple[float, Float32]:
+    """Loss in nats (weight penalties included) and class probabilities, in inference mode.
+
+    `prepare` makes the model's input of the `batch` examples that pass at once.
+
+    The loss is the one that Keras's `evaluate`, and so the notebook, reports: Keras takes the
+    logits of a softmax layer and not its output, which with binary cross-entropy is another
+    quantity than the one that probabilities give. Nothing is compiled for a single pass.
+    """
+    losses, probabilities = [], []
+    for start in range(0, len(examples), batch):
+        part = slice(start, start + batch)
+        output = model(prepare(examples.x[part]), training=False)
+        values = keras.losses.get(loss)(examples.y[part], output)
+        losses.append(keras.ops.convert_to_numpy(values))
+        probabilities.append(keras.ops.convert_to_numpy(output))
+    penalty = sum(float(value) for value in model.losses)
+    mean = float(np.concatenate(losses).mean(dtype=np.float64))
+    return mean + penalty, np.concatenate(probabilities)

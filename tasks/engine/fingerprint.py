@@ -1,0 +1,175 @@
+"""Fingerprints of the code behind a stage: what it computes, not how it is commented."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tasks.core.errors import StageError, UserError
+
+_parser = threading.Lock()
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("tasks", "flows")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+# Packages and modules that decide where, when and for whom things are computed, but not what: a
+# format version in the key stands for the store, and settings are part of the key by value.
+NEUTRAL = (
+    "tasks.engine",
+    "tasks.storage",
+    "tasks.reporting",
+    "tasks.core.settings",
+    "tasks.core.training.progress",
+    "tasks.core.records",
+    "tasks.core.errors",
+)
+
+
+def is_neutral(module: str) -> bool:
+    """Whether a module is left out of every fingerprint, with all that it imports."""
+    return any(module == name or module.startswith(f"{name}.") for name in NEUTRAL)
+
+
+def code_of(module: str) -> dict[str, str]:
+    """Digests of `module` and of every project module it imports, directly or not, lazily or not.
+
+    A digest is the SHA-256 of the syntax tree without docstrings, so comments, docstrings and
+    layout change nothing and any other edit does.
+    """
+    found: dict[str, str] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name in found or is_neutral(name):
+            continue
+        parsed = _parsed(_source(name))
+        found[name] = parsed.digest
+        pending.extend(parsed.imports)
+    return dict(sorted(found.items()))
+
+
+def changed_since(code: Mapping[str, str]) -> list[str]:
+    """The modules whose code is no longer what `code_of` found it to be."""
+    return [name for name, digest in code.items() if _digest_now(_source(name)) != digest]
+
+
+def remember_code() -> None:
+    """Take every module's code as it is now; to be called before any of it is imported.
+
+    What is imported first and fingerprinted later might be edited in between, and nobody would
+    see it; the other way round `changed_since` does.
+    """
+    for path in sorted((ROOT / "tasks").rglob("*.py")):
+        _parsed(path)
+
+
+def code_digest() -> str:
+    """One digest of every module's code, as this process knows it."""
+    remember_code()
+    paths = sorted((ROOT / "tasks").rglob("*.py"))
+    lines = [f"{path.relative_to(ROOT)} {_parsed(path).digest}" for path in paths]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def refuse_edits(stage: str, code: Mapping[str, str]) -> None:
+    """Refuse what a stage made if its code is no longer that of its key.
+
+    Raises:
+        StageError: it was edited meanwhile.
+    """
+    edited = changed_since(code)
+    if edited:
+        raise StageError(
+            f"{', '.join(edited)} changed while {stage} was computed. It is not clear which code "
+            "made the result, so it is not kept; start the run again."
+        )
+
+
+def _digest_now(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8")
+    known = _parsed(path)
+    if known.text == text:
+        return known.digest
+    try:
+        return _parse(path, text).digest
+    except UserError:  # an edit that is not finished is an edit
+        return None
+
+
+def _source(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@dataclass(frozen=True)
+class _Module:
+    text: str
+    digest: str
+    imports: tuple[str, ...]
+
+
+@cache
+def _parsed(path: Path) -> _Module:
+    return _parse(path, path.read_text(encoding="utf-8"))
+
+
+def _parse(path: Path, text: str) -> _Module:
+    try:
+        # Python 3.11's parser counts its recursion in one place for all threads.
+        with _parser:
+            tree = ast.parse(text, filename=str(path))
+    except SyntaxError as error:
+        where = f"{path}, line {error.lineno}"
+        raise UserError(f"{where}: {error.msg}; no Python code, so nothing can run.") from None
+    imports: set[str] = set()
+    digest = hashlib.sha256(_dumped(tree, imports).encode()).hexdigest()
+    return _Module(text, digest, tuple(sorted(name for name in imports if _is_ours(name))))
+
+
+def _dumped(node: object, imports: set[str]) -> str:
+    """A syntax tree as text, without docstrings; the modules that it imports go into `imports`.
+
+    The same for every version of Python: empty fields are left out. One walk through the tree does
+    all of it, since every start of the program waits for that.
+    """
+    if isinstance(node, ast.AST):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports |= _imported(node)
+        parts = []
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if name == "body" and isinstance(node, DOCUMENTED):
+                value = _without_docstring(node.body)
+            if value is not None and value != []:
+                parts.append(f"{name}={_dumped(value, imports)}")
+        return f"{type(node).__name__}({','.join(parts)})"
+    if isinstance(node, list):
+        return f"[{','.join([_dumped(item, imports) for item in node])}]"
+    return repr(node)
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    match body:
+        case [ast.Expr(value=ast.Constant(value=str())), *others]:
+            return others or [ast.Pass()]
+    return body
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if not node.module or node.level:
+        return set()
+    return {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+
+
+def _is_ours(name: str) -> bool:
+    return name.split(".")[0] in PACKAGES and _source(name).is_file()

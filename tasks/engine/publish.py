@@ -1,0 +1,261 @@
+"""What the Prefect UI shows of a stage: its numbers, pictures and tables, and how far it is.
+
+Published each time that a stage ends, cached or not. What can't be published is no reason to lose
+a result: it is noted in the log, and the stage is as good as before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.context import SettingsContext, TaskRunContext, get_settings_context
+from prefect.runtime import flow_run
+
+from tasks.core.records import Outcome, Record, Stage
+from tasks.engine.events import EpochEvent
+from tasks.storage.store import Store
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+log = logging.getLogger("fashion_flow")
+
+# By kind of stage: the tables that are worth looking at as they are.
+TABLES = {
+    "results": ("results", "replicates", "verdicts"),
+    "success": ("criteria",),
+    "quality": ("per_class",),
+}
+# Numbers of a gate that are differences of accuracies.
+DIFFERENCES = ("delta_accuracy", "ci_", "gap_")
+MOST_VALUES = 12
+LONGEST_WORDS = 60
+UPDATE_S = 2.0
+SILENCE_S = 60.0
+# More than this the server's database does not take at once.
+SENDERS = 2
+
+_senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="publish")
+_sent: set[Future[None]] = set()
+
+
+def publish_stage(
+    store: Store,
+    stage: Stage,
+    outcome: Outcome,
+    state: str,
+    message: str,
+    purpose: str,
+    *,
+    at_once: bool,
+) -> None:
+    """Publish a Markdown artifact of a stage that ended, and the tables of its kind.
+
+    A stage has the same key in every run, so that the UI can show how it changed over runs.
+    Unless it is to be done `at_once`, in this thread, the next stage does not wait for the server
+    to take it; `await_published` does.
+    """
+    if TaskRunContext.get() is None:
+        return
+
+    def publish() -> None:
+        _publish_stage(store, stage, outcome, state, message, purpose)
+
+    if at_once:
+        _try(stage.name, publish)
+        return
+    try:
+        future = _senders.submit(copy_context().run, _try, stage.name, publish)
+    except RuntimeError as error:
+        # The interpreter is about to end.
+        _not_shown(stage.name, error)
+        return
+    _sent.add(future)
+    future.add_done_callback(_sent.discard)
+
+
+def await_published() -> None:
+    """Wait until what was published is at the server, or until it is known not to come there."""
+    wait(_sent.copy())
+
+
+def _publish_stage(
+    store: Store, stage: Stage, outcome: Outcome, state: str, message: str, purpose: str
+) -> None:
+    record = outcome if isinstance(outcome, Record) else None
+    files = list(record.files.items()) if record else []
+    text = _template().render(
+        state=state,
+        message=message,
+        purpose=purpose,
+        figures={
+            name: store.content(record, name)
+            for name, file in files
+            if record and file.kind == "png"
+        },
+        numbers=numbers(record.facts) if record else {},
+        files=[file for _, file in files],
+    )
+    create_markdown_artifact(text, key_of(stage.name), f"{stage.name}: {state}")
+    for name in TABLES.get(stage.kind, ()) if record else ():
+        assert record
+        rows = store.table(record, name).to_pylist()
+        if rows:
+            create_table_artifact(rows, f"table-{key_of(name)}", f"The table {name}")
+
+
+def publish_summary(text: str, description: str) -> None:
+    """Publish a Markdown artifact of the whole run, which the UI shows before those of tasks."""
+    summary = ArtifactCreate(
+        key="summary",
+        type="markdown",
+        description=description,
+        data=text,
+        flow_run_id=flow_run.id,
+    )
+    _try("summary", lambda: _create(summary))
+
+
+def tag_run(words: Collection[str]) -> None:
+    """Let the run be found in the UI by what characterises it."""
+    tags = sorted({*flow_run.tags, *words})
+
+    def tag() -> None:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run.id, tags=tags)
+
+    _try("tags", tag)
+
+
+def _create(artifact: ArtifactCreate) -> None:
+    with get_client(sync_client=True) as client:
+        client.create_artifact(artifact)
+
+
+@cache
+def _template() -> Template:
+    from tasks.reporting.rendering import environment
+
+    return environment().get_template("stage.md.j2")
+
+
+def numbers(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of a record that can be read at a glance, in words by name."""
+    found = {name.replace("_", " "): _words(name, value) for name, value in facts.items()}
+    return {name: words for name, words in found.items() if words}
+
+
+def _words(name: str, value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float() if name.startswith(DIFFERENCES):
+            return f"{100 * value:+.2f} points"
+        case float() if "accuracy" in name:
+            return f"{100 * value:.2f} %"
+        case float():
+            return f"{value:.4g}"
+        case int():
+            return f"{value:,}"
+        case str():
+            # A gate's reason stands above its numbers.
+            return value if len(value) <= LONGEST_WORDS else ""
+        case [dict(), *_]:
+            # Such are tables, and stand beside.
+            return ""
+        case list() if len(value) <= MOST_VALUES:
+            return ", ".join(filter(None, (_words(name, item) for item in value)))
+        case dict() if len(value) <= MOST_VALUES:
+            words = ((key, _words(key, item)) for key, item in value.items())
+            return ", ".join(f"{key}: {item}" for key, item in words if item)
+    return ""
+
+
+def key_of(name: str) -> str:
+    """A name as the key of an artifact, which may hold no underscores."""
+    return name.replace("_", "-")
+
+
+class Progress:
+    """A progress bar in the UI for one training, moved at most every other second."""
+
+    def __init__(self) -> None:
+        self._id: Any = None
+        self._moved = 0.0
+
+    def __call__(self, event: EpochEvent) -> None:
+        """Show how far the training is."""
+        if TaskRunContext.get() is None:
+            return
+        now = time.monotonic()
+        if event.epoch < event.epochs and now - self._moved < UPDATE_S:
+            return
+        self._moved = now
+        _try(event.stage, lambda: self._show(event))
+
+    def _show(self, event: EpochEvent) -> None:
+        done = 100 * event.epoch / event.epochs
+        accuracy = event.row["accuracy"]
+        words = f"{event.stage}: epoch {event.epoch} of {event.epochs}, accuracy {accuracy:.2%}"
+        if self._id is None:
+            key = f"progress-{key_of(event.stage)}"
+            self._id = create_progress_artifact(done, key, words)
+        else:
+            update_progress_artifact(self._id, done, words)
+
+
+_silence = {"until": 0.0}
+
+
+def _try(what: str, publish: Callable[[], None]) -> None:
+    """Publish, take a failure for what it is, and let a server that is lost cost little.
+
+    Prefect's client would try for over a minute each time; here it tries twice, and once the
+    server could not be reached nothing is published for a while, whichever stage it is of.
+    """
+    if time.monotonic() < _silence["until"]:
+        return
+    try:
+        with prefect_settings("client", max_retries=1):
+            publish()
+    except Exception as error:
+        if is_lost_server(error):
+            _silence["until"] = time.monotonic() + SILENCE_S
+        _not_shown(what, error)
+
+
+def _not_shown(what: str, error: Exception) -> None:
+    log.debug("%-31s is not shown in the UI: %s", what, error)
+
+
+def prefect_settings(section: str, **changes: Any) -> SettingsContext:
+    """Settings of Prefect as they are but for some of one section, to be entered.
+
+    `temporary_settings` would read the environment and all files of settings anew, 60 ms a time.
+    """
+    now = get_settings_context()
+    part = getattr(now.settings, section).model_copy(update=changes)
+    settings = now.settings.model_copy(update={section: part})
+    return SettingsContext(profile=now.profile, settings=settings)
+
+
+def is_lost_server(error: BaseException) -> bool:
+    """Whether an error says that the Prefect server can't be reached."""
+    if isinstance(error, httpx.HTTPError) or "Failed to reach API" in str(error):
+        return True
+    return error.__cause__ is not None and is_lost_server(error.__cause__)

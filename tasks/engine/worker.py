@@ -1,0 +1,127 @@
+"""A stage on a worker of a Dask cluster: the same code and store as the flow's, its log sent home.
+
+Dask itself is imported only where there is a cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tasks.core.errors import StageError
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.engine.events import EpochEvent, StageEvent
+from tasks.engine.profile import installation, resolve_profile
+
+log = logging.getLogger("fashion_flow")
+
+EVENTS = {"stage": StageEvent, "epoch": EpochEvent}
+
+
+def topic_of(run_id: str) -> str:
+    """The topic of Dask under which a run's workers send their log."""
+    return f"fashion-flow-{run_id}"
+
+
+def describe(execution: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker says of itself: code and versions, and the profile that the settings give it.
+
+    Raises:
+        UserError: a GPU is asked for and the worker sees none.
+    """
+    settings = ExecutionSettings.model_validate(execution)
+    return {"installation": installation(), "profile": resolve_profile(settings)}
+
+
+def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """What is not the same in two installations, in words; empty where nothing is."""
+    return ", ".join(
+        f"{name} {found.get(name, 'none')[:12]} instead of {expected.get(name, 'none')[:12]}"
+        for name in sorted({*found, *expected})
+        if found.get(name) != expected.get(name)
+    )
+
+
+def refuse_other_code(worker: str, differing: str) -> None:
+    """Refuse a worker that would make other keys, or the same keys of something else.
+
+    Raises:
+        StageError: something differs.
+    """
+    if differing:
+        raise StageError(
+            f"the worker {worker} has another installation than the run: {differing}; install "
+            "the same there and start the worker anew."
+        )
+
+
+@contextmanager
+def away_from_home(
+    run_id: str, home: Mapping[str, str], sees_run: Callable[[], bool]
+) -> Iterator[None]:
+    """Compute something on a worker: check that it may, and send the log to the flow meanwhile.
+
+    Args:
+        run_id: the run for which it is computed.
+        home: the installation of the flow.
+        sees_run: whether the store that the worker sees knows the run.
+
+    Raises:
+        StageError: the worker has other code or libraries, or another store.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    refuse_other_code(worker.address, differences(installation(), home))
+    if not sees_run():
+        raise StageError(
+            f"the worker {worker.address} on {platform.node()} does not see the run's store; "
+            "it has to be one place that the flow and all workers share."
+        )
+    sender = _Sender(lambda message: worker.log_event(topic_of(run_id), message))
+    # The flow chooses what of it is shown.
+    log.setLevel(logging.DEBUG)
+    log.addHandler(sender)
+    try:
+        yield
+    finally:
+        log.removeHandler(sender)
+
+
+class _Sender(logging.Handler):
+    """Sends what its own thread logs: a worker may have several."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__(logging.DEBUG)
+        self._send = send
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._send(packed(record))
+
+
+def packed(record: logging.LogRecord) -> dict[str, Any]:
+    """A log record as plain values."""
+    message: dict[str, Any] = {"level": record.levelno, "text": record.getMessage()}
+    event = getattr(record, "event", None)
+    for name, kind in EVENTS.items():
+        if isinstance(event, kind):
+            message |= {"kind": name, "event": dict(vars(event))}
+    if isinstance(event, EpochEvent):
+        message["event"]["row"] = {name: float(value) for name, value in event.row.items()}
+    return message
+
+
+def unpacked(message: Mapping[str, Any]) -> logging.LogRecord:
+    """The log record that `packed` made plain values of."""
+    record = logging.LogRecord(
+        log.name, message["level"], "", 0, "%s", (message["text"],), exc_info=None
+    )
+    if "kind" in message:
+        record.event = EVENTS[message["kind"]](**message["event"])
+    return record

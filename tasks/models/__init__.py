@@ -1,0 +1,1 @@
+"""Trained models: fitting, saving, describing and predicting."""

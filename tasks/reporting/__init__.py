@@ -1,0 +1,1 @@
+"""Pages and cards rendered from what a run left in the store."""

@@ -1,0 +1,84 @@
+"""How values are written in pages and Markdown, and the templates that say where."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+UNKNOWN = "\N{EN DASH}"
+# What has a meaning in Markdown; HTML is escaped besides.
+MARKDOWN = re.compile(r"[\\`*_\[\]!|~]|://")
+
+
+def environment() -> Environment:
+    """The templates, with the filters and functions that they use; all values are escaped."""
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "count": lambda value: UNKNOWN if value is None else f"{value:,}",
+        "data_uri": _data_uri,
+        "duration": lambda seconds: str(timedelta(seconds=round(seconds))),
+        "loss": lambda value: UNKNOWN if value is None else f"{value:.4f}",
+        "percent": lambda value: (
+            UNKNOWN if value is None else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
+        ),
+        "pretty_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
+    }
+    templates.filters |= {"markdown": _markdown, "p_value": _p_value, "when": _when}
+    templates.globals |= {"interval": _interval, "points": _points, "range_of": _range_of}
+    return templates
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _points(accuracy: float | None, other: float | None) -> str:
+    """The difference of two accuracies in percentage points, with its sign."""
+    if accuracy is None or other is None:
+        return UNKNOWN
+    return f"{100 * (accuracy - other):+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _interval(row: Mapping[str, Any], split: str) -> str:
+    """The 95 % interval of an accuracy, e.g. `86.12 to 88.90 %`."""
+    low, high = row.get(f"{split}_accuracy_low"), row.get(f"{split}_accuracy_high")
+    if low is None or high is None:
+        return UNKNOWN
+    return f"{100 * low:.2f} to {100 * high:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _range_of(low: float | None, high: float | None, scale: float = 100, digits: int = 2) -> str:
+    """Both ends of an interval with their signs."""
+    if low is None or high is None:
+        return UNKNOWN
+    ends = (f"{scale * end:+.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (low, high))
+    return " to ".join(ends)
+
+
+def _when(time: str) -> str:
+    """A time in UTC as `tasks.storage.run_log.now` writes it, to the minute."""
+    return f"{time[:16].replace('T', ' ')} UTC"
+
+
+def _markdown(text: object) -> str:
+    """Text as Markdown that reads as it stands: no link, picture, table or emphasis comes of it."""
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

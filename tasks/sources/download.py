@@ -1,0 +1,195 @@
+"""Fetching one file over HTTP: afterwards it is there whole and verified, or not there at all."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.errors import UnavailableError, UserError
+from tasks.storage.files import sync_folder
+
+if TYPE_CHECKING:
+    import httpx
+
+_RETRIED_STATUSES = frozenset({408, 429})
+
+
+class _TryAgainError(Exception):
+    """The attempt failed in a way that the next one may not."""
+
+
+class _GiveUpError(Exception):
+    """The attempt failed in a way that the next one would too."""
+
+
+def download(
+    url: str,
+    destination: Path,
+    *,
+    verify: Callable[[Path], None],
+    log: Callable[[str], None],
+    attempts: int = 3,
+    timeout_s: float = 15.0,
+    deadline_s: float = 600.0,
+    backoff_s: float = 1.0,
+) -> Path:
+    """Fetch `url` into `destination`, replacing what is there, and return `destination`.
+
+    `verify` is given the whole file under a temporary name in the same folder and raises
+    `UserError` where the content is wrong, which counts as a failed attempt. `timeout_s` bounds
+    each socket operation, `deadline_s` all attempts with the pauses between them; the first pause
+    is `backoff_s`, each further one twice as long. The bytes are stored as the server sends them:
+    a `Content-Encoding` is neither asked for nor undone.
+
+    Raises:
+        UnavailableError: the file could not be had; `destination` is as it was before.
+    """
+    deadline = time.monotonic() + deadline_s
+    for attempt in itertools.count(1):
+        try:
+            _attempt(url, destination, verify, timeout_s, deadline)
+            return destination
+        except (_GiveUpError, OSError) as error:
+            raise _unavailable(url, destination, attempt, error) from error
+        except (_TryAgainError, UserError) as error:
+            pause = backoff_s * 2 ** (attempt - 1)
+            if attempt >= attempts or time.monotonic() + pause >= deadline:
+                raise _unavailable(url, destination, attempt, error) from error
+            log(f"{url}: attempt {attempt} of {attempts} failed ({error}); next in {pause:g} s")
+        time.sleep(pause)
+    raise AssertionError("unreachable: the attempts end by return or raise")
+
+
+def _unavailable(url: str, destination: Path, attempt: int, error: Exception) -> UnavailableError:
+    cause = str(error) or type(error).__name__
+    return UnavailableError(
+        f"{url} could not be downloaded to {destination} ({attempt} "
+        f"attempt{'s' if attempt > 1 else ''}). Last cause: {cause}"
+    )
+
+
+def _attempt(
+    url: str,
+    destination: Path,
+    verify: Callable[[Path], None],
+    timeout_s: float,
+    deadline: float,
+) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with _partial_beside(destination) as partial:
+        _fetch(url, partial, timeout_s, deadline)
+        verify(partial)
+        partial.replace(destination)
+    sync_folder(destination.parent)
+
+
+@contextmanager
+def _partial_beside(destination: Path) -> Iterator[Path]:
+    """A name that no other process uses, whose file is gone afterwards unless renamed."""
+    partial = destination.with_name(f".{destination.name}.{secrets.token_hex(8)}.partial")
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _fetch(url: str, partial: Path, timeout_s: float, deadline: float) -> None:
+    import httpx
+
+    timeout = max(0.001, min(timeout_s, deadline - time.monotonic()))
+    watchdog = _Watchdog(deadline)
+    try:
+        with (
+            watchdog,
+            _client(timeout) as client,
+            client.stream(
+                "GET",
+                url,
+                headers={"Accept-Encoding": "identity"},
+                extensions={"trace": watchdog.trace},
+            ) as response,
+        ):
+            _check_status(response)
+            _write(response.iter_raw(), partial, watchdog)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise _GiveUpError(f"{url!r} is no http or https address: {error}") from error
+    except httpx.HTTPError as error:
+        watchdog.check()
+        raise _TryAgainError(f"{type(error).__name__}: {error}") from error
+
+
+def _client(timeout: float) -> httpx.Client:
+    import httpx
+
+    try:
+        return httpx.Client(timeout=timeout, follow_redirects=True)
+    except (ImportError, ValueError) as error:
+        raise _GiveUpError(f"the proxy that the environment names is unusable: {error}") from error
+
+
+def _check_status(response: httpx.Response) -> None:
+    status = response.status_code
+    if status == 200:
+        return
+    message = f"expected HTTP status 200, got {status} {response.reason_phrase}".rstrip()
+    if status >= 500 or status in _RETRIED_STATUSES:
+        raise _TryAgainError(message)
+    raise _GiveUpError(message)
+
+
+def _write(chunks: Iterator[bytes], partial: Path, watchdog: _Watchdog) -> None:
+    with partial.open("xb") as file:
+        for chunk in chunks:
+            watchdog.check()
+            file.write(chunk)
+        # A connection cut by the watchdog looks like the end of a body of unknown length.
+        watchdog.check()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _Watchdog:
+    """Cuts the connections of an attempt at the deadline, whatever they are waiting for.
+
+    A timeout starts anew with each byte that arrives, and httpx gives no control back until the
+    response's header is whole; so a server that trickles can be stopped from outside only.
+    (Looking up the host's name is left to the system's own time limits.)
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Take note of each connection; httpx calls this as its `trace` extension."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._sockets.append(info["return_value"].get_extra_info("socket"))
+            if time.monotonic() >= self._deadline:  # the timer came before this connection
+                self._cut()
+
+    def check(self) -> None:
+        """Raise once the deadline has passed."""
+        if time.monotonic() >= self._deadline:
+            raise _GiveUpError("the deadline passed before the whole file had come")
+
+    def _cut(self) -> None:
+        for connection in self._sockets:
+            with suppress(OSError):  # closed meanwhile
+                # Not SSLSocket's own method, which is not safe beside a reading thread.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -1,0 +1,63 @@
+"""Get the weights of VGG16's convolutional base."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import UnavailableError, UserError
+from tasks.core.networks.vgg16_layout import random_weights
+from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
+from tasks.sources.download import download
+from tasks.sources.weight_files import read_weights
+
+log = logging.getLogger("fashion_flow")
+
+# As in keras.applications.vgg16 (WEIGHTS_PATH_NO_TOP and its file hash).
+IMAGENET_URL = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+    "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+)
+IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
+
+
+@stage_task()
+def vgg16_weights(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
+    """Leave the base's weights as named arrays: from a file, ImageNet's, or drawn at random."""
+    if settings["source"] == "random":
+        weights = random_weights(settings["seed"])
+    else:
+        weights = read_weights(inputs.external[0] if inputs.external else _imagenet_file())
+    outputs.arrays("weights", **weights)
+    return {"source": settings["source"]}
+
+
+def _imagenet_file() -> Path:
+    """The published file, from Keras's cache or else downloaded into it, its checksum verified."""
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    path = home / "models" / IMAGENET_URL.rsplit("/", 1)[1]
+    if path.is_file():
+        try:
+            _verify(path)
+        except UserError as error:
+            log.warning("%s; it is downloaded anew", error)
+        else:
+            return path
+    try:
+        return download(IMAGENET_URL, path, verify=_verify, log=log.info)
+    except UnavailableError as error:
+        raise UnavailableError(
+            "VGG16's ImageNet weights can't be had. Give them with --vgg16-weights FILE, or use "
+            f"--transfer-weights random for a control with random weights. {error}"
+        ) from error
+
+
+def _verify(path: Path) -> None:
+    with path.open("rb") as handle:
+        found = hashlib.file_digest(handle, "md5").hexdigest()
+    if found != IMAGENET_MD5:
+        raise UserError(f"{path}: expected MD5 {IMAGENET_MD5}, found {found}")

@@ -1,0 +1,305 @@
+"""The log of runs: when, where and how long, kept beside the results and never in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import secrets
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.core.errors import StageError, UserError
+from tasks.core.records import Outcome, Record, digest_of
+from tasks.storage.files import (
+    CHECK,
+    LEASE_POLL_S,
+    Held,
+    Place,
+    append_line,
+    checked,
+    damaged_lines,
+    hold,
+    is_locked,
+    read_lines,
+    write_atomically,
+)
+from tasks.storage.s3 import LEASE_S, S3Path
+from tasks.storage.store import RUNS, Store
+
+RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "interrupted", "killed"
+TAKEN = "taken"
+LOOKING_S = 5.0
+RUN, STAGE_LINES, ALIVE = "run.json", "stages.jsonl", "alive.lock"
+RUN_LOG, REPORT, MODEL = "run.log", "report.html", "model"
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def new_run_id() -> str:
+    """An identifier that sorts by time, e.g. `20260314-092653-5a8c`."""
+    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + f"{secrets.token_hex(2)}"
+
+
+def checked_run_id(run_id: str) -> str:
+    """A run's id as given, if it can be the name of a folder.
+
+    Raises:
+        UserError: it can't.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", run_id):
+        raise UserError(
+            f"run id {run_id!r}: expected up to 64 letters, digits, dots, dashes or underscores, "
+            "beginning with a letter or digit."
+        )
+    return run_id
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """The log of one run in `runs/<run id>/` of a store."""
+
+    store: Store
+    run_id: str
+
+    @property
+    def folder(self) -> Place:
+        """Where the log and the report of the run are."""
+        return self.store.root / RUNS / self.run_id
+
+    @property
+    def log(self) -> Place:
+        """Where all lines of the run's process are, once it ended."""
+        return self.folder / RUN_LOG
+
+    @property
+    def report(self) -> Place:
+        """Where the run's report is, once it is written."""
+        return self.folder / REPORT
+
+    @property
+    def model_folder(self) -> Place:
+        """Where the run's final model is with its card, once it is written."""
+        return self.folder / MODEL
+
+    def begin(
+        self,
+        settings: Mapping[str, Any],
+        profile: Mapping[str, Any],
+        flow_run: str | None,
+        only: Sequence[str] = (),
+    ) -> None:
+        """Note what is about to run, and hold the run's lock until it ends or the process does.
+
+        Raises:
+            UserError: a run of that id is going on in another process.
+        """
+        self._hold()
+        self._write(
+            {
+                "run": self.run_id,
+                "flow_run": flow_run,
+                "status": RUNNING,
+                "started": now(),
+                "ended": None,
+                "error": None,
+                "only": list(only),
+                "settings": settings,
+                "profile": profile,
+                "machine": {
+                    "system": platform.platform(),
+                    "python": platform.python_version(),
+                    "cpus": os.cpu_count(),
+                },
+            }
+        )
+
+    def end(self, status: str, error: str | None = None) -> None:
+        """Note how the run ended, and that it lives no more. The first word counts."""
+        with _lock:
+            try:
+                entry = self.read()
+                if entry["status"] == RUNNING:
+                    self._write(entry | {"status": status, "ended": now(), "error": error})
+            finally:
+                self._release()
+
+    def taken(self, stage: str, key: str) -> None:
+        """Note that the run is about to use or to compute a result. The stage's lock is held."""
+        append_line(
+            self.folder / STAGE_LINES,
+            {"stage": stage, "state": TAKEN, "key": key, "started": now()},
+        )
+
+    def stage(
+        self,
+        outcome: Outcome,
+        state: str,
+        started: str,
+        seconds: float = 0.0,
+        resumed_after: int = 0,
+    ) -> None:
+        """Note a finished stage: its state and key, how long it was computed, from which epoch."""
+        key = outcome.key if isinstance(outcome, Record) else None
+        append_line(
+            self.folder / STAGE_LINES,
+            {
+                "stage": outcome.stage,
+                "state": state,
+                "key": key,
+                "seconds": round(seconds, 3),
+                "resumed_after": resumed_after,
+                "started": started,
+                "reason": getattr(outcome, "reason", None),
+            },
+        )
+
+    def stages(self) -> list[dict[str, Any]]:
+        """The run's stages in the order in which they ended."""
+        return [line for line in read_lines(self.folder / STAGE_LINES) if line["state"] != TAKEN]
+
+    def results(self) -> set[tuple[str, str]]:
+        """Stage and key of every result that the run used, computed, or was about to compute."""
+        lines = read_lines(self.folder / STAGE_LINES)
+        return {(line["stage"], line["key"]) for line in lines if line["key"]}
+
+    def fault(self) -> str | None:
+        """What is wrong with the run's log; None where it can be believed and is complete."""
+        try:
+            done = self.read()["status"] == DONE
+        except StageError:
+            return f"{RUN} is not what was written"
+        lines = self.folder / STAGE_LINES
+        if damaged_lines(lines):
+            numbers = ", ".join(map(str, damaged_lines(lines)))
+            return f"line {numbers} of {STAGE_LINES} is not what was written"
+        return f"{STAGE_LINES} is missing" if done and not lines.is_file() else None
+
+    def read(self) -> dict[str, Any]:
+        """What is known of the run; a run that stands at `running` without a process was killed.
+
+        Raises:
+            StageError: what was noted of it is damaged.
+        """
+        path = self.folder / RUN
+        try:
+            entry = checked(path.read_text(encoding="utf-8", errors="replace"))
+        except OSError as error:
+            raise StageError(f"{path} can't be read: {error.strerror}.") from None
+        if entry is None:
+            raise StageError(
+                f"{path} is not what was written; delete its folder to forget the run."
+            )
+        return entry
+
+    def status(self) -> str:
+        """`running`, `done`, `failed`, `interrupted`, or `killed` where nothing could be noted."""
+        status: str = self.read()["status"]
+        return KILLED if status == RUNNING and not self._alive() else status
+
+    def record(self, stage: str) -> Record | None:
+        """The record that a stage of the run left; None where it was skipped or never reached."""
+        for entry in reversed(self.stages()):
+            if entry["stage"] == stage and entry["key"]:
+                return self.store.record(stage, entry["key"])
+        return None
+
+    def _hold(self) -> None:
+        path = self.folder / ALIVE
+        if path in _held:
+            return
+        # Who looks whether the run lives holds the lock for an instant.
+        end = time.monotonic() + LOOKING_S + (LEASE_S if isinstance(path, S3Path) else 0)
+        while (held := hold(path)) is None:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"run {self.run_id!r} is going on in another process; give another run id."
+                )
+            time.sleep(LEASE_POLL_S if isinstance(path, S3Path) else 0.01)
+        _held[path] = held
+
+    def _release(self) -> None:
+        held = _held.pop(self.folder / ALIVE, None)
+        if held is not None:
+            held.release()
+
+    def _alive(self) -> bool:
+        return is_locked(self.folder / ALIVE)
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        signed = {**entry, CHECK: digest_of(entry)[:16]}
+        text = json.dumps(signed, indent=1, sort_keys=True) + "\n"
+        write_atomically(self.folder / RUN, text.encode())
+
+
+_lock = threading.Lock()
+_held: dict[Place, Held] = {}
+
+
+def all_runs(store: Store) -> list[RunLog]:
+    """Every run in the store whose log can be read, oldest first."""
+    found = []
+    for path in (store.root / RUNS).glob(f"*/{RUN}"):
+        run = RunLog(store, path.parent.name)
+        with suppress(StageError):
+            found.append((run.read()["started"], run.run_id, run))
+    return [run for *_, run in sorted(found, key=lambda item: item[:2])]
+
+
+def damaged_runs(store: Store) -> list[str]:
+    """The runs whose log can't be read."""
+    readable = {run.run_id for run in all_runs(store)}
+    found = {path.parent.name for path in (store.root / RUNS).glob(f"*/{RUN}")}
+    return sorted(found - readable)
+
+
+def no_run(store: Store) -> str:
+    """That there is no run to be shown, and which ones are damaged."""
+    damaged = damaged_runs(store)
+    beside = f" but those whose log is damaged ({', '.join(damaged)})" if damaged else ""
+    return f"no run in {store.root} yet{beside}"
+
+
+def computed(store: Store) -> dict[str, dict[str, Any]]:
+    """By key, the line of the log that tells how a result was computed the last time."""
+    return {
+        line["key"]: line
+        for run in all_runs(store)
+        for line in run.stages()
+        if line["state"] not in ("cached", "skipped")
+    }
+
+
+def find_run(store: Store, run_id: str | None) -> RunLog:
+    """The run of that id, or the latest one that is done with all of its stages.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    runs = all_runs(store)
+    if not runs:
+        raise UserError(
+            f"{no_run(store)}; start one with `fashion-flow run`, or name another store with "
+            "--store."
+        )
+    if run_id is not None:
+        runs = [run for run in runs if run.run_id == run_id]
+        if not runs:
+            raise UserError(f"no run {run_id!r} in {store.root}; `fashion-flow runs` lists them.")
+        return runs[0]
+    done = [run for run in runs if run.status() == DONE and not run.read()["only"]]
+    if not done:
+        raise UserError(
+            f"no run in {store.root} has come to its end (the latest: {runs[-1].run_id}, "
+            f"{runs[-1].status()}); start `fashion-flow run` again to go on."
+        )
+    return done[-1]

@@ -1,0 +1,342 @@
+"""Statistics: published examples, and what the tests do where the truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from tasks.core.statistics.decisions import Contender, Evidence, decide
+from tasks.core.statistics.evidence import (
+    McNemar,
+    MeanSquares,
+    Scored,
+    accuracy,
+    accuracy_difference,
+    corrected_resampled,
+    crossed,
+    holm,
+    loss_difference,
+    mcnemar,
+    mean_squares,
+    paired_interval,
+)
+
+
+def scored(correct: NDArray[np.bool_]) -> Scored:
+    return Scored(correct, np.where(correct, 0.1, 2.0))
+
+
+def table(both: int, first: int, second: int, neither: int) -> tuple[NDArray, NDArray]:
+    """Two classifiers on the same images: how many both, only one and neither gets right."""
+    counts = (both, first, second, neither)
+    one, other = np.repeat([1, 1, 0, 0], counts), np.repeat([1, 0, 1, 0], counts)
+    return one.astype(bool), other.astype(bool)
+
+
+# Published examples
+
+
+def test_mcnemar_s_exact_test_bentur_2009() -> None:
+    """Fagerland, Lydersen and Laake (2013): 1 and 7 discordant pairs of 21, exact p = 0.070."""
+    before, after = table(1, 1, 7, 12)
+    found = mcnemar(before, after)
+    assert (found.only_incumbent, found.only_candidate) == (1, 7)
+    assert found.p_value == pytest.approx(0.0703, abs=5e-5)
+
+
+def test_mcnemar_without_any_difference() -> None:
+    before, after = table(5, 0, 0, 3)
+    assert mcnemar(before, after).p_value == 1.0
+
+
+def test_newcombe_s_interval_altman_2000() -> None:
+    """Altman et al., Statistics with confidence, p. 52: 14, 5, 0 and 22 of 41: 0.011 to 0.226."""
+    candidate, incumbent = table(14, 5, 0, 22)
+    low, high = paired_interval(incumbent, candidate)
+    assert (low, high) == pytest.approx((0.011, 0.226), abs=5e-4)
+
+
+def test_wilson_s_interval_newcombe_1998() -> None:
+    """Newcombe (1998), table I: 81 of 263 gives 0.2553 to 0.3662."""
+    found = accuracy([scored(np.arange(263) < 81)], None)
+    assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_holm_s_adjusted_p_values() -> None:
+    """The example that Wikipedia gives for Holm (1979)."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+def test_mean_squares_of_a_randomized_block_design() -> None:
+    """Kirk's design RB-4 in UCLA's notes to Ed230: 16.33 (treatments), 4.50 (blocks), 1.40."""
+    blocks = [
+        [3, 4, 4, 3], [2, 4, 4, 5], [2, 3, 3, 6], [3, 3, 3, 5],
+        [1, 2, 4, 7], [3, 3, 6, 6], [4, 4, 5, 10], [6, 5, 5, 8],
+    ]  # fmt: skip
+    found = mean_squares(np.array(blocks, np.float64).T)
+    assert found.seeds == pytest.approx(16.33, abs=5e-3)
+    assert found.images == pytest.approx(4.50, abs=5e-3)
+    assert found.residual == pytest.approx(1.40, abs=6e-3)
+
+
+def test_crossed_random_effects_van_dyke() -> None:
+    """MRMCaov's analysis of the VanDyke study: 5 readers, 114 cases, 2 treatments.
+
+    It gives a difference of -0.0438, standard error 0.02075, 15.26 degrees of freedom, p = 0.0517
+    and -0.0880 to 0.0004. Mean squares of differences are twice, those of pseudovalues as many
+    times as there are cases those of its Obuchowski-Rockette table.
+    """
+    readers, cases = 5, 114
+    error = 0.0008022883 - 0.0003466137 - 0.0003440748 + 0.0002390284
+    between_cases = readers * (0.0003440748 - 0.0002390284)
+    scale = 2 * cases
+    squares = MeanSquares(scale * 0.0005510306, scale * (error + between_cases), scale * error)
+    found = crossed(-0.04380032, squares, readers, cases)
+    assert found.error == pytest.approx(0.02074862, abs=1e-7)
+    assert (found.low, found.high) == pytest.approx((-0.0879594986, 0.0003588544), abs=1e-7)
+    assert 2 * (1 - found.p_value) == pytest.approx(0.05166569, abs=1e-7)
+
+
+def test_corrected_resampled_t_test_scikit_learn() -> None:
+    """scikit-learn's comparison of two models: 10 x 10 folds, t = 2.611 uncorrected.
+
+    It prints a corrected t of 0.750 with a one-sided p of 0.227.
+    """
+    values = np.linspace(-1, 1, 100)
+    values += 2.611 * values.std(ddof=1) / math.sqrt(100) - values.mean()
+    assert stats.ttest_1samp(values, 0).statistic == pytest.approx(2.611)
+    found = corrected_resampled(list(values), folds=10)
+    assert found.value / found.error == pytest.approx(0.750, abs=5e-4)
+    assert found.p_value == pytest.approx(0.227, abs=1e-3)
+
+
+# What follows from the definitions
+
+tables = st.integers(2, 5).flatmap(
+    lambda seeds: st.integers(3, 30).flatmap(
+        lambda images: st.lists(
+            st.lists(st.booleans(), min_size=images, max_size=images),
+            min_size=2 * seeds,
+            max_size=2 * seeds,
+        )
+    )
+)
+
+
+def halves(rows: list[list[bool]]) -> tuple[list[Scored], list[Scored]]:
+    found = [scored(np.array(row)) for row in rows]
+    return found[: len(found) // 2], found[len(found) // 2 :]
+
+
+@given(tables, st.sampled_from([None, 5]))
+def test_exchanging_the_models_turns_the_sign(rows: list[list[bool]], folds: int | None) -> None:
+    one, other = halves(rows)
+    for difference in (accuracy_difference, loss_difference):
+        forth, back = difference(one, other, folds), difference(other, one, folds)
+        assert forth.value == pytest.approx(-back.value)
+        assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
+        assert forth.low <= forth.value <= forth.high
+        if forth.error > 0:
+            assert forth.p_value == pytest.approx(1 - back.p_value)
+
+
+@given(tables)
+def test_the_difference_is_that_of_the_accuracies(rows: list[list[bool]]) -> None:
+    one, other = halves(rows)
+    found = accuracy_difference(one, other, None)
+    assert found.value == pytest.approx(accuracy(other, None).value - accuracy(one, None).value)
+
+
+@given(st.lists(st.booleans(), min_size=2), st.data())
+def test_one_pair_of_networks(before: list[bool], data: st.DataObject) -> None:
+    after = data.draw(st.lists(st.booleans(), min_size=len(before), max_size=len(before)))
+    one, other = scored(np.array(before)), scored(np.array(after))
+    found = accuracy_difference([one], [other], None)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert 0 < found.p_value <= 1
+
+
+def test_models_scored_on_other_images_are_not_compared() -> None:
+    one, other = scored(np.ones(3, bool)), scored(np.ones(4, bool))
+    with pytest.raises(ValueError, match="the same images"):
+        accuracy_difference([one], [other], None)
+    with pytest.raises(ValueError, match="longer"):
+        accuracy_difference([one], [one, one], None)
+
+
+def test_losses_are_cross_entropies_of_the_labels() -> None:
+    probabilities = np.array([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [0.0, 0.1, 0.9]], np.float32)
+    found = Scored.of(np.array([0, 1, 0]), probabilities)
+    assert found.correct.tolist() == [True, True, False]
+    expected = [math.log(2), math.log(4 / 3), -math.log(1e-7)]
+    assert found.loss == pytest.approx(expected, rel=1e-6)
+
+
+def test_equal_networks_leave_nothing_to_test() -> None:
+    same = scored(np.arange(10) < 7)
+    for count in (1, 3):
+        found = accuracy_difference([same] * count, [same] * count, None)
+        assert found.value == 0
+        assert found.p_value == 1
+
+
+def test_more_seeds_make_the_interval_narrower() -> None:
+    rng = np.random.default_rng(0)
+    wide, narrow = (
+        accuracy([scored(row) for row in rng.random((seeds, 500)) < 0.8], None) for seeds in (3, 30)
+    )
+    assert narrow.high - narrow.low < wide.high - wide.low
+
+
+# Simulations: images of different difficulty, trainings of different luck
+
+
+def trainings(
+    rng: np.random.Generator,
+    accuracies: list[float],
+    seeds: int,
+    images: int,
+    spread: float,
+    own: float = 0.0,
+) -> list[list[Scored]]:
+    """Trainings of models with these true accuracies, all scored on the same images.
+
+    Each training's own accuracy is drawn about its model's with standard deviation `spread`; an
+    image is easy or hard for all of them (probit, standard deviation 2 against 1 of chance), and
+    `own` of that chance's variance is the same for all trainings of a model.
+    """
+    difficulty, chance = 2.0, 1.0
+    hardness = rng.normal(0, difficulty, images)
+    models = []
+    for mean in accuracies:
+        reached = np.clip(rng.normal(mean, spread, seeds), 0.01, 0.999)
+        level = stats.norm.ppf(reached) * math.hypot(difficulty, chance)
+        noise = rng.normal(0, chance * math.sqrt(1 - own), (seeds, images))
+        noise += rng.normal(0, chance * math.sqrt(own), images)
+        models.append([scored(row) for row in level[:, None] + hardness + noise > 0])
+    return models
+
+
+GATES = 9
+ALPHA = 0.05
+AT_ONE_GATE = ALPHA / GATES
+
+
+OLD, NEW = (Contender(name, 0.87, 0.5, 0.99, 100, 10) for name in ("old", "new"))
+
+
+def kept_by_a_plan(rng: np.random.Generator, seeds: int, spread: float, own: float) -> bool:
+    """Whether a plan of nine changes for nothing ends with another model than it began."""
+    models = trainings(rng, [0.87] * (GATES + 1), seeds, 1_000, spread, own)
+    for candidate in models[1:]:
+        gain = accuracy_difference(models[0], candidate, None)
+        evidence = Evidence(OLD, NEW, gain, gain, McNemar(0, 0, 1.0), seeds)
+        # Before the first wrong decision the incumbent is the first model.
+        if decide(evidence, "significant", AT_ONE_GATE).keep:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("own", [0.0, 0.8], ids=["alike", "each with images of its own"])
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.01), (5, 0.01), (5, 0.0)])
+def test_without_a_difference_a_plan_keeps_a_change_at_most_at_the_stated_rate(
+    seeds: int, spread: float, own: float
+) -> None:
+    """Of 600 plans at most 45 may: with a rate of 5 % more would come about once in 400 times."""
+    rng = np.random.default_rng([seeds, round(1000 * spread), round(10 * own)])
+    plans = 600
+    kept = sum(kept_by_a_plan(rng, seeds, spread, own) for _ in range(plans))
+    assert kept <= stats.binom(plans, ALPHA).ppf(0.9975)
+
+
+def share_found(seeds: int, level: float, gain: float = 0.03) -> float:
+    rng = np.random.default_rng(seeds)
+    trials = 400
+    found = 0
+    for _ in range(trials):
+        one, other = trainings(rng, [0.85, 0.85 + gain], seeds, 2_000, spread=0.01)
+        found += accuracy_difference(one, other, None).p_value <= level
+    return found / trials
+
+
+def test_a_gain_of_three_points_is_found_with_five_replicates() -> None:
+    """Standard deviation between runs of 1 point, 2,000 images, one gate at level 0.05."""
+    assert share_found(seeds=5, level=0.05) >= 0.80
+
+
+def test_what_the_correction_for_nine_gates_costs() -> None:
+    """About half of such gains are found with 5 replicates at 0.05 / 9, nearly all with 10."""
+    assert 0.40 <= share_found(seeds=5, level=AT_ONE_GATE) <= 0.65
+    assert share_found(seeds=10, level=AT_ONE_GATE) >= 0.95
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """95 % intervals of a gain of 1 point, with 5 seeds: about 95 % of 500 hold it."""
+    rng = np.random.default_rng(7)
+    held = 0
+    for _ in range(500):
+        one, other = trainings(rng, [0.86, 0.87], 5, 1_000, spread=0.01)
+        found = accuracy_difference(one, other, None)
+        held += found.low <= 0.01 <= found.high
+    assert 0.93 <= held / 500 <= 0.99
+
+
+# Folds
+
+
+def folded(
+    rng: np.random.Generator, gain: float, folds: int, replicates: int, spread: float
+) -> tuple[list[Scored], list[Scored]]:
+    """Trainings of two models, each scored on the fold of 2,000 images that it holds out."""
+    pairs = [
+        trainings(rng, [0.85, 0.85 + gain], 1, 2_000 // folds, spread)
+        for _ in range(folds * replicates)
+    ]
+    return [one for (one,), _ in pairs], [other for _, (other,) in pairs]
+
+
+@pytest.mark.parametrize(("folds", "replicates"), [(2, 2), (5, 1), (5, 5)])
+def test_without_a_difference_folds_decide_wrongly_at_most_at_their_level(
+    folds: int, replicates: int
+) -> None:
+    rng = np.random.default_rng([folds, replicates])
+    gates = 1_000
+    kept = 0
+    for _ in range(gates):
+        one, other = folded(rng, 0.0, folds, replicates, spread=0.01)
+        kept += accuracy_difference(one, other, folds).p_value <= AT_ONE_GATE
+    assert kept <= stats.binom(gates, AT_ONE_GATE).ppf(0.9975)
+
+
+def test_a_gain_of_three_points_is_found_with_five_folds_and_five_replicates() -> None:
+    """At one gate; after correction for nine about two in five are."""
+    rng = np.random.default_rng(11)
+    p_values = []
+    for _ in range(300):
+        one, other = folded(rng, 0.03, 5, 5, spread=0.01)
+        p_values.append(accuracy_difference(one, other, 5).p_value)
+    found = np.array(p_values)
+    assert (found <= ALPHA).mean() >= 0.80
+    assert 0.25 <= (found <= AT_ONE_GATE).mean() <= 0.55
+
+
+def test_two_folds_that_agree_by_chance_prove_nothing() -> None:
+    """Both gain one of thirty images: no variance between folds, and no proof."""
+    before = scored(np.arange(30) < 20)
+    after = scored(np.arange(30) < 21)
+    assert accuracy_difference([before] * 2, [after] * 2, 2).p_value > 0.1
+
+
+def test_trainings_that_are_all_right_leave_the_images_chance() -> None:
+    right = scored(np.ones(50, bool))
+    for folds in (None, 2):
+        found = accuracy([right] * 4, folds)
+        assert (found.value, found.high) == (1.0, 1.0)
+        assert 0.9 < found.low < 1

@@ -1,0 +1,685 @@
+"""Training and scores come from the settings and the seed alone, and are what Keras calls them."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from tasks.core.errors import NumericalError
+from tasks.core.records import Record, Stage
+from tasks.core.seeds import generator
+from tasks.core.settings.base import changed
+from tasks.core.settings.training import AugmentSettings, TrainSettings
+from tasks.core.training.progress import Progress
+from tasks.storage.checkpoints import Checkpoints
+from tasks.storage.store import Outputs, Store
+from tests.support import basis
+
+pytestmark = [
+    pytest.mark.usefixtures("tensorflow_ready"),
+    # Keras 3.15 converts variables by `np.array`, whose NumPy 2 signature TensorFlow 2.21 lacks.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+]
+
+SHAPE = (8, 8, 1)
+CLASSES = 3
+# Everything that draws numbers or keeps a state: dropout, batch statistics, a ragged last batch.
+SMALL = TrainSettings(
+    filters=(4,),
+    kernel_sizes=(3,),
+    pooled=(True,),
+    batch_norm=True,
+    dense=(8,),
+    dropout=0.25,
+    epochs=2,
+    batch_size=32,
+)
+DENSE = TrainSettings(filters=(), kernel_sizes=(), pooled=(), dense=(6,), epochs=1)
+
+
+def images(n: int, seed: int, shape: tuple[int, ...] = SHAPE, classes: int = CLASSES) -> Any:
+    """Noise whose brightness tells the class."""
+    from tasks.core.training.loop import Examples
+
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=n)
+    light = (labels / classes).reshape(-1, *[1] * len(shape))
+    x = np.clip(rng.normal(light, 0.2, (n, *shape)), 0, 1).astype(np.float32)
+    return Examples(x, np.eye(classes, dtype=np.float32)[labels])
+
+
+def trained(seed: int, augmentation: AugmentSettings | None = None) -> tuple[bytes, list[Any]]:
+    """Every variable's bytes after a training, seed generators included, and the history."""
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Schedule, train
+
+    model = build_network(SMALL, SHAPE, CLASSES, seed)
+    schedule = Schedule(2, SMALL.batch_size, 0.001, augmentation=augmentation)
+    history = list(train(model, images(100, 0), images(40, 1), schedule, seed).history)
+    variables = [*model.variables, *model.optimizer.variables]
+    return b"".join(np.asarray(variable.numpy()).tobytes() for variable in variables), history
+
+
+@pytest.fixture(scope="module")
+def first() -> tuple[bytes, list[Any]]:
+    return trained(seed=0)
+
+
+@pytest.fixture(scope="module")
+def other() -> tuple[bytes, list[Any]]:
+    return trained(seed=1)
+
+
+@pytest.fixture
+def moved_global_state() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    random.seed(99)
+    np.random.seed(99)
+    yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+
+
+@pytest.mark.usefixtures("moved_global_state")
+def test_the_same_seed_gives_the_same_bytes_whatever_the_global_state(first: Any) -> None:
+    assert trained(seed=0) == first
+
+
+def test_another_seed_gives_another_training(first: Any, other: Any) -> None:
+    assert len(other[0]) == len(first[0])
+    assert other[0] != first[0]
+    assert [row["loss"] for row in other[1]] != [row["loss"] for row in first[1]]
+
+
+def test_trainings_side_by_side_do_not_disturb_each_other(first: Any, other: Any) -> None:
+    found: dict[int, Any] = {}
+    together = threading.Barrier(2)
+
+    def work(seed: int) -> None:
+        together.wait(timeout=60)
+        found[seed] = trained(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {0: first, 1: other}
+
+
+def test_history_has_a_row_an_epoch_and_its_columns(first: Any) -> None:
+    _, history = first
+    assert [row["epoch"] for row in history] == [1, 2]
+    for row in history:
+        assert set(row) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"}
+        assert all(type(value) is float for value in row.values())
+        assert 0 <= row["accuracy"] <= 1
+
+
+def test_augmented_training_is_another_one(first: Any) -> None:
+    augmented = trained(0, AugmentSettings())
+    assert augmented[0] != first[0]
+    assert set(augmented[1][0]) == set(first[1][0])
+
+
+class Recorder:
+    """In a model's place: keeps what it is given to fit."""
+
+    weights: tuple[Any, ...] = ()
+    variables: tuple[Any, ...] = ()
+
+    def __init__(self) -> None:
+        import keras
+
+        self.trainable_variables = [keras.Variable([0.0])]
+        self.epochs: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self.given: list[dict[str, Any]] = []
+        self.sizes: list[list[int]] = []
+        self.pipelines: list[Any] = []
+
+    def compile(self, **_: Any) -> None:
+        pass
+
+    def fit(self, batches: Any, **given: Any) -> Any:
+        parts = [(x.numpy(), y.numpy()) for x, y in batches]
+        self.pipelines.append(batches)
+        self.sizes.append([len(x) for x, _ in parts])
+        x, y = (np.concatenate(side) for side in zip(*parts, strict=True))
+        self.epochs.append((x, y))
+        self.given.append(given)
+        return SimpleNamespace(history={"loss": [1.0], "accuracy": [0.5]})
+
+
+def recorded(examples: Any, epochs: int, seed: int, augmentation: Any = None) -> Recorder:
+    from tasks.core.training.loop import Schedule, train
+
+    recorder = Recorder()
+    schedule = Schedule(epochs, 16, 0.001, augmentation=augmentation)
+    train(recorder, examples, None, schedule, seed)
+    return recorder
+
+
+def numbered(n: int) -> Any:
+    """Examples whose pixel and label both tell their number."""
+    from tasks.core.training.loop import Examples
+
+    return Examples(np.arange(n, dtype=np.float32).reshape(n, 1), np.eye(n, dtype=np.float32))
+
+
+def test_the_order_of_samples_is_a_function_of_seed_and_epoch() -> None:
+    examples = numbered(50)
+    long = [x[:, 0] for x, _ in recorded(examples, epochs=3, seed=7).epochs]
+    short = [x[:, 0] for x, _ in recorded(examples, epochs=2, seed=7).epochs]
+    elsewhere = [x[:, 0] for x, _ in recorded(examples, epochs=2, seed=8).epochs]
+    assert [order.tolist() for order in long[:2]] == [order.tolist() for order in short]
+    assert len({tuple(order) for order in (*long, *elsewhere)}) == 5
+    for epoch, order in enumerate(long, start=1):
+        assert sorted(order) == list(range(50))
+        assert order.tolist() == generator(7, "order", epoch).permutation(50).tolist()
+
+
+def test_labels_go_with_their_images_and_keras_does_not_shuffle_again() -> None:
+    recorder = recorded(numbered(20), epochs=2, seed=0)
+    for x, y in recorder.epochs:
+        assert y.argmax(axis=1).tolist() == x[:, 0].tolist()
+    for given, sizes in zip(recorder.given, recorder.sizes, strict=True):
+        assert (given["shuffle"], given["epochs"]) == (False, 1)
+        assert sizes == [16, 4]
+
+
+def test_no_epoch_waits_for_what_tunes_tensorflows_pipeline() -> None:
+    recorder = recorded(numbered(20), epochs=2, seed=0)
+    for pipeline, sizes in zip(recorder.pipelines, recorder.sizes, strict=True):
+        assert pipeline.options().autotune.enabled is False
+        # Keras then knows where an epoch ends, and does not look for a batch beyond it.
+        assert int(pipeline.cardinality()) == len(sizes)
+
+
+def test_augmentation_comes_from_seed_and_epoch_and_leaves_the_examples_alone() -> None:
+    examples = images(30, 0)
+    before = examples.x.copy()
+    plain = recorded(examples, epochs=2, seed=0)
+    distorted, again, elsewhere = (
+        recorded(examples, epochs=2, seed=seed, augmentation=AugmentSettings())
+        for seed in (0, 0, 1)
+    )
+    (x_1, y_1), (x_2, y_2) = distorted.epochs
+    assert [x.tobytes() for x, _ in again.epochs] == [x_1.tobytes(), x_2.tobytes()]
+    assert elsewhere.epochs[0][0].tobytes() != x_1.tobytes()
+    back = [np.argsort(generator(0, "order", epoch).permutation(30)) for epoch in (1, 2)]
+    assert not np.allclose(x_1[back[0]], x_2[back[1]], atol=0.05)
+    assert not np.allclose(x_1, plain.epochs[0][0], atol=0.05)
+    for y, (_, unchanged) in zip((y_1, y_2), plain.epochs, strict=True):
+        assert y.tobytes() == unchanged.tobytes()
+    assert examples.x.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize(("samples", "steps"), [(8_000, 63), (10_000, 79)])
+def test_gradient_steps_an_epoch_are_the_notebooks(samples: int, steps: int) -> None:
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Schedule, train
+
+    model = build_network(changed(DENSE, {"dense": ()}), (1, 1, 1), CLASSES, seed=0)
+    examples = images(samples, 0, shape=(1, 1, 1))
+    seen: list[Any] = []
+    end = train(model, examples, None, Schedule(1, 128, 0.001), seed=0, on_epoch=seen.append)
+    assert int(model.optimizer.iterations.numpy()) == steps
+    assert seen == [end]
+    assert set(end.history[0]) == {"epoch", "loss", "accuracy"}
+
+
+def with_a_broken_pixel() -> Any:
+    from tasks.core.training.loop import Examples
+
+    good = images(20, 0, shape=(2, 2, 1))
+    broken = np.arange(20).reshape(-1, 1, 1, 1) == 7
+    return Examples(np.where(broken, np.float32(np.nan), good.x), good.y)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_advice() -> None:
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Schedule, train
+
+    model = build_network(changed(DENSE, {"dense": ()}), (2, 2, 1), CLASSES, seed=0)
+    rows: list[Any] = []
+    schedule = Schedule(5, 10, 0.5)
+    with pytest.raises(NumericalError) as stopped:
+        train(model, with_a_broken_pixel(), None, schedule, seed=0, on_epoch=rows.append)
+    for words in ("loss not finite after epoch 1 ", "learning rate 0.5", "lower the learning rate"):
+        assert words in str(stopped.value)
+    assert rows == []
+
+
+def test_weights_that_are_not_finite_end_the_training_though_the_loss_is_finite() -> None:
+    """TensorFlow's ReLU makes NaN zero on CPUs, so that NaN weights don't reach the loss."""
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Schedule, train
+
+    model = build_network(DENSE, (2, 2, 1), CLASSES, seed=0)
+    with pytest.raises(NumericalError):
+        train(model, with_a_broken_pixel(), None, Schedule(1, 10, 0.001), seed=0)
+
+
+def test_predictions_leave_dropout_off_and_do_not_depend_on_batches() -> None:
+    from tasks.core.networks.stack import build_network
+    from tests.support import predict
+
+    settings = changed(SMALL, {"dropout": 0.9})
+    model = build_network(settings, SHAPE, CLASSES, seed=0)
+    without = build_network(changed(settings, {"dropout": 0}), SHAPE, CLASSES, seed=5)
+    without.set_weights(model.get_weights())
+    x = images(300, 2).x
+    probabilities = predict(model, x)
+    assert probabilities.shape == (300, CLASSES)
+    assert probabilities.tobytes() == predict(model, x).tobytes()
+    assert probabilities.tobytes() == predict(without, x).tobytes()
+    np.testing.assert_allclose(probabilities[:7], predict(model, x[:7]), rtol=1e-5)
+    assert not np.allclose(probabilities, np.asarray(model(x, training=True)), atol=0.05)
+
+
+def network_with_logits(scale: float) -> tuple[Any, Any]:
+    """A network with an L2 penalty and images; `scale` stretches what goes into the softmax."""
+    from tasks.core.networks.stack import build_network
+
+    model = build_network(changed(DENSE, {"l2": 0.01}), SHAPE, 10, seed=0)
+    last = model.get_layer("probabilities")
+    last.kernel.assign(last.kernel * scale)
+    return model, images(300, 3, classes=10)
+
+
+# Keras's losses, when they get a softmax's output from a layer, take that layer's logits instead
+# (`_get_logits` in keras/src/backend/tensorflow/nn.py, Keras 2 likewise): binary cross-entropy is
+# then that of the *sigmoid* of the logits, and nothing is clipped.
+@pytest.mark.parametrize("scale", [1, 60])
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "binary_crossentropy"])
+def test_scores_are_the_notebooks_losses_of_the_logits(loss: str, scale: float) -> None:
+    import keras
+
+    from tasks.models.fit import score
+
+    model, examples = network_with_logits(scale)
+    found, probabilities = score(model, examples, loss, "val")
+    model.compile(loss=loss, metrics=["accuracy"])
+    evaluated = model.evaluate(examples.x, examples.y, verbose=0, return_dict=True)
+    assert found["val_loss"] == pytest.approx(evaluated["loss"], rel=1e-5)
+
+    last = model.get_layer("probabilities")
+    before = keras.Model(model.input, last.input).predict(examples.x, verbose=0)
+    logits = before.astype(float) @ last.kernel.numpy() + last.bias.numpy()
+    y = examples.y.astype(float)
+    if loss == "categorical_crossentropy":
+        expected = np.mean(np.logaddexp.reduce(logits, axis=1) - (logits * y).sum(axis=1))
+    else:
+        expected = np.mean(y * np.logaddexp(0, -logits) + (1 - y) * np.logaddexp(0, logits))
+    softmax = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    np.testing.assert_allclose(probabilities, softmax, atol=1e-5)
+    penalty = float(sum(model.losses))
+    assert penalty > 0.1
+    assert set(found) == {"val_loss", "val_accuracy"}
+    right = np.mean(logits.argmax(axis=1) == y.argmax(axis=1))
+    assert found["val_accuracy"] == pytest.approx(right, rel=1e-6)
+    assert found["val_loss"] == pytest.approx(expected + penalty, rel=1e-5)
+
+
+def test_a_fitted_network_leaves_its_model_history_and_scores(tmp_path: Path) -> None:
+    from tasks.models.fit import fit_network
+    from tasks.models.model_files import load_keras
+    from tests.support import predict
+
+    outputs = outputs_in(tmp_path)
+    held_out = images(40, 1)
+    penalised = changed(SMALL, {"l2": 0.01})
+    settings = {"training": penalised.model_dump(mode="json"), "seed": 0}
+    model, facts = fit_network(settings, images(100, 0), held_out, outputs)
+
+    assert sorted(outputs.files) == ["history", "model", "validation_predictions"]
+    history = pq.read_table(tmp_path / outputs.files["history"].path).to_pylist()
+    assert [row["epoch"] for row in history] == [1, 2]
+    lowest = min(history, key=lambda row: row["val_loss"])
+    highest = max(history, key=lambda row: row["val_accuracy"])
+    assert facts["lowest_validation_loss"] == lowest["val_loss"]
+    assert facts["lowest_validation_loss_epoch"] == lowest["epoch"]
+    assert facts["highest_validation_accuracy"] == highest["val_accuracy"]
+    assert facts["highest_validation_accuracy_epoch"] == highest["epoch"]
+    assert facts["val_loss"] == pytest.approx(history[-1]["val_loss"], rel=1e-5)
+    assert (facts["epochs"], facts["batch_size"]) == (2, 32)
+    assert (facts["train_samples"], facts["steps_per_epoch"]) == (100, 4)
+    assert facts["params"] == model.count_params()
+
+    probabilities = predict(load_keras(tmp_path / outputs.files["model"].path), held_out.x)
+    table = pq.read_table(tmp_path / outputs.files["validation_predictions"].path)
+    stored = np.stack([table[f"p{index}"].to_numpy() for index in range(CLASSES)], axis=1)
+    assert stored.tobytes() == probabilities.tobytes()
+    assert table["label"].to_pylist() == held_out.y.argmax(axis=1).tolist()
+    assert table["predicted"].to_pylist() == probabilities.argmax(axis=1).tolist()
+
+
+def test_a_network_fitted_without_validation_has_no_validation_scores(tmp_path: Path) -> None:
+    from tasks.models.fit import fit_network
+
+    outputs = outputs_in(tmp_path)
+    settings = {"training": DENSE.model_dump(mode="json"), "seed": 0}
+    _, facts = fit_network(settings, images(200, 0), None, outputs)
+    assert sorted(outputs.files) == ["history", "model"]
+    history = pq.read_table(tmp_path / outputs.files["history"].path)
+    assert set(history.column_names) == {"epoch", "loss", "accuracy"}
+    assert (facts["val_loss"], facts["val_accuracy"]) == (None, None)
+    assert "lowest_validation_loss_epoch" not in facts
+    assert facts["steps_per_epoch"] == 2
+    assert facts["train_loss"] > 0
+
+
+def outputs_in(folder: Path) -> Outputs:
+    stage = folder / "stages" / "model" / "key"
+    stage.mkdir(parents=True)
+    return Outputs(folder, stage, Stage("model", "train"), "key", basis())
+
+
+# Going on where a training was stopped
+
+EPOCHS = 4
+SOMETHING_OF_EVERYTHING = changed(
+    SMALL, {"epochs": EPOCHS, "augmentation": AugmentSettings().model_dump(), "l2": 0.001}
+)
+
+
+def train_from(start: Progress | None, epochs: int = EPOCHS) -> list[Progress]:
+    """The states after each epoch of a fresh network's training that goes on from `start`."""
+    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Schedule, train
+
+    spec = SOMETHING_OF_EVERYTHING
+    model = quickest(build_network(spec, SHAPE, CLASSES, seed=0))
+    schedule = Schedule(epochs, spec.batch_size, 0.001, augmentation=spec.augmentation)
+    states: list[Progress] = []
+    end = train(model, images(100, 0), images(40, 1), schedule, 0, start, states.append)
+    assert states == [] or end is states[-1]
+    return states or [end]
+
+
+def in_bytes(state: Progress) -> tuple[list[bytes], Any]:
+    return [value.tobytes() for value in state.variables], state.history
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> list[Progress]:
+    """The states after epochs 1 to 4."""
+    states = train_from(None)
+    assert [state.epoch for state in states] == [1, 2, 3, 4]
+    return states
+
+
+@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
+def test_a_training_that_goes_on_ends_with_the_bytes_of_one_that_was_never_stopped(
+    uninterrupted: list[Progress], epoch: int, tmp_path: Path
+) -> None:
+    saving = Checkpoints("model", tmp_path, "lineage", EPOCHS, (), (), lambda: None)
+    saving.save(uninterrupted[epoch - 1])
+    states = train_from(saving.latest())
+    assert [state.epoch for state in states] == [*range(epoch + 1, EPOCHS + 1)] or epoch == EPOCHS
+    for state in states:
+        assert in_bytes(state) == in_bytes(uninterrupted[state.epoch - 1])
+
+
+def test_a_training_stopped_after_each_epoch_ends_alike(uninterrupted: list[Progress]) -> None:
+    state = None
+    for epoch in range(1, EPOCHS + 1):
+        (state,) = train_from(state, epochs=epoch)
+        assert in_bytes(state) == in_bytes(uninterrupted[epoch - 1])
+
+
+@pytest.mark.parametrize(("count", "epochs", "batch"), [(100, 4, 32), (10, 1, 10), (64, 30, 1)])
+def test_a_cosine_rises_over_a_tenth_of_the_steps_and_falls_to_zero(
+    count: int, epochs: int, batch: int
+) -> None:
+    from tasks.core.training.loop import Schedule, _rate
+
+    peak = 0.25
+    rate: Any = _rate(Schedule(epochs, batch, peak, decay="cosine"), count)
+    steps = epochs * math.ceil(count / batch)
+    rising = math.ceil(steps / 10)
+    found = [float(rate(step)) for step in range(steps + 1)]
+    for step, value in enumerate(found):
+        if step < rising:
+            expected = peak * (1 + (rising - 1) * step / rising) / rising
+        else:
+            expected = peak * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+        assert value == pytest.approx(expected, abs=1e-6), step
+        assert value > 0 or step == steps, "each step learns"
+    assert _rate(Schedule(epochs, batch, peak), count) == peak
+
+
+def test_a_training_whose_rate_falls_goes_on_where_it_was() -> None:
+    """The step that the rate depends on is part of the state."""
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Schedule, train
+
+    def from_epoch(start: Progress | None) -> list[Progress]:
+        model = build_network(SMALL, SHAPE, CLASSES, seed=0)
+        states: list[Progress] = []
+        schedule = Schedule(3, 32, 0.01, decay="cosine")
+        train(model, images(100, 0), None, schedule, 0, start, states.append)
+        return states
+
+    whole = from_epoch(None)
+    assert in_bytes(from_epoch(whole[0])[-1]) == in_bytes(whole[-1])
+    constant = build_network(SMALL, SHAPE, CLASSES, seed=0)
+    other = train(constant, images(100, 0), None, Schedule(3, 32, 0.01), 0)
+    assert other.history[-1] != whole[-1].history[-1]
+
+
+def test_scores_may_prepare_each_batch() -> None:
+    """Inputs too large to be made all at once are made as they pass."""
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Examples, evaluate
+
+    model = build_network(SMALL, SHAPE, CLASSES, seed=0)
+    examples = images(50, 0)
+    seen: list[int] = []
+
+    def halved(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(len(x))
+        return x * np.float32(0.5)
+
+    found = evaluate(model, examples, "categorical_crossentropy", halved, batch=20)
+    half = Examples(examples.x / 2, examples.y)
+    loss, probabilities = evaluate(model, half, "categorical_crossentropy")
+    assert seen == [20, 20, 10]
+    assert found[0] == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(found[1], probabilities, atol=1e-6)
+
+
+def never(_progress: Progress) -> None:
+    pytest.fail("there is no epoch left")
+
+
+def test_a_training_that_is_at_its_end_trains_nothing(uninterrupted: list[Progress]) -> None:
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Schedule, train
+
+    model = build_network(SOMETHING_OF_EVERYTHING, SHAPE, CLASSES, seed=0)
+    start = uninterrupted[1]
+    end = train(model, images(100, 0), None, Schedule(2, 32, 0.001), 0, start, never)
+    assert end is start
+    found = [np.asarray(variable.numpy()).tobytes() for variable in model.variables]
+    assert found == in_bytes(start)[0][: len(found)], "the model is what it was after that epoch"
+
+
+def without(state: Progress, kept: Callable[[str], bool]) -> Progress:
+    """A state in which the variables that are not kept have the values of a fresh training."""
+    import keras
+
+    from tasks.core.networks.stack import build_network
+
+    model = build_network(SOMETHING_OF_EVERYTHING, SHAPE, CLASSES, seed=0)
+    optimizer = keras.optimizers.RMSprop(0.001)
+    optimizer.build(model.trainable_variables)
+    fresh = [*model.variables, *optimizer.variables]
+    names = [variable.path for variable in model.variables] + ["optimizer"] * 99
+    pairs = zip(names, fresh, state.variables, strict=False)
+    mixed = tuple(
+        value if kept(name) else keras.ops.convert_to_numpy(variable)
+        for name, variable, value in pairs
+    )
+    assert len(mixed) == len(state.variables)
+    return Progress(state.history, mixed)
+
+
+@pytest.mark.parametrize(
+    "missing", ["optimizer", "seed_generator", "moving_mean", "kernel"], ids=str
+)
+def test_nothing_of_a_state_may_be_left_out(uninterrupted: list[Progress], missing: str) -> None:
+    start = uninterrupted[1]
+    assert in_bytes(without(start, lambda _: True)) == in_bytes(start)
+    poorer = without(start, lambda name: missing not in name)
+    assert in_bytes(poorer) != in_bytes(start), "there is such a variable, and it has moved"
+    end = train_from(poorer)[-1]
+    assert in_bytes(end)[0] != in_bytes(uninterrupted[-1])[0]
+
+
+def test_a_state_of_another_network_is_refused(uninterrupted: list[Progress]) -> None:
+    start = uninterrupted[1]
+    with pytest.raises(ValueError, match="zip"):
+        train_from(Progress(start.history, start.variables[:-1]))
+
+
+def test_another_start_of_the_random_numbers_does_not_matter_once_a_state_is_restored(
+    uninterrupted: list[Progress],
+) -> None:
+    random.seed(7)
+    np.random.seed(7)
+    assert in_bytes(train_from(uninterrupted[0])[-1]) == in_bytes(uninterrupted[-1])
+
+
+# Stages that are stopped
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_after(outputs: Outputs, epochs: int) -> Outputs:
+    """The same outputs, whose checkpoints are refused after so many."""
+    saved: list[int] = []
+
+    def check() -> None:
+        saved.append(1)
+        if len(saved) > epochs:
+            raise StoppedError
+
+    def stopping(settings: Any, end: int) -> Checkpoints:
+        return replace(Outputs.checkpoints(outputs, settings, end), check=check)
+
+    vars(outputs)["checkpoints"] = stopping
+    return outputs
+
+
+def training_stage(name: str = "iteration_1", epochs: int = EPOCHS, **more: Any) -> Stage:
+    spec = changed(SOMETHING_OF_EVERYTHING, {"epochs": epochs})
+    settings = {"training": spec.model_dump(mode="json"), "seed": 0}
+    return Stage(name, "train", settings, {"beginning": ()}, numerical=True, **more)
+
+
+def fit_stage(
+    store: Store, stage: Stage, stopped_after: int | None = None, **inputs: Record
+) -> tuple[Record, int]:
+    """A stage fitted, its record, and after which epoch it went on."""
+    from tasks.models.fit import fit_network
+
+    key, stands_for = store.key_of(stage, {}, {"device": "cpu"})
+    outputs = store.writer(stage, key, stands_for, inputs)
+    if stopped_after is not None:
+        outputs = stop_after(outputs, stopped_after)
+    _, facts = fit_network(stage.settings, images(100, 0), images(40, 1), outputs)
+    return store.commit(outputs, facts), outputs.resumed_after
+
+
+def names_in(store: Store, record: Record) -> list[str]:
+    names = [path.name for path in store.folder(record.stage, record.key).iterdir()]
+    return sorted(re.sub(r"-[0-9a-f]{64}", "", name) for name in names)
+
+
+RESULT = ["history.parquet", "model.keras", "record.json", "validation_predictions.parquet"]
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    store = Store(str(tmp_path_factory.mktemp("never_stopped")))
+    record, after = fit_stage(store, training_stage())
+    assert after == 0
+    assert names_in(store, record) == RESULT
+    return record
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_stage_that_was_stopped_leaves_the_same_files(
+    tmp_path: Path, never_stopped: Record, epoch: int
+) -> None:
+    store = Store(str(tmp_path))
+    with pytest.raises(StoppedError):
+        fit_stage(store, training_stage(), stopped_after=epoch)
+    (folder,) = (tmp_path / "stages" / "iteration_1").iterdir()
+    assert len(list(folder.glob("checkpoint-*"))) == len(list(folder.iterdir())) == min(epoch, 1)
+    record, after = fit_stage(store, training_stage())
+    assert after == epoch
+    assert record == never_stopped
+    assert names_in(store, record) == RESULT
+
+
+def test_a_shorter_training_begins_in_a_longer_one_s_snapshot(
+    tmp_path: Path, never_stopped: Record
+) -> None:
+    store = Store(str(tmp_path))
+    longer = training_stage("overfitting", EPOCHS + 1, snapshots=(EPOCHS,))
+    beginning, _ = fit_stage(store, longer)
+    assert names_in(store, beginning) == sorted([*RESULT, f"snapshot-{EPOCHS:06d}.npz"])
+    record, after = fit_stage(store, training_stage(), beginning=beginning)
+    assert after == EPOCHS
+    assert record == never_stopped
+    assert names_in(store, record) == RESULT
+
+
+def test_a_longer_training_begins_where_a_shorter_one_ended(tmp_path: Path) -> None:
+    store, elsewhere = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    beginning, _ = fit_stage(store, training_stage("overfitting", 2, snapshots=(EPOCHS,)))
+    record, after = fit_stage(store, training_stage(), beginning=beginning)
+    assert after == 2
+    assert record == fit_stage(elsewhere, training_stage())[0]
+
+
+def test_a_training_does_not_begin_in_another_one(tmp_path: Path, never_stopped: Record) -> None:
+    store = Store(str(tmp_path))
+    other = training_stage("overfitting", EPOCHS, snapshots=(EPOCHS,))
+    settings = {**other.settings, "seed": 1}
+    beginning, _ = fit_stage(store, replace(other, settings=settings))
+    record, after = fit_stage(store, training_stage(), beginning=beginning)
+    assert after == 0
+    assert record == never_stopped
+
+
+def test_turning_points_are_the_first_of_equals() -> None:
+    from tasks.models.fit import turning_points
+
+    rows = [
+        {"epoch": float(epoch), "val_loss": loss, "val_accuracy": accuracy}
+        for epoch, (loss, accuracy) in enumerate([(3, 0.1), (1, 0.5), (1, 0.4), (2, 0.5)], start=1)
+    ]
+    assert turning_points(rows) == {
+        "lowest_validation_loss": 1,
+        "lowest_validation_loss_epoch": 2,
+        "highest_validation_accuracy": 0.5,
+        "highest_validation_accuracy_epoch": 2,
+    }

@@ -1,0 +1,129 @@
+"""The execution profile: found without a backend, carried out once, and true."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.errors import UserError
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.engine.profile import _keep_freed_memory, resolve_profile
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# Dropout, batch statistics, augmentation: whatever draws numbers or keeps a state.
+ON_JAX = """
+import json, os, sys
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.engine.profile import configure, resolve_profile
+profile = resolve_profile(ExecutionSettings(device="cpu", threads=1))
+configure(profile)
+import keras
+from tests.tasks.core.training.test_loop import in_bytes, train_from
+states = train_from(None)
+again = train_from(states[1])
+names = [open(f"/proc/self/task/{n}/comm").read().strip() for n in os.listdir("/proc/self/task")]
+print(json.dumps({
+    "profile": profile,
+    "backend": keras.backend.backend(),
+    "tensorflow": "tensorflow" in sys.modules,
+    "losses": [row["loss"] for row in states[-1].history],
+    "resumed": in_bytes(again[-1]) == in_bytes(states[-1]),
+    "other": in_bytes(states[1]) == in_bytes(states[-1]),
+    "threads": names.count("tf_XLAEigen"),
+}))
+"""
+
+
+def test_a_network_trains_on_jax_and_resumes_to_the_same_bytes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_JAX],
+        cwd=ROOT,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["backend"] == found["profile"]["backend"] == "jax"
+    assert not found["tensorflow"], "nothing but Keras's own API is used"
+    assert found["losses"][-1] < found["losses"][0]
+    assert found["resumed"]
+    assert not found["other"]
+    assert found["threads"] == 1
+
+
+def test_the_backend_and_its_version_are_in_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    profiles: dict[str, dict[str, Any]] = {}
+    for backend in ("tensorflow", "jax"):
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+        profiles[backend] = resolve_profile(ExecutionSettings(device="cpu"))
+        assert profiles[backend]["backend"] == backend
+        assert profiles[backend][backend]
+    monkeypatch.delenv("KERAS_BACKEND")
+    assert resolve_profile(ExecutionSettings(device="cpu")) == profiles["tensorflow"]
+    assert "tensorflow" not in profiles["jax"]
+
+
+def test_a_backend_that_is_none_or_not_here_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(UserError, match="expected one of tensorflow, jax"):
+        resolve_profile(ExecutionSettings())
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr("tasks.engine.profile.find_spec", lambda _name: None)
+    with pytest.raises(UserError, match=r"pip install 'fashion-flow\[jax\]'"):
+        resolve_profile(ExecutionSettings())
+
+
+# Blocks of TensorFlow's size, asked for and freed again and again, as in the steps of a training.
+MEMORY = """
+import ctypes, resource, sys, threading
+from tasks.engine import profile as runtime
+if "kept" in sys.argv:
+    runtime._keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+sizes = [mib << 20 for mib in (25, 12, 50, 6)]
+def steps():
+    for _ in range(10):
+        blocks = [libc.malloc(size) for size in sizes]
+        for block, size in zip(blocks, sizes):
+            ctypes.memset(block, 1, size)
+        for block in blocks:
+            libc.free(block)
+steps()
+thread = threading.Thread(target=steps)
+thread.start()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's malloc only")
+def test_what_is_freed_stays_with_the_process() -> None:
+    faults = {
+        name: int(subprocess.check_output([sys.executable, "-c", MEMORY, name], cwd=ROOT))
+        for name in ("kept", "given back")
+    }
+    assert faults["kept"] < faults["given back"] / 4
+
+
+def test_a_c_library_without_that_call_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
+    _keep_freed_memory()
+
+
+def test_a_gpu_that_is_not_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(UserError, match="no NVIDIA device is visible here"):
+        resolve_profile(ExecutionSettings(device="gpu"))
+    assert resolve_profile(ExecutionSettings(device="auto"))["device"] == "cpu"

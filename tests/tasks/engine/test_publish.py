@@ -1,0 +1,181 @@
+"""What the UI is told of a stage, and what becomes of a run when the server can't be told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from prefect.flow_engine import FlowRunEngine
+
+from flows.build_model import _logged, build_model
+from flows.planning.stage_selection import EVERYTHING
+from flows.recipe.presets import NOTEBOOK
+from flows.running.launch import _heartbeat
+from tasks.core.errors import StageError
+from tasks.core.records import Skipped, Stage
+from tasks.engine import publish
+from tasks.reporting.rendering import environment
+from tasks.storage.run_log import RunLog
+from tasks.storage.store import Store
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """The seconds that publishing takes for the time."""
+    now = {"now": 1000.0}
+    monkeypatch.setattr("tasks.engine.publish.time.monotonic", lambda: now["now"])
+    monkeypatch.setitem(publish._silence, "until", 0.0)
+    return now
+
+
+def attempt(error: Exception | None = None) -> bool:
+    """Whether publishing was tried."""
+    tried = []
+
+    def action() -> None:
+        tried.append(True)
+        if error:
+            raise error
+
+    publish._try("stage", action)
+    return bool(tried)
+
+
+@pytest.mark.parametrize(
+    "lost", [httpx.ConnectError("refused"), RuntimeError("Failed to reach API at http://x")]
+)
+def test_a_server_that_is_lost_is_left_alone_for_a_while(
+    clock: dict[str, float], lost: Exception
+) -> None:
+    assert attempt(lost)
+    clock["now"] += publish.SILENCE_S - 1
+    assert not attempt()
+    clock["now"] += 2
+    assert attempt()
+    assert attempt()
+
+
+def test_what_one_stage_can_not_publish_does_not_silence_the_others() -> None:
+    assert attempt(ValueError("a table of another kind"))
+    assert attempt()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("val_accuracy", 0.8765, "87.65 %"),
+        ("delta_accuracy", -0.024, "-2.40 points"),
+        ("ci_low", -0.02497, "-2.50 points"),
+        ("gap_candidate", 0.0, "+0.00 points"),
+        ("val_loss", 0.123456, "0.1235"),
+        ("params", 534026, "534,026"),
+        ("met", True, "yes"),
+        ("sizes", {"train": 8000, "test": 2000}, "train: 8,000, test: 2,000"),
+    ],
+)
+def test_numbers_have_their_units(name: str, value: Any, words: str) -> None:
+    assert publish.numbers({name: value}) == {name.replace("_", " "): words}
+
+
+@pytest.mark.parametrize(
+    "value", [[{"criterion": "better"}], list(range(100)), "a long reason " * 9, None]
+)
+def test_what_is_a_table_or_too_long_is_no_number(value: Any) -> None:
+    assert publish.numbers({"criteria": value}) == {}
+
+
+def test_names_from_a_data_set_mean_nothing_in_markdown() -> None:
+    name = "[click](http://a.example) ![x](http://a.example/t.png) <b>*a*</b> |\n_b_ `c`"
+    text = environment().from_string("{{ name | markdown }}").render(name=name)
+    assert text == (
+        r"\[click\](http\://a.example) \!\[x\](http\://a.example/t.png) "
+        r"&lt;b&gt;\*a\*&lt;/b&gt; \| \_b\_ \`c\`"
+    )
+
+
+def test_a_lost_server_is_known_by_what_caused_an_error() -> None:
+    lost = RuntimeError("no slot")
+    lost.__cause__ = httpx.ConnectError("connection refused")
+    assert publish.is_lost_server(lost)
+    assert publish.is_lost_server(RuntimeError("Failed to reach API at http://127.0.0.1:1/api"))
+    assert not publish.is_lost_server(RuntimeError("no slot"))
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading.Event]]:
+    """A server that takes what is published once it may: in which threads it did, and its leave."""
+    took: list[str] = []
+    leave = threading.Event()
+
+    def publish_slowly(*_arguments: Any) -> None:
+        assert leave.wait(60)
+        took.append(threading.current_thread().name)
+
+    monkeypatch.setattr("tasks.engine.publish._publish_stage", publish_slowly)
+    monkeypatch.setattr(
+        "tasks.engine.publish.TaskRunContext", SimpleNamespace(get=lambda: "a task's run")
+    )
+    yield took, leave
+    leave.set()
+    publish.await_published()
+
+
+def publish_one(tmp_path: Path, *, at_once: bool = False) -> None:
+    stage = Stage("load", "load")
+    publish.publish_stage(
+        Store(str(tmp_path / "store")), stage, Skipped("load", ""), "", "", "", at_once=at_once
+    )
+
+
+def test_a_stage_does_not_wait_for_the_server(
+    slow: tuple[list[str], threading.Event], tmp_path: Path
+) -> None:
+    took, leave = slow
+    for _ in range(5):
+        publish_one(tmp_path)
+    assert not took
+    leave.set()
+    publish.await_published()
+    assert len(took) == 5
+
+
+def test_where_it_is_published_at_once_it_is_in_the_stage_s_own_thread(
+    slow: tuple[list[str], threading.Event], tmp_path: Path
+) -> None:
+    took, leave = slow
+    leave.set()
+    publish_one(tmp_path, at_once=True)
+    assert took == [threading.current_thread().name]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "done"), (StageError("a stage failed"), "failed")]
+)
+def test_a_run_ends_when_what_its_stages_publish_is_there(
+    slow: tuple[list[str], threading.Event],
+    tmp_path: Path,
+    error: Exception | None,
+    status: str,
+) -> None:
+    took, leave = slow
+    run_log = RunLog(Store(str(tmp_path / "store")), "run-1")
+    with suppress(StageError), _logged(run_log, NOTEBOOK, {}, EVERYTHING):
+        publish_one(tmp_path)
+        threading.Timer(0.2, leave.set).start()
+        if error:
+            raise error
+    assert len(took) == 1
+    assert run_log.status() == status
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_run_that_computes_nothing_has_no_thread_of_heartbeats(wanted: bool) -> None:
+    with publish.prefect_settings("flows", heartbeat_frequency=30), _heartbeat(wanted=wanted):
+        seconds = FlowRunEngine(flow=build_model).heartbeat_seconds
+    assert seconds == (30 if wanted else None)

@@ -1,0 +1,489 @@
+"""The page shows what it is given, escapes it, and asks nothing of the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from flows.recipe.presets import NOTEBOOK
+from tasks.reporting.page import RESULT_KEYS, ReportView, differences, render_report
+
+PNG = b"\x89PNG\r\n\x1a\n...not really a picture"
+EVIL = '<script>alert("x")</script>'
+
+MINIMAL = ReportView(
+    run_id="r1",
+    generated="",
+    dataset="folder of shoes",
+    synthetic=False,
+    class_names=("left", "right"),
+    split_sizes={},
+    results=(),
+    verdicts=(),
+    overfitting={},
+    figures={},
+    transfer_skipped=None,
+    transfer_weights="imagenet",
+    rule="validation",
+    scorings=0,
+    settings={},
+    profile={},
+    model_files={},
+    notebook_comparison=False,
+)
+
+MODELS = (
+    "baseline",
+    "low_capacity",
+    "overfitting",
+    "iteration_1",
+    "iteration_2",
+    "final",
+    "vgg16_frozen",
+    "vgg16_fine_tuned",
+    "vgg16_frozen_corrected",
+    "vgg16_fine_tuned_corrected",
+)
+
+
+FIGURES = (
+    "samples",
+    "balance",
+    "augmentation",
+    "vgg16_input_as_notebook",
+    "vgg16_input_corrected",
+    "accuracy",
+    "decisions",
+    "pairs_picture",
+    "reliability_final",
+    "confused_final",
+    "confusion_final",
+    *(f"curves_{model}" for model in MODELS),
+)
+
+
+def row(name: str, accuracy: float) -> dict[str, Any]:
+    """A row of results with every field set."""
+    return dict.fromkeys(RESULT_KEYS) | {
+        "name": name,
+        "step": "7",
+        "params": 101_770,
+        "epochs": 5,
+        "batch_size": 128,
+        "train_samples": 10_000,
+        "train_loss": 0.4,
+        "train_accuracy": 0.9,
+        "val_loss": 0.6,
+        "val_accuracy": accuracy,
+        "test_loss": 0.6,
+        "test_accuracy": accuracy,
+        "notebook_test_loss": 0.5,
+        "notebook_test_accuracy": 0.875,
+    }
+
+
+def verdict(number: int, decision: str) -> dict[str, Any]:
+    """A gate's row with every field set."""
+    return {
+        "gate": number,
+        "iteration": f"iteration_{number}",
+        "change_name": "dropout",
+        "hypothesis": "Dropout overfits less.",
+        "change": "dropout = 0.25",
+        "incumbent": "overfitting",
+        "candidate": f"iteration_{number}",
+        "decision": decision,
+        "reason": "it scores so",
+        "rule": "validation",
+        "delta_accuracy": -0.0125,
+        "delta_loss": 0.02,
+    }
+
+
+EVIDENCE = {
+    "rule": "significant",
+    "state": "Inconclusive",
+    "forced": False,
+    "level": 0.05 / 9,
+    "ci_low": -0.03,
+    "ci_high": 0.005,
+    "p_value": 0.9123,
+    "p_value_adjusted": 1.0,
+    "loss_ci_low": -0.01,
+    "loss_ci_high": 0.05,
+    "mcnemar_only_incumbent": 60,
+    "mcnemar_only_candidate": 35,
+    "mcnemar_p_value": 0.00001,
+    "gap_incumbent": 0.12,
+    "gap_candidate": 0.02,
+    "by_validation": "back",
+    "by_significant": "inconclusive",
+    "by_one_standard_error": "forward",
+}
+
+
+FULL = replace(
+    MINIMAL,
+    generated="2025-01-01",
+    dataset="Fashion-MNIST",
+    split_sizes={"train": 8000, "validation": 2000, "test": 2000},
+    counts={"train": [4000, 4000], "test": [1000, 1000]},
+    results=[row(name, 0.75 + 0.01 * index) for index, name in enumerate(MODELS)],
+    verdicts=[verdict(1, "forward"), verdict(2, "back")],
+    overfitting={
+        "lowest_validation_loss": 0.39,
+        "lowest_validation_loss_epoch": 11,
+        "highest_validation_accuracy": 0.88,
+        "highest_validation_accuracy_epoch": 24,
+    },
+    figures=dict.fromkeys(FIGURES, PNG),
+    scorings=8,
+    settings=NOTEBOOK.model_dump(mode="json") | {"subset": {"method": "slices"}},
+    transfer_start=0.3125,
+    profile={"device": "cpu", "threads": 1},
+    model_files={"final": "artifacts/model.keras"},
+    notebook_comparison=True,
+    guard=[{"splits": ["train", "test"], "exact": 0, "near": 16}],
+    selection={
+        "looks": 9,
+        "models": 10,
+        "survivor": "iteration_1",
+        "val_accuracy": 0.78,
+        "optimism": 0.0042,
+        "best_corrected": 0.771,
+        "best_corrected_low": 0.75,
+        "best_corrected_high": 0.79,
+        "method": "bootstrap",
+    },
+    criteria=[
+        {
+            "criterion": "better than a random classifier",
+            "met": True,
+            "value": 0.8,
+            "low": 0.78,
+            "high": 0.82,
+            "threshold": 0.1,
+            "p_value": 1e-9,
+            "alpha": 0.05,
+        },
+        {
+            "criterion": "better than the dense baseline",
+            "met": False,
+            "value": 0.005,
+            "low": -0.01,
+            "high": 0.02,
+            "threshold": 0.0,
+            "p_value": 0.31,
+            "alpha": 0.05,
+        },
+    ],
+    per_class=[
+        {"class": "left", "precision": 0.9, "recall": 0.8, "f1": 0.85, "support": 1000},
+    ],
+    calibration_error={"final": {"test": 0.0312}},
+    confusion={model: [[7, 3], [0, 5]] for model in MODELS if model != "final"},
+)
+
+
+class Page(HTMLParser):
+    """The tags, attributes and text of a page."""
+
+    def __init__(self, html: str) -> None:
+        """Parse `html`."""
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember a tag; the ones that need closing are counted."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Check that tags are closed in order."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Remember text outside of styles."""
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """All text, with single spaces."""
+        return " ".join(" ".join(self.words).split())
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of every `tag`."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+VIEWS = {
+    "minimal": MINIMAL,
+    "full": FULL,
+    "synthetic": replace(FULL, synthetic=True, notebook_comparison=False),
+    "skipped": replace(FULL, transfer_skipped="no weights; fetch them", results=FULL.results[:6]),
+    "random": replace(FULL, transfer_weights="random"),
+    "unknown scores": replace(
+        FULL,
+        results=[{"name": name} for name in MODELS],
+        verdicts=[{"iteration": "iteration_1"}],
+    ),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_self_contained_and_well_formed(view: ReportView) -> None:
+    """No script, no request, every tag closed, every link's target there, every image described."""
+    html = render_report(view)
+    page = Page(html)
+    assert page.open == []
+    assert "url(" not in html
+    assert not any("//" in value for _, found in page.tags for value in found.values() if value)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    targets = {attributes.get("id") for _, attributes in page.tags}
+    assert all((link["href"] or "")[1:] in targets for link in page.named("a"))
+    for image in page.named("img"):
+        assert (image["src"] or "").startswith("data:image/png;base64,")
+        assert image["alt"]
+    assert all("aria-label" in box for box in page.named("div") if box.get("class") == "scroll")
+    assert html == render_report(view)
+
+
+def test_every_figure_is_shown_once() -> None:
+    """No picture that was drawn gets lost; the notebook's final figure goes by either name."""
+    assert len(Page(render_report(FULL)).named("img")) == len(FIGURES)
+    renamed = {name.replace("curves_final", "final"): PNG for name in FIGURES}
+    assert len(Page(render_report(replace(FULL, figures=renamed))).named("img")) == len(FIGURES)
+
+
+def test_everything_that_comes_from_outside_is_escaped() -> None:
+    """Names of classes, data sets and changes, reasons and settings cannot become tags."""
+    view = replace(
+        FULL,
+        run_id=EVIL,
+        generated=EVIL,
+        dataset=EVIL,
+        class_names=(EVIL, '" onload="x'),
+        results=[*FULL.results, row(EVIL, 0.5)],
+        verdicts=[verdict(1, "forward") | {"hypothesis": EVIL, "change": EVIL, "reason": EVIL}],
+        transfer_skipped=EVIL,
+        transfer_weights=EVIL,
+        rule=EVIL,
+        settings={"x": EVIL},
+        profile={EVIL: EVIL},
+        model_files={EVIL: EVIL},
+    )
+    page = Page(render_report(view))
+    assert not page.named("script")
+    assert not any("onload" in attributes for _, attributes in page.tags)
+    assert EVIL in page.text
+
+
+def test_synthetic_data_are_said_first() -> None:
+    """The banner stands before everything else, and in the title."""
+    assert "SYNTHETIC" not in Page(render_report(FULL)).text
+    page = Page(render_report(VIEWS["synthetic"]))
+    title, banner = page.text.split("SYNTHETIC DATA", maxsplit=2)[1:]
+    assert title.startswith(": Fashion-MNIST, run r1")
+    assert "drawn by the program" in banner
+
+
+def test_headline_compares_with_the_baseline_and_the_notebook() -> None:
+    """The final model's accuracy stands at the top with both differences."""
+    text = Page(render_report(FULL)).text.replace("\xa0", " ")
+    assert "80.00 % of the 2,000 test images correctly, +5.00 points against the baseline's" in text
+    assert "−7.50 points; the notebook's final model has 87.50 %" in text
+    assert "notebook's final model" not in Page(render_report(VIEWS["synthetic"])).text
+
+
+def test_skipped_transfer_says_why() -> None:
+    """The reason stands in the transfer section, and no row pretends otherwise."""
+    text = Page(render_report(VIEWS["skipped"])).text
+    assert "Skipped. no weights; fetch them" in text
+    assert "fine-tuned" not in text
+    assert "Skipped." not in Page(render_report(FULL)).text
+
+
+def with_transfer(*models: str, **settings: Any) -> str:
+    """The page's text where these models have results and the transfer has these settings."""
+    rows = [row(name, 0.8) for name in ("final", *models)]
+    transfer = NOTEBOOK.model_dump(mode="json")["transfer"]
+    for name, value in settings.items():
+        variant, _, field = name.partition("__")
+        transfer[variant][field] = value
+    view = replace(FULL, results=rows, settings={"transfer": transfer})
+    return Page(render_report(view)).text.replace("\xa0", " ")
+
+
+FROZEN = ("vgg16_frozen", "vgg16_frozen_corrected")
+
+
+def test_both_ways_of_transfer_stand_beside_the_notebook() -> None:
+    """Settings and accuracies side by side, and what the notebook's log reveals."""
+    text = with_transfer(*FROZEN)
+    assert "Two ways, side by side As in the notebook Corrected Pixels RGB, 0 to 255 BGR" in text
+    assert "Size 32 x 32 64 x 64" in text
+    assert "Frozen base 82.70 % 83.60 % 80.00 % 80.00 % 80.00 % 80.00 %" in text
+    assert "Last block fine-tuned 85.05 % 84.50 % – – – –" in text
+    assert "From a clean start, the same settings are at 31.25 % in their first epoch." in text
+    assert "The corrected way gives VGG16 the input it was trained on" in text
+    assert "Losses of VGG16 (as in the notebook) are binary cross-entropy" in text
+
+
+def test_one_way_of_transfer_is_shown_without_the_other() -> None:
+    """Nothing is said of what was not done."""
+    ours = with_transfer("vgg16_frozen")
+    assert "What was done" in ours
+    assert "The corrected way" not in ours
+    corrected = with_transfer("vgg16_frozen_corrected")
+    assert "As in the notebook" not in corrected
+    assert "From a clean start" not in corrected
+    assert "are binary cross-entropy" not in corrected
+    assert "a fresh head cannot begin there. So the cell" in corrected
+
+
+def test_other_settings_are_not_taken_for_the_notebooks() -> None:
+    """What is said of the defaults is left out where they were changed, or weights are random."""
+    text = with_transfer(*FROZEN, as_notebook__epochs=3, corrected__side=32)
+    assert "Epochs 3 + 11 11 + 11" in text
+    assert "From a clean start" not in text
+    assert "The corrected way" not in text
+    assert "a fresh head cannot begin there" in text
+    drawn = Page(render_report(VIEWS["random"])).text
+    assert "From a clean start" not in drawn
+    assert "The corrected way" not in drawn
+    full = replace(FULL, split_sizes={"train": 50_000, "validation": 10_000, "test": 10_000})
+    assert "From a clean start" not in Page(render_report(full)).text
+
+
+def test_random_weights_are_labelled_wherever_they_stand() -> None:
+    """In tables (the transfer section's and the results) and in captions."""
+    text = Page(render_report(VIEWS["random"])).text
+    label = "control: random weights"
+    for name in (
+        "VGG16, frozen base",
+        "VGG16, fine-tuned",
+        "VGG16 corrected, frozen base",
+        "VGG16 corrected, fine-tuned",
+    ):
+        assert text.count(name) == text.count(f"{name} {label}") + text.count(f"{name} ({label}")
+    assert "control" not in Page(render_report(FULL)).text
+
+
+def test_verdicts_show_hypothesis_change_and_decision() -> None:
+    """Each iteration says what was tried and what became of it."""
+    text = Page(render_report(FULL)).text
+    assert "Iteration 1: dropout rolled forward Hypothesis Dropout overfits less." in text
+    assert "Iteration 2: dropout rolled back" in text
+    assert "Models have been scored on this test split 8 times" in text
+
+
+def test_differences_follow_the_run() -> None:
+    """Points that do not apply are left out, and those that depend on settings say so."""
+    here = {point.where: point.here for point in differences(FULL)}
+    assert here["Step 1, subsets"] == "The same slices, called slices."
+    assert "10,000 images (79 steps an epoch)" in here["Step 7, final training"]
+    assert "VGG16, start" in here
+    assert "BGR" in here["VGG16 corrected, input"]
+    assert "0.001, rising, then falling" in here["VGG16 corrected, training"]
+    replayed = replace(MINIMAL, rule="notebook", settings={"subset": {"method": "stratified"}})
+    there = {point.where: point.here for point in differences(replayed)}
+    assert "replayed" in there["Step 7, decisions"]
+    assert "Seeded" in there["Step 1, subsets"]
+    assert not {"VGG16, start", "VGG16, frozen layers", "Step 7, iteration 6"} & set(there)
+
+
+# Decisions
+
+
+def text_of(view: ReportView) -> str:
+    return Page(render_report(view)).text.replace("\xa0", " ")
+
+
+def with_evidence(**changed: Any) -> ReportView:
+    """The page of a run of five replicates whose first gate has evidence."""
+    settings = NOTEBOOK.model_dump(mode="json") | {
+        "evaluation": {"protocol": "holdout", "folds": 5, "replicates": 5}
+    }
+    return replace(
+        FULL,
+        rule="significant",
+        settings=settings,
+        verdicts=[verdict(1, "back") | EVIDENCE | changed],
+    )
+
+
+def test_each_gate_shows_its_evidence() -> None:
+    text = text_of(with_evidence())
+    assert "Iteration 1: dropout inconclusive: rolled back" in text
+    assert "Gain in accuracy, points −1.25 95 % interval −3.00 to +0.50" in text
+    assert "Change of loss (cross-entropy) +0.0200 95 % interval −0.0100 to +0.0500" in text
+    assert "p 0.9123 adjusted 1.0000" in text
+    assert "first trainings candidate 35, incumbent 60 McNemar's p < 0.0001, two-sided" in text
+    assert "Overfitting gap, points +2.00 incumbent +12.00" in text
+    assert "validation: back; significant: inconclusive; one standard error: forward" in text
+    assert "by a one-sided test at 0.00556" in text
+
+
+def test_the_page_says_what_its_tests_respect() -> None:
+    assert "crossed random effects" in text_of(with_evidence())
+    assert "Each model is trained 5 times, each time from another seed; figures" in text_of(
+        with_evidence()
+    )
+    once = replace(with_evidence(), settings=NOTEBOOK.model_dump(mode="json"))
+    assert "another seed might turn the result" in text_of(once)
+    folds = {"evaluation": {"protocol": "kfold", "folds": 5, "replicates": 1}}
+    assert "the corrected resampled t test" in text_of(replace(with_evidence(), settings=folds))
+    assert "dealt into 5 folds" in text_of(replace(with_evidence(), settings=folds))
+
+
+def test_a_forced_gate_is_said_at_the_top_and_at_the_gate() -> None:
+    text = text_of(with_evidence(forced=True, state="ForcedBack"))
+    assert "Forced. Gate 1 was forced back by hand. What follows from it" in text
+    assert "Iteration 1: dropout forced back" in text
+    assert "Forced." not in text_of(with_evidence())
+
+
+def test_criteria_that_are_met_and_not() -> None:
+    text = text_of(FULL)
+    assert "Better than a random classifier met 80.00 % 78.00 to 82.00 % 10.00 % < 0.0001" in text
+    assert (
+        "Better than the dense baseline not met +0.50 points −1.00 to +2.00 points 0 0.3100" in text
+    )
+
+
+def test_choosing_is_counted() -> None:
+    text = text_of(FULL)
+    assert "Validation images decided 9 times. Whoever picks the best of 10 models" in text
+    assert "0.42 points better on them than on others" in text
+    replayed = replace(FULL, selection={**FULL.selection, "looks": 0})
+    assert "No decision of this run was read off validation images" in text_of(replayed)
+
+
+def test_duplicates_classes_and_calibration_are_shown() -> None:
+    text = text_of(FULL)
+    assert "train and test 0 16" in text
+    assert "left 90.00 % 80.00 % 85.00 % 1,000" in text
+    assert "Overfitting model, held-out images" in text
+    assert text.count("left right left 7 3 right 5") == len(MODELS) - 1
+    assert "3.12 %" in text
+
+
+def test_the_interval_of_the_final_model_stands_at_the_top() -> None:
+    rows = [
+        {**found, "test_accuracy_low": 0.78, "test_accuracy_high": 0.82, "test_accuracy_sd": 0.01}
+        for found in FULL.results
+    ]
+    once = text_of(replace(FULL, results=rows))
+    assert "The 95 % interval goes from 78.00 to 82.00 %: other test images" in once
+    assert "one training can't tell" in once
+    several = text_of(replace(FULL, results=[{**found, "trainings": 5} for found in rows]))
+    assert "(5 trainings, standard deviation 1.00 points; the first of them is the model" in several

@@ -1,0 +1,954 @@
+"""A hit is a hit only while every byte is what it was; nothing is ever half written."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tasks.core.errors import SealedError, StageError, StorageError, UserError
+from tasks.core.records import FACTS, MAY_READ_TEST, Record, Skipped, Stage, StoredFile, digest_of
+from tasks.core.training.progress import Progress
+from tasks.engine.fingerprint import code_of
+from tasks.storage import files
+from tasks.storage import store as store_module
+from tasks.storage.checkpoints import Checkpoints
+from tasks.storage.run_log import RunLog
+from tasks.storage.store import Inputs, Miss, Outputs, Store
+from tests.processes import python
+from tests.support import basis, on_disk
+
+ROOT = Path(__file__).resolve().parents[3]
+PROFILE = {"device": "cpu", "threads": 2}
+STAGE = Stage("subset", "subset", {"seed": 1, "train": 10}, {"raw": ("train", FACTS)})
+UPSTREAM = Record(
+    "load",
+    "load",
+    "a" * 64,
+    {"train": StoredFile("stages/load/a/train.npz", "1" * 64, 5, "npz", {})},
+    {"images": 12},
+    {},
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+def fill(outputs: Outputs) -> None:
+    outputs.arrays("train", x=np.arange(12, dtype=np.float32).reshape(3, 4), y=np.eye(3))
+    outputs.table("labels", pa.table({"label": [1, 2, 3]}))
+
+
+def committed(store: Store, stage: Stage = STAGE, key: str = "0123456789abcdef" * 4) -> Record:
+    outputs = store.writer(stage, key, basis(why="test"))
+    fill(outputs)
+    return store.commit(outputs, {"classes": 3})
+
+
+def path_of(store: Store, record: Record, name: str = "train") -> Path:
+    return on_disk(store.root) / record.files[name].path
+
+
+def record_path(store: Store, record: Record) -> Path:
+    return path_of(store, record).parent / "record.json"
+
+
+def reason(store: Store, record: Record, stage: Stage = STAGE) -> str:
+    found = store.lookup(stage, record.key)
+    assert isinstance(found, Miss), "a damaged stage was taken for a hit"
+    return found.reason
+
+
+# Keys
+
+
+def key(store: Store, stage: Stage = STAGE, upstream: Record = UPSTREAM, **profile: Any) -> str:
+    return store.key_of(stage, {"raw": upstream}, PROFILE | profile)[0]
+
+
+def test_key_is_a_function_of_its_basis_alone(store: Store, tmp_path: Path) -> None:
+    assert key(store) == key(Store(str(tmp_path / "elsewhere")))
+    assert len(key(store)) == 64
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(STAGE, name="subset_2"),
+        replace(STAGE, kind="preprocess"),
+        replace(STAGE, settings={"seed": 2, "train": 10}),
+        replace(STAGE, settings={"seed": 1.0, "train": 10}),
+        replace(STAGE, settings={"seed": 1}),
+        replace(STAGE, settings={"seed": 1, "train": 10, "more": None}),
+        replace(STAGE, numerical=True),
+    ],
+    ids=["name", "kind", "value", "type", "one less", "one more", "numerical"],
+)
+def test_key_changes_with_the_stage(store: Store, other: Stage) -> None:
+    assert key(store, other) != key(store)
+
+
+def test_key_changes_with_the_content_of_what_is_read_and_with_nothing_else(store: Store) -> None:
+    def with_file(**changes: Any) -> Record:
+        return replace(UPSTREAM, files={"train": replace(UPSTREAM.files["train"], **changes)})
+
+    assert key(store, upstream=with_file(sha256="2" * 64)) != key(store)
+    assert key(store, upstream=replace(UPSTREAM, facts={"images": 13})) != key(store)
+    assert key(store, upstream=with_file(path="stages/load/b/train.npz")) == key(store)
+    unread = dict(UPSTREAM.files) | {"test": replace(UPSTREAM.files["train"], sha256="3" * 64)}
+    assert key(store, upstream=replace(UPSTREAM, files=unread, key="b" * 64)) == key(store)
+
+
+def test_a_skipped_input_enters_the_key_by_its_reason(store: Store) -> None:
+    keys = {
+        store.key_of(STAGE, {"raw": given}, PROFILE)[0]
+        for given in (UPSTREAM, Skipped("load", "offline"), Skipped("load", "disk full"))
+    }
+    assert len(keys) == 3
+
+
+def test_profile_is_part_of_the_key_of_numerical_stages_only(store: Store) -> None:
+    numerical = replace(STAGE, numerical=True)
+    assert key(store, numerical, threads=1) != key(store, numerical)
+    assert key(store, threads=1) == key(store)
+
+
+def test_key_ignores_the_order_of_settings_and_roles(store: Store) -> None:
+    two = Stage("a", "subset", {"x": 1, "y": {"p": 1, "q": 2}}, {"m": (FACTS,), "n": ("train",)})
+    swapped = replace(
+        two, settings={"y": {"q": 2, "p": 1}, "x": 1}, reads={"n": ("train",), "m": (FACTS,)}
+    )
+    inputs = {"m": UPSTREAM, "n": UPSTREAM}
+    turned = dict(reversed(list(PROFILE.items())))
+    assert store.key_of(two, inputs, PROFILE)[0] == store.key_of(swapped, inputs, turned)[0]
+    crossed = replace(two, reads={"n": (FACTS,), "m": ("train",)})
+    assert store.key_of(two, inputs, PROFILE)[0] != store.key_of(crossed, inputs, PROFILE)[0]
+
+
+def test_outside_files_count_by_content_and_not_by_place(store: Store, tmp_path: Path) -> None:
+    def key_with(*contents: bytes, folder: str = "data") -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        paths = [tmp_path / folder / f"{number}.npz" for number in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        return key(store, replace(STAGE, external=tuple(map(str, paths))))
+
+    assert key_with(b"a", b"b") == key_with(b"a", b"b", folder="moved")
+    assert len({key_with(b"a", b"b"), key_with(b"a", b"c"), key_with(b"b", b"a"), key_with()}) == 4
+    loaded = Stage("load", "load", external=(str(tmp_path / "data/0.npz"),))
+    _, basis = store.key_of(loaded, {}, PROFILE)
+    assert str(tmp_path) not in str(basis), "a record says nothing of the user's folders"
+
+
+def test_key_changes_with_the_code(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def code_of(module: str) -> dict[str, str]:
+        asked.append(module)
+        return {module: "another digest"}
+
+    before = key(store)
+    monkeypatch.setattr(store_module, "code_of", code_of)
+    assert key(store) != before
+    assert asked == ["tasks.stages.subset"]
+
+
+def test_key_changes_with_the_format_version(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(store)
+    monkeypatch.setattr(store_module, "FORMAT_VERSION", -1)
+    assert key(store) != before
+
+
+def test_an_input_of_which_nothing_is_read_is_no_part_of_the_key(store: Store) -> None:
+    begun = replace(STAGE, reads={**STAGE.reads, "beginning": ()})
+    other = replace(UPSTREAM, key="b" * 64, facts={"epochs": 40})
+    alone, stands_for = store.key_of(STAGE, {"raw": UPSTREAM}, PROFILE)
+    assert store.key_of(begun, {"raw": UPSTREAM}, PROFILE) == (alone, stands_for)
+    for beginning in (UPSTREAM, other, Skipped("load", "offline")):
+        given = {"raw": UPSTREAM, "beginning": beginning}
+        assert store.key_of(begun, given, PROFILE) == (alone, stands_for)
+    assert list(stands_for["inputs"]) == ["raw"]
+
+
+def test_snapshots_are_no_part_of_the_key(store: Store) -> None:
+    assert key(store, replace(STAGE, snapshots=(3, "lowest_validation_loss"))) == key(store)
+
+
+def test_of_inputs_that_are_not_known_yet_the_basis_says_nothing(store: Store) -> None:
+    two = replace(STAGE, reads={"raw": ("train",), "other": (FACTS,)})
+    known = store.basis_of(two, {"raw": UPSTREAM}, PROFILE)
+    both = store.basis_of(two, {"raw": UPSTREAM, "other": UPSTREAM}, PROFILE)
+    assert set(both["inputs"]) == {"raw", "other"}
+    assert known == both | {"inputs": {"raw": both["inputs"]["raw"]}}
+
+
+# Commit and lookup
+
+
+def test_what_is_committed_is_found_again(store: Store) -> None:
+    record = committed(store)
+    assert store.lookup(STAGE, record.key) == record
+    assert store.record("subset", record.key) == record
+    assert (record.stage, record.kind, record.facts) == ("subset", "subset", {"classes": 3})
+    file = record.files["train"]
+    assert (file.kind, file.size) == ("npz", path_of(store, record).stat().st_size)
+    assert file.schema == {"x": "float32 [3, 4]", "y": "float64 [3, 3]"}
+    assert record.files["labels"].schema == {"label": "int64", "rows": 3}
+    assert not Path(file.path).is_absolute()
+
+
+def test_a_store_that_is_moved_keeps_its_hits(store: Store, tmp_path: Path) -> None:
+    record = committed(store)
+    shutil.move(on_disk(store.root), tmp_path / "moved")
+    assert Store(str(tmp_path / "moved")).lookup(STAGE, record.key) == record
+
+
+def test_files_without_a_record_are_no_hit(store: Store) -> None:
+    fill(store.writer(STAGE, "b" * 64, basis()))
+    assert store.lookup(STAGE, "b" * 64) == Miss(
+        "not computed yet with these settings, inputs and code"
+    )
+    with pytest.raises(StageError, match=r"record of subset can't be read.*run the flow again"):
+        store.record("subset", "b" * 64)
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["train", "labels"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (Path.unlink, "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), r"has \d+ bytes instead of \d+"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"."), r"has \d+ bytes instead of"),
+        (lambda path: path.write_bytes(b""), r"has 0 bytes instead of \d+"),
+        (flip_a_bit, "has other content"),
+    ],
+    ids=["missing", "truncated", "longer", "emptied", "one bit"],
+)
+def test_a_damaged_file_is_no_hit(
+    store: Store, name: str, damage: Callable[[Path], Any], said: str
+) -> None:
+    record = committed(store)
+    damage(path_of(store, record, name))
+    assert re.match(f"{name} {said}.*: stages/", reason(store, record))
+    with pytest.raises(StageError, match="run again"):
+        store.content(record, name)
+
+
+@pytest.mark.parametrize(
+    ("replacement", "said"),
+    [
+        (b"", "Expecting value"),
+        (b"{}", "digest does not match"),
+        (b"[1]", "digest does not match"),
+        (b"\xff\xfe\x00", "codec can't decode"),
+        (b'{"stage": "subset"}', "digest does not match"),
+    ],
+    ids=["emptied", "no fields", "a list", "no text", "unsigned"],
+)
+def test_a_replaced_record_is_no_hit(store: Store, replacement: bytes, said: str) -> None:
+    record = committed(store)
+    record_path(store, record).write_bytes(replacement)
+    assert reason(store, record).startswith("its record can't be used: ")
+    assert said in reason(store, record)
+    with pytest.raises(StageError, match="run the flow again"):
+        store.record("subset", record.key)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000],
+    ids=["lists", "objects", "closed"],
+)
+def test_a_record_that_is_nested_too_deeply_is_no_hit(store: Store, text: str) -> None:
+    record = committed(store)
+    record_path(store, record).write_text(text)
+    assert reason(store, record).startswith("its record can't be used: ")
+    assert list(store.records("subset")) == []
+    with pytest.raises(StageError, match="run the flow again"):
+        store.record("subset", record.key)
+
+
+def test_a_record_that_can_t_be_read_is_no_hit(store: Store) -> None:
+    record = committed(store)
+    record_path(store, record).unlink()
+    record_path(store, record).mkdir()
+    assert reason(store, record) == "its record can't be read: Is a directory"
+
+
+def test_what_is_gone_and_what_is_not_what_was_written_is_said(store: Store) -> None:
+    record = committed(store)
+    flip_a_bit(path_of(store, record))
+    with pytest.raises(StageError, match=r"train\.npz is not what was written; run again to"):
+        store.content(record, "train")
+    path_of(store, record).unlink()
+    with pytest.raises(StageError, match=r"train\.npz is gone; run again to restore it"):
+        store.content(record, "train")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_an_error_of_reading_passes_as_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whether it may be tried again is not the store's to say."""
+    record = committed(store)
+    cause = OSError(number, os.strerror(number), str(path_of(store, record)))
+
+    def refuse(_path: Path, _mode: str) -> bytes:
+        raise cause
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=r".") as passed:
+        store.content(record, "train")
+    assert passed.value is cause
+
+
+def test_a_damaged_record_is_no_hit(store: Store) -> None:
+    record = committed(store)
+    path = record_path(store, record)
+    text = path.read_text()
+    path.write_text(text.replace('"classes": 3', '"classes": 4'))
+    assert "digest does not match" in reason(store, record)
+    path.write_text(text[: len(text) // 2])
+    assert "its record can't be used" in reason(store, record)
+    path.write_text(text)
+    assert store.lookup(STAGE, record.key) == record
+
+
+def test_another_stage_s_record_is_no_hit(store: Store) -> None:
+    record = committed(store)
+    other = committed(store, replace(STAGE, name="elsewhere"))
+    shutil.copy(record_path(store, other), record_path(store, record))
+    assert reason(store, record) == "its record belongs to another stage"
+
+
+def test_a_key_that_begins_alike_is_no_hit(store: Store) -> None:
+    record = committed(store)
+    alike = record.key[:-1] + "0"
+    assert store.lookup(STAGE, alike) == Miss("its record belongs to another stage")
+
+
+def test_a_damaged_stage_is_restored_by_computing_it_again(store: Store) -> None:
+    record = committed(store)
+    path = path_of(store, record)
+    path.unlink()
+    assert "is missing" in reason(store, record)
+    assert committed(store) == record
+    assert store.lookup(STAGE, record.key) == record
+
+
+def test_commit_refuses_what_it_cannot_read_back(store: Store) -> None:
+    outputs = store.writer(STAGE, "c" * 64, basis())
+    fill(outputs)
+    flip_a_bit(on_disk(store.root) / outputs.files["train"].path)
+    with pytest.raises(StorageError) as refused:
+        store.commit(outputs, {})
+    for words in (
+        "subset: what was written can't be read back (train has other content: stages/subset/",
+        f"Check the disk of {store.root}; start the run again, or name another store with --store",
+    ):
+        assert words in str(refused.value)
+    assert refused.value.may_pass, "what a disk gave once it may give another time"
+    assert isinstance(store.lookup(STAGE, "c" * 64), Miss)
+
+
+def with_outside_file(store: Store, path: Path) -> Outputs:
+    """The outputs of a stage that reads a file from outside."""
+    path.write_bytes(b"as it was when the key was made")
+    stage = Stage("load", "load", external=(str(path),))
+    key, stands_for = store.key_of(stage, {}, PROFILE)
+    outputs = store.writer(stage, key, stands_for)
+    fill(outputs)
+    return outputs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(b"something else"),
+        flip_a_bit,
+        lambda path: path.write_bytes(path.read_bytes() + b"."),
+    ],
+    ids=["replaced", "one bit", "longer"],
+)
+def test_commit_refuses_what_was_made_of_a_file_that_changed_meanwhile(
+    store: Store, tmp_path: Path, change: Callable[[Path], Any]
+) -> None:
+    path = tmp_path / "weights.h5"
+    outputs = with_outside_file(store, path)
+    change(path)
+    with pytest.raises(StageError, match=r"weights\.h5 changed while load read it.*start the run"):
+        store.commit(outputs, {})
+    assert isinstance(store.lookup(outputs.stage, outputs.key), Miss)
+    assert not (outputs.folder / "record.json").exists()
+
+
+def test_a_file_from_outside_that_is_only_touched_or_moved_away_and_back_has_not_changed(
+    store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.h5"
+    outputs = with_outside_file(store, path)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    assert store.lookup(outputs.stage, outputs.key) != store.commit(outputs, {})
+
+
+def test_a_file_from_outside_that_is_gone_makes_commit_fail(store: Store, tmp_path: Path) -> None:
+    outputs = with_outside_file(store, tmp_path / "weights.h5")
+    (tmp_path / "weights.h5").unlink()
+    with pytest.raises(StageError, match=r"weights\.h5 changed while"):
+        store.commit(outputs, {})
+    assert not (outputs.folder / "record.json").exists()
+
+
+def test_commit_refuses_what_was_made_while_the_code_was_edited(store: Store) -> None:
+    known = code_of("tasks.stages.subset")
+    edited = {**known, "tasks.core.data.splitting": "0" * 64}
+    assert edited != known
+    outputs = store.writer(STAGE, "c" * 64, basis(code=edited))
+    fill(outputs)
+    with pytest.raises(
+        StageError, match=r"tasks\.core\.data\.splitting changed while subset was computed"
+    ):
+        store.commit(outputs, {})
+    assert not (outputs.folder / "record.json").exists()
+    outputs = store.writer(STAGE, "c" * 64, basis(code=known))
+    fill(outputs)
+    assert store.commit(outputs, {}).basis["code"] == known
+
+
+def test_checkpoints_of_edited_code_are_refused(store: Store) -> None:
+    code = {"tasks.core.data.splitting": "0" * 64}
+    outputs = store.writer(STAGE, "c" * 64, basis(code=code))
+    with pytest.raises(StageError, match=r"tasks\.core\.data\.splitting changed"):
+        outputs.checkpoints({}, 3).save(progress(1))
+    assert list(outputs.folder.iterdir()) == []
+
+
+# Trainings in the making
+
+
+def progress(epochs: int) -> Progress:
+    rows = tuple({"epoch": float(epoch), "val_loss": 1.0} for epoch in range(1, epochs + 1))
+    return Progress(rows, (np.full(3, epochs, np.float32),))
+
+
+def epoch_of(checkpoints: Checkpoints) -> int:
+    found = checkpoints.latest()
+    return found.epoch if found else 0
+
+
+TRAINING = Stage(
+    "iteration_1", "train", {"seed": 1, "epochs": 9}, {"beginning": ()}, snapshots=(2,)
+)
+
+
+def training_of(store: Store, stage: Stage = TRAINING, **given: Any) -> tuple[Outputs, Checkpoints]:
+    key, stands_for = store.key_of(stage, {}, PROFILE)
+    outputs = store.writer(stage, key, stands_for, **given)
+    return outputs, outputs.checkpoints({"seed": stage.settings["seed"]}, stage.settings["epochs"])
+
+
+def trained_for(store: Store, stage: Stage, epochs: int) -> Record:
+    outputs, checkpoints = training_of(store, stage)
+    for epoch in range(1, epochs + 1):
+        checkpoints.save(progress(epoch))
+    fill(outputs)
+    return store.commit(outputs, {})
+
+
+def test_the_writer_removes_what_a_killed_one_left_and_nothing_else(store: Store) -> None:
+    outputs, checkpoints = training_of(store)
+    checkpoints.save(progress(2))
+    checkpoints.save(progress(3))
+    before = sorted(on_disk(outputs.folder).iterdir())
+    for name in (".part-1.npz", ".part-2"):
+        (on_disk(outputs.folder) / name).write_bytes(b"half of")
+    (on_disk(outputs.folder) / "model.keras").write_bytes(b"whole")
+    _, again = training_of(store)
+    assert set(outputs.folder.iterdir()) == {*before, outputs.folder / "model.keras"}
+    assert epoch_of(again) == 3
+
+
+def test_what_is_asked_for_anew_forgets_its_checkpoints_and_begins_nowhere(store: Store) -> None:
+    longer = replace(TRAINING, name="overfitting", settings={"seed": 1, "epochs": 12})
+    given: dict[str, Any] = {"inputs": {"beginning": trained_for(store, longer, 12)}}
+    outputs, checkpoints = training_of(store, **given)
+    assert epoch_of(checkpoints) == 2
+    checkpoints.save(progress(5))
+    assert epoch_of(training_of(store, **given)[1]) == 5
+    outputs, checkpoints = training_of(store, **given, anew=True)
+    assert epoch_of(checkpoints) == 0
+    assert list(outputs.folder.iterdir()) == []
+    assert epoch_of(training_of(store, **given)[1]) == 2, "the other's snapshot is its own"
+
+
+def test_a_committed_training_keeps_snapshots_only(store: Store) -> None:
+    record = trained_for(store, TRAINING, 3)
+    names = {path.name[:15] for path in store.folder(record.stage, record.key).iterdir()}
+    assert names == {"train.npz", "labels.parquet", "record.json", "snapshot-000002"}
+
+
+def test_a_commit_that_is_refused_keeps_the_checkpoints(store: Store) -> None:
+    outputs, checkpoints = training_of(store)
+    checkpoints.save(progress(3))
+    fill(outputs)
+    flip_a_bit(on_disk(store.root) / outputs.files["train"].path)
+    with pytest.raises(StorageError):
+        store.commit(outputs, {})
+    assert epoch_of(training_of(store)[1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (TRAINING, 2),
+        (replace(TRAINING, name="iteration_7"), 2),
+        (replace(TRAINING, settings={"seed": 1, "epochs": 20}), 2),
+        (replace(TRAINING, settings={"seed": 1, "epochs": 1}), 0),
+        (replace(TRAINING, settings={"seed": 2, "epochs": 9}), 0),
+        (replace(TRAINING, kind="retrain"), 0),
+        (replace(TRAINING, numerical=True), 0),
+    ],
+    ids=["itself", "name", "more epochs", "fewer", "settings", "kind", "profile"],
+)
+def test_trainings_of_one_lineage_differ_in_name_and_epochs_only(
+    store: Store, other: Stage, expected: int
+) -> None:
+    record = trained_for(store, TRAINING, 3)
+    _, checkpoints = training_of(store, other, inputs={"beginning": record})
+    assert epoch_of(checkpoints) == expected
+
+
+def test_an_input_of_which_something_is_read_is_no_place_to_begin(store: Store) -> None:
+    record = trained_for(store, TRAINING, 3)
+    reads = {"arrays": ("train",), "facts": (FACTS,), "beginning": ()}
+    stage = replace(TRAINING, name="iteration_7", reads=reads)
+    for role, expected in (("arrays", 0), ("facts", 0), ("no role", 0), ("beginning", 2)):
+        outputs = store.writer(stage, "e" * 64, basis(), {role: record})
+        beginnings = (store.folder(record.stage, record.key),) if expected else ()
+        assert outputs.beginnings == beginnings
+    both = {"arrays": committed(store), "beginning": record}
+    outputs = store.writer(stage, "e" * 64, basis(), both)
+    assert outputs.beginnings == (store.folder(record.stage, record.key),)
+
+
+def test_a_file_where_the_stage_s_folder_goes_makes_room(store: Store) -> None:
+    record = committed(store)
+    folder = on_disk(store.folder(record.stage, record.key))
+    shutil.rmtree(folder)
+    folder.write_bytes(b"in the way")
+    assert "its record can't be " in reason(store, record)
+    assert committed(store) == record
+    assert store.lookup(STAGE, record.key) == record
+
+
+@pytest.mark.parametrize("name", ["train.npz", "labels.parquet", "record.json"])
+def test_a_folder_where_a_stage_s_file_goes_makes_room(store: Store, name: str) -> None:
+    record = committed(store)
+    path = on_disk(store.folder(record.stage, record.key)) / name
+    path.unlink()
+    path.mkdir()
+    (path / "file").write_bytes(b"in the way")
+    assert reason(store, record)
+    assert committed(store) == record
+    assert store.lookup(STAGE, record.key) == record
+    assert path.is_file()
+
+
+def test_a_skipped_input_is_no_place_to_begin(store: Store) -> None:
+    outputs, _ = training_of(store, inputs={"beginning": Skipped("overfitting", "offline")})
+    assert outputs.beginnings == ()
+
+
+def test_records_of_a_stage_are_those_that_can_be_read(store: Store) -> None:
+    assert list(store.records("subset")) == []
+    first, second, third = (committed(store, key=letter * 64) for letter in "abc")
+    record_path(store, second).write_bytes(b"{}")
+    path_of(store, third).unlink()
+    assert list(store.records("subset")) == [first, third]
+    assert list(store.records("load")) == []
+
+
+# Writing
+
+
+def broken_writer(path: Path) -> None:
+    path.write_bytes(b"half of")
+    raise OSError(28, "No space left on device")
+
+
+def test_a_writer_that_fails_leaves_nothing(store: Store) -> None:
+    outputs = store.writer(STAGE, "d" * 64, basis())
+    with pytest.raises(OSError, match="No space left"):
+        outputs.file("model", "keras", broken_writer)
+    assert list(outputs.folder.iterdir()) == []
+    assert outputs.files == {}
+
+
+def test_a_writer_that_fails_leaves_what_was_there(store: Store) -> None:
+    outputs = store.writer(STAGE, "d" * 64, basis())
+    outputs.blob("model", "keras", b"the first")
+    before = outputs.files["model"]
+    with pytest.raises(OSError, match="No space left"):
+        outputs.file("model", "keras", broken_writer)
+    assert [path.read_bytes() for path in outputs.folder.iterdir()] == [b"the first"]
+    assert outputs.files == {"model": before}
+
+
+def test_writers_get_the_suffix_that_libraries_choose_the_format_by(store: Store) -> None:
+    seen: list[Path] = []
+
+    def write(path: Path) -> None:
+        seen.append(path)
+        path.write_bytes(b"x")
+
+    outputs = store.writer(STAGE, "d" * 64, basis())
+    outputs.file("model", "keras", write)
+    assert seen[0].suffix == ".keras"
+    assert seen[0].parent == outputs.folder
+    assert [path.name for path in outputs.folder.iterdir()] == ["model.keras"]
+
+
+DIE_HALFWAY = """
+import os, signal, sys
+from pathlib import Path
+from tasks.core.records import Stage
+from tasks.storage.store import Outputs
+def write(path):
+    path.write_bytes(b"half of")
+    os.kill(os.getpid(), signal.SIGKILL)
+folder = Path(sys.argv[1])
+Outputs(folder, folder, Stage("a", "b"), "key", {}).file("model", "keras", write)
+"""
+
+
+def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_bytes(b"the first")
+    with python(DIE_HALFWAY, str(tmp_path)) as process:
+        assert process.wait(30) == -signal.SIGKILL
+    assert (tmp_path / "model.keras").read_bytes() == b"the first"
+    strays = [path.name for path in tmp_path.iterdir() if path.name != "model.keras"]
+    assert all(name.startswith(".part-") for name in strays)
+
+
+def test_the_same_content_has_the_same_bytes_at_any_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = committed(store, key="e" * 64)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 1e6)
+    second = committed(store, key="f" * 64)
+    for name in ("train", "labels"):
+        contents = [path_of(store, record, name).read_bytes() for record in (first, second)]
+        assert contents[0] == contents[1]
+        assert first.files[name].path != second.files[name].path
+    assert first.digest(("train", "labels", FACTS)) == second.digest(("train", "labels", FACTS))
+
+
+def test_object_arrays_are_refused(store: Store) -> None:
+    outputs = store.writer(STAGE, "d" * 64, basis())
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        outputs.arrays("train", x=np.array([{"a": 1}], dtype=object))
+    assert list(outputs.folder.iterdir()) == []
+
+
+def test_object_arrays_are_not_read_either(store: Store) -> None:
+    packed = io.BytesIO()
+    np.savez(packed, x=np.array([{"a": 1}], dtype=object))
+    outputs = store.writer(STAGE, "d" * 64, basis())
+    outputs.blob("train", "npz", packed.getvalue())
+    record = store.commit(outputs, {})
+    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+        inputs(store, record).arrays("split", "train")
+
+
+# Reading
+
+
+def inputs(store: Store, given: Record | Skipped, **reads: tuple[str, ...]) -> Inputs:
+    stage = Stage("train_1", "train", {}, reads or {"split": ("train",)})
+    return store.inputs(stage, {"split": given})
+
+
+def rows(found: Inputs, name: str) -> Iterator[Any]:
+    with found.rows("split", name, "x", 2) as given:
+        yield from given.batches
+
+
+def test_declared_files_are_read(store: Store) -> None:
+    record = committed(store)
+    found = inputs(store, record, split=("train", "labels", FACTS))
+    assert found.arrays("split", "train")["x"].tolist()[1] == [4, 5, 6, 7]
+    read = list(rows(found, "train"))
+    assert [len(batch) for batch in read] == [2, 1]
+    assert np.concatenate(read).tolist() == found.arrays("split", "train")["x"].tolist()
+    assert found.table("split", "labels").to_pydict() == {"label": [1, 2, 3]}
+    assert found.facts("split") == {"classes": 3}
+    assert found.path("split", "train") == path_of(store, record)
+    assert found.roles == ("split",)
+    assert found.skipped("split") is None
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda found: found.arrays("split", "test"),
+        lambda found: list(rows(found, "test")),
+        lambda found: found.table("split", "labels"),
+        lambda found: found.content("split", "labels"),
+        lambda found: found.path("split", "labels"),
+        lambda found: found.facts("split"),
+        lambda found: found.arrays("another", "train"),
+    ],
+    ids=["arrays", "rows", "table", "content", "path", "facts", "role"],
+)
+def test_undeclared_files_are_refused(store: Store, ask: Callable[[Inputs], Any]) -> None:
+    found = inputs(store, committed(store))
+    with pytest.raises(SealedError, match=r"'train_1' asks for .* but declared that it reads"):
+        ask(found)
+
+
+READERS: dict[str, Callable[[Inputs], Any]] = {
+    "arrays": lambda found: found.arrays("split", "train"),
+    "rows": lambda found: list(rows(found, "train")),
+    "content": lambda found: found.content("split", "train"),
+    "path": lambda found: found.path("split", "train"),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_a_file_changed_since_the_lookup_is_refused(
+    store: Store, read: Callable[[Inputs], Any]
+) -> None:
+    record = committed(store)
+    flip_a_bit(path_of(store, record))
+    with pytest.raises(StageError, match=r"train\.npz is not what was written"):
+        read(inputs(store, record))
+    path_of(store, record).unlink()
+    with pytest.raises(StageError, match=r"train\.npz is gone"):
+        read(inputs(store, record))
+
+
+COUNT_THREADS = """
+import os, sys
+import pyarrow.parquet
+from tasks.storage.store import Store
+store = Store(sys.argv[1])
+(record,) = store.records("subset")
+before = len(os.listdir("/proc/self/task"))
+rows = store.table(record, "labels").to_pylist()
+print(len(rows), len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+def test_tables_are_read_without_starting_a_thread(store: Store) -> None:
+    """Arrow's threads abort a process that ends soon after, now and then on a busy machine."""
+    committed(store)
+    with python(COUNT_THREADS, str(store.root)) as process:
+        printed, _ = process.communicate(timeout=60)
+    assert printed == "3 0\n"
+
+
+def test_a_skipped_input_says_so(store: Store) -> None:
+    found = inputs(store, Skipped("load", "offline"))
+    assert found.skipped("split") == "offline"
+    with pytest.raises(StageError, match="'split' of 'train_1' was skipped"):
+        found.arrays("split", "train")
+
+
+SEALED_KINDS = [
+    *("train", "curves", "decide", "retrain", "vgg16_features", "vgg16_train"),
+    *("results", "figures"),
+]
+
+
+@pytest.mark.parametrize("kind", SEALED_KINDS)
+def test_the_test_split_is_sealed(kind: str) -> None:
+    with pytest.raises(SealedError, match=rf"kind '{kind}' asks for the test split"):
+        Stage("x", kind, {}, {"arrays": ("train", "test")})
+    assert Stage("x", kind, {}, {"arrays": ("train", "validation")}).kind == kind
+
+
+@pytest.mark.parametrize("kind", ["train", "decide", "retrain", "vgg16_features", "vgg16_train"])
+@pytest.mark.parametrize("reads", [{"test_final": ("facts",)}, {"final": ("test_predictions",)}])
+def test_test_scores_are_sealed_too(kind: str, reads: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(SealedError, match="what came of it"):
+        Stage("x", kind, {}, reads)
+    for reader in ("results", "figures"):
+        assert Stage("x", reader, {}, reads).reads == reads
+
+
+def test_who_may_see_the_test_split() -> None:
+    looking = {"explore", "subset", "guard", "preprocess", "quality"}
+    assert looking | {"evaluate"} == MAY_READ_TEST
+    for kind in MAY_READ_TEST:
+        assert Stage("x", kind, {}, {"arrays": ("test",)}).reads
+
+
+# Locks
+
+
+@pytest.fixture
+def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LOCK_POLL_S", 0.01)
+
+
+def take(store: Store, key: str, events: list[str], waits: threading.Event) -> threading.Thread:
+    """A thread that takes the lock once it can; `waits` is set if it can't at first."""
+
+    def run() -> None:
+        with store.lock(STAGE, key, waits.set):
+            events.append("second")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.usefixtures("quick_polls")
+def test_one_thread_at_a_time_holds_a_stage_s_lock(store: Store) -> None:
+    events: list[str] = []
+    waits = threading.Event()
+    with store.lock(STAGE, "a" * 64, lambda: events.append("the first never waits")):
+        second = take(store, "a" * 64, events, waits)
+        assert waits.wait(10)
+        time.sleep(0.05)
+        events.append("first")
+    second.join(10)
+    assert events == ["first", "second"]
+
+
+@pytest.mark.usefixtures("quick_polls")
+def test_the_waiting_is_announced_once_and_other_stages_do_not_wait(store: Store) -> None:
+    with store.lock(STAGE, "a" * 64, lambda: None), store.lock(STAGE, "b" * 64, pytest.fail):
+        announced: list[int] = []
+        other = threading.Thread(
+            target=lambda: store.lock(STAGE, "a" * 64, lambda: announced.append(1)).__enter__(),
+            daemon=True,
+        )
+        other.start()
+        time.sleep(0.1)
+        assert announced == [1]
+        assert other.is_alive()
+    other.join(10)
+    assert not other.is_alive()
+
+
+@pytest.mark.usefixtures("quick_polls")
+def test_an_exception_frees_the_lock(store: Store) -> None:
+    with pytest.raises(KeyError), store.lock(STAGE, "a" * 64, lambda: None):
+        raise KeyError
+    with store.lock(STAGE, "a" * 64, pytest.fail):
+        pass
+
+
+HOLD = """
+import sys, time
+from tasks.core.records import Stage
+from tasks.storage.store import Store
+with Store(sys.argv[1]).lock(Stage("subset", "subset"), "a" * 64, lambda: None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.usefixtures("quick_polls")
+def test_a_killed_process_holds_no_lock(store: Store) -> None:
+    with python(HOLD, str(store.root)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        events: list[str] = []
+        waits = threading.Event()
+        second = take(store, "a" * 64, events, waits)
+        assert waits.wait(10)
+        time.sleep(0.05)
+        assert events == []
+        process.kill()
+        killed = time.monotonic()
+        second.join(10)
+        assert events == ["second"]
+        assert time.monotonic() - killed < 5
+
+
+# Scorings
+
+
+def test_scorings_are_those_of_the_same_test_data(store: Store) -> None:
+    assert store.scorings("digest") == []
+    for model, data in (("baseline", "digest"), ("final", "other"), ("final", "digest")):
+        store.log_scoring({"model": model, "test_data": data})
+    assert [entry["model"] for entry in store.scorings("digest")] == ["baseline", "final"]
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("url", ["gs://x", "http://host/store", "s4://bucket"])
+def test_a_store_that_is_no_folder_and_no_bucket_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match=r"expected a folder, or s3://bucket/prefix"):
+        Store(url)
+
+
+@pytest.mark.parametrize("there", [[], ["x"], ["x/notes.md", "locks/a.lock", "stage/load/x"]])
+def test_where_no_run_has_been_there_is_no_store(tmp_path: Path, there: list[str]) -> None:
+    for name in there:
+        (tmp_path / name).mkdir(parents=True)
+    for root in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError, match=r"there is no store in .*; name it with --store"):
+            Store(str(root)).check_exists()
+    assert not (tmp_path / "none").exists()
+
+
+def test_where_anything_of_a_store_is_there_is_one(tmp_path: Path) -> None:
+    stores = [Store(str(tmp_path / name)) for name in "abc"]
+    committed(stores[0])
+    RunLog(stores[1], "run-1").taken("load", "a" * 64)
+    stores[2].log_scoring({"model": "final"})
+    for store in stores:
+        store.check_exists()
+
+
+def test_a_file_in_the_store_s_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("")
+    with pytest.raises(UserError, match="there is a file of that name; give a folder"):
+        Store(str(tmp_path / "store"))
+
+
+def test_paths_and_file_urls_name_the_same_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    roots = {Store(url).root for url in ("x", "~/x", f"{tmp_path}/x", f"file://{tmp_path}/x")}
+    assert roots == {tmp_path / "x"}
+    assert not (tmp_path / "x").exists(), "nothing is made before something is stored"
+
+
+def test_the_record_on_disk_is_plain_signed_json(store: Store) -> None:
+    record = committed(store)
+    body = json.loads(record_path(store, record).read_text())
+    assert body.pop("digest") == digest_of(body)
+    assert set(body) == {"stage", "kind", "key", "files", "facts", "basis"}
