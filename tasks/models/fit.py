@@ -12,13 +12,13 @@ from tasks.core.names import HISTORY, MODEL, VALIDATION_PREDICTIONS
 from tasks.core.networks.quick import quickest
 from tasks.core.networks.stack import build_network
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.trainings import EPOCHS
 from tasks.core.training.loop import Examples, Schedule, evaluate, train
 from tasks.core.training.progress import Progress, Row
 from tasks.engine.stage import Outputs
 from tasks.models.model_files import save_keras
 from tasks.models.prediction_tables import prediction_table
-from tasks.storage.tables import from_columns
 
 
 def fit_network(

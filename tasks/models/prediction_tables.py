@@ -10,9 +10,9 @@ import numpy as np
 from tasks.core.data.labelled import Float32, Int64
 from tasks.core.names import predictions_name
 from tasks.core.statistics.evidence import Scored
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.trainings import PREDICTIONS
 from tasks.engine.stage import Inputs
-from tasks.storage.tables import from_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

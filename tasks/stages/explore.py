@@ -7,9 +7,9 @@ import numpy as np
 from tasks.core.drawing import figures
 from tasks.core.names import CLASS_COUNTS, RAW, TEST, TRAIN
 from tasks.core.stage_specs import ExploreSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import COUNTS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.storage.tables import from_columns
 
 SHOWN = 25
 

@@ -16,9 +16,9 @@ from tasks.core.names import (
 )
 from tasks.core.seeds import generator
 from tasks.core.stage_specs import FoldsSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import FOLD_OF_IMAGE
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.storage.tables import from_columns
 
 
 @stage_task(FoldsSpec)

@@ -15,9 +15,9 @@ from tasks.core.drawing import figures
 from tasks.core.errors import UserError
 from tasks.core.names import PAIRS, PAIRS_PICTURE, SPLIT, SPLITS, TEST, TRAIN, TRAINING_PAIRS
 from tasks.core.stage_specs import GuardSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import DUPLICATE_PAIRS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.storage.tables import from_columns
 
 SHOWN = 12
 NAMED = 3

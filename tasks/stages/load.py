@@ -12,6 +12,7 @@ from tasks.core.data.labelled import Dataset, Split
 from tasks.core.data.synthetic import draw_dataset
 from tasks.core.names import TEST, TRAIN, labels_name
 from tasks.core.stage_specs import LoadSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import LABELS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.sources.datasets import (
@@ -21,7 +22,6 @@ from tasks.sources.datasets import (
     read_fashion_mnist,
     read_path,
 )
-from tasks.storage.tables import from_columns
 
 log = logging.getLogger("fashion_flow")
 

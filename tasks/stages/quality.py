@@ -28,10 +28,10 @@ from tasks.core.statistics.metrics import (
     confusion_matrix,
     most_confused,
 )
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.quality import CLASS_SCORES, CONFUSIONS, RELIABILITY
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import Predictions, predictions
-from tasks.storage.tables import from_rows
 
 CONFUSED_PAIRS = 5
 IMAGES_PER_PAIR = 8

@@ -11,11 +11,11 @@ from tasks.core.names import REPLICATES, RESULTS, TEST, VALIDATION, VERDICTS, ev
 from tasks.core.stage_specs import Model, ModelInResults, ResultsSpec
 from tasks.core.statistics.evidence import Scored, accuracy, holm
 from tasks.core.statistics.reported import REPORTED
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import MODELS, SCORES, SIZES, TRAININGS
 from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import scored
-from tasks.storage.tables import from_rows
 
 LOSSES = ("val_loss", "test_loss")
 
