@@ -81,7 +81,7 @@ TASKS = {
 class Handle:
     """A stage of the recipe, and its task run once it is submitted."""
 
-    stage: Stage
+    definition: Stage
     inputs: dict[str, Handle]
     after: tuple[Handle, ...]
     follows: bool
@@ -89,9 +89,9 @@ class Handle:
     future: PrefectFuture[Outcome] | None = None
 
     @property
-    def name(self) -> str:
+    def stage(self) -> str:
         """The stage's name."""
-        return self.stage.name
+        return self.definition.name
 
 
 class PrefectRun(Run[Handle]):
@@ -109,7 +109,7 @@ class PrefectRun(Run[Handle]):
 
     def take(self, stage: Stage, after: Sequence[Handle], inputs: Mapping[str, Handle]) -> Handle:
         """Submit the stage's task; Prefect waits for its inputs and for what it comes after."""
-        followed = [given.stage.name for given in inputs.values() if given.follows]
+        followed = [given.stage for given in inputs.values() if given.follows]
         follows = self._choice.follows(stage.name, followed)
         anew = self._choice.anew(stage.name, followed)
         handle = self._made[stage.name] = Handle(stage, dict(inputs), tuple(after), follows, anew)
@@ -128,7 +128,7 @@ class PrefectRun(Run[Handle]):
 
     def outcomes(self) -> dict[str, Outcome]:
         """What every submitted stage left, by name."""
-        return {h.stage.name: h.future.result() for h in self._made.values() if h.future}
+        return {h.stage: h.future.result() for h in self._made.values() if h.future}
 
     def wait(self) -> None:
         """Wait for every submitted stage.
@@ -149,8 +149,8 @@ class PrefectRun(Run[Handle]):
             inputs = {role: self._submit(given) for role, given in handle.inputs.items()}
             after = [self._submit(other) for other in handle.after]
             context = replace(self._context, anew=handle.anew)
-            parameters = {"stage": handle.stage, "inputs": inputs, "context": context}
-            task = TASKS[handle.stage.kind]
+            parameters = {"stage": handle.definition, "inputs": inputs, "context": context}
+            task = TASKS[handle.definition.kind]
             handle.future = self._runner.submit(task, parameters, wait_for=after)
         return handle.future
 

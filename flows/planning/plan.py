@@ -42,11 +42,6 @@ class Planned:
     follows: bool = False
     needs: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """The stage's name."""
-        return self.stage
-
 
 class _OpenError(Exception):
     """The recipe needs an outcome that is not there yet, so the rest can't be foreseen."""

@@ -14,7 +14,7 @@ class Handle(Protocol):
     """Stands for the outcome of a stage that may not be there yet."""
 
     @property
-    def name(self) -> str:
+    def stage(self) -> str:
         """The stage's name."""
 
 
@@ -37,7 +37,7 @@ class Run(ABC, Generic[H]):
         Raises:
             SealedError: the stage would read sealed data.
         """
-        marks = {role: self._marks[given.name] for role, given in inputs.items()}
+        marks = {role: self._marks[given.stage] for role, given in inputs.items()}
         self._marks[stage.name] = check_seal(stage.name, stage.spec.seal, stage.reads, marks)
         return self.take(stage, after, inputs)
 
