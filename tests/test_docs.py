@@ -21,7 +21,7 @@ LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*([^()\s]+(?:\([^()]*\))?)\s*
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 NAMED_ANCHOR = re.compile(r'<a id="([^"]+)">')
 FILE = re.compile(r"(?:flows|tasks|tests|docs|benchmarks)/[\w./-]*")
-BARE_FILE = re.compile(r"[\w-]+\.(?:py|j2)")
+BARE_FILE = re.compile(r"[\w.-]+\.(?:py|j2)")
 
 
 @cache
