@@ -723,7 +723,7 @@ def test_the_closest_record_is_compared_and_its_time_is_shown(tmp_path: Path) ->
     assert load("synthetic.seed=1").last["seconds"] == 3
     assert load("synthetic.seed=1").last["resumed_after"] == 3
     near = load("synthetic.seed=3", "synthetic.train=7")
-    assert (near.reason, near.last["seconds"]) == ("train 60000 \u2192 7", 4)
+    assert (near.reason, near.last["seconds"]) == ("synthetic.train 60000 \u2192 7", 4)
     assert planned_stage(store, "subset").last == {}
 
 
