@@ -62,13 +62,21 @@ def publish_stage(
     message: str,
     purpose: str,
     *,
-    at_once: bool,
+    background: bool,
 ) -> None:
-    """Publish a Markdown artifact of a stage that ended, and the tables of its kind.
+    """Publish a Markdown artifact about a stage that ended, and the tables of its kind.
 
-    A stage has the same key in every run, so that the UI can show how it changed over runs.
-    Unless it is to be done `at_once`, in this thread, the next stage does not wait for the server
-    to take it; `await_published` does.
+    An artifact's key depends on the stage alone, so the UI can show how it changed over runs.
+
+    Args:
+        store: holds the stage's result.
+        stage: the stage.
+        outcome: its record, or why it was skipped.
+        state: the name of its state.
+        message: what the log says about its end.
+        purpose: a sentence that says what the stage does.
+        background: whether to return before the server has answered; `await_published` waits for
+            the answer. Otherwise this thread publishes.
     """
     if TaskRunContext.get() is None:
         return
@@ -76,7 +84,7 @@ def publish_stage(
     def publish() -> None:
         _publish_stage(store, stage, outcome, state, message, purpose)
 
-    if at_once:
+    if not background:
         _try(stage.name, publish)
         return
     try:

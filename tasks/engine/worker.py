@@ -60,27 +60,27 @@ def refuse_other_code(worker: str, differing: str) -> None:
 
 
 @contextmanager
-def away_from_home(
-    run_id: str, home: Mapping[str, str], sees_run: Callable[[], bool]
+def on_worker(
+    run_id: str, expected: Mapping[str, str], sees_run: Callable[[], bool]
 ) -> Iterator[None]:
-    """Compute something on a worker: check that it may, and send the log to the flow meanwhile.
+    """Check that a Dask worker may compute a stage, and send its log to the flow meanwhile.
 
     Args:
-        run_id: the run for which it is computed.
-        home: the installation of the flow.
-        sees_run: whether the store that the worker sees knows the run.
+        run_id: the run to which the stage belongs.
+        expected: the flow's installation.
+        sees_run: whether the store, as this worker sees it, contains the run.
 
     Raises:
-        StageError: the worker has other code or libraries, or another store.
+        StageError: the worker has other code or libraries, or sees another store.
     """
     from distributed import get_worker
 
     worker = get_worker()
-    refuse_other_code(worker.address, differences(installation(), home))
+    refuse_other_code(worker.address, differences(installation(), expected))
     if not sees_run():
         raise StageError(
             f"the worker {worker.address} on {platform.node()} does not see the run's store; "
-            "it has to be one place that the flow and all workers share."
+            "--store must name a place that the flow and all workers share."
         )
     sender = _Sender(lambda message: worker.log_event(topic_of(run_id), message))
     # The flow chooses what of it is shown.

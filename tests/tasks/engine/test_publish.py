@@ -126,10 +126,16 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading
     publish.await_published()
 
 
-def publish_one(tmp_path: Path, *, at_once: bool = False) -> None:
+def publish_one(tmp_path: Path, *, background: bool = True) -> None:
     stage = Stage("load", "load")
     publish.publish_stage(
-        Store(str(tmp_path / "store")), stage, Skipped("load", ""), "", "", "", at_once=at_once
+        Store(str(tmp_path / "store")),
+        stage,
+        Skipped("load", ""),
+        "",
+        "",
+        "",
+        background=background,
     )
 
 
@@ -145,12 +151,12 @@ def test_a_stage_does_not_wait_for_the_server(
     assert len(took) == 5
 
 
-def test_where_it_is_published_at_once_it_is_in_the_stage_s_own_thread(
+def test_a_stage_can_publish_in_its_own_thread(
     slow: tuple[list[str], threading.Event], tmp_path: Path
 ) -> None:
     took, leave = slow
     leave.set()
-    publish_one(tmp_path, at_once=True)
+    publish_one(tmp_path, background=False)
     assert took == [threading.current_thread().name]
 
 
