@@ -18,7 +18,7 @@ from flows.recipe.presets import NOTEBOOK
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.stage import CACHED, RunContext
-from tasks.sources.datasets import find_fashion_mnist
+from tasks.sources.fashion_mnist import find_fashion_mnist
 from tasks.storage.store import Store
 
 

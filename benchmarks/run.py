@@ -59,7 +59,7 @@ from flows.recipe.contents import build
 from tasks.core.errors import FashionFlowError
 from tasks.core.records import Outcome, Stage
 from tasks.engine.profile import resolve_profile
-from tasks.sources.datasets import find_fashion_mnist
+from tasks.sources.fashion_mnist import find_fashion_mnist
 from tasks.storage.run_log import RunLog, find_run
 from tasks.storage.store import Store
 

@@ -61,9 +61,9 @@ def load(settings: Settings) -> Stage:
         return Stage("load", "load", {"dataset": "synthetic"} | settings.synthetic.model_dump())
     if settings.dataset == "fashion-mnist":
         return Stage("load", "load", {"dataset": "fashion-mnist"})
-    from tasks.sources.datasets import path_files
+    from tasks.sources.datasets import dataset_files
 
-    files = path_files(Path(settings.dataset).expanduser())
+    files = dataset_files(Path(settings.dataset).expanduser())
     return Stage("load", "load", {"dataset": "own"}, external=tuple(map(str, files)))
 
 

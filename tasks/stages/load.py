@@ -13,12 +13,12 @@ import pyarrow as pa
 from tasks.core.data.labelled import Dataset, Split
 from tasks.core.data.synthetic import draw_dataset
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.sources.datasets import (
+from tasks.sources.datasets import read_dataset
+from tasks.sources.fashion_mnist import (
     RAW_FOLDER,
     download_fashion_mnist,
     find_fashion_mnist,
     read_fashion_mnist,
-    read_path,
 )
 
 log = logging.getLogger("fashion_flow")
@@ -46,7 +46,7 @@ def _dataset(settings: Mapping[str, Any], files: tuple[Path, ...]) -> Dataset:
     if settings["dataset"] == "fashion-mnist":
         folder = find_fashion_mnist(os.environ, Path.cwd())
         return read_fashion_mnist(folder or download_fashion_mnist(RAW_FOLDER, log.info))
-    return read_path(files[0] if len(files) == 1 else files[0].parent)
+    return read_dataset(files[0] if len(files) == 1 else files[0].parent)
 
 
 def label_table(split: Split, class_names: tuple[str, ...]) -> pa.Table:

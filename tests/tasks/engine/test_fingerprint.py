@@ -141,6 +141,8 @@ def documented(text: str) -> ast.Module:
         ("core/networks/stack", {"train", "retrain", "vgg16_train", "vgg16_features", "evaluate"}),
         ("models/model_files", {"train", "retrain", "vgg16_train", "evaluate"}),
         ("sources/datasets", {"load"}),
+        ("sources/fashion_mnist", {"load"}),
+        ("sources/idx_folder", {"load"}),
         ("sources/download", {"load", "vgg16_weights"}),
         ("stages/train", {"train"}),
         ("stages/evaluate", {"evaluate"}),
