@@ -143,6 +143,7 @@ def documented(text: str) -> ast.Module:
         ("sources/datasets", {"load"}),
         ("sources/fashion_mnist", {"load"}),
         ("sources/idx_folder", {"load"}),
+        ("sources/npz_file", {"load"}),
         ("sources/download", {"load", "vgg16_weights"}),
         ("stages/train", {"train"}),
         ("stages/evaluate", {"evaluate"}),
