@@ -20,7 +20,7 @@ from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.engine.events import FAILED, RUNNING, WAITING, stage_is
 from tasks.engine.fingerprint import code_of
 from tasks.engine.profile import configure
-from tasks.engine.publish import Progress, publish_stage
+from tasks.engine.publish import ProgressBar, publish_stage
 from tasks.engine.retries import RETRY_DELAYS_S, worth_a_retry
 from tasks.engine.worker import on_worker
 from tasks.storage.files import explaining
@@ -252,7 +252,7 @@ def _compute(call: _Call, outputs: Outputs, found: Record | Miss, recompute: str
         clock = time.monotonic()
         if call.before_compute:
             call.before_compute(context, stage, call.inputs)
-        outputs.watch = Progress()
+        outputs.watch = ProgressBar()
         if stage.numerical:
             configure(context.profile)
         facts = call.compute(stage.settings, store.inputs(stage, call.inputs), outputs)
