@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Helpers that several test files share."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def predict(model: Any, x: Float32) -> Float32:
 
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Keras's models are made and compute in `precision`, e.g. float64, afterwards in float32."""
+    """Make Keras build models and compute in `precision`, e.g. float64; in float32 afterwards."""
     import keras
 
     try:
@@ -64,13 +64,13 @@ def computing_in(precision: str) -> Iterator[None]:
 
 
 def basis(**values: Any) -> dict[str, Any]:
-    """What a made-up key stands for: nothing, but for `values`."""
+    """The basis of a made-up key: empty except for `values`."""
     nothing = {"format": 1, "settings": {}, "inputs": {}, "external": [], "code": {}, "profile": {}}
     return {**nothing, **values}
 
 
 def meaning(text: str) -> str | None:
-    """The one text of the JSON value that `text` stands for; None where it stands for none."""
+    """The canonical text of the JSON value in `text`; None if it is not JSON."""
     try:
         return canonical_json(json.loads(text))
     except (ValueError, RecursionError):
@@ -78,6 +78,6 @@ def meaning(text: str) -> str | None:
 
 
 def on_disk(place: Place) -> Path:
-    """A place in a store of this machine as the path that it is."""
+    """A place in a local store as a path."""
     assert isinstance(place, Path)
     return place

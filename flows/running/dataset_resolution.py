@@ -12,7 +12,7 @@ from flows.recipe import stages
 from tasks.core.errors import UnavailableError, UserError
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
-from tasks.sources.datasets import RAW_FOLDER, download_fashion_mnist, find_fashion_mnist
+from tasks.sources.fashion_mnist import RAW_FOLDER, download_fashion_mnist, find_fashion_mnist
 from tasks.storage.store import Store
 
 log = logging.getLogger("fashion_flow")

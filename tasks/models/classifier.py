@@ -20,7 +20,7 @@ from tasks.core.records import Record
 from tasks.core.settings.base import explain
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.models.usage import SCALED
-from tasks.sources.pictures import Picture, Shown, Unreadable, readable
+from tasks.sources.pictures import Picture, Shown, Unreadable, printable
 from tasks.storage.files import file_digest
 from tasks.storage.run_log import RunLog, all_runs, find_run, no_run
 from tasks.storage.store import RECORD, Store
@@ -36,7 +36,7 @@ BATCH = 256
 
 _KINDS = f"one {KERAS_SUFFIX} or {H5_SUFFIX} file"
 # They are printed, in pages too.
-Name = Annotated[str, AfterValidator(readable)]
+Name = Annotated[str, AfterValidator(printable)]
 
 
 class _Part(BaseModel):
@@ -176,7 +176,7 @@ def _from_path(given: Path) -> TrainedModel:
     usage = _usage(beside.read_bytes(), str(beside))
     sha256, _ = file_digest(path)
     _compare_with_record(path, sha256)
-    return TrainedModel(readable(path), path, sha256, usage)
+    return TrainedModel(printable(path), path, sha256, usage)
 
 
 def _in_folder(folder: Path) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 from tasks.core.errors import UserError
 from tasks.models.classifier import Outcome, Prediction, TrainedModel
 from tasks.reporting.rendering import environment
-from tasks.sources.pictures import Unreadable, readable
+from tasks.sources.pictures import Unreadable, printable
 from tasks.storage.files import replacing, write_atomically
 
 # A page with thousands of pictures is opened by no browser, and looked through by nobody.
@@ -65,7 +65,7 @@ def write_parquet(path: Path, outcomes: Sequence[Outcome], trained: TrainedModel
     columns["error"] = pa.array(errors, pa.string())
     table = pa.table(columns).replace_schema_metadata(
         {
-            "model": readable(trained.path),
+            "model": printable(trained.path),
             "model_sha256": trained.sha256,
             "class_names": json.dumps(names),
         }

@@ -1,4 +1,4 @@
-"""Several runs at once on one store: each stage is computed by one, and all have it."""
+"""Several runs share a store at the same time: one computes each stage, and all get its result."""
 
 from __future__ import annotations
 
