@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from flows.recipe.presets import NOTEBOOK
-from tasks.reporting.page import RESULT_KEYS, ReportView, differences, render_report
+from tasks.reporting.notebook_differences import differences
+from tasks.reporting.page import render_report
+from tasks.reporting.report_view import RESULT_KEYS, ReportView
 
 PNG = b"\x89PNG\r\n\x1a\n...not really a picture"
 EVIL = '<script>alert("x")</script>'
