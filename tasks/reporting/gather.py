@@ -16,6 +16,7 @@ from tasks.storage.store import Store
 
 # The kinds of stages whose pictures the report shows.
 DRAWING_KINDS = ("explore", "guard", "quality", "curves", "figures")
+SPLITS = ("train", "validation", "test")
 DATASET_NAMES = {"fashion-mnist": "Fashion-MNIST", "synthetic": "synthetic garments"}
 
 
@@ -42,7 +43,7 @@ def gather_view(
         dataset=_dataset_name(settings),
         synthetic=settings.dataset == "synthetic",
         class_names=data["class_names"],
-        split_sizes=data["sizes"],
+        split_sizes={split: data["sizes"][split] for split in SPLITS},
         counts=_images_per_class(store, records["subset"]),
         overfitting=_first_training(records, "overfitting").facts,
         figures=_figures(store, records.values()),
@@ -165,7 +166,7 @@ def _images_per_class(store: Store, subset: Record) -> dict[str, list[int]]:
     index = store.table(subset, "index").to_pydict()
     classes = range(len(subset.facts["class_names"]))
     found = Counter(zip(index["split"], index["label"], strict=True))
-    return {split: [found[split, label] for label in classes] for split in subset.facts["sizes"]}
+    return {split: [found[split, label] for label in classes] for split in SPLITS}
 
 
 def _confusion(cells: list[dict[str, Any]], classes: int) -> dict[str, list[list[int]]]:

@@ -1,4 +1,4 @@
-"""Where a run differs from the notebook, and why: the points that apply to it."""
+"""Where a run differs from the notebook, and why."""
 
 from __future__ import annotations
 
@@ -12,40 +12,46 @@ from tasks.reporting.transfer_section import (
     transfer_variants,
 )
 
+_ITERATION_6 = Difference(
+    "Step 7, iteration 6",
+    "Is said to improve accuracy, but its 85.80 % is less than the 86.05 % of iteration 5.",
+    "The figures are shown as they are.",
+)
+
 
 def variants_of(view: ReportView) -> list[Variant]:
-    """The variants of the transfer that have results, the notebook's first."""
+    """The transfer variants that have results, the notebook's first."""
     names = [str(row.get("name")) for row in view.results]
     return transfer_variants(names, view.settings.get("transfer") or {})
 
 
 def differences(view: ReportView) -> list[Difference]:
-    """Where and why this run differs from the notebook: the points that apply to it."""
+    """The differences from the notebook that apply to this run."""
     points = [
-        _split_difference(_subset_method(view)),
+        _subset_difference(view),
         Difference(
             "Step 3, test set",
-            "The test score was looked at after each iteration.",
+            "The test score is looked at after each iteration.",
             "No stage that trains, tunes or decides reads the test split. Models are scored on "
-            "it after the last verdict, and each scoring is counted.",
+            "it after the last verdict, and each scoring is logged.",
         ),
         Difference(
             "Step 6, test score",
-            "The cell evaluates model1, the low-capacity model's name; which model that name "
-            "stood for when the cell ran is unknown.",
-            "Each model's score is its own.",
+            "The cell evaluates model1, which is the low-capacity model's name. Which model had "
+            "that name when the cell ran is unknown.",
+            "Each model is scored under its own name.",
         ),
         _decision_difference(view.rule),
         Difference(
             "Step 7, final training",
             "The full training data is prepared, but the 8,000 training images are used again "
-            "(63 steps an epoch).",
+            "(63 steps per epoch).",
             _final_training(view),
         ),
         Difference(
             "Saved model",
             "One .h5 file.",
-            "A .keras file of every model, and .h5 beside it for the final one.",
+            "A .keras file for every model, and also an .h5 file for the final one.",
         ),
     ]
     if view.notebook_comparison:
@@ -53,35 +59,31 @@ def differences(view: ReportView) -> list[Difference]:
     return points + transfer_differences(variants_of(view))
 
 
-_ITERATION_6 = Difference(
-    "Step 7, iteration 6",
-    "Said to improve accuracy; its 85.80 % is less than the 86.05 % of iteration 5.",
-    "The figures are shown as they are.",
-)
-
-
-def _split_difference(method: str | None) -> Difference:
+def _subset_difference(view: ReportView) -> Difference:
+    method = (view.settings.get("subset") or {}).get("method", "auto")
+    if method == "auto":
+        method = "slices" if view.notebook_comparison else "stratified"
     here = {
-        "slices": "The same slices, called slices.",
-        "stratified": "Seeded random draws in which every class has its share.",
-        "everything": "All images; the last sixth of the training images is the validation split.",
+        "slices": "The same slices, but they are called slices.",
+        "stratified": "Seeded random samples, stratified by class.",
+        "everything": "All images. The last sixth of the training images is the validation split.",
     }
     return Difference(
         "Step 1, subsets",
-        '"Random samples" are slices: the first 8,000 and the last 2,000 training images and the '
-        "first 2,000 test images.",
-        here.get(method or "", "The method stands in the settings at the end of this page."),
+        '"Random samples" are in fact slices: the first 8,000 and the last 2,000 training images '
+        "and the first 2,000 test images.",
+        here[method],
     )
 
 
 def _decision_difference(rule: str) -> Difference:
-    here = "Decisions are read off images held out from training, never off test images."
+    here = "Decisions are based on images held out from training, never on test images."
     if rule == "notebook":
         here = (
-            "The notebook's decisions are replayed; the validation scores that would speak for "
-            "or against them stand beside each."
+            "The notebook's decisions are replayed. The validation scores for and against each "
+            "one are shown with it."
         )
-    return Difference("Step 7, decisions", "Decisions are read off the test set.", here)
+    return Difference("Step 7, decisions", "Decisions are based on test scores.", here)
 
 
 def _final_training(view: ReportView) -> str:
@@ -89,9 +91,5 @@ def _final_training(view: ReportView) -> str:
     final = next((row for row in view.results if row.get("name") == "final"), {})
     images, batch = final.get("train_samples"), final.get("batch_size")
     if images and batch:
-        here += f": {images:,} images ({math.ceil(images / batch)} steps an epoch)"
+        here += f": {images:,} images ({math.ceil(images / batch)} steps per epoch)"
     return here + "."
-
-
-def _subset_method(view: ReportView) -> str | None:
-    return (view.settings.get("subset") or {}).get("method")

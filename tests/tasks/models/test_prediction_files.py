@@ -87,9 +87,9 @@ def test_the_page_shows_pictures_bars_marks_and_errors() -> None:
     ]
     assert "--share: 70.0%" in page
     assert page.count(">inverted</span>") == 1
-    assert ">light ground</span>" in page
+    assert ">light background</span>" in page
     assert "<strong>b.png</strong>: is empty." in page
-    assert "Predictions of 2 images" in page
+    assert "Predictions for 2 images" in page
     assert "SYNTHETIC" not in page
 
 
@@ -123,7 +123,7 @@ def test_thousands_of_pictures_are_counted_but_not_shown() -> None:
     page = page_of(*many, *bad)
     assert page.count("<img") == 2 * MOST_ON_PAGE
     assert f"the first {MOST_ON_PAGE} of 3,000 images" in page
-    assert "Predictions of 3,000 images" in page
+    assert "Predictions for 3,000 images" in page
     assert "500 could not be read" in page
     assert "and 300 more" in page
 
