@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.models.classifier import Outcome, Prediction, TrainedModel, Usage
+from tasks.models.classifier import PictureOutcome, Prediction
+from tasks.models.model_lookup import TrainedModel
 from tasks.models.prediction_files import MOST_ON_PAGE, check_target, render_page, write_parquet
+from tasks.models.usage_file import Usage
 from tasks.sources.pictures import Shown, Unreadable
 
 EVIL = '<script>alert("x")</script>'
@@ -38,7 +40,7 @@ def prediction(source: str, *, inverted: bool = False, unlike: bool = False) -> 
     return Prediction(source, probabilities, inverted, unlike, Shown(PNG, PNG))
 
 
-def page_of(*outcomes: Outcome, trained: TrainedModel = TRAINED) -> str:
+def page_of(*outcomes: PictureOutcome, trained: TrainedModel = TRAINED) -> str:
     return render_page(outcomes, trained)
 
 
@@ -154,7 +156,7 @@ def test_only_what_may_be_replaced_is_replaced(tmp_path: Path) -> None:
     check_target(tmp_path / "new.parquet", "--out", [given])
     for path, message in (
         (folder, "is a folder"),
-        (Path("/dev/null"), "is no file"),
+        (Path("/dev/null"), "is not a regular file"),
         (folder / ".." / "given.parquet", "one of the files to be read"),
         (tmp_path / "nowhere" / "new.parquet", "there is no folder"),
     ):
