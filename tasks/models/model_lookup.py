@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import StageError, UserError
+from tasks.core.names import FINAL, MODEL, USAGE
 from tasks.core.records import Record
 from tasks.models.usage_file import USAGE_FILE, Usage, read_usage
 from tasks.sources.pictures import readable
@@ -14,8 +15,6 @@ from tasks.storage.files import file_digest
 from tasks.storage.run_log import RunLog, all_runs, find_run, no_run
 from tasks.storage.store import RECORD, Store
 
-# The stage whose model is used by default, and the names of its files in the record.
-FINAL, MODEL, USAGE = "final", "model", "usage"
 KERAS_SUFFIX, H5_SUFFIX = ".keras", ".h5"
 
 _ONE_MODEL_FILE = f"one {KERAS_SUFFIX} or {H5_SUFFIX} file"

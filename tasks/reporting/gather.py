@@ -7,6 +7,30 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.core.names import (
+    CONFUSION,
+    FINAL,
+    GUARD,
+    HISTORY,
+    INDEX,
+    MODEL,
+    OVERFITTING,
+    PER_CLASS,
+    PREPROCESS,
+    QUALITY,
+    REPLICATES,
+    RESULTS,
+    SELECTION,
+    SPLITS,
+    SUBSET,
+    SUCCESS,
+    TEST,
+    VALIDATION,
+    VERDICTS,
+    VGG16_FROZEN,
+    VGG16_WEIGHTS,
+    replicate_suffix,
+)
 from tasks.core.records import Outcome, Record, Skipped
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import AugmentSettings
@@ -16,7 +40,6 @@ from tasks.storage.store import Store
 
 # The kinds of stages whose pictures the report shows.
 DRAWING_KINDS = ("explore", "guard", "quality", "curves", "figures")
-SPLITS = ("train", "validation", "test")
 DATASET_NAMES = {"fashion-mnist": "Fashion-MNIST", "synthetic": "synthetic garments"}
 
 
@@ -36,7 +59,7 @@ def gather_view(
     """
     store = run_log.store
     records = {name: item for name, item in outcomes.items() if isinstance(item, Record)}
-    data = records["subset"].facts
+    data = records[SUBSET].facts
     return ReportView(
         run_id=run_log.run_id,
         generated=now(),
@@ -44,25 +67,25 @@ def gather_view(
         synthetic=settings.dataset == "synthetic",
         class_names=data["class_names"],
         split_sizes={split: data["sizes"][split] for split in SPLITS},
-        counts=_images_per_class(store, records["subset"]),
-        overfitting=_first_training(records, "overfitting").facts,
+        counts=_images_per_class(store, records[SUBSET]),
+        overfitting=_first_training(records, OVERFITTING).facts,
         figures=_figures(store, records.values()),
         transfer_skipped=_reason_without_transfer(settings, outcomes),
         transfer_weights=_weights_label(settings),
-        transfer_start=_first_epoch_accuracy(store, records.get("vgg16_frozen")),
+        transfer_start=_first_epoch_accuracy(store, records.get(VGG16_FROZEN)),
         rule=settings.rule,
-        scorings=len(store.scorings(records["preprocess"].digest(("test",)))),
+        scorings=len(store.scorings(records[PREPROCESS].digest((TEST,)))),
         settings=settings.model_dump(mode="json"),
         profile=profile,
         model_files={
-            name: str(store.root / record.files["model"].path)
+            name: str(store.root / record.files[MODEL].path)
             for name, record in records.items()
-            if "model" in record.files
+            if MODEL in record.files
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
-        guard=records["guard"].facts["counts"],
-        selection=records["selection"].facts if "selection" in records else {},
-        criteria=records["success"].facts["criteria"],
+        guard=records[GUARD].facts["counts"],
+        selection=records[SELECTION].facts if SELECTION in records else {},
+        criteria=records[SUCCESS].facts["criteria"],
         **_scores(settings, store, records),
         **_provenance(run_log, records),
     )
@@ -70,16 +93,16 @@ def gather_view(
 
 def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> dict[str, Any]:
     """Collect the fields of the view that come from tables of scores."""
-    results, quality = records["results"], records["quality"]
-    classes = len(records["subset"].facts["class_names"])
-    per_class = store.table(quality, "per_class").to_pylist()
+    results, quality = records[RESULTS], records[QUALITY]
+    classes = len(records[SUBSET].facts["class_names"])
+    per_class = store.table(quality, PER_CLASS).to_pylist()
     return {
-        "results": store.table(results, "results").to_pylist(),
-        "verdicts": _verdicts(settings, store.table(results, "verdicts").to_pylist()),
-        "trainings": store.table(results, "replicates").to_pylist(),
-        "per_class": [row for row in per_class if row["model"] == "final"],
+        "results": store.table(results, RESULTS).to_pylist(),
+        "verdicts": _verdicts(settings, store.table(results, VERDICTS).to_pylist()),
+        "trainings": store.table(results, REPLICATES).to_pylist(),
+        "per_class": [row for row in per_class if row["model"] == FINAL],
         "calibration_error": quality.facts["calibration_error"],
-        "confusion": _confusion(store.table(quality, "confusion").to_pylist(), classes),
+        "confusion": _confusion(store.table(quality, CONFUSION).to_pylist(), classes),
     }
 
 
@@ -130,13 +153,13 @@ def _figures(store: Store, records: Iterable[Record]) -> dict[str, bytes]:
 
 def _first_training(records: Mapping[str, Record], model: str) -> Record:
     """The record of a model's first training, which under k-fold validation is that of fold 1."""
-    return records.get(model) or records[f"{model}_f1"]
+    return records.get(model) or records[model + replicate_suffix(1, fold=1)]
 
 
 def _first_epoch_accuracy(store: Store, record: Record | None) -> float | None:
     if record is None:
         return None
-    accuracy: float = store.table(record, "history")["accuracy"][0].as_py()
+    accuracy: float = store.table(record, HISTORY)["accuracy"][0].as_py()
     return accuracy
 
 
@@ -153,7 +176,7 @@ def _weights_label(settings: Settings) -> str:
 
 
 def _reason_without_transfer(settings: Settings, outcomes: Mapping[str, Outcome]) -> str | None:
-    weights = outcomes.get("vgg16_weights")
+    weights = outcomes.get(VGG16_WEIGHTS)
     if isinstance(weights, Skipped):
         return weights.reason
     if settings.transfer.weights == "off":
@@ -163,7 +186,7 @@ def _reason_without_transfer(settings: Settings, outcomes: Mapping[str, Outcome]
 
 def _images_per_class(store: Store, subset: Record) -> dict[str, list[int]]:
     """Count the images of each class in each split."""
-    index = store.table(subset, "index").to_pydict()
+    index = store.table(subset, INDEX).to_pydict()
     classes = range(len(subset.facts["class_names"]))
     found = Counter(zip(index["split"], index["label"], strict=True))
     return {split: [found[split, label] for label in classes] for split in SPLITS}
@@ -173,7 +196,7 @@ def _confusion(cells: list[dict[str, Any]], classes: int) -> dict[str, list[list
     """By model, the confusion matrix on held-out images, one row per label."""
     counts: dict[str, list[int]] = {}
     for cell in cells:
-        if cell["split"] == "validation":
+        if cell["split"] == VALIDATION:
             counts.setdefault(cell["model"], []).append(cell["count"])
     return {
         model: [found[row : row + classes] for row in range(0, len(found), classes)]

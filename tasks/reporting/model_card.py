@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.core.names import MODEL
 from tasks.core.records import Record
 from tasks.reporting.report_view import ReportView, render_view
 
@@ -33,6 +34,6 @@ def render_model_card(view: ReportView, final: Record, about_images: Mapping[str
         training=final.basis["settings"]["training"],
         model_accuracy=first["test_accuracy"],
         model_loss=first["test_loss"],
-        digest=final.files["model"].sha256,
+        digest=final.files[MODEL].sha256,
         weakest=by_recall[:WEAKEST],
     )

@@ -9,68 +9,15 @@ from typing import Any
 
 from jinja2 import Environment
 
-from tasks.core.names import title_of
+from tasks.core.drawing.titles import title_of
+from tasks.core.names import BASELINE, FINAL
+from tasks.core.tables.results import MODELS
+from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.reporting.rendering import UNKNOWN, environment
 
-RESULT_KEYS = (
-    "name",
-    "step",
-    "params",
-    "epochs",
-    "batch_size",
-    "train_samples",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "decision",
-    "state",
-    "reason",
-    "notebook_test_loss",
-    "notebook_test_accuracy",
-    "trainings",
-    "val_accuracy_sd",
-    "val_accuracy_low",
-    "val_accuracy_high",
-    "test_accuracy_sd",
-    "test_accuracy_low",
-    "test_accuracy_high",
-)
-VERDICT_KEYS = (
-    "gate",
-    "iteration",
-    "change_name",
-    "hypothesis",
-    "change",
-    "incumbent",
-    "candidate",
-    "decision",
-    "reason",
-    "rule",
-    "delta_accuracy",
-    "ci_low",
-    "ci_high",
-    "p_value",
-    "p_value_adjusted",
-    "delta_loss",
-    "loss_ci_low",
-    "loss_ci_high",
-    "replicates",
-    "folds",
-    "state",
-    "forced",
-    "level",
-    "mcnemar_only_incumbent",
-    "mcnemar_only_candidate",
-    "mcnemar_p_value",
-    "gap_incumbent",
-    "gap_candidate",
-    "by_validation",
-    "by_significant",
-    "by_one_standard_error",
-)
+RESULT_KEYS = MODELS.names
+# What the plan says about an iteration is shown with its verdict.
+VERDICT_KEYS = (*ALL_VERDICTS.names, "iteration", "change_name", "hypothesis", "change")
 OVERFITTING_KEYS = (
     "lowest_validation_loss",
     "lowest_validation_loss_epoch",
@@ -169,8 +116,8 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
             view=view,
             rows=rows,
             row_of=row_of,
-            baseline=row_of("baseline"),
-            final=row_of("final"),
+            baseline=row_of(BASELINE),
+            final=row_of(FINAL),
             verdicts=[completed(verdict, VERDICT_KEYS) for verdict in view.verdicts],
             **more,
         )

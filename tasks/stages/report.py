@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
+from tasks.core.names import FINAL, PREPROCESS, REPORT
 from tasks.core.records import Outcome, Record
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.events import stage_is
@@ -19,7 +20,7 @@ from tasks.storage.store import Store
 MODEL_KINDS = ("keras", "h5", "json")
 
 
-@task(name="report", task_run_name="report", persist_result=False)
+@task(name=REPORT, task_run_name=REPORT, persist_result=False)
 def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext) -> str:
     """Write the run's report and model folder, publish its summary; return the report's path.
 
@@ -35,13 +36,13 @@ def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext
     path = str(run_log.report)
     view = gather_view(settings, outcomes, run_log, context.profile)
     write_atomically(run_log.report, render_report(view).encode())
-    final, arrays = outcomes["final"], outcomes["preprocess"]
+    final, arrays = outcomes[FINAL], outcomes[PREPROCESS]
     assert isinstance(final, Record), "a run that gets here has a final model"
     assert isinstance(arrays, Record), "and the arrays that it was trained on"
     card = render_model_card(view, final, about_images=arrays.facts)
     _write_model_folder(run_log, final, card)
     publish_summary(render_summary(view, path), f"Results on {view.dataset}")
-    stage_is("report", "Completed", path)
+    stage_is(REPORT, "Completed", path)
     return path
 
 

@@ -14,7 +14,7 @@ from tasks.models.model_lookup import find_model
 from tasks.storage.files import content_digest
 from tasks.storage.run_log import DONE, RunLog
 from tasks.storage.store import Store
-from tests.support import basis, on_disk
+from tests.support import basis, on_disk, spec_of
 from tests.tasks.models.usages import OLD_USAGE, USAGE, written
 
 ENTRY: dict[str, Any] = {"settings": {}, "profile": {}, "flow_run": None}
@@ -22,7 +22,7 @@ ENTRY: dict[str, Any] = {"settings": {}, "profile": {}, "flow_run": None}
 
 def finished_run(store: Store, run_id: str, stage: str, **files: bytes) -> Record:
     """Add a run to the store with one stage that has these files."""
-    what = Stage(stage, "train")
+    what = Stage(stage, spec_of("train"))
     key = content_digest(repr((run_id, stage, files)).encode())
     outputs = store.writer(what, key, basis())
     for name, content in files.items():
