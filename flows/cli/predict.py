@@ -19,7 +19,8 @@ from rich.text import Text
 from flows.cli import tables as console
 from tasks.core.data.photographs import ImageFormat, Invert
 from tasks.core.errors import UserError
-from tasks.models.classifier import Outcome, Prediction, TrainedModel, find_model, predictions
+from tasks.models.classifier import PictureOutcome, Prediction, predictions
+from tasks.models.model_lookup import TrainedModel, find_model
 from tasks.models.prediction_files import MOST_ON_PAGE, check_target, write_page, write_parquet
 from tasks.sources.pictures import Unreadable, printable, read_pictures
 from tasks.storage.store import Store
@@ -88,9 +89,9 @@ def _checked_targets(paths: Sequence[Path], wanted: Wanted) -> list[Path]:
     return list(named.values())
 
 
-def _collected(outcomes: Iterator[Outcome]) -> list[Outcome]:
+def _collected(outcomes: Iterator[PictureOutcome]) -> list[PictureOutcome]:
     """All outcomes; what could not be read is said at once, and on a terminal how far it is."""
-    collected: list[Outcome] = []
+    collected: list[PictureOutcome] = []
     with _quiet_libraries() as terminal, terminal.status("reading pictures") as status:
         for outcome in outcomes:
             collected.append(outcome)
@@ -120,7 +121,7 @@ def _quiet_libraries() -> Iterator[Console]:
         os.close(before)
 
 
-def as_json(outcomes: Sequence[Outcome], trained: TrainedModel, top: int) -> dict[str, Any]:
+def as_json(outcomes: Sequence[PictureOutcome], trained: TrainedModel, top: int) -> dict[str, Any]:
     """The model, and an entry an image with its best classes, or with what was wrong."""
     names = trained.usage.class_names
     entries = []
