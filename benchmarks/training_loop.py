@@ -46,6 +46,7 @@ from tasks.core.networks.vgg16_layout import block_below
 from tasks.core.records import Stage
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.training import AugmentSettings, TrainSettings
+from tasks.engine.keys import key_of
 from tasks.engine.profile import configure, resolve_profile
 from tasks.storage.store import Store
 
@@ -104,9 +105,9 @@ def ours(
         ends: list[Seconds] = []
         with tempfile.TemporaryDirectory(dir=".") as folder:
             store = Store(str(Path(folder)))
-            key, basis = store.key_of(stage, {}, resolve_profile(ExecutionSettings(device="cpu")))
+            key, basis = key_of(stage, {}, resolve_profile(ExecutionSettings(device="cpu")))
             outputs = store.writer(stage, key, basis)
-            outputs.watch = lambda _: ends.append(Seconds.now())
+            outputs.on_epoch = lambda *_: ends.append(Seconds.now())
             with timed(Counter() if parts is None else parts, epochs + 1):
                 fit(model, examples, None, schedule, 0, outputs, {})
         return [end - begun for begun, end in pairwise(ends)]

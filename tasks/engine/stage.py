@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from prefect import Task
@@ -18,8 +18,9 @@ from prefect.states import Completed
 
 from tasks.core.errors import StageError, StorageError, UnavailableError
 from tasks.core.records import Outcome, Record, Skipped, Stage
-from tasks.engine.events import FAILED, RUNNING, WAITING, stage_is
-from tasks.engine.fingerprint import code_of
+from tasks.engine.events import FAILED, RUNNING, WAITING, log_epoch, stage_is
+from tasks.engine.fingerprint import code_of, refuse_edits
+from tasks.engine.keys import key_of, refuse_changes
 from tasks.engine.profile import configure
 from tasks.engine.publish import Progress, publish_stage
 from tasks.engine.worker import away_from_home
@@ -216,7 +217,7 @@ def _end(
         reason = f"{skipped.stage} was skipped"
         return Ended(Skipped(stage.name, reason), SKIPPED, reason)
     store = Store(context.store_url)
-    key, basis = store.key_of(stage, inputs, context.profile)
+    key, basis = key_of(stage, inputs, context.profile)
 
     def waiting() -> None:
         stage_is(stage.name, WAITING, "another run computes it")
@@ -242,10 +243,11 @@ def _end(
                     before_compute(context, stage, inputs)
                 forget = bool(anew) and not retried
                 outputs = store.writer(stage, key, basis, inputs, held=held, anew=forget)
-                outputs.watch = Progress()
+                _watch(outputs, stage, basis)
                 if stage.numerical:
                     configure(context.profile)
                 facts = compute(stage.settings, store.inputs(stage, inputs), outputs)
+                refuse_changes(stage, basis)
                 record = store.commit(outputs, facts)
                 if anew:
                     made_anew(context.store_url, context.run_id).add(key)
@@ -261,6 +263,17 @@ def _end(
         message += ", NOT the bytes of before"
         log.warning("%s: computed anew, it has other bytes than before", stage.name)
     return Ended(record, COMPUTED, message, seconds, outputs.resumed_after)
+
+
+def _watch(outputs: Outputs, stage: Stage, basis: Mapping[str, Any]) -> None:
+    """Refuse checkpoints of edited code; log each epoch and show it in the UI."""
+    show = Progress()
+
+    def on_epoch(epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+        show(log_epoch(stage.name, epoch, epochs, row))
+
+    outputs.check = partial(refuse_edits, stage.name, basis["code"])
+    outputs.on_epoch = on_epoch
 
 
 def _score(record: Record) -> str:

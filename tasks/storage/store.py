@@ -23,7 +23,6 @@ from typing import IO, TYPE_CHECKING, Any
 from tasks.core.errors import SealedError, StageError, StorageError, UserError
 from tasks.core.records import (
     FACTS,
-    FORMAT_VERSION,
     Outcome,
     Record,
     Skipped,
@@ -31,9 +30,6 @@ from tasks.core.records import (
     StoredFile,
     digest_of,
 )
-from tasks.engine.events import Watch, log_epoch
-from tasks.engine.fingerprint import code_of, refuse_edits
-from tasks.engine.profile import library_versions
 from tasks.storage.checkpoints import Checkpoints, remove_checkpoints
 from tasks.storage.files import (
     TEMPORARY,
@@ -92,33 +88,6 @@ class Store:
         """
         if not any((self.root / name).exists() for name in (STAGES, RUNS, SCORINGS)):
             raise UserError(f"there is no store in {self.root}; name it with --store.")
-
-    def key_of(
-        self, stage: Stage, inputs: Mapping[str, Outcome], profile: Mapping[str, Any]
-    ) -> tuple[str, dict[str, Any]]:
-        """The key of a stage on given inputs, and what the key stands for."""
-        basis = self.basis_of(stage, inputs, profile)
-        return digest_of(basis), basis
-
-    def basis_of(
-        self, stage: Stage, inputs: Mapping[str, Outcome], profile: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """What the key of a stage stands for; inputs that are not known yet are left out."""
-        return {
-            "format": FORMAT_VERSION,
-            "stage": stage.name,
-            "settings": dict(stage.settings),
-            # Of an input whose files are not read, nothing matters.
-            "inputs": {
-                role: inputs[role].digest(files)
-                for role, files in stage.reads.items()
-                if files and role in inputs
-            },
-            # Where an outside file lies does not matter, what is in it does.
-            "external": _digests(stage.external),
-            "code": code_of(f"tasks.stages.{stage.kind}"),
-            "profile": dict(profile) if stage.numerical else library_versions(),
-        }
 
     def lookup(self, stage: Stage, key: str) -> Record | Miss:
         """The record of a stage if it and every file that it names are intact, else why not.
@@ -288,20 +257,9 @@ class Store:
         """Write the record that makes a stage's files count, and look all of it up.
 
         Raises:
-            StageError: the code or an outside file changed while the stage was computed.
             StorageError: the lock was lost, or what was written can't be read back.
         """
         stage, key, basis = outputs.stage, outputs.key, outputs.basis
-        refuse_edits(stage.name, basis["code"])
-        try:
-            outside = _digests(stage.external)
-        except OSError:
-            outside = []
-        if outside != basis["external"]:
-            raise StageError(
-                f"{', '.join(stage.external)} changed while {stage.name} read it, so the result "
-                "is not kept; start the run again."
-            )
         record = Record(stage.name, stage.kind, key, dict(outputs.files), dict(facts), dict(basis))
         outputs.check_held()
         write_over(outputs.folder / RECORD, record.to_json().encode(), outputs.version)
@@ -347,21 +305,31 @@ class Store:
         return [entry for entry in lines if entry.get("test_data") == test_digest]
 
 
-def _digests(paths: Sequence[str]) -> list[str]:
-    return [file_digest(Path(path))[0] for path in paths]
-
-
 def _check_digest(file: StoredFile, sha256: str) -> None:
     if sha256 != file.sha256:
         raise StageError(f"{file.path} is not what was written; run again to restore it.")
+
+
+OnEpoch = Callable[[int, int, Mapping[str, float]], None]
+
+
+def _ignore_epoch(_epoch: int, _epochs: int, _row: Mapping[str, float]) -> None:
+    """Tell nobody."""
+
+
+def _accept() -> None:
+    """Check nothing."""
 
 
 @dataclass
 class Outputs:
     """The files of one stage in the making; each appears whole or not at all.
 
-    `resumed_after` is the number of epochs that a training took from a checkpoint; `watch` is told
-    of each epoch that is done.
+    Attributes:
+        resumed_after: the number of epochs that a training took from a checkpoint.
+        check: called before a checkpoint is written; raises if it could not be trusted.
+        on_epoch: called after each epoch with its number, the number of epochs and the history's
+            row.
     """
 
     root: Place
@@ -373,7 +341,8 @@ class Outputs:
     version: str | None = None
     held: Held | None = None
     resumed_after: int = 0
-    watch: Watch | None = None
+    check: Callable[[], None] = _accept
+    on_epoch: OnEpoch = _ignore_epoch
     files: dict[str, StoredFile] = field(default_factory=dict)
 
     def arrays(self, name: str, **arrays: np.ndarray | Rows) -> None:
@@ -423,14 +392,12 @@ class Outputs:
             check_held(self.held)
 
     def _check(self) -> None:
-        refuse_edits(self.stage.name, self.basis["code"])
+        self.check()
         self.check_held()
 
     def epoch_done(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
         """Tell whoever looks on that a training has come so far; `row` is its history's last."""
-        event = log_epoch(self.stage.name, epoch, epochs, row)
-        if self.watch:
-            self.watch(event)
+        self.on_epoch(epoch, epochs, row)
 
     @contextmanager
     def _file(self, name: str, kind: str, schema: Mapping[str, Any]) -> Iterator[Path]:

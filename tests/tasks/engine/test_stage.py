@@ -27,7 +27,9 @@ from tasks.core.errors import (
 )
 from tasks.core.records import FACTS, Outcome, Record, Skipped, Stage
 from tasks.core.training.progress import Progress
+from tasks.engine import fingerprint
 from tasks.engine import stage as stage_module
+from tasks.engine.events import EpochEvent
 from tasks.engine.stage import (
     PASSING,
     RETRY_DELAYS_S,
@@ -361,6 +363,48 @@ def test_a_stage_that_fails_is_taken_and_not_finished(context: RunContext) -> No
     assert stage == "subset"
     store = Store(context.store_url)
     assert free(on_disk(store.lock_path(store.folder(stage, key))))
+
+
+def test_a_result_is_not_stored_if_an_outside_file_changed_meanwhile(
+    context: RunContext, tmp_path: Path
+) -> None:
+    path = tmp_path / "raw.npz"
+    path.write_bytes(b"before")
+
+    def change(outputs: Outputs) -> None:
+        outputs.blob("train", "bin", b"of which content?")
+        path.write_bytes(b"after")
+
+    stage = replace(STAGE, external=(str(path),))
+    with pytest.raises(StageError, match=r"raw\.npz changed while subset read it"):
+        run(Made(change), context, stage)
+    assert list(Store(context.store_url).records("subset")) == []
+
+
+def test_neither_checkpoints_nor_results_of_edited_code_are_stored(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit(outputs: Outputs) -> None:
+        monkeypatch.setattr(fingerprint, "changed_since", lambda _code: ["tasks.core.seeds"])
+        with pytest.raises(StageError, match=r"tasks\.core\.seeds changed while subset"):
+            outputs.checkpoints({}, 3).save(Progress(({"epoch": 1.0},), ()))
+        assert list(outputs.folder.iterdir()) == []
+
+    with pytest.raises(StageError, match=r"tasks\.core\.seeds changed while subset"):
+        run(Made(edit), context)
+    assert list(Store(context.store_url).records("subset")) == []
+
+
+def test_each_epoch_of_a_training_is_logged(
+    context: RunContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train(outputs: Outputs) -> None:
+        outputs.epoch_done(1, 2, {"epoch": 1.0, "accuracy": 0.5})
+
+    with caplog.at_level("DEBUG", "fashion_flow"):
+        run(Made(train), context)
+    events = [getattr(entry, "event", None) for entry in caplog.records]
+    assert EpochEvent("subset", 1, 2, {"epoch": 1.0, "accuracy": 0.5}) in events
 
 
 def test_from_which_epoch_a_training_went_on_is_noted(context: RunContext) -> None:

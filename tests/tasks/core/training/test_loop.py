@@ -23,6 +23,7 @@ from tasks.core.seeds import generator
 from tasks.core.settings.base import changed
 from tasks.core.settings.training import AugmentSettings, TrainSettings
 from tasks.core.training.progress import Progress
+from tasks.engine.keys import key_of
 from tasks.storage.checkpoints import Checkpoints
 from tasks.storage.store import Outputs, Store
 from tests.support import basis
@@ -599,7 +600,7 @@ def fit_stage(
     """A stage fitted, its record, and after which epoch it went on."""
     from tasks.models.fit import fit_network
 
-    key, stands_for = store.key_of(stage, {}, {"device": "cpu"})
+    key, stands_for = key_of(stage, {}, {"device": "cpu"})
     outputs = store.writer(stage, key, stands_for, inputs)
     if stopped_after is not None:
         outputs = stop_after(outputs, stopped_after)
