@@ -120,7 +120,7 @@ def timed(spent: Counter[str], epochs: int) -> Iterator[None]:
     """Add what an epoch's parts take of CPU, each in the thread that it runs in, to `spent`."""
     from tasks.core.training.loop import loop as training
     from tasks.storage.checkpoints import Checkpoints
-    from tasks.storage.store import Outputs
+    from tasks.storage.exchange import Outputs
 
     parts = {
         "order of samples, drawing of transforms": (training, "_epoch_of"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from tasks.core.data.labelled import Float32
 from tasks.core.records import canonical_json
-from tasks.storage.files import Place
+from tasks.storage.local_path import LocalPath
+from tasks.storage.store_path import StorePath
 
 
 def predict(model: Any, x: Float32) -> Float32:
@@ -47,7 +47,7 @@ def meaning(text: str) -> str | None:
         return None
 
 
-def on_disk(place: Place) -> Path:
-    """A place in a store of this machine as the path that it is."""
-    assert isinstance(place, Path)
-    return place
+def on_disk(path: StorePath) -> LocalPath:
+    """A path in a store on this machine as the local path that it is."""
+    assert isinstance(path, LocalPath)
+    return path

@@ -24,11 +24,11 @@ from tasks.engine.keys import key_of, refuse_changes
 from tasks.engine.profile import configure
 from tasks.engine.publish import Progress, publish_stage
 from tasks.engine.worker import away_from_home
+from tasks.storage.exchange import Inputs as Inputs
+from tasks.storage.exchange import Outputs as Outputs
 from tasks.storage.files import explaining
 from tasks.storage.run_log import RunLog, now
-from tasks.storage.store import Inputs as Inputs
 from tasks.storage.store import Miss, Store
-from tasks.storage.store import Outputs as Outputs
 
 log = logging.getLogger("fashion_flow")
 

@@ -15,7 +15,7 @@ from tasks.core.settings.training import TrainSettings
 from tasks.core.training.loop import Examples, Schedule, evaluate, train
 from tasks.core.training.progress import Progress, Row
 from tasks.models.model_files import save_keras
-from tasks.storage.store import Outputs
+from tasks.storage.exchange import Outputs
 
 
 def fit_network(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.storage.store import Outputs
+from tasks.storage.exchange import Outputs
 
 # How pixels become what a model reads, by name.
 SCALED, RAW, VGG16 = "scaled", "raw", "vgg16"

@@ -8,20 +8,20 @@ from typing import Any
 
 from tasks.core.records import Record
 from tasks.reporting.page import ReportView, render_model_card
-from tasks.storage.files import Place, write_atomically
 from tasks.storage.store import Store
+from tasks.storage.store_path import StorePath
 
 WEAKEST = 3
 
 
 def write_model_folder(
-    folder: Place, store: Store, view: ReportView, final: Record, about: Mapping[str, Any]
+    folder: StorePath, store: Store, view: ReportView, final: Record, about: Mapping[str, Any]
 ) -> None:
     """Write the model's files and `README.md`, the model card; `about` are its images' facts."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in final.files.items():
         if file.kind in ("keras", "h5", "json"):
-            write_atomically(folder / Path(file.path).name, store.content(final, name))
+            (folder / Path(file.path).name).write(store.content(final, name))
     by_recall = sorted(view.per_class, key=lambda row: float(row["recall"]))
     first = next(row for row in view.trainings if row["stage"] == "final")
     card = render_model_card(
@@ -35,4 +35,4 @@ def write_model_folder(
         digest=final.files["model"].sha256,
         weakest=by_recall[:WEAKEST],
     )
-    write_atomically(folder / "README.md", card.encode())
+    (folder / "README.md").write(card.encode())

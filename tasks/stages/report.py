@@ -15,7 +15,6 @@ from tasks.core.settings.training import AugmentSettings
 from tasks.engine.events import stage_is
 from tasks.engine.publish import publish_summary
 from tasks.engine.stage import RunContext
-from tasks.storage.files import write_atomically
 from tasks.storage.run_log import RunLog, computed, now
 from tasks.storage.store import Store
 
@@ -32,7 +31,7 @@ def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext
     run_log = RunLog(Store(context.store_url), context.run_id)
     path = run_log.report
     view = view_of(settings, outcomes, context)
-    write_atomically(path, render_report(view).encode())
+    path.write(render_report(view).encode())
     final, arrays = outcomes["final"], outcomes["preprocess"]
     assert isinstance(final, Record), "a run that comes here has a final model"
     assert isinstance(arrays, Record), "and the arrays that it was trained on"

@@ -19,12 +19,17 @@ from hypothesis import strategies as st
 
 from tasks.core.records import Record, Skipped, Stage, digest_of
 from tasks.core.training.progress import Progress
-from tasks.storage import housekeeping
+from tasks.storage import cleaning, inventory
 from tasks.storage import run_log as runlog
 from tasks.storage.checkpoints import checkpoints
-from tasks.storage.housekeeping import STRAY, UNNAMED, Cleaning, Verification, clean, verify
+from tasks.storage.cleaning import Cleaning, clean
+from tasks.storage.exchange import Outputs
+from tasks.storage.inventory import STRAY, UNNAMED
+from tasks.storage.local_path import LocalPath
 from tasks.storage.run_log import DONE, FAILED, INTERRUPTED, RunLog, now
-from tasks.storage.store import Outputs, Store
+from tasks.storage.store import Store
+from tasks.storage.store_path import StorePath
+from tasks.storage.verification import Verification, verify
 from tests.disks import read_only, small_disk
 from tests.processes import Command
 from tests.support import basis, on_disk
@@ -79,7 +84,7 @@ def progress(epochs: int) -> Progress:
     return Progress(rows, (np.full(7, epochs, np.float32),))
 
 
-def stopped(store: Store, name: str, epochs: int = 2, snapshots: tuple[int, ...] = ()) -> Path:
+def stopped(store: Store, name: str, epochs: int = 2, snapshots: tuple[int, ...] = ()) -> LocalPath:
     """The folder of a training that was stopped after some epochs."""
     outputs = outputs_of(store, name, snapshots)
     for epoch in range(1, epochs + 1):
@@ -105,13 +110,14 @@ def ended(store: Store, run_id: str, *used: str, status: str = DONE, only: str =
 
 
 def tree(store: Store) -> dict[str, Any]:
-    """Every path of a store with its time, size and content."""
+    """Every path of a store with its time and content."""
+    root = on_disk(store.root)
     return {
-        str(path.relative_to(store.root)): (
+        str(path.relative_to(root)): (
             path.stat().st_mtime_ns,
             path.read_bytes() if path.is_file() else b"",
         )
-        for path in sorted(path for path in [store.root, *store.root.rglob("*")] if path.exists())
+        for path in sorted([root, *root.rglob("*")] if root.exists() else [])
     }
 
 
@@ -119,7 +125,7 @@ def bytes_in(store: Store) -> int:
     return sum(path.stat().st_size for path in store.root.rglob("*") if path.is_file())
 
 
-def folder(store: Store, name: str) -> Path:
+def folder(store: Store, name: str) -> LocalPath:
     return on_disk(store.folder(name.partition(".")[0], key_of(name)))
 
 
@@ -243,7 +249,7 @@ def test_a_stopped_training_is_unfinished(store: Store) -> None:
     stopped(store, "baseline.1")
     found = verified(store)
     (item,) = found.unfinished
-    assert item.what == "a stopped training goes on from it"
+    assert item.what == "a stopped training continues from it"
     assert Path(item.path).name.startswith("checkpoint-000002-")
     assert (found.records, found.damaged, found.orphans) == (0, (), ())
 
@@ -755,21 +761,21 @@ def test_a_run_that_begins_while_clean_goes_on_stays_with_its_results(
 def meanwhile(monkeypatch: pytest.MonkeyPatch, moment: str, work: Callable[[], None]) -> None:
     """Have something done once: after the old runs, before the first lock, before runs go."""
     if moment == "stages":
-        listed = housekeeping._stage_folders
+        listed = inventory.stage_folders
 
         def listing(store: Store) -> Any:
             work()
             return listed(store)
 
-        monkeypatch.setattr(housekeeping, "_stage_folders", listing)
+        monkeypatch.setattr(cleaning, "stage_folders", listing)
     elif moment == "first lock":
-        free = housekeeping._free
+        free = cleaning._free
 
-        def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[Any]:
+        def freed(lock: StorePath, *, dry_run: bool) -> AbstractContextManager[Any]:
             work()
             return free(lock, dry_run=dry_run)
 
-        monkeypatch.setattr(housekeeping, "_free", freed)
+        monkeypatch.setattr(cleaning, "_free", freed)
     else:
         removing = shutil.rmtree
 
@@ -788,11 +794,11 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
     for number in (1, 2, 3):
         committed(store, f"load.{number}")
     living = begun(store, "run-0")
-    free = housekeeping._free
+    free = cleaning._free
     order = sorted(folder(store, f"load.{number}").name for number in (1, 2, 3))
     keys = {key_of(f"load.{number}")[:16]: key_of(f"load.{number}") for number in (1, 2, 3)}
 
-    def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[Any]:
+    def freed(lock: StorePath, *, dry_run: bool) -> AbstractContextManager[Any]:
         if order[1] in lock.name:
             living.taken("load", keys[order[1]])
             run = begun(store, "run-1")
@@ -800,7 +806,7 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
             run.end(DONE)
         return free(lock, dry_run=dry_run)
 
-    monkeypatch.setattr(housekeeping, "_free", freed)
+    monkeypatch.setattr(cleaning, "_free", freed)
     (gone,) = clean(store, 0, dry_run=False).removed
     assert gone.path == f"stages/load/{order[0]}"
     assert kept_runs(store) == {"run-0", "run-1"}
@@ -814,9 +820,10 @@ def test_no_file_is_read_to_clear_away(store: Store, monkeypatch: pytest.MonkeyP
     def refuse(*_arguments: Any) -> Any:
         pytest.fail("the content is of no interest")
 
-    for name in ("tasks.storage.store.file_digest", "tasks.storage.files.file_digest"):
-        monkeypatch.setattr(name, refuse)
-    monkeypatch.setattr(housekeeping, "content_fault", refuse)
+    for module in ("local_path", "exchange", "files"):
+        monkeypatch.setattr(f"tasks.storage.{module}.file_digest", refuse)
+    for module in ("checkpoints", "verification"):
+        monkeypatch.setattr(f"tasks.storage.{module}.content_fault", refuse)
     clean(store, 1, dry_run=True)
     clean(store, 1, dry_run=False)
     assert kept_results(store) == {"load.5", "subset.1", "baseline.1"}

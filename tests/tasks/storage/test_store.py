@@ -23,10 +23,11 @@ import pytest
 from tasks.core.errors import SealedError, StageError, StorageError, UserError
 from tasks.core.records import FACTS, MAY_READ_TEST, Record, Skipped, Stage, digest_of
 from tasks.core.training.progress import Progress
-from tasks.storage import files
+from tasks.storage import local_path
 from tasks.storage.checkpoints import Checkpoints
+from tasks.storage.exchange import Inputs, Outputs
 from tasks.storage.run_log import RunLog
-from tasks.storage.store import Inputs, Miss, Outputs, Store
+from tasks.storage.store import Miss, Store
 from tests.processes import python
 from tests.support import basis, on_disk
 
@@ -232,7 +233,7 @@ def test_commit_refuses_what_it_cannot_read_back(store: Store) -> None:
     with pytest.raises(StorageError) as refused:
         store.commit(outputs, {})
     for words in (
-        "subset: what was written can't be read back (train has other content: stages/subset/",
+        "subset: the result can't be read back (train has other content: stages/subset/",
         f"Check the disk of {store.root}; start the run again, or name another store with --store",
     ):
         assert words in str(refused.value)
@@ -433,19 +434,19 @@ def test_writers_get_the_suffix_that_libraries_choose_the_format_by(store: Store
     outputs = store.writer(STAGE, "d" * 64, basis())
     outputs.file("model", "keras", write)
     assert seen[0].suffix == ".keras"
-    assert seen[0].parent == outputs.folder
+    assert seen[0].parent == on_disk(outputs.folder)
     assert [path.name for path in outputs.folder.iterdir()] == ["model.keras"]
 
 
 DIE_HALFWAY = """
 import os, signal, sys
-from pathlib import Path
 from tasks.core.records import Stage
-from tasks.storage.store import Outputs
+from tasks.storage.exchange import Outputs
+from tasks.storage.local_path import LocalPath
 def write(path):
     path.write_bytes(b"half of")
     os.kill(os.getpid(), signal.SIGKILL)
-folder = Path(sys.argv[1])
+folder = LocalPath(sys.argv[1])
 Outputs(folder, folder, Stage("a", "b"), "key", {}).file("model", "keras", write)
 """
 
@@ -618,7 +619,7 @@ def test_who_may_see_the_test_split() -> None:
 
 @pytest.fixture
 def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "LOCK_POLL_S", 0.01)
+    monkeypatch.setattr(local_path, "LOCK_POLL_S", 0.01)
 
 
 def take(store: Store, key: str, events: list[str], waits: threading.Event) -> threading.Thread:
@@ -738,7 +739,7 @@ def test_where_anything_of_a_store_is_there_is_one(tmp_path: Path) -> None:
 
 def test_a_file_in_the_store_s_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
-    with pytest.raises(UserError, match="there is a file of that name; give a folder"):
+    with pytest.raises(UserError, match="is a file; give a folder"):
         Store(str(tmp_path / "store"))
 
 
@@ -747,8 +748,8 @@ def test_paths_and_file_urls_name_the_same_store(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    roots = {Store(url).root for url in ("x", "~/x", f"{tmp_path}/x", f"file://{tmp_path}/x")}
-    assert roots == {tmp_path / "x"}
+    roots = {str(Store(url).root) for url in ("x", "~/x", f"{tmp_path}/x", f"file://{tmp_path}/x")}
+    assert roots == {f"{tmp_path}/x"}
     assert not (tmp_path / "x").exists(), "nothing is made before something is stored"
 
 

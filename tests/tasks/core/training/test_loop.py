@@ -25,7 +25,9 @@ from tasks.core.settings.training import AugmentSettings, TrainSettings
 from tasks.core.training.progress import Progress
 from tasks.engine.keys import key_of
 from tasks.storage.checkpoints import Checkpoints
-from tasks.storage.store import Outputs, Store
+from tasks.storage.exchange import Outputs
+from tasks.storage.local_path import LocalPath
+from tasks.storage.store import Store
 from tests.support import basis
 
 pytestmark = [
@@ -383,9 +385,10 @@ def test_a_network_fitted_without_validation_has_no_validation_scores(tmp_path: 
 
 
 def outputs_in(folder: Path) -> Outputs:
-    stage = folder / "stages" / "model" / "key"
+    root = LocalPath(folder)
+    stage = root / "stages" / "model" / "key"
     stage.mkdir(parents=True)
-    return Outputs(folder, stage, Stage("model", "train"), "key", basis())
+    return Outputs(root, stage, Stage("model", "train"), "key", basis())
 
 
 # Going on where a training was stopped
@@ -427,7 +430,7 @@ def uninterrupted() -> list[Progress]:
 def test_a_training_that_goes_on_ends_with_the_bytes_of_one_that_was_never_stopped(
     uninterrupted: list[Progress], epoch: int, tmp_path: Path
 ) -> None:
-    saving = Checkpoints("model", tmp_path, "lineage", EPOCHS, (), (), lambda: None)
+    saving = Checkpoints("model", LocalPath(tmp_path), "lineage", EPOCHS, (), (), lambda: None)
     saving.save(uninterrupted[epoch - 1])
     states = train_from(saving.latest())
     assert [state.epoch for state in states] == [*range(epoch + 1, EPOCHS + 1)] or epoch == EPOCHS
