@@ -14,7 +14,6 @@ import argparse
 import statistics
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from tasks.core.settings.training import TrainSettings
 from tasks.core.training.progress import Progress
 from tasks.engine.profile import configure, resolve_profile
 from tasks.storage.checkpoints import Checkpoints, checkpoints
+from tasks.storage.local_path import LocalPath
 
 LARGEST = {"padding": "same", "kernel_sizes": [3, 3, 3], "dropout": 0.25}
 
@@ -40,7 +40,7 @@ def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, flo
     written: list[float] = []
     size = 0
     with tempfile.TemporaryDirectory(dir=".") as name:
-        folder = Path(name)
+        folder = LocalPath(name)
         kept = Checkpoints("benchmark", folder, "", epochs, (), (), lambda: None)
         last = time.perf_counter()
 

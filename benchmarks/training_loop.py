@@ -48,6 +48,7 @@ from tasks.core.records import Stage
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.training import AugmentSettings, TrainSettings
 from tasks.core.stage_specs import RetrainSpec
+from tasks.engine.keys import key_of
 from tasks.engine.profile import configure, resolve_profile
 from tasks.storage.store import Store
 
@@ -106,9 +107,9 @@ def flow_loop(
         ends: list[Seconds] = []
         with tempfile.TemporaryDirectory(dir=".") as folder:
             store = Store(str(Path(folder)))
-            key, basis = store.key_of(stage, {}, resolve_profile(ExecutionSettings(device="cpu")))
+            key, basis = key_of(stage, {}, resolve_profile(ExecutionSettings(device="cpu")))
             outputs = store.writer(stage, key, basis)
-            outputs.watch = lambda _: ends.append(Seconds.now())
+            outputs.on_epoch = lambda *_: ends.append(Seconds.now())
             with timed(Counter() if parts is None else parts, epochs + 1):
                 fit(model, examples, None, schedule, 0, outputs, {})
         return [end - begun for begun, end in pairwise(ends)]
@@ -121,7 +122,7 @@ def timed(spent: Counter[str], epochs: int) -> Iterator[None]:
     """Add the CPU seconds per epoch of the loop's parts, each in its thread, to `spent`."""
     from tasks.core.training import loop as training
     from tasks.storage.checkpoints import Checkpoints
-    from tasks.storage.store import Outputs
+    from tasks.storage.exchange import Outputs
 
     parts = {
         "order of samples, random transforms": (training, "_epoch_of"),

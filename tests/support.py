@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict
@@ -15,7 +14,8 @@ from tasks.core.data.labelled import Float32
 from tasks.core.records import canonical_json
 from tasks.core.seal import Purpose, SealRule
 from tasks.core.stage_specs import StageSpec
-from tasks.storage.files import Place
+from tasks.storage.local_path import LocalPath
+from tasks.storage.store_path import StorePath
 
 
 class AnySpec(StageSpec):
@@ -77,7 +77,7 @@ def meaning(text: str) -> str | None:
         return None
 
 
-def on_disk(place: Place) -> Path:
-    """A place in a local store as a path."""
-    assert isinstance(place, Path)
-    return place
+def on_disk(path: StorePath) -> LocalPath:
+    """A path in a store on this machine as the local path that it is."""
+    assert isinstance(path, LocalPath)
+    return path

@@ -6,7 +6,7 @@ Each event is a log record of the logger `fashion_flow`, with the event as its a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 log = logging.getLogger("fashion_flow")
@@ -36,9 +36,6 @@ class EpochEvent:
     epoch: int
     epochs: int
     row: Mapping[str, float]
-
-
-Watch = Callable[[EpochEvent], None]
 
 
 def stage_is(stage: str, state: str, message: str, level: int = logging.INFO) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from prefect import Task
@@ -19,17 +19,18 @@ from tasks.core.errors import StageError, UnavailableError
 from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.core.seal import MarkedFiles, check_seal
 from tasks.core.stage_specs import StageSpec
-from tasks.engine.events import FAILED, RUNNING, WAITING, stage_is
-from tasks.engine.fingerprint import code_of
+from tasks.engine.events import FAILED, RUNNING, WAITING, log_epoch, stage_is
+from tasks.engine.fingerprint import code_of, refuse_edits
+from tasks.engine.keys import key_of, refuse_changes
 from tasks.engine.profile import configure
 from tasks.engine.publish import ProgressBar, publish_stage
 from tasks.engine.retries import RETRY_DELAYS_S, worth_a_retry
 from tasks.engine.worker import on_worker
+from tasks.storage.exchange import Inputs as Inputs
+from tasks.storage.exchange import Outputs as Outputs
 from tasks.storage.files import explaining
 from tasks.storage.run_log import RunLog, now
-from tasks.storage.store import Inputs as Inputs
 from tasks.storage.store import Miss, Store
-from tasks.storage.store import Outputs as Outputs
 
 log = logging.getLogger("fashion_flow")
 
@@ -223,7 +224,7 @@ def _find_or_compute(call: _Call) -> StageEnd:
     if skipped and not stage.spec.tolerant:
         return _skip(stage, f"{skipped.stage} was skipped")
     marks = _marks(call)
-    key, basis = store.key_of(stage, call.inputs, context.profile)
+    key, basis = key_of(stage, call.inputs, context.profile)
 
     def waiting() -> None:
         stage_is(stage.name, WAITING, "another run is computing it")
@@ -270,10 +271,11 @@ def _compute(
         clock = time.monotonic()
         if call.before_compute:
             call.before_compute(context, stage, call.inputs)
-        outputs.watch = ProgressBar()
+        _watch(outputs, stage)
         if stage.spec.numerical:
             configure(context.profile)
         facts = call.compute(stage.spec, store.inputs(stage, call.inputs), outputs)
+        refuse_changes(stage, outputs.basis)
         record = store.commit(outputs, facts, marks)
         if recompute:
             recomputed_keys(context.store_url, context.run_id).add(record.key)
@@ -285,6 +287,17 @@ def _compute(
         message += ", NOT the same bytes as before"
         log.warning("%s: recomputed, and its bytes differ from those before", stage.name)
     return StageEnd(record, COMPUTED, message, seconds, outputs.resumed_after)
+
+
+def _watch(outputs: Outputs, stage: Stage) -> None:
+    """Refuse checkpoints of edited code; log each epoch and show it in the UI."""
+    show = ProgressBar()
+
+    def on_epoch(epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+        show(log_epoch(stage.name, epoch, epochs, row))
+
+    outputs.check = partial(refuse_edits, stage.name, outputs.basis["code"])
+    outputs.on_epoch = on_epoch
 
 
 def _score(record: Record) -> str:

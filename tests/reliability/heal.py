@@ -19,6 +19,7 @@ from flows.recipe.compose import compose
 from flows.running.server import PREFECT_DEFAULTS
 from tasks.core.settings.run_settings import Settings
 from tasks.storage.checkpoints import is_snapshot
+from tasks.storage.local_path import LocalPath
 from tasks.storage.run_log import all_runs
 from tasks.storage.store import Store
 from tests.reliability.support import contents, differing
@@ -76,7 +77,7 @@ def main(store: Path, settings: Settings, count: int) -> None:
 
     expected = contents(store)
     files = [store / path for path in expected]
-    snapshots = {path: path.read_bytes() for path in files if is_snapshot(path)}
+    snapshots = {path: path.read_bytes() for path in files if is_snapshot(LocalPath(path))}
     pairs = [(path, way) for path in files for way in WAYS]
     random.Random(2).shuffle(pairs)
     ways: Counter[str] = Counter()
@@ -88,7 +89,7 @@ def main(store: Path, settings: Settings, count: int) -> None:
         shown = f"{path.relative_to(store)} {way.__name__}"
         assert differing(contents(store), expected), f"{shown} changed nothing"
         build_model(settings=settings, store=str(store), run_id=f"heal-{number}")
-        if is_snapshot(path):
+        if is_snapshot(LocalPath(path)):
             # A run does not repair snapshots: only trainings that have not run yet would use them.
             path.write_bytes(snapshots[path])
         wrong = differing(contents(store), expected)

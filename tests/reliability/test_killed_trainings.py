@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 
 from tasks.storage.checkpoints import checkpoints
+from tasks.storage.local_path import LocalPath
 from tests.conftest import ROOT
 from tests.reliability.support import Record, Size, contents, differing
 from tests.support import on_disk
 
 STEP_S = 120
 EPOCH = re.compile(r"(\S+)\s+epoch (\d+)/(\d+)")
-RESUMED = re.compile(r"(\S+)\s+Resumed\s+goes on after epoch (\d+)$")
+RESUMED = re.compile(r"(\S+)\s+Resumed\s+continues after epoch (\d+)$")
 
 Kill = Callable[["Trainings"], None]
 
@@ -178,12 +179,17 @@ def epochs_lost(before: dict[str, int], after: Trainings) -> list[int]:
     return [epoch - resumed.get(name, 0) for name, epoch in before.items() if name in trained]
 
 
+def overfitting_folder(store: Path) -> LocalPath:
+    """The folder of the overfitting training."""
+    return next(LocalPath(store / "stages" / "overfitting").iterdir())
+
+
 def stopped_after_an_epoch(store: Path, environment: dict[str, str]) -> Path:
     """Kill the first training after some epochs; return its checkpoint."""
     trainings = Trainings(store, environment)
     assert trainings.wait_for("overfitting .*epoch 3/")
     trainings.kill()
-    (checkpoint,) = map(on_disk, checkpoints(next((store / "stages" / "overfitting").iterdir())))
+    (checkpoint,) = map(on_disk, checkpoints(overfitting_folder(store)))
     return checkpoint
 
 
@@ -218,7 +224,7 @@ def test_a_damaged_checkpoint_costs_only_time(
     again = Trainings(store, environment)
     again.finish()
     assert "overfitting" not in again.resumed()
-    assert any("Passed over" in line for line in again.lines)
+    assert any("Ignored" in line for line in again.lines)
     assert differing(contents(store), contents(quiet)) == []
 
 
@@ -227,7 +233,7 @@ def test_a_training_from_another_s_snapshot_has_the_same_bytes_as_one_from_scrat
 ) -> None:
     store = tmp_path / "store"
     shutil.copytree(quiet, store)
-    (snapshot,) = map(on_disk, checkpoints(next((store / "stages" / "overfitting").iterdir())))
+    (snapshot,) = map(on_disk, checkpoints(overfitting_folder(store)))
     snapshot.unlink()
     shutil.rmtree(store / "stages" / "fewer_epochs")
     again = Trainings(store, environment)

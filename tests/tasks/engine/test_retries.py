@@ -20,6 +20,7 @@ from tasks.core.errors import (
 from tasks.engine.retries import RETRY_DELAYS_S, TRANSIENT, worth_a_retry
 from tasks.stages.subset import subset
 from tasks.storage.files import explaining
+from tasks.storage.local_path import LocalPath
 
 
 def retried(error: BaseException) -> bool:
@@ -72,7 +73,7 @@ def test_a_completed_stage_is_not_retried() -> None:
 
 
 def test_a_full_disk_is_not_retried(tmp_path: Path) -> None:
-    with pytest.raises(StorageError) as full, explaining(tmp_path):
+    with pytest.raises(StorageError) as full, explaining(LocalPath(tmp_path)):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not retried(full.value)
 

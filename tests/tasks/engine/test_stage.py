@@ -26,7 +26,9 @@ from tasks.core.errors import (
 from tasks.core.names import FACTS
 from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.core.training.progress import Progress
+from tasks.engine import fingerprint
 from tasks.engine import stage as stage_module
+from tasks.engine.events import EpochEvent
 from tasks.engine.stage import (
     Inputs,
     Outputs,
@@ -363,7 +365,49 @@ def test_a_failed_stage_is_noted_as_taken_but_not_as_ended(context: RunContext) 
     assert free(on_disk(store.lock_path(store.folder(stage, key))))
 
 
-def test_the_log_notes_from_which_epoch_a_training_resumed(context: RunContext) -> None:
+def test_a_result_is_not_stored_if_an_outside_file_changed_meanwhile(
+    context: RunContext, tmp_path: Path
+) -> None:
+    path = tmp_path / "raw.npz"
+    path.write_bytes(b"before")
+
+    def change(outputs: Outputs) -> None:
+        outputs.blob("train", "bin", b"of which content?")
+        path.write_bytes(b"after")
+
+    stage = replace(STAGE, external=(str(path),))
+    with pytest.raises(StageError, match=r"raw\.npz changed while subset read it"):
+        run(FakeStage(change), context, stage)
+    assert list(Store(context.store_url).records("subset")) == []
+
+
+def test_neither_checkpoints_nor_results_of_edited_code_are_stored(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit(outputs: Outputs) -> None:
+        monkeypatch.setattr(fingerprint, "changed_since", lambda _code: ["tasks.core.seeds"])
+        with pytest.raises(StageError, match=r"tasks\.core\.seeds changed while subset"):
+            outputs.checkpoints({}, 3).save(Progress(({"epoch": 1.0},), ()))
+        assert list(outputs.folder.iterdir()) == []
+
+    with pytest.raises(StageError, match=r"tasks\.core\.seeds changed while subset"):
+        run(FakeStage(edit), context)
+    assert list(Store(context.store_url).records("subset")) == []
+
+
+def test_each_epoch_of_a_training_is_logged(
+    context: RunContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train(outputs: Outputs) -> None:
+        outputs.epoch_done(1, 2, {"epoch": 1.0, "accuracy": 0.5})
+
+    with caplog.at_level("DEBUG", "fashion_flow"):
+        run(FakeStage(train), context)
+    events = [getattr(entry, "event", None) for entry in caplog.records]
+    assert EpochEvent("subset", 1, 2, {"epoch": 1.0, "accuracy": 0.5}) in events
+
+
+def test_from_which_epoch_a_training_went_on_is_noted(context: RunContext) -> None:
     def resumed(outputs: Outputs) -> None:
         outputs.blob("model", "bin", b"x")
         outputs.resumed_after = 7
