@@ -146,7 +146,7 @@ def test_what_can_not_be_compared_is_explained(
         (("../runs", ids[0], "--store", store), "no run '../runs'"),
         ((ids[0], failed, "--store", store), f"run {failed} ended before its results"),
         ((*ids, "--store", tmp_path / "nowhere"), "no run in"),
-        ((ids[0], "--store", store), "Missing argument 'RUN'"),
+        ((ids[0], "--store", store), "missing argument RUN2"),
         ((*ids, ids[0], "--store", store), "unexpected extra argument"),
     ):
         for as_json in ((), ("--json",)):

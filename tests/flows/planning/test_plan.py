@@ -772,13 +772,8 @@ def modules_after(code: str, *arguments: str, status: int = 0) -> tuple[set[str]
 
 
 COMMAND = """
-import sys
 from flows.cli.app import main
-try:
-    main()
-    print("status 0")
-except SystemExit as end:
-    print("status", end.code or 0)
+print("status", main())
 """
 HEAVY = {"prefect", "tensorflow", "keras", "torch", "matplotlib"}
 
