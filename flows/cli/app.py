@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
-from flows.cli.screen import Closed, fail
+from flows.cli.screen import Closed, fail, out
 from tasks.core.errors import FashionFlowError, UserError
 
 HELP = """Build an image classifier step by step, as a flow that you can stop, resume and inspect.
@@ -47,6 +47,7 @@ def make_app() -> App:
     app = App(
         name="fashion-flow",
         help=HELP,
+        console=out,
         help_flags=("--help", "-h"),
         version_flags=(),
         help_format="plaintext",

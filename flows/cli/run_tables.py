@@ -103,7 +103,7 @@ def verdict_rows(run: RunLog) -> list[Row]:
     else:
         facts = _facts(run)
         gates = [model.gate for model in model_stages(_settings(run)) if model.gate]
-        rows = [_partial_verdict(facts[gate]) for gate in gates if gate in facts]
+        rows = [{**facts[gate], "p_value_adjusted": None} for gate in gates if gate in facts]
     if rows and "ci_low" not in rows[0]:
         raise UserError(
             f"run {run.run_id} was made before gates recorded their evidence; run it again."
@@ -154,16 +154,6 @@ def _partial_row(
         "notebook_test_loss": reported.test_loss if reported else None,
         "notebook_test_accuracy": reported.test_accuracy if reported else None,
     }
-
-
-def _partial_verdict(facts: Mapping[str, Any]) -> Row:
-    """A gate's facts, with a place for the adjusted p value where `tasks.stages.results` has it."""
-    row = {}
-    for name, value in facts.items():
-        row[name] = value
-        if name == "p_value":
-            row["p_value_adjusted"] = None
-    return row
 
 
 def _mean(trainings: Sequence[Mapping[str, Any]], name: str) -> float | None:

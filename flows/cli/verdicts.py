@@ -29,8 +29,8 @@ def verdicts(
         line("no gate has decided yet" if planned else "there are no gates: the plan is empty")
         return
     show_gates(run)
-    line("gain: in accuracy on held-out images, percentage points. p: probability of such a gain")
-    line("by chance; adj.: adjusted for the number of gates (Holm). tested: what rule significant")
+    line("gain: in accuracy on held-out images, in points. p: how likely it is by chance;")
+    line("adj.: adjusted for the number of gates (Holm). tested: what rule significant")
     line(f"says, at level {rows[0]['level']:.3g} for each gate.")
 
 
