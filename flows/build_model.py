@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
-from flows.planning.stage_selection import EVERYTHING, Choice, Enough
+from flows.planning.stage_selection import EVERYTHING, Enough, StageSelection
 from flows.recipe.contents import build, stage_names
 from flows.recipe.presets import NOTEBOOK
 from flows.runners.base import LOCAL, Runner, find_place, task_runner
@@ -94,7 +94,9 @@ class PrefectRun:
     Where only some stages are asked for, a stage is submitted when one of those needs it.
     """
 
-    def __init__(self, runner: TaskRunner[Any], context: RunContext, choice: Choice) -> None:
+    def __init__(
+        self, runner: TaskRunner[Any], context: RunContext, choice: StageSelection
+    ) -> None:
         self._runner = runner
         self._context = context
         self._choice = choice
@@ -167,7 +169,7 @@ def build_model(
     settings: Settings = NOTEBOOK,
     store: str = "artifacts",
     run_id: str | None = None,
-    choice: Choice = EVERYTHING,
+    choice: StageSelection = EVERYTHING,
     require_success: bool = False,
     runner: Runner = LOCAL,
 ) -> str:
@@ -247,7 +249,7 @@ def _crashed_without_server() -> Iterator[None]:
 
 @contextmanager
 def _logged(
-    run_log: RunLog, settings: Settings, profile: Mapping[str, Any], choice: Choice
+    run_log: RunLog, settings: Settings, profile: Mapping[str, Any], choice: StageSelection
 ) -> Iterator[None]:
     values = settings.model_dump(mode="json")
     run_log.begin(values, profile, prefect.runtime.flow_run.id, sorted(choice.only))

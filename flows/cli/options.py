@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
-from flows.planning.stage_selection import Choice
+from flows.planning.stage_selection import StageSelection
 from flows.recipe.compose import compose
 from flows.recipe.presets import PRESETS
 from flows.runners.base import Runner, RunnerKind, runner_of
@@ -188,9 +188,9 @@ class StageOptions:
         tuple[str, ...], Parameter(help="Compute this stage again; repeatable.")
     ] = ()
 
-    def selection(self) -> Choice:
+    def selection(self) -> StageSelection:
         """The stages that these options select."""
-        return Choice(
+        return StageSelection(
             only=frozenset(self.only),
             refresh_from=frozenset(self.from_),
             refresh=frozenset(self.refresh),
