@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -22,12 +23,11 @@ from tasks.core.settings.run_settings import Settings
 from tasks.storage.store import Store
 
 
-def deploy(
-    name: Annotated[
-        str | None, Parameter(help="The deployment's name; by default the pool's.")
-    ] = None,
-    /,
-    *,
+@Parameter("*")
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """The options for where runs of the deployment are started, and with what."""
+
     pool: Annotated[
         str | None,
         Parameter(
@@ -36,25 +36,20 @@ def deploy(
                 "kubernetes, according to --type."
             )
         ),
-    ] = None,
-    pool_type: Annotated[
-        PoolType,
-        Parameter("--type", help="What workers start for each run (docs/containers.md)."),
-    ] = "process",
+    ] = None
+    type: Annotated[
+        PoolType, Parameter(help="What workers start for each run (docs/containers.md).")
+    ] = "process"
     image: Annotated[
         str | None, Parameter(help="Container image, for --type docker and kubernetes.")
-    ] = None,
+    ] = None
     gpus: Annotated[
         int,
         Parameter(
             converter=whole_number(0),
             help="GPUs for each run, for --type docker and kubernetes.",
         ),
-    ] = 0,
-    cron: Annotated[
-        str | None, Parameter(help="Schedule: '0 3 * * *' runs it every night at three.")
-    ] = None,
-    timezone: Annotated[str, Parameter(help="Time zone of --cron, e.g. Europe/Berlin.")] = "UTC",
+    ] = 0
     env: Annotated[
         tuple[str, ...],
         Parameter(
@@ -63,29 +58,50 @@ def deploy(
                 "Prefect block: KEY={{ prefect.blocks.secret.key }}."
             )
         ),
-    ] = (),
+    ] = ()
+
+    def chosen(self) -> Pool:
+        """The work pool that these options name.
+
+        Raises:
+            UserError: the options do not go together.
+        """
+        by_type = "local" if self.type == PROCESS else self.type
+        return Pool(self.pool or by_type, self.type, self.image, self.gpus)
+
+
+def deploy(
+    name: Annotated[
+        str | None, Parameter(help="The deployment's name; by default the pool's.")
+    ] = None,
+    /,
+    *,
+    where: PoolOptions = PoolOptions(),
+    cron: Annotated[
+        str | None, Parameter(help="Schedule: '0 3 * * *' runs it every night at three.")
+    ] = None,
+    timezone: Annotated[str, Parameter(help="Time zone of --cron, e.g. Europe/Berlin.")] = "UTC",
     changes: SettingsOptions = SettingsOptions(),
     store: StoreOption = ARTIFACTS,
     require_success: RequireSuccessFlag = False,
-    where: RunnerOptions = RunnerOptions(),
+    runner: RunnerOptions = RunnerOptions(),
 ) -> None:
     """Create or update the deployment, and print how to run it."""
-    pool = pool or ("local" if pool_type == PROCESS else pool_type)
-    place = Pool(pool, pool_type, image, gpus)
-    opened = Store(place.path(store))
-    name = name or pool
+    pool = where.chosen()
+    opened = Store(pool.path(store))
+    name = name or pool.name
     address = deployed(
         name,
-        place,
-        _located(changes.settings(), place, opened),
+        pool,
+        _located(changes.settings(), pool, opened),
         opened,
         require_success=require_success,
-        runner=where.chosen(),
+        runner=runner.chosen(),
         cron=cron,
         timezone=timezone,
-        env=env,
+        env=where.env,
     )
-    _show(name, place, address)
+    _show(name, pool, address)
 
 
 def _located(settings: Settings, pool: Pool, store: Store) -> Settings:

@@ -19,12 +19,12 @@ def plan(
     changes: SettingsOptions = SettingsOptions(),
     stages: StageOptions = StageOptions(),
     store: StoreOption = ARTIFACTS,
-    where: RunnerOptions = RunnerOptions(),
+    runner: RunnerOptions = RunnerOptions(),
 ) -> None:
     """Print a row for each stage: what a run would do, why, and how long it took last time."""
     opened = Store(store)
     wanted = changes.settings()
-    profile = find_place(where.chosen(), wanted.execution).profile
+    profile = find_place(runner.chosen(), wanted.execution).profile
     settings, notice = resolve(
         opened, wanted, profile, replaceable=changes.replaceable, fetch=False
     )

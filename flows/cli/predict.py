@@ -27,8 +27,33 @@ DONE, SOME_FAILED, NOTHING_PREDICTED = 0, 1, 2
 
 @Parameter("*")
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What to print or write."""
+class ModelOptions:
+    """Which model is used, and how it is shown the pictures."""
+
+    model: Annotated[
+        str | None,
+        Parameter(
+            help="A .keras or .h5 file, its folder, or the name of a model of a run; by default "
+            "final."
+        ),
+    ] = None
+    run_id: Annotated[
+        str | None,
+        Parameter("--run", help="The run of --model; by default the latest that has this model."),
+    ] = None
+    invert: Annotated[
+        Invert,
+        Parameter(
+            help="Exchange light and dark. auto: if the background is unlike that of the images "
+            "that the model was trained on."
+        ),
+    ] = "auto"
+
+
+@Parameter("*")
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What is printed, and which files are written."""
 
     top: Annotated[
         int, Parameter(converter=whole_number(1), help="How many classes to show per picture.")
@@ -53,25 +78,8 @@ def predict(
             help="Pictures, folders of pictures, or .npz and .parquet files with many of them.",
         ),
     ],
-    model: Annotated[
-        str | None,
-        Parameter(
-            help="A .keras or .h5 file, its folder, or the name of a model of a run; by default "
-            "final."
-        ),
-    ] = None,
-    run_id: Annotated[
-        str | None,
-        Parameter("--run", help="The run of --model; by default the latest that has this model."),
-    ] = None,
-    invert: Annotated[
-        Invert,
-        Parameter(
-            help="Exchange light and dark. auto: where the background is unlike that of the "
-            "images that the model was trained on."
-        ),
-    ] = "auto",
-    wanted: Wanted = Wanted(),
+    given: ModelOptions = ModelOptions(),
+    output: OutputOptions = OutputOptions(),
     store: StoreOption = ARTIFACTS,
 ) -> int:
     """Classify every picture below the paths; return the exit status.
@@ -79,37 +87,37 @@ def predict(
     That is 0 if all went well, 1 if some pictures could not be read, 2 if none could.
 
     Raises:
-        UserError: there is no such model, or a file that is wanted can't be written.
+        UserError: there is no such model, or a file can't be written.
     """
-    targets = _checked_targets(paths, wanted)
-    trained = find_model(model, run_id, Store(store))
+    targets = _checked_targets(paths, output)
+    trained = find_model(given.model, given.run_id, Store(store))
     if trained.usage.dataset == "synthetic":
         warn(
             "SYNTHETIC DATA: this model was trained on images drawn by the program, so what it "
             "says about photographs means little. Train on Fashion-MNIST or on your own images."
         )
-    shown = MOST_ON_PAGE if wanted.html else 0
-    pictures = read_pictures(paths, trained.usage.like, invert, show=shown, leave=targets)
+    shown = MOST_ON_PAGE if output.html else 0
+    pictures = read_pictures(paths, trained.usage.like, given.invert, show=shown, leave=targets)
     outcomes = _collected(predictions(pictures, trained))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if not predicted:
         return NOTHING_PREDICTED
-    if wanted.out:
-        write_parquet(wanted.out, outcomes, trained)
-    if wanted.html:
-        write_page(wanted.html, outcomes, trained)
+    if output.out:
+        write_parquet(output.out, outcomes, trained)
+    if output.html:
+        write_page(output.html, outcomes, trained)
     with suppress(Closed):
-        if wanted.as_json:
-            show_json(as_json(outcomes, trained, wanted.top))
+        if output.as_json:
+            show_json(as_json(outcomes, trained, output.top))
         else:
-            _show(predicted, trained, invert, wanted.top)
+            _show(predicted, trained, given.invert, output.top)
             for path in targets:
                 line(f"written: {readable(path)}")
     return DONE if len(predicted) == len(outcomes) else SOME_FAILED
 
 
-def _checked_targets(paths: Sequence[Path], wanted: Wanted) -> list[Path]:
-    targets = {"--out": wanted.out, "--html": wanted.html}
+def _checked_targets(paths: Sequence[Path], output: OutputOptions) -> list[Path]:
+    targets = {"--out": output.out, "--html": output.html}
     named = {option: path for option, path in targets.items() if path is not None}
     for option, path in named.items():
         check_target(path, option, paths)

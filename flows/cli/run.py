@@ -32,7 +32,7 @@ def run(
     stages: StageOptions = StageOptions(),
     store: StoreOption = ARTIFACTS,
     require_success: RequireSuccessFlag = False,
-    where: RunnerOptions = RunnerOptions(),
+    runner: RunnerOptions = RunnerOptions(),
     quiet: Annotated[
         bool, Parameter(help="Print only warnings, errors and the path of the report.")
     ] = False,
@@ -40,7 +40,7 @@ def run(
 ) -> int:
     """Run the flow, print its results, and return the exit status."""
     opened = Store(store)
-    runner = where.chosen()
+    chosen = runner.chosen()
     settings = changes.settings()
     run_id = new_run_id()
     status, notice = launch(
@@ -51,7 +51,7 @@ def run(
         logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO,
         replaceable=changes.replaceable,
         require_success=require_success,
-        runner=runner,
+        runner=chosen,
     )
     # However much of this is read: the status is that of the run.
     with suppress(Closed):
