@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
-from flows.planning.stage_selection import EVERYTHING, Choice, Enough
+from flows.planning.stage_selection import EVERYTHING, Enough, StageSelection
 from flows.recipe.contents import build, stage_names
 from flows.recipe.presets import NOTEBOOK
 from flows.recipe.run import Run
@@ -100,7 +100,9 @@ class PrefectRun(Run[Handle]):
     Where only some stages are asked for, a stage is submitted when one of those needs it.
     """
 
-    def __init__(self, runner: TaskRunner[Any], context: RunContext, choice: Choice) -> None:
+    def __init__(
+        self, runner: TaskRunner[Any], context: RunContext, choice: StageSelection
+    ) -> None:
         super().__init__()
         self._runner = runner
         self._context = context
@@ -174,7 +176,7 @@ def build_model(
     settings: Settings = NOTEBOOK,
     store: str = "artifacts",
     run_id: str | None = None,
-    choice: Choice = EVERYTHING,
+    choice: StageSelection = EVERYTHING,
     require_success: bool = False,
     runner: Runner = LOCAL,
 ) -> str:
@@ -259,7 +261,7 @@ def _crashed_without_server() -> Iterator[None]:
 
 @contextmanager
 def _logged(
-    run_log: RunLog, settings: Settings, profile: Mapping[str, Any], choice: Choice
+    run_log: RunLog, settings: Settings, profile: Mapping[str, Any], choice: StageSelection
 ) -> Iterator[None]:
     values = settings.model_dump(mode="json")
     run_log.begin(values, profile, prefect.runtime.flow_run.id, sorted(choice.only))

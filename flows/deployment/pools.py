@@ -6,10 +6,11 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from tasks.core.errors import UserError
 
+PoolType = Literal["process", "docker", "kubernetes"]
 PROCESS, DOCKER, KUBERNETES = "process", "docker", "kubernetes"
 # The working folder of the image (Dockerfile), where a volume is mounted.
 WORK = PurePosixPath("/var/lib/fashion-flow")

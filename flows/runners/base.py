@@ -19,6 +19,8 @@ from tasks.engine.profile import resolve_profile
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
 
+RunnerKind = Literal["local", "dask"]
+
 LOOPBACK = "127.0.0.1"
 ADDRESS = re.compile(r"(?P<protocol>tcp|tls)://(?P<host>\[[0-9a-fA-F:]+\]|[^\s/:@\[\]]+):\d{1,5}")
 # Threads that wait for inputs compute nothing; the slots bound what is computed at once.
@@ -31,7 +33,7 @@ class Runner(Spec):
     The fields are the options `--runner` and `--dask-address` of `fashion-flow run`.
     """
 
-    kind: Literal["local", "dask"] = Field(
+    kind: RunnerKind = Field(
         "local",
         description="local: in the flow's own process. dask: by worker processes, each of which "
         "computes one stage at a time.",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TextIO
 
 from flows.planning.plan import CACHED, plan
-from flows.planning.stage_selection import Choice
+from flows.planning.stage_selection import StageSelection
 from flows.recipe.contents import stage_names
 from flows.runners.base import LOCAL, Runner, find_place
 from flows.running.dataset_resolution import resolve
@@ -55,7 +55,7 @@ class Ending:
 
 def launch(
     settings: Settings,
-    choice: Choice,
+    choice: StageSelection,
     store: Store,
     run_id: str,
     level: int = logging.INFO,
@@ -115,7 +115,7 @@ def launch(
 
 def _run(
     wanted: Settings,
-    choice: Choice,
+    choice: StageSelection,
     store: Store,
     run_id: str,
     replaceable: bool,

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from flows.planning.plan import CACHED, MAY_RUN, OPEN, WILL_RUN, Planned, PlannedRun, plan
-from flows.planning.stage_selection import Choice, Enough
+from flows.planning.stage_selection import Enough, StageSelection
 from flows.recipe import stages
 from flows.recipe.compose import compose
 from flows.recipe.contents import build, model_stages, stage_names
@@ -651,7 +651,7 @@ def test_the_modules_that_changed_are_named(filled: Store, monkeypatch: pytest.M
 
     monkeypatch.setattr(keys, "code_of", code_of)
     reason = planned_stage(filled, "load").reason
-    assert reason == "code of tasks.core.data.idx changed; code of tasks.core.new joined"
+    assert reason == "code of tasks.core.data.idx changed; code of tasks.core.new was added"
     assert planned_stage(filled, "explore").state == MAY_RUN
 
 
@@ -671,7 +671,7 @@ def test_another_file_from_outside_is_said(tmp_path: Path) -> None:
     assert not_cached(store, settings) == set()
     weights.write_bytes(b"second")
     found = {item.stage: item for item in plan(store, settings, PROFILE)}
-    assert found["vgg16_weights"].reason == "the file given from outside is another"
+    assert found["vgg16_weights"].reason == "the file from outside the store changed"
     assert found["vgg16_block4"].reason == "if vgg16_weights changed"
     assert in_state(list(found.values()), WILL_RUN) == {"vgg16_weights"}
 
@@ -690,7 +690,7 @@ def test_an_input_that_came_out_otherwise_is_named(tmp_path: Path) -> None:
     store.commit(outputs, record.facts)
     said = {item.stage: item.reason for item in plan(store, settings, PROFILE)}
     assert said["vgg16_weights"] == f"record {record.key[:16]}"
-    assert said["vgg16_block4"] == "vgg16_weights is not what it was"
+    assert said["vgg16_block4"] == "vgg16_weights changed"
     planned = plan(store, settings, PROFILE)
     reads_weights = {"vgg16_block4", "vgg16_block5", "vgg16_frozen"}
     reads_weights |= {f"{name}_corrected" for name in reads_weights}
@@ -740,7 +740,7 @@ def test_what_was_never_done_comes_after_its_first_unknown_input(tmp_path: Path)
 
 
 def test_planning_with_only_stops_where_all_is_known(filled: Store) -> None:
-    wanted = Choice(only=frozenset({"baseline", "explore"}))
+    wanted = StageSelection(only=frozenset({"baseline", "explore"}))
     run = PlannedRun(filled, PROFILE, wanted)
     with pytest.raises(Enough):
         build(run, replayed())
@@ -779,13 +779,8 @@ def modules_after(code: str, *arguments: str, status: int = 0) -> tuple[set[str]
 
 
 COMMAND = """
-import sys
 from flows.cli.app import main
-try:
-    main()
-    print("status 0")
-except SystemExit as end:
-    print("status", end.code or 0)
+print("status", main())
 """
 HEAVY = {"prefect", "tensorflow", "keras", "torch", "matplotlib"}
 
