@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.core.drawing import figures as draw
+from tasks.core.drawing import training_curves
 from tasks.core.names import title_of
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
@@ -25,8 +25,8 @@ def curves(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fac
         title += " (random weights)"
     if "val_loss" in first:
         top = BINARY_LOSS_TOP if settings["binary"] else LOSS_TOP
-        picture = draw.learning_curves(first, title, note, loss_top=top, others=others)
+        picture = training_curves.learning_curves(first, title, note, loss_top=top, others=others)
     else:
-        picture = draw.final_curves(first, title, note)
+        picture = training_curves.final_curves(first, title, note)
     outputs.blob(f"curves_{settings['model']}", "png", picture)
     return {name: values[-1] for name, values in first.items()}

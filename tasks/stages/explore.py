@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.drawing import figures
+from tasks.core.drawing import class_charts, image_grids
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 SHOWN = 25
@@ -24,9 +24,9 @@ def explore(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fa
         for name, split in (("train", train), ("test", test))
     }
     note = settings["note"]
-    grid = figures.sample_grid(train["images"][:SHOWN], train["labels"][:SHOWN], names, note)
+    grid = image_grids.sample_grid(train["images"][:SHOWN], train["labels"][:SHOWN], names, note)
     outputs.blob("samples", "png", grid)
-    balance = figures.class_balance(counts["train"], counts["test"], names, note)
+    balance = class_charts.class_balance(counts["train"], counts["test"], names, note)
     outputs.blob("balance", "png", balance)
     outputs.table("class_counts", pa.table({"class": names} | counts))
     return {"balanced": all(len(set(count.tolist())) == 1 for count in counts.values())}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.drawing import figures as draw
+from tasks.core.drawing import comparisons, image_grids
 from tasks.core.names import title_of
 from tasks.core.seeds import generator
 from tasks.core.settings.training import AugmentSettings
@@ -23,7 +23,7 @@ def figures(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fa
     note = settings["note"]
     names = inputs.facts("subset")["class_names"]
     table = inputs.table("results", "results").to_pydict()
-    chart = draw.accuracy_chart(
+    chart = comparisons.accuracy_chart(
         [_title(name, settings) for name in table["name"]],
         table["test_accuracy"],
         list(zip(table["test_accuracy_low"], table["test_accuracy_high"], strict=True)),
@@ -33,7 +33,9 @@ def figures(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fa
     outputs.blob("accuracy", "png", chart)
     verdicts = inputs.table("results", "verdicts").to_pylist()
     if verdicts:
-        outputs.blob("decisions", "png", draw.decision_tree(verdicts, settings["changes"], note))
+        outputs.blob(
+            "decisions", "png", comparisons.decision_tree(verdicts, settings["changes"], note)
+        )
     _draw_inputs(settings, inputs, outputs, names)
     return {}
 
@@ -53,14 +55,14 @@ def _draw_inputs(
     if settings["augmentation"] is not None:
         spec = AugmentSettings.model_validate(settings["augmentation"])
         distorted = augment(originals, spec, generator(settings["seed"], "augmentation", 1))
-        picture = draw.augmented_samples(originals, distorted, settings["note"])
+        picture = image_grids.augmented_samples(originals, distorted, settings["note"])
         outputs.blob("augmentation", "png", picture)
     for role, variant in settings["vgg16_inputs"].items():
         if inputs.skipped(role) is None:
             seen = inputs.arrays(role, "input_samples")
             count = len(seen["before"])
             before = np.rint(seen["before"] * 255).astype(np.uint8)
-            picture = draw.before_after(
+            picture = image_grids.before_after(
                 before, seen["after"], labels[:count], names, settings["note"]
             )
             outputs.blob(f"vgg16_input_{variant}", "png", picture)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tasks.core.data.duplicates import Pairs, alike_pairs, described, principal_axes
 from tasks.core.data.labelled import Split
-from tasks.core.drawing import figures
+from tasks.core.drawing import image_grids
 from tasks.core.errors import UserError
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
@@ -129,4 +129,4 @@ def _picture(splits: Mapping[str, Split], rows: list[Row], names: list[str], not
         "identical" if row["exact"] else f"similarity {row['similarity']:.3f}" for row in rows
     ]
     first, second = (np.stack(side) for side in zip(*pairs, strict=True))
-    return figures.image_pairs(first, second, titles, captions, note)
+    return image_grids.image_pairs(first, second, titles, captions, note)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.data.labelled import Int64
-from tasks.core.drawing import figures as draw
+from tasks.core.drawing import class_charts, image_grids
 from tasks.core.statistics.metrics import (
     Calibration,
     calibration,
@@ -120,8 +120,8 @@ def _bin_rows(found: Calibration) -> list[dict[str, Any]]:
 
 def _draw(matrix: Int64, held: Calibration, names: list[str], note: str, outputs: Outputs) -> None:
     title = "Final model, test images"
-    outputs.blob("confusion_final", "png", draw.confusion(matrix, names, title, note))
-    outputs.blob("reliability_final", "png", draw.reliability(held, title, note))
+    outputs.blob("confusion_final", "png", class_charts.confusion(matrix, names, title, note))
+    outputs.blob("reliability_final", "png", class_charts.reliability(held, title, note))
 
 
 def _confused(
@@ -149,5 +149,5 @@ def _confused(
             title = f"{names[label]} taken for {names[other]}, {count} times"
             rows.append((title, images[surest], confidence[surest]))
     if rows:
-        outputs.blob("confused_final", "png", draw.confused_pairs(rows, settings["note"]))
+        outputs.blob("confused_final", "png", image_grids.confused_pairs(rows, settings["note"]))
     return facts
