@@ -169,7 +169,6 @@ PURE = {
     "pydantic",
     "re",
     "scipy",
-    "statsmodels",
     "struct",
     "tasks",
     "textwrap",
@@ -370,6 +369,7 @@ RECIPE_CORE = (
     "tasks.core.errors",
     "tasks.core.records",
     "tasks.core.settings",
+    "tasks.core.statistics.multiple_testing",
     "tasks.core.statistics.replicates",
     "tasks.core.networks.vgg16_layout",
 )

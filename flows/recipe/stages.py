@@ -13,7 +13,8 @@ from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, TrainSettings
 from tasks.core.settings.transfer import TransferVariant
-from tasks.core.statistics.replicates import Replicate, level_of_a_gate, replicates
+from tasks.core.statistics.multiple_testing import gate_level
+from tasks.core.statistics.replicates import Replicate, replicates
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 TRAINING_SPLITS = ("train", "validation")
@@ -149,7 +150,7 @@ def decide(
         "incumbent": incumbent,
         "candidate": candidate,
         "rule": settings.rule,
-        "level": level_of_a_gate(settings.alpha, len(settings.plan)),
+        "level": gate_level(settings.alpha, len(settings.plan)),
         "replay": replay if settings.rule == "notebook" else None,
         "forced": settings.force.get(gate),
         "trainings": suffixes,

@@ -19,7 +19,6 @@ from tasks.core.settings.execution import ExecutionSettings
 from tasks.engine.fingerprint import code_digest
 
 DEVICES = Path("/dev")
-STATISTICS = ("scipy", "statsmodels")
 BACKENDS = ("tensorflow", "jax")
 # Of glibc's malloc.h, in bytes: how much may be free at the end of a heap before it is given back,
 # what is asked for beyond the need, and from when on a block is mapped by itself, and so given back
@@ -86,7 +85,7 @@ def visible_gpus() -> list[str]:
 @cache
 def library_versions() -> dict[str, str]:
     """Versions that decide the bytes of stages that are not numerical: drawings, splits, tables."""
-    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", *STATISTICS)}
+    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", "scipy")}
 
 
 @cache

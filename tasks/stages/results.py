@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.statistics.evidence import Scored, accuracy, holm
+from tasks.core.statistics.evidence import Scored, accuracy
+from tasks.core.statistics.multiple_testing import holm
 from tasks.core.statistics.reported import REPORTED
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import scored

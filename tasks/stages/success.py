@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.records import Record
-from tasks.core.statistics.evidence import Estimate, accuracy, accuracy_difference
+from tasks.core.statistics.estimates import Estimate
+from tasks.core.statistics.evidence import accuracy, accuracy_difference
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import predictions, scored
 

@@ -124,9 +124,11 @@ def _draw_tree(axes: Axes, verdicts: Sequence[Verdict], changes: Sequence[str]) 
         kept = verdict["decision"] == "forward"
         branch = trunk + 0.35
         color = BLUE if kept else GREY
-        line = {"color": color, "lw": 2.2 if kept else 1.2, "zorder": 1}
+        line: dict[str, Any] = {"color": color, "lw": 2.2 if kept else 1.2, "zorder": 1}
         axes.plot([trunk, trunk, branch], [trunk_row, row, row], **line)
-        fill = {"color": BLUE} if kept else {"facecolor": "white", "edgecolor": GREY}
+        fill: dict[str, Any] = (
+            {"color": BLUE} if kept else {"facecolor": "white", "edgecolor": GREY}
+        )
         axes.scatter([branch], [row], s=70, zorder=3, linewidths=1.6, **fill)
         name = textwrap.shorten(change, 34, placeholder=" …")
         label = f"{verdict['gate']}  {name}: {STATES[verdict['state']]}"
@@ -145,7 +147,11 @@ def _draw_gains(axes: Axes, verdicts: Sequence[Verdict]) -> None:
         axes.plot(points[:2], [row, row], color=color, lw=2.2, solid_capstyle="round")
         axes.scatter(points[2:], [row], s=46, color=color, zorder=3)
         p_value = "p < 0.0001" if verdict["p_value"] < 1e-4 else f"p = {verdict['p_value']:.4f}"
-        right = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
+        right: dict[str, Any] = {
+            "transform": axes.get_yaxis_transform(),
+            "va": "center",
+            "fontsize": 8.5,
+        }
         axes.text(1.02, row, p_value, **right)
     axes.axvline(0, color="black", lw=1, zorder=0)
     axes.set_ylim(len(verdicts) + 0.6, -0.5)

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.core.errors import UserError
-from tasks.core.statistics.evidence import (
-    Estimate,
-    McNemar,
-    Scored,
-    accuracy_difference,
-    loss_difference,
-    mcnemar,
-)
+from tasks.core.statistics.estimates import Estimate
+from tasks.core.statistics.evidence import Scored, accuracy_difference, loss_difference
+from tasks.core.statistics.proportions import McNemar, mcnemar
 
 Decision = Literal["forward", "back"]
 FORWARD, BACK = "RolledForward", "KeptIncumbent"

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from tasks.core.data.fold_assignment import assigned_folds
 from tasks.core.errors import UserError
-from tasks.core.settings.evaluation import EvaluationSettings
-from tasks.core.statistics.replicates import final_replicates, level_of_a_gate, replicates
 
 NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
@@ -56,35 +54,3 @@ def test_a_class_with_too_few_images() -> None:
     labels = np.array([0] * 9 + [1] * 2, np.uint8)
     with pytest.raises(UserError, match="class 1 has only 2 training and validation images"):
         assigned_folds(labels, NONE, 3, np.random.default_rng(0))
-
-
-# Replicates
-
-
-def test_one_training_is_the_run_s_own() -> None:
-    (only,) = replicates(EvaluationSettings(), 7)
-    assert (only.number, only.fold, only.seed, only.suffix) == (1, None, 7, "")
-
-
-def test_more_replicates_begin_with_the_fewer() -> None:
-    few, many = (replicates(EvaluationSettings(replicates=n), 7) for n in (2, 5))
-    assert many[:2] == few
-    assert [found.suffix for found in many] == ["", "_r2", "_r3", "_r4", "_r5"]
-    assert len({found.seed for found in many}) == 5
-
-
-def test_folds_are_trainings_of_their_own() -> None:
-    found = replicates(EvaluationSettings(protocol="kfold", folds=3, replicates=2), 7)
-    assert [item.suffix for item in found] == ["_f1", "_f2", "_f3", "_f1_r2", "_f2_r2", "_f3_r2"]
-    assert len({item.seed for item in found}) == 6
-    assert found[0].seed == 7
-
-
-def test_the_final_model_has_no_folds() -> None:
-    found = final_replicates(EvaluationSettings(protocol="kfold", replicates=2), 7)
-    assert [item.suffix for item in found] == ["", "_r2"]
-
-
-def test_gates_share_the_level() -> None:
-    assert level_of_a_gate(0.05, 9) == pytest.approx(0.05 / 9)
-    assert level_of_a_gate(0.05, 0) == 0.05

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -37,11 +39,15 @@ def test_zeros_of_a_confusion_matrix_are_not_printed() -> None:
     assert cells == ["5", "1", "2", "9"]
 
 
+def heights(axes: Any) -> list[float]:
+    return [bar.get_height() for bar in axes.patches]
+
+
 def test_a_reliability_diagram_has_a_bar_for_each_filled_bin() -> None:
     found = calibration(np.array([0.2, 0.9, 0.95]), np.array([True, False, True]))
     with drawn_by(class_charts) as figures:
         class_charts.reliability(found, "Model", "")
     upper, lower = figures[0].axes
-    assert [bar.get_height() for bar in upper.patches] == pytest.approx([1.0, 0.0, 1.0])
-    assert sum(bar.get_height() for bar in lower.patches) == pytest.approx(1)
+    assert heights(upper) == pytest.approx([1.0, 0.0, 1.0])
+    assert sum(heights(lower)) == pytest.approx(1)
     assert f"expected calibration error {100 * found.error:.2f} %" in upper.get_title()

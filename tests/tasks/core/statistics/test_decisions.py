@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
 from tasks.core.statistics.decisions import Contender, Decision, Evidence, decide, opinions
-from tasks.core.statistics.evidence import Estimate, McNemar
+from tasks.core.statistics.estimates import Estimate
+from tasks.core.statistics.proportions import McNemar
 
 OLD = Contender("overfitting", 0.85, 0.50, train_accuracy=0.99, params=1_000, epochs=40)
 NEW = Contender("iteration_1", 0.85, 0.50, train_accuracy=0.90, params=1_000, epochs=40)
