@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.core.data.labelled import Float32
+from tasks.core.array_types import Float32
 from tasks.core.records import canonical_json
 from tasks.storage.files import Place
 

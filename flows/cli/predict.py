@@ -166,7 +166,7 @@ def _show(predicted: Sequence[Prediction], trained: TrainedModel, invert: Invert
 def _notes(predicted: Sequence[Prediction], like: ImageFormat, invert: Invert) -> Iterator[str]:
     """What a reader of predictions has to know of what was done to the pictures, and was not."""
     inverted = sum(item.inverted for item in predicted)
-    ground = "light" if like.ground < 0.5 else "dark"
+    ground = "light" if like.background < 0.5 else "dark"
     if inverted and invert == "auto":
         yield (
             f"{_of(inverted, len(predicted))} inverted, since {_they(inverted)} on {ground} "

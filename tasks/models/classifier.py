@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from tasks.core.data.labelled import Float32, UInt8
+from tasks.core.array_types import Float32, UInt8
 from tasks.core.data.photographs import ImageFormat
-from tasks.core.data.splitting import scaled
+from tasks.core.data.preprocessing import scaled
 from tasks.core.errors import NumericalError, StageError, UserError
 from tasks.core.records import Record
 from tasks.core.settings.base import explain

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import pyarrow as pa
 
-from tasks.core.data.labelled import Float32
+from tasks.core.array_types import Float32
 from tasks.core.networks.quick import quickest
 from tasks.core.networks.stack import build_network
 from tasks.core.settings.training import TrainSettings

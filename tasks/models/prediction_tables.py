@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.core.data.labelled import Float32, Int64
+from tasks.core.array_types import Float32, Int64
 from tasks.core.statistics.evidence import Scored
 from tasks.engine.stage import Inputs
 

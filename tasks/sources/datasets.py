@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.data.idx import parse_idx
-from tasks.core.data.labelled import FASHION_MNIST_CLASSES, Dataset, checked_dataset
+from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES, Dataset, checked_dataset
 from tasks.core.errors import UnavailableError, UserError
 from tasks.sources.download import download
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.data.fold_assignment import assigned_folds
+from tasks.core.data.fold_assignment import assign_folds
 from tasks.core.seeds import generator
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
@@ -25,6 +25,6 @@ def folds(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Fact
         np.array([offsets[row["other_split"]] + row["other_position"] for row in pairs], np.int64),
     )
     rng = generator(settings["seed"], "folds", settings["replicate"])
-    found = assigned_folds(labels, alike, settings["folds"], rng)
+    found = assign_folds(labels, alike, settings["folds"], rng)
     outputs.table("folds", pa.table({"fold": found, "label": labels}))
     return {"sizes": np.bincount(found)[1:].tolist()}

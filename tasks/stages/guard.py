@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.data.duplicates import Pairs, alike_pairs, described, principal_axes
-from tasks.core.data.labelled import Split
+from tasks.core.data.duplicates import Pairs, find_duplicates
+from tasks.core.data.image_descriptors import describe_images, principal_axes
+from tasks.core.data.labelled_images import Split
 from tasks.core.drawing import image_grids
 from tasks.core.errors import UserError
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
@@ -68,12 +69,12 @@ def _search(
     """The pairs of each two splits that are compared, and how many there are."""
     shift = settings["shift"]
     axes = principal_axes(splits["train"].images, shift)
-    sets = {name: described(split.images, axes, shift) for name, split in splits.items()}
+    sets = {name: describe_images(split.images, axes, shift) for name, split in splits.items()}
     tables = []
     counts = []
     for one, other in settings["compared"]:
         second = None if one == other else sets[other]
-        found = alike_pairs(sets[one], second, settings["similarity"])
+        found = find_duplicates(sets[one], second, settings["similarity"])
         exact = int(found.exact.sum())
         counts.append({"splits": [one, other], "exact": exact, "near": len(found) - exact})
         tables.append(_table(one, other, splits, found))

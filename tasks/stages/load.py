@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.core.data.labelled import Dataset, Split
+from tasks.core.data.labelled_images import Dataset, Split
 from tasks.core.data.synthetic import draw_dataset
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.sources.datasets import (

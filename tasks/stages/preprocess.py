@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.core.data.labelled import Split
-from tasks.core.data.splitting import ground, prepared
+from tasks.core.data.labelled_images import Split
+from tasks.core.data.preprocessing import background_brightness, prepared
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 
@@ -19,5 +19,8 @@ def preprocess(_settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -
         split = Split(**inputs.arrays("split", name))
         outputs.arrays(name, **prepared(split, classes))
         if name == "train":
-            found = {"image_shape": list(split.images.shape[1:]), "ground": ground(split.images)}
+            found = {
+                "image_shape": list(split.images.shape[1:]),
+                "ground": background_brightness(split.images),
+            }
     return {name: facts[name] for name in ("dataset", "class_names")} | found

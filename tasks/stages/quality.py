@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.data.labelled import Int64
+from tasks.core.array_types import Int64
 from tasks.core.drawing import class_charts, image_grids
 from tasks.core.statistics.metrics import (
     Calibration,

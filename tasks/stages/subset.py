@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.data.labelled import Split
+from tasks.core.data.labelled_images import Split
 from tasks.core.data.splitting import choose_indices
 from tasks.core.settings.images import SubsetSettings
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task

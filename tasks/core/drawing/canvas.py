@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data.labelled import UInt8
+from tasks.core.array_types import UInt8
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

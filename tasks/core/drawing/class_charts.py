@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data.labelled import Int64
+from tasks.core.array_types import Int64
 from tasks.core.drawing.canvas import (
     BLUE,
     GREY,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data.labelled import Float32, UInt8
+from tasks.core.array_types import Float32, UInt8
 from tasks.core.drawing.canvas import as_uint8, new_figure, png_bytes, shortened, show_image
 
 Labels = NDArray[np.integer[Any]]

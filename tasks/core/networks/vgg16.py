@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import keras
 import numpy as np
 
-from tasks.core.data.labelled import Float32
+from tasks.core.array_types import Float32
 from tasks.core.networks.quick import through
 from tasks.core.networks.stack import glorot
 from tasks.core.networks.vgg16_layout import BLOCK_5, CHANNELS, MEAN_BGR, Weights

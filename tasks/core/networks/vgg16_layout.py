@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tasks.core.data.labelled import Float32
+from tasks.core.array_types import Float32
 from tasks.core.errors import UserError
 from tasks.core.seeds import generator
 

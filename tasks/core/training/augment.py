@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data.labelled import Float32, Int64
+from tasks.core.array_types import Float32, Int64
 from tasks.core.settings.training import AugmentSettings
 
 Float64 = NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from tasks.core.data.labelled import Float32, Int64
+from tasks.core.array_types import Float32, Int64
 from tasks.core.errors import NumericalError
 from tasks.core.seeds import generator
 from tasks.core.settings.training import AugmentSettings

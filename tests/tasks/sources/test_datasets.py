@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tasks.core.data.idx import encode_idx
-from tasks.core.data.labelled import FASHION_MNIST_CLASSES
+from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES
 from tasks.core.errors import UnavailableError, UserError
 from tasks.sources import datasets as sources
 from tasks.sources.datasets import (
@@ -451,7 +451,7 @@ class TestReadNpz:
             ({"x_train": np.uint8(3)}, r"images have shape \(\)"),
             ({"x_train": np.zeros((6, 4, 5, 4), np.uint8)}, "1 or 3 channels"),
             ({"y_train": np.zeros(6)}, "dtype float64; expected"),
-            ({"y_train": np.eye(3)[[0, 1, 2, 0, 1, 2]]}, "one class index an image"),
+            ({"y_train": np.eye(3)[[0, 1, 2, 0, 1, 2]]}, "one class index per image"),
             ({"y_train": np.array([-1, 0, 1, 2, 0, 1])}, "labels go from -1"),
             ({"y_train": np.array([0, 1, 2, 0, 1, 300])}, "to 300"),
             ({"y_train": np.zeros(6, np.uint8)}, "only one class"),

@@ -15,7 +15,7 @@ from tasks.core.settings.training import TrainSettings
 from tests.support import computing_in
 
 if TYPE_CHECKING:
-    from tasks.core.data.labelled import Float32
+    from tasks.core.array_types import Float32
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
 
