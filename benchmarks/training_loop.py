@@ -4,7 +4,7 @@
 
 Keras's way is one call of `fit` with arrays, which shuffles for itself, for the notebook's final
 network of Keras's own layers and for the form of it that trains fastest
-(`tasks/core/networks/quick.py`).
+(`tasks/core/networks/fast_layers.py`).
 Ours is what the stages do with that form: order of samples from the seed, batches made beside the
 learning, one call of `fit` an epoch, a check that all numbers are finite, a checkpoint on the disk,
 the epoch's line in the log. All train on drawn images, in turn, in one process; the first epoch, in
@@ -55,12 +55,12 @@ PLAIN, QUICK = "Keras's own", "Keras's own, of the quick form"
 
 
 def network(spec: TrainSettings, shape: tuple[int, ...], *, quick: bool) -> Any:
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
 
     height, width, channels = shape
     model = build_network(spec, (height, width, channels), CLASSES, 0)
-    return quickest(model) if quick else model
+    return fast_network(model) if quick else model
 
 
 def kerass(spec: TrainSettings, examples: Any, epochs: int, *, quick: bool) -> Epochs:
@@ -157,7 +157,7 @@ def call_of_fit(spec: TrainSettings, examples: Any) -> float:
     taken = []
     for _ in range(10):
         began = time.process_time()
-        model.fit(one.made_ahead(), shuffle=False, verbose=0)
+        model.fit(one.prefetched(), shuffle=False, verbose=0)
         taken.append(time.process_time() - began)
     return median(taken)
 

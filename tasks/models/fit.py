@@ -9,7 +9,7 @@ import keras
 import pyarrow as pa
 
 from tasks.core.array_types import Float32
-from tasks.core.networks.quick import quickest
+from tasks.core.networks.fast_layers import fast_network
 from tasks.core.networks.stack import build_network
 from tasks.core.settings.training import TrainSettings
 from tasks.core.training.loop import Examples, Schedule, evaluate, train
@@ -30,7 +30,7 @@ def fit_network(
     schedule = Schedule(
         spec.epochs, spec.batch_size, spec.learning_rate, augmentation=spec.augmentation
     )
-    quick, lineage = quickest(model), without_epochs(settings, "training")
+    quick, lineage = fast_network(model), without_epochs(settings, "training")
     history = fit(quick, examples, validation, schedule, seed, outputs, lineage)
     outputs.file("model", "keras", lambda path: save_keras(model, path))
     write_history(history, outputs)

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tasks.core.array_types import Float64
 from tasks.core.statistics.proportions import CONFIDENCE
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class MeanSquares:
     residual: float
 
 
-def mean_squares(table: Floats) -> MeanSquares:
+def mean_squares(table: Float64) -> MeanSquares:
     """The mean squares of seeds (rows), images (columns) and the residual."""
     rows, columns = table.shape
     grand = table.mean()
@@ -56,7 +54,7 @@ def mean_squares(table: Floats) -> MeanSquares:
     )
 
 
-def over_seeds_and_images(table: Floats, against: float = 0.0) -> Estimate:
+def over_seeds_and_images(table: Float64, against: float = 0.0) -> Estimate:
     """The mean of a `(seeds, images)` table, with seeds and images as crossed random effects."""
     seeds, images = table.shape
     return crossed(float(table.mean()), mean_squares(table), seeds, images, against)
@@ -79,7 +77,7 @@ def crossed(
     return by_t(mean, error, freedom, against)
 
 
-def over_folds(values: Sequence[Floats], folds: int, against: float = 0.0) -> Estimate:
+def over_folds(values: Sequence[Float64], folds: int, against: float = 0.0) -> Estimate:
     """A mean over folds of per-image values, one array `(n,)` for each training."""
     least = float(np.mean([value.var(ddof=1) / len(value) for value in values]))
     return corrected_resampled([float(value.mean()) for value in values], folds, against, least)

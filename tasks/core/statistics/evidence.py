@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.array_types import Bool, Float64
 from tasks.core.statistics.estimates import (
     Estimate,
-    Floats,
     by_t,
     over_folds,
     over_seeds_and_images,
@@ -48,8 +48,8 @@ class Scored:
     `correct` is `(n,)` bool; `loss` is `(n,)` cross-entropy in nats without weight penalties.
     """
 
-    correct: NDArray[np.bool_]
-    loss: Floats
+    correct: Bool
+    loss: Float64
 
     @classmethod
     def of(cls, label: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Scored:
@@ -119,7 +119,7 @@ def loss_difference(
 
 
 def _over_trainings(
-    values: Sequence[Floats], folds: int | None, against: float = 0.0
+    values: Sequence[Float64], folds: int | None, against: float = 0.0
 ) -> Estimate | None:
     """The mean of per-image values over trainings; None if a single training has to do."""
     if folds is not None:

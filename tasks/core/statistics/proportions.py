@@ -6,12 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from tasks.core.array_types import Bool
 
 CONFIDENCE = 0.95
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class McNemar:
     p_value: float
 
 
-def mcnemar(incumbent: Bools, candidate: Bools) -> McNemar:
+def mcnemar(incumbent: Bool, candidate: Bool) -> McNemar:
     """McNemar's exact test of two networks on the same images: a sign test (McNemar 1947)."""
     only_incumbent = int((incumbent & ~candidate).sum())
     only_candidate = int((candidate & ~incumbent).sum())
@@ -51,7 +48,7 @@ def wilson_interval(right: int, n: int, confidence: float = CONFIDENCE) -> tuple
 
 
 def newcombe_interval(
-    incumbent: Bools, candidate: Bools, confidence: float = CONFIDENCE
+    incumbent: Bool, candidate: Bool, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
     """Newcombe's interval (1998, method 10) for a difference of accuracies on the same images.
 

@@ -299,11 +299,11 @@ def test_a_base_may_end_at_any_of_the_later_blocks(weights: Any, side: int, up_t
 
 def test_products_stand_where_maps_are_2x2_and_nowhere_else(base: Any) -> None:
     from tasks.core.networks import vgg16
-    from tasks.core.networks.quick import ConvolutionOf2x2
+    from tasks.core.networks.fast_layers import FastConvolution2x2
 
     def products(after: str | None, up_to: str) -> list[str]:
         layers = vgg16.section(base, after, up_to).layers
-        return [item.convolution.name for item in layers if isinstance(item, ConvolutionOf2x2)]
+        return [item.convolution.name for item in layers if isinstance(item, FastConvolution2x2)]
 
     assert products(BLOCK_4, BLOCK_5) == [f"block5_conv{number}" for number in (1, 2, 3)]
     assert products(None, BLOCK_4) == []

@@ -397,12 +397,12 @@ SOMETHING_OF_EVERYTHING = changed(
 
 def train_from(start: Progress | None, epochs: int = EPOCHS) -> list[Progress]:
     """The states after each epoch of a fresh network's training that goes on from `start`."""
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Schedule, train
 
     spec = SOMETHING_OF_EVERYTHING
-    model = quickest(build_network(spec, SHAPE, CLASSES, seed=0))
+    model = fast_network(build_network(spec, SHAPE, CLASSES, seed=0))
     schedule = Schedule(epochs, spec.batch_size, 0.001, augmentation=spec.augmentation)
     states: list[Progress] = []
     end = train(model, images(100, 0), images(40, 1), schedule, 0, start, states.append)

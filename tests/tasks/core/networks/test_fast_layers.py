@@ -79,11 +79,11 @@ def test_the_products_for_2x2_maps_are_the_convolution(
     import keras
     import tensorflow as tf
 
-    from tasks.core.networks.quick import ConvolutionOf2x2
+    from tasks.core.networks.fast_layers import FastConvolution2x2
 
     layer = convolution(filters, 3, "same", "relu", (2, 2, channels))
     pooling = keras.layers.MaxPooling2D(2) if pooled else None
-    products = ConvolutionOf2x2(layer, pooling)
+    products = FastConvolution2x2(layer, pooling)
     assert [weight.path for weight in products.trainable_weights] == ["conv/kernel", "conv/bias"]
     rng = np.random.default_rng(channels)
     x = tf.constant(rng.integers(-9, 10, (6, 2, 2, channels)), tf.float32)
@@ -107,12 +107,12 @@ def test_a_convolution_and_its_pooling_are_keras(
     import keras
     import tensorflow as tf
 
-    from tasks.core.networks.quick import through
+    from tasks.core.networks.fast_layers import apply_fast
 
     layer = convolution(3, side, padding, activation, SHAPE)
     layers = [layer] + ([keras.layers.MaxPooling2D(**pool)] if pool else [])
     inputs = keras.Input(SHAPE)
-    quick = keras.Model(inputs, through(layers, inputs))
+    quick = keras.Model(inputs, apply_fast(layers, inputs))
     rng = np.random.default_rng(side)
     x = tf.constant(rng.integers(-1, 2, (4, *SHAPE)), tf.float32)
 
@@ -133,12 +133,12 @@ def test_what_is_no_padded_3x3_convolution_of_2x2_is_convolved(
 ) -> None:
     import keras
 
-    from tasks.core.networks.quick import Convolution, through
+    from tasks.core.networks.fast_layers import FastConvolution, apply_fast
 
     layer = convolution(2, side, padding, "relu", (*shape, 1))
     inputs = keras.Input((*shape, 1))
-    model = keras.Model(inputs, through([layer], inputs))
-    assert type(model.layers[-1]) is Convolution
+    model = keras.Model(inputs, apply_fast([layer], inputs))
+    assert type(model.layers[-1]) is FastConvolution
 
 
 @pytest.mark.parametrize(
@@ -147,17 +147,17 @@ def test_what_is_no_padded_3x3_convolution_of_2x2_is_convolved(
 def test_other_convolutions_stay_what_they_are(other: dict[str, Any]) -> None:
     import keras
 
-    from tasks.core.networks.quick import through
+    from tasks.core.networks.fast_layers import apply_fast
 
     layer = keras.layers.Conv2D(4, 3, **{"padding": "same", **other})
     inputs = keras.Input((2, 2, 2))
-    assert keras.Model(inputs, through([layer], inputs)).layers[1:] == [layer]
+    assert keras.Model(inputs, apply_fast([layer], inputs)).layers[1:] == [layer]
 
 
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
 def test_training_the_quick_form_is_training_the_network(settings: TrainSettings) -> None:
     """Both trained from one start in float64: nothing but rounding can tell them apart."""
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Examples, Schedule, evaluate, train
 
@@ -168,7 +168,7 @@ def test_training_the_quick_form_is_training_the_network(settings: TrainSettings
     schedule = Schedule(2, settings.batch_size, 1e-3)
     with computing_in("float64"):
         plain, shared, before = (build_network(settings, IMAGE, 3, 1) for _ in range(3))
-        quick = quickest(shared)
+        quick = fast_network(shared)
         assert list(map(id, quick.variables)) == list(map(id, shared.variables))
         expected = train(plain, examples, examples, schedule, 1)
         found = train(quick, examples, examples, schedule, 1)
@@ -188,12 +188,12 @@ def test_the_network_stays_as_it_is() -> None:
     """It is what is saved, so it must have Keras's own layers and no compiled training."""
     import keras
 
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
 
     model = build_network(SMALL, IMAGE, 3, 0)
     before = model.to_json()
-    quickest(model).compile(loss="categorical_crossentropy")
+    fast_network(model).compile(loss="categorical_crossentropy")
     assert model.to_json() == before
     assert not model.compiled
     modules = {type(layer).__module__.partition(".")[0] for layer in model.layers}
@@ -202,7 +202,7 @@ def test_the_network_stays_as_it_is() -> None:
 
 def test_what_was_trained_is_saved_like_a_copy_that_never_was(tmp_path: Path) -> None:
     """No optimizer, no state of dropout's generators: what predicts and nothing else."""
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Examples, Schedule, train
     from tasks.models.model_files import save_h5, save_keras
@@ -212,7 +212,7 @@ def test_what_was_trained_is_saved_like_a_copy_that_never_was(tmp_path: Path) ->
     y = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 32)]
     examples = Examples(rng.random((32, *IMAGE), dtype=np.float32), y)
     trained, copy = (build_network(settings, IMAGE, 3, 0) for _ in range(2))
-    train(quickest(trained), examples, None, Schedule(1, 16, 1e-3), 0)
+    train(fast_network(trained), examples, None, Schedule(1, 16, 1e-3), 0)
     copy.set_weights(trained.get_weights())
     for save, suffix in ((save_keras, "keras"), (save_h5, "h5")):
         paths = [tmp_path / f"{name}.{suffix}" for name in ("trained", "copy")]
@@ -222,14 +222,14 @@ def test_what_was_trained_is_saved_like_a_copy_that_never_was(tmp_path: Path) ->
 
 
 def test_stages_train_the_quick_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.core.networks.quick import Convolution
+    from tasks.core.networks.fast_layers import FastConvolution
     from tasks.core.training.loop import Examples
     from tasks.models import fit
 
     trained: list[Any] = []
 
     def note(model: Any, *_: Any) -> None:
-        trained.extend(layer for layer in model.layers if isinstance(layer, Convolution))
+        trained.extend(layer for layer in model.layers if isinstance(layer, FastConvolution))
         raise InterruptedError
 
     monkeypatch.setattr(fit, "train", note)
