@@ -16,7 +16,7 @@ from jinja2 import Environment
 from tasks.core.names import title_of
 from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.core.settings.images import GuardSettings
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tasks.reporting.rendering import UNKNOWN, environment
 from tasks.reporting.transfer_section import (
     Difference,
@@ -183,7 +183,7 @@ def render_report(view: ReportView) -> str:
             overfitting=_complete(view.overfitting, OVERFITTING_KEYS),
             is_control=lambda name: view.transfer_weights == "random" and _is_vgg16(name),
             variants=variants,
-            reported=REPORTED,
+            reported=NOTEBOOK_RESULTS,
             as_published=[v.key for v in variants if v.default and _with_real_weights(view)],
             differences=differences(view),
             subset_method=_subset_method(view),

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tasks.core.statistics.evidence import Scored, accuracy
 from tasks.core.statistics.multiple_testing import holm
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import scored
 from tasks.stages.decide import VERDICT
@@ -99,7 +99,7 @@ def _row(
     stages = [training["stage"] for training in trainings]
     sizes = inputs.facts(stages[0])
     verdict = inputs.facts(gate) if gate else {}
-    reported = REPORTED.get(name) if settings["notebook"] else None
+    reported = NOTEBOOK_RESULTS.get(name) if settings["notebook"] else None
     control = settings["random_transfer"] and name.startswith("vgg16")
     row: Row = {
         "name": name,

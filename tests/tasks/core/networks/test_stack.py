@@ -13,13 +13,13 @@ from flows.recipe.presets import NOTEBOOK
 from tasks.core.errors import UserError
 from tasks.core.settings.base import changed
 from tasks.core.settings.training import TrainSettings
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
 
 IMAGE = (28, 28, 1)
 CLASSES = 10
-NAMES = [name for name in REPORTED if not name.startswith("vgg16")]
+NAMES = [name for name in NOTEBOOK_RESULTS if not name.startswith("vgg16")]
 
 
 def replayed() -> dict[str, TrainSettings]:
@@ -118,7 +118,7 @@ def test_every_model_of_the_notebook_is_replayed() -> None:
 
 
 def test_the_plan_replays_the_decisions_that_the_notebook_reports() -> None:
-    reported = [REPORTED[f"iteration_{number}"].decision for number in range(1, 10)]
+    reported = [NOTEBOOK_RESULTS[f"iteration_{number}"].decision for number in range(1, 10)]
     assert [iteration.replay for iteration in NOTEBOOK.plan] == reported
 
 
@@ -141,7 +141,7 @@ def test_epochs_and_batch_sizes_are_the_notebooks() -> None:
 def test_layers_and_parameters_are_the_notebooks(name: str, built: Callable[[str], Any]) -> None:
     model = built(name)
     assert spelt(model) == LAYERS[name]
-    assert model.count_params() == REPORTED[name].params
+    assert model.count_params() == NOTEBOOK_RESULTS[name].params
     assert model.input_shape == (None, *IMAGE)
     assert model.output_shape == (None, CLASSES)
 

@@ -9,19 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.core.errors import UserError
 from tasks.core.networks.vgg16_layout import (
     BLOCK_4,
     BLOCK_5,
     block_below,
-    check_weights,
     layer_shapes,
     random_weights,
     weight_shapes,
 )
 from tasks.core.seeds import generator
 from tasks.core.settings.transfer import TransferVariant, corrected_transfer
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tests.support import computing_in, predict
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
@@ -113,7 +111,7 @@ def test_the_base_gets_each_weight_under_its_name(base: Any, weights: Any) -> No
 
 @pytest.mark.parametrize("name", ["vgg16_frozen", "vgg16_fine_tuned"])
 def test_the_complete_network_has_the_notebooks_parameters(name: str, complete: Any) -> None:
-    assert complete.count_params() == REPORTED[name].params
+    assert complete.count_params() == NOTEBOOK_RESULTS[name].params
     assert [(layer.output.shape[1:], layer.count_params()) for layer in complete.layers] == [
         ((32, 32, 3), 0),
         ((1, 1, 512), 14_714_688),
@@ -135,34 +133,6 @@ def test_nothing_in_the_stored_network_tells_how_many_were_built_before() -> Non
         return str(complete.to_json())
 
     assert stored() == stored()
-
-
-def test_random_weights_are_seeded_glorot_uniform_kernels_and_no_biases(weights: Any) -> None:
-    again, other = random_weights(seed=0), random_weights(seed=1)
-    check_weights(weights, "random")
-    starts = set()
-    for name, value in weights.items():
-        assert value.tobytes() == again[name].tobytes()
-        if name.endswith("bias"):
-            assert not value.any()
-            continue
-        assert (value != other[name]).mean() > 0.99
-        limit = np.sqrt(6 / (9 * (value.shape[2] + value.shape[3])))
-        assert np.abs(value).max() <= limit
-        assert value.std() == pytest.approx(limit / np.sqrt(3), rel=0.05)
-        starts.add(tuple(np.sign(value.ravel()[:100])))
-    assert len(starts) == 13
-
-
-def test_check_weights_names_the_layer_and_both_shapes(weights: Any) -> None:
-    name = "block3_conv2/kernel"
-    shapes = r"block3_conv2/kernel should be float32 \(3, 3, 256, 256\), found "
-    with pytest.raises(UserError, match=rf"^mine: .*{shapes}float32 \(3, 3, 256, 255\)"):
-        check_weights(weights | {name: weights[name][..., 1:]}, "mine")
-    with pytest.raises(UserError, match=rf"{shapes}float64 \(3, 3, 256, 256\)"):
-        check_weights(weights | {name: weights[name].astype(float)}, "mine")
-    with pytest.raises(UserError, match=rf"{shapes}nothing"):
-        check_weights({key: weights[key] for key in weights if key != name}, "mine")
 
 
 @pytest.mark.parametrize("side", [32, 45])
