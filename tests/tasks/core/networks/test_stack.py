@@ -226,7 +226,7 @@ def test_equally_named_layers_of_candidates_start_equal(built: Callable[[str], A
     assert compared == 12 + 8 + 7 + 12 + 12 + 12 + 11 + 10 + 10
 
 
-def test_global_random_state_is_neither_read_nor_moved() -> None:
+def test_global_random_state_is_neither_read_nor_changed() -> None:
     from tasks.core.networks.stack import build_network
 
     def state() -> tuple[Any, ...]:
@@ -254,7 +254,7 @@ def test_global_random_state_is_neither_read_nor_moved() -> None:
         ({"padding": "same"}, (2, 3, 1), "pooling 2"),
     ],
 )
-def test_images_that_are_too_small_are_refused(
+def test_too_small_images_are_refused(
     change: dict[str, Any], image: tuple[int, int, int], words: str
 ) -> None:
     from tasks.core.networks.stack import build_network
@@ -265,7 +265,7 @@ def test_images_that_are_too_small_are_refused(
     assert words in str(refusal.value)
 
 
-def test_the_smallest_image_that_fits_is_accepted() -> None:
+def test_the_smallest_fitting_image_is_accepted() -> None:
     from tasks.core.networks.stack import build_network
 
     # 2 x 2 kernel: 17; pooled: 8; 3 x 3: 6; pooled: 3; 3 x 3: 1.

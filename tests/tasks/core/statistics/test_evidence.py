@@ -39,7 +39,7 @@ def halves(rows: list[list[bool]]) -> tuple[list[Scored], list[Scored]]:
 
 
 @given(tables, st.sampled_from([None, 5]))
-def test_exchanging_the_models_turns_the_sign(rows: list[list[bool]], folds: int | None) -> None:
+def test_swapping_the_models_changes_the_sign(rows: list[list[bool]], folds: int | None) -> None:
     one, other = halves(rows)
     for difference in (accuracy_difference, loss_difference):
         forth, back = difference(one, other, folds), difference(other, one, folds)
@@ -98,7 +98,7 @@ def test_more_seeds_make_the_interval_narrower() -> None:
     assert narrow.high - narrow.low < wide.high - wide.low
 
 
-# Simulations: images of different difficulty, trainings of different luck
+# Simulations: images differ in difficulty, trainings in luck
 
 
 def trainings(
@@ -136,7 +136,7 @@ OLD, NEW = (Contender(name, 0.87, 0.5, 0.99, 100, 10) for name in ("old", "new")
 
 
 def kept_by_a_plan(rng: np.random.Generator, seeds: int, spread: float, own: float) -> bool:
-    """Whether a plan of nine changes for nothing ends with another model than it began."""
+    """Whether a plan of nine changes without any effect keeps one of them."""
     models = trainings(rng, [0.87] * (GATES + 1), seeds, 1_000, spread, own)
     for candidate in models[1:]:
         gain = accuracy_difference(models[0], candidate, None)
@@ -149,10 +149,10 @@ def kept_by_a_plan(rng: np.random.Generator, seeds: int, spread: float, own: flo
 
 @pytest.mark.parametrize("own", [0.0, 0.8], ids=["alike", "each with images of its own"])
 @pytest.mark.parametrize(("seeds", "spread"), [(3, 0.01), (5, 0.01), (5, 0.0)])
-def test_without_a_difference_a_plan_keeps_a_change_at_most_at_the_stated_rate(
+def test_plans_without_real_effects_keep_a_change_at_most_at_the_stated_rate(
     seeds: int, spread: float, own: float
 ) -> None:
-    """Of 600 plans at most 45 may: with a rate of 5 % more would come about once in 400 times."""
+    """At most 45 of 600 plans: with a rate of 5 %, more would occur about once in 400 times."""
     rng = np.random.default_rng([seeds, round(1000 * spread), round(10 * own)])
     plans = 600
     kept = sum(kept_by_a_plan(rng, seeds, spread, own) for _ in range(plans))
@@ -174,14 +174,14 @@ def test_a_gain_of_three_points_is_found_with_five_replicates() -> None:
     assert share_found(seeds=5, level=0.05) >= 0.80
 
 
-def test_what_the_correction_for_nine_gates_costs() -> None:
+def test_the_power_lost_by_correcting_for_nine_gates() -> None:
     """About half of such gains are found with 5 replicates at 0.05 / 9, nearly all with 10."""
     assert 0.40 <= share_found(seeds=5, level=AT_ONE_GATE) <= 0.65
     assert share_found(seeds=10, level=AT_ONE_GATE) >= 0.95
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """95 % intervals of a gain of 1 point, with 5 seeds: about 95 % of 500 hold it."""
+def test_intervals_cover_the_true_gain_as_often_as_stated() -> None:
+    """95 % intervals of a gain of 1 point, with 5 seeds: about 95 % of 500 cover it."""
     rng = np.random.default_rng(7)
     held = 0
     for _ in range(500):
@@ -206,7 +206,7 @@ def folded(
 
 
 @pytest.mark.parametrize(("folds", "replicates"), [(2, 2), (5, 1), (5, 5)])
-def test_without_a_difference_folds_decide_wrongly_at_most_at_their_level(
+def test_folds_without_a_real_difference_err_at_most_at_their_level(
     folds: int, replicates: int
 ) -> None:
     rng = np.random.default_rng([folds, replicates])
@@ -237,7 +237,7 @@ def test_two_folds_that_agree_by_chance_prove_nothing() -> None:
     assert accuracy_difference([before] * 2, [after] * 2, 2).p_value > 0.1
 
 
-def test_trainings_that_are_all_right_leave_the_images_chance() -> None:
+def test_if_all_trainings_are_all_correct_the_images_give_the_interval() -> None:
     right = scored(np.ones(50, bool))
     for folds in (None, 2):
         found = accuracy([right] * 4, folds)

@@ -45,7 +45,7 @@ def test_precision_recall_and_f1() -> None:
     assert found.support.tolist() == [1, 1, 3]
 
 
-def test_a_class_that_is_neither_there_nor_predicted() -> None:
+def test_a_class_that_neither_occurs_nor_is_predicted() -> None:
     found = class_scores(np.array([[4, 0], [0, 0]]))
     assert (found.precision[1], found.recall[1], found.f1[1]) == (0, 0, 0)
 

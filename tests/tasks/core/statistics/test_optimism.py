@@ -8,14 +8,14 @@ import pytest
 from tasks.core.statistics.optimism import optimism
 
 
-def test_a_single_model_is_not_flattered_on_average() -> None:
+def test_a_single_model_has_no_optimism_on_average() -> None:
     correct = (np.random.default_rng(0).random((1, 500)) < 0.8).astype(np.float64)
     found = optimism(correct, np.random.default_rng(1))
     assert abs(found.optimism) < 0.002
     assert found.corrected == pytest.approx(correct.mean(), abs=0.005)
 
 
-def test_the_best_of_many_equal_models_is_flattered_by_about_what_is_estimated() -> None:
+def test_the_optimism_of_the_best_of_many_equal_models_is_estimated_well() -> None:
     """Twenty models of accuracy 0.8 on 400 images: the best seems better by about 3.7 points."""
     rng = np.random.default_rng(0)
     estimated, real = [], []
@@ -34,6 +34,6 @@ def test_the_same_draw_gives_the_same_estimate() -> None:
     assert one.low <= one.corrected <= one.high
 
 
-def test_few_images_leave_always_something_to_score_on() -> None:
+def test_with_few_images_some_are_always_outside_the_sample() -> None:
     correct = np.array([[1.0, 0.0], [1.0, 1.0]])
     assert 0 <= optimism(correct, np.random.default_rng(0), 200).corrected <= 1
