@@ -117,7 +117,7 @@ def ours(
 @contextmanager
 def timed(spent: Counter[str], epochs: int) -> Iterator[None]:
     """Add what an epoch's parts take of CPU, each in the thread that it runs in, to `spent`."""
-    from tasks.core.training.loop import loop as training
+    from tasks.core.training import loop as training
     from tasks.storage.checkpoints import Checkpoints
     from tasks.storage.store import Outputs
 
