@@ -32,7 +32,7 @@ LARGEST = {"padding": "same", "kernel_sizes": [3, 3, 3], "dropout": 0.25}
 
 def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, float, int]:
     """Seconds per epoch, seconds to write its checkpoint, and the checkpoint's bytes."""
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Schedule, train
 
@@ -53,7 +53,7 @@ def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, flo
             written.append(ended - began)
             last, size = ended, sum(path.stat().st_size for path in checkpoints(folder))
 
-        model = quickest(build_network(spec, (28, 28, 1), 10, 0))
+        model = fast_network(build_network(spec, (28, 28, 1), 10, 0))
         train(model, examples, None, Schedule(epochs, 128, 0.001), 0, on_epoch=on_epoch)
     return statistics.median(trained[1:]), statistics.median(written[1:]), size
 

@@ -61,7 +61,7 @@ def final_network(epochs: int) -> TrainSettings:
 def measured(way: Way, epochs: int) -> Seconds:
     """The time of a variant, without that of importing TensorFlow."""
     configure(resolve_profile(ExecutionSettings(device="cpu", threads=way.threads)))
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Examples, Schedule, train
 
@@ -72,7 +72,7 @@ def measured(way: Way, epochs: int) -> Seconds:
     examples, held_out = Examples(x[:IMAGES], y[:IMAGES]), Examples(x[IMAGES:], y[IMAGES:])
 
     def one(seed: int) -> None:
-        model = quickest(build_network(spec, x.shape[1:], CLASSES, seed))
+        model = fast_network(build_network(spec, x.shape[1:], CLASSES, seed))
         schedule = Schedule(epochs, spec.batch_size, spec.learning_rate)
         train(model, examples, held_out, schedule, seed)
 

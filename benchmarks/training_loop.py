@@ -3,7 +3,7 @@
     python benchmarks/training_loop.py [--images 10000 --epochs 3 --rounds 3] [--profile]
 
 Keras's loop is one call of `fit` with arrays, which shuffles by itself, both for the notebook's
-final network as built from Keras's layers and for its quick form (`tasks/core/networks/quick.py`).
+final network as built from Keras's layers and for its quick form (`tasks/core/networks/fast_layers.py`).
 The flow's loop is that of the stages, with the quick form: order of samples from the seed, batches
 prepared in another thread, one call of `fit` per epoch, a check that all numbers are finite, a
 checkpoint on disk, a line in the log. It is also measured with the notebook's augmentation, which
@@ -58,12 +58,12 @@ PLAIN, QUICK = "Keras's loop", "Keras's loop, quick form"
 
 
 def network(spec: TrainSettings, shape: tuple[int, ...], *, quick: bool) -> Any:
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
 
     height, width, channels = shape
     model = build_network(spec, (height, width, channels), CLASSES, 0)
-    return quickest(model) if quick else model
+    return fast_network(model) if quick else model
 
 
 def keras_loop(spec: TrainSettings, examples: Any, epochs: int, *, quick: bool) -> Epochs:
@@ -160,7 +160,7 @@ def call_of_fit(spec: TrainSettings, examples: Any) -> float:
     taken = []
     for _ in range(10):
         began = time.process_time()
-        model.fit(one.made_ahead(), shuffle=False, verbose=0)
+        model.fit(one.prefetched(), shuffle=False, verbose=0)
         taken.append(time.process_time() - began)
     return median(taken)
 

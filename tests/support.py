@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from tasks.core.data.labelled import Float32
+from tasks.core.array_types import Float32
 from tasks.core.records import canonical_json
 from tasks.core.seal import Purpose, SealRule
 from tasks.core.stage_specs import StageSpec

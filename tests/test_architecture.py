@@ -240,7 +240,6 @@ PURE = {
     "pydantic",
     "re",
     "scipy",
-    "statsmodels",
     "struct",
     "tasks",
     "textwrap",
@@ -449,6 +448,7 @@ RECIPE_CORE = (
     "tasks.core.seal",
     "tasks.core.settings",
     "tasks.core.stage_specs",
+    "tasks.core.statistics.multiple_testing",
     "tasks.core.statistics.replicates",
     "tasks.core.networks.vgg16_layout",
 )

@@ -205,7 +205,7 @@ def _notes(predicted: Sequence[Prediction], like: ImageFormat, invert: Invert) -
     """What to know about pictures that were inverted, or were not though they look like it."""
     if invert != "auto":
         return
-    background = "light" if like.ground < 0.5 else "dark"
+    background = "light" if like.background < 0.5 else "dark"
     inverted = sum(item.inverted for item in predicted)
     if inverted:
         yield (

@@ -14,7 +14,7 @@ from flows.recipe.stages import ModelStage, on_fashion_mnist
 from tasks.core.errors import StageError, UserError
 from tasks.core.names import evaluation_name
 from tasks.core.settings.run_settings import Settings
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tasks.core.tables.results import MODELS, SIZES, TESTED, TRAINED
 from tasks.storage.run_log import DONE, RUNNING, RunLog, all_runs, find_run
 from tasks.storage.store import Store
@@ -134,7 +134,7 @@ def _partial_row(
     """A row with the columns of the stored table; None for what is not known yet."""
     scored = [facts[name] for name in map(evaluation_name, model.trainings) if name in facts]
     verdict = facts.get(model.gate or "", {})
-    reported = REPORTED.get(model.name) if on_fashion_mnist(settings) else None
+    reported = NOTEBOOK_RESULTS.get(model.name) if on_fashion_mnist(settings) else None
     return dict.fromkeys(MODELS.names) | {
         "name": model.name,
         "step": model.step,

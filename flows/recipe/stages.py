@@ -75,7 +75,8 @@ from tasks.core.stage_specs import (
     TrainSpec,
     Vgg16Input,
 )
-from tasks.core.statistics.replicates import Replicate, level_of_a_gate, replicates
+from tasks.core.statistics.multiple_testing import gate_level
+from tasks.core.statistics.replicates import Replicate, replicates
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 BINARY = "binary_crossentropy"
@@ -204,7 +205,7 @@ def decide(
         incumbent=incumbent,
         candidate=candidate,
         rule=settings.rule,
-        level=level_of_a_gate(settings.alpha, len(settings.plan)),
+        level=gate_level(settings.alpha, len(settings.plan)),
         replay=replay if settings.rule == "notebook" else None,
         forced=settings.force.get(gate),
         trainings=suffixes,

@@ -19,7 +19,6 @@ from tasks.core.settings.execution import ExecutionSettings
 from tasks.engine.fingerprint import code_digest
 
 DEVICES = Path("/dev")
-STATISTICS = ("scipy", "statsmodels")
 BACKENDS = ("tensorflow", "jax")
 # Options in glibc's malloc.h, in bytes: how much free memory the end of a heap may keep, how much
 # is requested in advance, and from which size a block is mapped by itself, so that its memory goes
@@ -86,7 +85,7 @@ def visible_gpus() -> list[str]:
 @cache
 def library_versions() -> dict[str, str]:
     """Versions that affect the bytes of stages that are not numerical: figures, splits, tables."""
-    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", *STATISTICS)}
+    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", "scipy")}
 
 
 @cache

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.core.data.labelled import Float32, UInt8
-from tasks.core.data.splitting import scaled
+from tasks.core.array_types import Float32, UInt8
+from tasks.core.data.preprocessing import scaled
 from tasks.core.errors import NumericalError, UserError
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.models.model_lookup import TrainedModel

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.core.settings.images import GuardSettings
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tasks.reporting.notebook_differences import differences, variants_of
 from tasks.reporting.report_view import OVERFITTING_KEYS, ReportView, completed, render_view
 
@@ -26,7 +26,7 @@ def render_report(view: ReportView) -> str:
         is_control=lambda name: view.transfer_weights == "random" and _is_vgg16(name),
         variants=variants,
         binary=[variant.label for variant in variants if variant.binary],
-        reported=REPORTED,
+        reported=NOTEBOOK_RESULTS,
         as_published=[variant.key for variant in variants if variant.default and comparable],
         differences=differences(view),
         evaluation=EvaluationSettings.model_validate(view.settings.get("evaluation") or {}),

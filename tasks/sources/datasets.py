@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.data.labelled import Dataset
+from tasks.core.data.labelled_images import Dataset
 from tasks.core.errors import UserError
 from tasks.sources import idx_folder, npz_file
 

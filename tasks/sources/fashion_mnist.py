@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.core.data.idx import parse_idx
-from tasks.core.data.labelled import FASHION_MNIST_CLASSES, Dataset, checked_dataset
+from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES, Dataset, checked_dataset
 from tasks.core.errors import UnavailableError, UserError
 from tasks.sources.bounded_files import read_uncompressed
 from tasks.sources.download import download

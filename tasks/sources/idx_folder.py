@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tasks.core.data.idx import parse_idx
-from tasks.core.data.labelled import Dataset, checked_dataset
+from tasks.core.data.labelled_images import Dataset, checked_dataset
 from tasks.core.errors import UserError
 from tasks.sources.bounded_files import read_uncompressed
 from tasks.sources.class_names import CLASS_NAMES_FILE, read_class_names

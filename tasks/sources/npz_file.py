@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data.labelled import Dataset, checked_dataset
+from tasks.core.data.labelled_images import Dataset, checked_dataset
 from tasks.core.errors import UserError
 from tasks.sources import bounded_files
 from tasks.sources.class_names import checked_class_names

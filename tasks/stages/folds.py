@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.core.data.fold_assignment import assigned_folds
+from tasks.core.data.fold_assignment import assign_folds
 from tasks.core.names import (
     DUPLICATES,
     FOLDS,
@@ -33,6 +33,6 @@ def folds(spec: FoldsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         np.array([offsets[row["other_split"]] + row["other_position"] for row in pairs], np.int64),
     )
     rng = generator(spec.seed, "folds", spec.replicate)
-    found = assigned_folds(labels, alike, spec.folds, rng)
+    found = assign_folds(labels, alike, spec.folds, rng)
     outputs.table(FOLDS, from_columns(FOLD_OF_IMAGE, {"fold": found, "label": labels}))
     return {"sizes": np.bincount(found)[1:].tolist()}

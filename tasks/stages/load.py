@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.core.data.labelled import Dataset, Split
+from tasks.core.data.labelled_images import Dataset, Split
 from tasks.core.data.synthetic import draw_dataset
 from tasks.core.names import TEST, TRAIN, labels_name
 from tasks.core.stage_specs import LoadSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.data.labelled import Split
+from tasks.core.data.labelled_images import Split
 from tasks.core.data.splitting import choose_indices
 from tasks.core.names import INDEX, RAW, TEST, TRAIN, VALIDATION
 from tasks.core.stage_specs import SubsetSpec

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tasks.core.data.idx import encode_idx
-from tasks.core.data.labelled import FASHION_MNIST_CLASSES
+from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES
 from tasks.core.errors import UnavailableError, UserError
 from tasks.sources import fashion_mnist
 from tasks.sources.fashion_mnist import (

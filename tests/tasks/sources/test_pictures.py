@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.core.data.labelled import UInt8
+from tasks.core.array_types import UInt8
 from tasks.core.data.photographs import ImageFormat
 from tasks.sources.picture_decoding import MOST_PIXELS, THUMBNAIL
 from tasks.sources.pictures import Picture, Unreadable, printable, read_pictures

@@ -1,4 +1,4 @@
-"""A data set is taken as it is meant, or an error says what is wrong with it."""
+"""Arrays become a data set, or an error says what is wrong with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.core.data.labelled import Dataset, Split, checked_dataset
+from tasks.core.data.labelled_images import Dataset, Split, checked_dataset
 from tasks.core.errors import UserError
 
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -25,7 +25,7 @@ def checked(
     return checked_dataset(x_train, y_train, x_test, y_test, names, "mine.npz")
 
 
-def test_what_is_taken() -> None:
+def test_arrays_become_a_data_set() -> None:
     found = checked()
     assert found.train.images.shape == (6, 4, 5, 1)
     assert found.test.images.shape == (3, 4, 5, 1)
@@ -57,12 +57,12 @@ def test_class_names_are_kept() -> None:
     assert checked(names=("bag", "boot", "coat")).class_names == ("bag", "boot", "coat")
 
 
-def test_images_are_laid_out_in_one_piece() -> None:
+def test_images_are_contiguous_in_memory() -> None:
     found = checked(x_train=IMAGES[::-1].transpose(0, 2, 1), x_test=IMAGES[:3].transpose(0, 2, 1))
     assert found.train.images.flags.c_contiguous
 
 
-def test_taking_some_images_of_a_split() -> None:
+def test_taking_images_of_a_split() -> None:
     split = checked().train
     taken = split.take(np.array([4, 0]))
     assert isinstance(taken, Split)
@@ -108,7 +108,7 @@ def test_taking_some_images_of_a_split() -> None:
         ({"names": ("a",)}, r"there is only one class"),
     ],
 )
-def test_what_is_refused_and_why(wrong: dict[str, Any], said: str) -> None:
+def test_wrong_arrays_are_refused_with_the_reason(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         checked(**wrong)
     assert str(caught.value).startswith("mine.npz: ")

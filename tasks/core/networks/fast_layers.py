@@ -1,8 +1,8 @@
-"""Networks in the form that trains fastest: the same function of the same weights.
+"""Equivalent layers that train faster on CPUs, on the same weights.
 
-TensorFlow computes and differentiates some of Keras's layers on processors at a fraction of the
-speed at which it does others that come to the same. What is saved has Keras's own layers; what
-trains has these, on the same variables. Finite numbers differ by the order of sums at most.
+On CPUs, some Keras layers run several times slower in TensorFlow than equivalent ones. A network is
+saved with Keras's own layers and trained with these, which share its variables. Their results
+differ only by the order of summation.
 """
 
 from __future__ import annotations
@@ -13,54 +13,56 @@ from itertools import product, zip_longest
 import keras
 
 
-def quickest(network: keras.Model) -> keras.Model:
-    """A network whose layers follow one another in its quickest form, weights shared."""
-    return keras.Model(network.input, through(network.layers[1:], network.input))
+def fast_network(network: keras.Model) -> keras.Model:
+    """A fast equivalent of a network that is a sequence of layers; it shares the weights."""
+    return keras.Model(network.input, apply_fast(network.layers[1:], network.input))
 
 
-def through(layers: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> keras.KerasTensor:
-    """`x` behind layers that follow one another, each in its quickest form."""
+def apply_fast(layers: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> keras.KerasTensor:
+    """Apply a sequence of layers to `x`, each in its fast form if it has one."""
     pooled = None
     for layer, following in zip_longest(layers, layers[1:]):
         if layer is pooled:
             continue
-        if Convolution.suits(layer):
+        if FastConvolution.suits(layer):
             relu = layer.activation is keras.activations.relu
             pooled = (
                 following if relu and isinstance(following, keras.layers.MaxPooling2D) else None
             )
-            form = ConvolutionOf2x2 if ConvolutionOf2x2.suits_input(layer, x) else Convolution
+            form = (
+                FastConvolution2x2 if FastConvolution2x2.suits_input(layer, x) else FastConvolution
+            )
             x = form(layer, pooled)(x)
         else:
             x = layer(x)
     return x
 
 
-class Convolution(keras.layers.Layer):  # type: ignore[misc]
-    """A convolution, and the max pooling that follows it, on the weights of the convolution.
+class FastConvolution(keras.layers.Layer):  # type: ignore[misc]
+    """A convolution and the max pooling that follows it, on the weights of the convolution.
 
-    Adding a bias and ReLU never turn the order of two values, so the largest of what they make is
-    what they make of the largest: behind the pooling they and their gradients have a fraction of
-    the pixels to do. (Where two values become equal by rounding, the gradient goes to the larger.)
+    Adding a bias and applying ReLU preserve the order of values, so the maximum may be taken first.
+    After the pooling, bias, ReLU and their gradients have a fraction of the pixels to process. (If
+    rounding makes two values equal, the gradient goes to the one that was larger.)
 
-    Where nothing is pooled, oneDNN, TensorFlow's library on processors, makes one operation of the
-    gradients of kernel and bias, which takes several times as long as the two apart. It does so
-    where the bias is added in TensorFlow's own way, `BiasAdd`, which Keras chooses for `outputs +
-    bias` and not for `bias + outputs`.
+    Without pooling, oneDNN, TensorFlow's library on CPUs, computes the gradients of kernel and bias
+    in one operation, which takes several times as long as two separate ones. It does so if the bias
+    is added by the operation `BiasAdd`, which Keras chooses for `outputs + bias` but not for
+    `bias + outputs`.
     """
 
     def __init__(
         self, convolution: keras.layers.Conv2D, pooling: keras.layers.MaxPooling2D | None = None
     ) -> None:
-        """Share the weights of a convolution that is built; `pooling` only where it has ReLU."""
-        super().__init__(name=f"{convolution.name}_quick", dtype=convolution.dtype_policy)
+        """Share the weights of a built convolution; give `pooling` only with ReLU."""
+        super().__init__(name=f"{convolution.name}_fast", dtype=convolution.dtype_policy)
         self.convolution = convolution
         self.pooling = pooling
         self.built = True
 
     @staticmethod
     def suits(layer: keras.layers.Layer) -> bool:
-        """Whether the layer is a convolution as the networks here have them, with a bias."""
+        """Whether the layer is a convolution of a kind that this class can replace."""
         return (
             isinstance(layer, keras.layers.Conv2D)
             and layer.use_bias
@@ -70,7 +72,7 @@ class Convolution(keras.layers.Layer):  # type: ignore[misc]
         )
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """`(n, h, w, channels)` to what the layers make of it."""
+        """Apply both layers to `(n, h, w, channels)`."""
         found = self.convolved(x)
         if self.pooling:
             found = self.pooling(found)
@@ -81,16 +83,16 @@ class Convolution(keras.layers.Layer):  # type: ignore[misc]
         return self.convolution.convolution_op(x, self.convolution.kernel)
 
 
-class ConvolutionOf2x2(Convolution):
+class FastConvolution2x2(FastConvolution):
     """A padded 3 x 3 convolution of `(n, 2, 2, channels)` as nine matrix products.
 
-    Each place of the kernel ties some of the four inputs to as many of the four outputs: the middle
-    each to its own, a corner one to its opposite. Without the products of padding these are 16
-    pairs, not 36, and TensorFlow multiplies matrices at several times the speed of convolving maps
-    this small.
+    Each position of the kernel connects some of the four input pixels with as many output pixels:
+    the middle one connects each pixel with itself, a corner one connects opposite corners. Products
+    with padding left out, 16 of 36 pairs remain, and for maps this small TensorFlow multiplies
+    matrices several times faster than it convolves.
     """
 
-    # For each place of the kernel, row by row, which input it ties to which output.
+    # For each position of the kernel, row by row, the pairs of input and output pixels.
     PAIRS = tuple(
         tuple(
             (i, o)
@@ -102,7 +104,7 @@ class ConvolutionOf2x2(Convolution):
 
     @staticmethod
     def suits_input(convolution: keras.layers.Conv2D, x: keras.KerasTensor) -> bool:
-        """Whether a convolution of this input is of this kind."""
+        """Whether this class can compute the convolution of this input."""
         kind = (x.shape[1:3], convolution.kernel_size, convolution.padding)
         return kind == ((2, 2), (3, 3), "same")
 
@@ -111,7 +113,7 @@ class ConvolutionOf2x2(Convolution):
         kernel = self.convolution.kernel
         channels, filters = kernel.shape[2:]
         inputs = keras.ops.unstack(keras.ops.reshape(x, (-1, 4, channels)), 4, axis=1)
-        # Parted at once: the gradient of an indexing would be summed up entry by entry.
+        # Unstacked in one step: the gradient of indexing would be summed entry by entry.
         places = keras.ops.unstack(keras.ops.reshape(kernel, (9, channels, filters)), 9)
         parts: tuple[list[keras.KerasTensor], ...] = ([], [], [], [])
         for place, pairs in zip(places, self.PAIRS, strict=True):

@@ -1,4 +1,4 @@
-"""The form in which networks train computes what Keras's own layers do, on the same weights."""
+"""Fast equivalents compute the same as Keras's own layers, on the same weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.core.stage_specs import RetrainSpec
 from tests.support import computing_in
 
 if TYPE_CHECKING:
-    from tasks.core.data.labelled import Float32
+    from tasks.core.array_types import Float32
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
 
@@ -34,7 +34,7 @@ NETWORKS = {
 
 
 def convolution(filters: int, side: int, padding: str, activation: str, shape: Any) -> Any:
-    """Built, with whole numbers as weights: sums of small integers round nowhere."""
+    """A built layer with whole numbers as weights, since sums of small integers are exact."""
     import keras
 
     layer = keras.layers.Conv2D(filters, side, padding=padding, activation=activation, name="conv")
@@ -48,7 +48,7 @@ def convolution(filters: int, side: int, padding: str, activation: str, shape: A
 def output_and_gradients(
     call: Callable[[Any], Any], x: Any, weights: Any, *, graph: bool
 ) -> list[Any]:
-    """What comes out, and the gradients of a sum of it, each value weighted otherwise."""
+    """The output, and the gradients of its weighted sum."""
     import tensorflow as tf
 
     def step(x: Any) -> list[Any]:
@@ -62,10 +62,10 @@ def output_and_gradients(
     return [np.asarray(part) for part in (tf.function(step) if graph else step)(x)]
 
 
-def assert_same(plain: Any, quick: Any, layer: Any, x: Any) -> None:
+def assert_same(plain: Any, fast: Any, layer: Any, x: Any) -> None:
     for graph in (False, True):
         expected = output_and_gradients(plain, x, layer.weights, graph=graph)
-        found = output_and_gradients(quick, x, layer.weights, graph=graph)
+        found = output_and_gradients(fast, x, layer.weights, graph=graph)
         assert (expected[0] != 0).mean() > 0.2
         assert all(part.any() for part in expected)
         for one, other in zip(found, expected, strict=True):
@@ -80,11 +80,11 @@ def test_the_products_for_2x2_maps_are_the_convolution(
     import keras
     import tensorflow as tf
 
-    from tasks.core.networks.quick import ConvolutionOf2x2
+    from tasks.core.networks.fast_layers import FastConvolution2x2
 
     layer = convolution(filters, 3, "same", "relu", (2, 2, channels))
     pooling = keras.layers.MaxPooling2D(2) if pooled else None
-    products = ConvolutionOf2x2(layer, pooling)
+    products = FastConvolution2x2(layer, pooling)
     assert [weight.path for weight in products.trainable_weights] == ["conv/kernel", "conv/bias"]
     rng = np.random.default_rng(channels)
     x = tf.constant(rng.integers(-9, 10, (6, 2, 2, channels)), tf.float32)
@@ -101,19 +101,19 @@ def test_the_products_for_2x2_maps_are_the_convolution(
     "pool", [None, {"pool_size": 2}, {"pool_size": 3, "strides": 2, "padding": "same"}]
 )
 @pytest.mark.parametrize("side", [1, 2, 3])
-def test_a_convolution_and_its_pooling_are_keras(
+def test_a_convolution_and_its_pooling_equal_keras_s(
     activation: str, padding: str, pool: dict[str, Any] | None, side: int
 ) -> None:
-    """To the last bit, where many values are equal, too, so that a window has several largest."""
+    """To the last bit, even if several values of a pooling window are equally large."""
     import keras
     import tensorflow as tf
 
-    from tasks.core.networks.quick import through
+    from tasks.core.networks.fast_layers import apply_fast
 
     layer = convolution(3, side, padding, activation, SHAPE)
     layers = [layer] + ([keras.layers.MaxPooling2D(**pool)] if pool else [])
     inputs = keras.Input(SHAPE)
-    quick = keras.Model(inputs, through(layers, inputs))
+    fast = keras.Model(inputs, apply_fast(layers, inputs))
     rng = np.random.default_rng(side)
     x = tf.constant(rng.integers(-1, 2, (4, *SHAPE)), tf.float32)
 
@@ -122,43 +122,43 @@ def test_a_convolution_and_its_pooling_are_keras(
             x = one(x)
         return x
 
-    assert_same(plain, quick, layer, x)
+    assert_same(plain, fast, layer, x)
 
 
 @pytest.mark.parametrize(
     ("side", "padding", "shape"),
     [(3, "valid", (3, 3)), (5, "same", (2, 2)), (3, "same", (2, 3)), (2, "same", (2, 2))],
 )
-def test_what_is_no_padded_3x3_convolution_of_2x2_is_convolved(
+def test_other_kernels_and_maps_are_convolved(
     side: int, padding: str, shape: tuple[int, int]
 ) -> None:
     import keras
 
-    from tasks.core.networks.quick import Convolution, through
+    from tasks.core.networks.fast_layers import FastConvolution, apply_fast
 
     layer = convolution(2, side, padding, "relu", (*shape, 1))
     inputs = keras.Input((*shape, 1))
-    model = keras.Model(inputs, through([layer], inputs))
-    assert type(model.layers[-1]) is Convolution
+    model = keras.Model(inputs, apply_fast([layer], inputs))
+    assert type(model.layers[-1]) is FastConvolution
 
 
 @pytest.mark.parametrize(
     "other", [{"strides": 2}, {"dilation_rate": 2}, {"groups": 2}, {"use_bias": False}]
 )
-def test_other_convolutions_stay_what_they_are(other: dict[str, Any]) -> None:
+def test_other_convolutions_are_not_replaced(other: dict[str, Any]) -> None:
     import keras
 
-    from tasks.core.networks.quick import through
+    from tasks.core.networks.fast_layers import apply_fast
 
     layer = keras.layers.Conv2D(4, 3, **{"padding": "same", **other})
     inputs = keras.Input((2, 2, 2))
-    assert keras.Model(inputs, through([layer], inputs)).layers[1:] == [layer]
+    assert keras.Model(inputs, apply_fast([layer], inputs)).layers[1:] == [layer]
 
 
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
-def test_training_the_quick_form_is_training_the_network(settings: TrainSettings) -> None:
-    """Both trained from one start in float64: nothing but rounding can tell them apart."""
-    from tasks.core.networks.quick import quickest
+def test_training_the_fast_equivalent_is_training_the_network(settings: TrainSettings) -> None:
+    """Both are trained from the same weights in float64, so only rounding can differ."""
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Examples, Schedule, evaluate, train
 
@@ -169,10 +169,10 @@ def test_training_the_quick_form_is_training_the_network(settings: TrainSettings
     schedule = Schedule(2, settings.batch_size, 1e-3)
     with computing_in("float64"):
         plain, shared, before = (build_network(settings, IMAGE, 3, 1) for _ in range(3))
-        quick = quickest(shared)
-        assert list(map(id, quick.variables)) == list(map(id, shared.variables))
+        fast = fast_network(shared)
+        assert list(map(id, fast.variables)) == list(map(id, shared.variables))
         expected = train(plain, examples, examples, schedule, 1)
-        found = train(quick, examples, examples, schedule, 1)
+        found = train(fast, examples, examples, schedule, 1)
         ours, kerass = (evaluate(model, examples, schedule.loss)[1] for model in (shared, plain))
     assert [row.keys() for row in found.history] == [row.keys() for row in expected.history]
     for row, other in zip(found.history, expected.history, strict=True):
@@ -185,25 +185,25 @@ def test_training_the_quick_form_is_training_the_network(settings: TrainSettings
     np.testing.assert_allclose(ours, kerass, rtol=0, atol=1e-9)
 
 
-def test_the_network_stays_as_it_is() -> None:
-    """It is what is saved, so it must have Keras's own layers and no compiled training."""
+def test_the_network_itself_is_not_changed() -> None:
+    """The network is saved, so it must have Keras's own layers and must not be compiled."""
     import keras
 
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
 
     model = build_network(SMALL, IMAGE, 3, 0)
     before = model.to_json()
-    quickest(model).compile(loss="categorical_crossentropy")
+    fast_network(model).compile(loss="categorical_crossentropy")
     assert model.to_json() == before
     assert not model.compiled
     modules = {type(layer).__module__.partition(".")[0] for layer in model.layers}
     assert modules == {keras.__name__}
 
 
-def test_what_was_trained_is_saved_like_a_copy_that_never_was(tmp_path: Path) -> None:
-    """No optimizer, no state of dropout's generators: what predicts and nothing else."""
-    from tasks.core.networks.quick import quickest
+def test_a_trained_network_is_saved_like_an_untrained_copy(tmp_path: Path) -> None:
+    """Files contain neither the optimizer nor the state of dropout's generators."""
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Examples, Schedule, train
     from tasks.models.model_files import save_h5, save_keras
@@ -213,7 +213,7 @@ def test_what_was_trained_is_saved_like_a_copy_that_never_was(tmp_path: Path) ->
     y = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 32)]
     examples = Examples(rng.random((32, *IMAGE), dtype=np.float32), y)
     trained, copy = (build_network(settings, IMAGE, 3, 0) for _ in range(2))
-    train(quickest(trained), examples, None, Schedule(1, 16, 1e-3), 0)
+    train(fast_network(trained), examples, None, Schedule(1, 16, 1e-3), 0)
     copy.set_weights(trained.get_weights())
     for save, suffix in ((save_keras, "keras"), (save_h5, "h5")):
         paths = [tmp_path / f"{name}.{suffix}" for name in ("trained", "copy")]
@@ -222,15 +222,15 @@ def test_what_was_trained_is_saved_like_a_copy_that_never_was(tmp_path: Path) ->
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_stages_train_the_quick_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.core.networks.quick import Convolution
+def test_stages_train_the_fast_equivalent(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.core.networks.fast_layers import FastConvolution
     from tasks.core.training.loop import Examples
     from tasks.models import fit
 
     trained: list[Any] = []
 
     def note(model: Any, *_: Any) -> None:
-        trained.extend(layer for layer in model.layers if isinstance(layer, Convolution))
+        trained.extend(layer for layer in model.layers if isinstance(layer, FastConvolution))
         raise InterruptedError
 
     monkeypatch.setattr(fit, "train", note)

@@ -1,4 +1,4 @@
-"""Labelled images: what a data set is, how it is split, scaled and one-hot encoded."""
+"""Labelled images: a split, a data set, and the checks of arrays that become one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.array_types import Int64, UInt8
 from tasks.core.errors import UserError
-
-UInt8 = NDArray[np.uint8]
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
@@ -65,11 +62,11 @@ def checked_dataset(
     class_names: Sequence[str] | None,
     origin: str,
 ) -> Dataset:
-    """Make a `Dataset` of raw arrays, or say what is wrong with them.
+    """Check raw arrays and make a `Dataset` of them.
 
     Images are `(n, h, w)` or `(n, h, w, c)` uint8 with 1 or 3 channels, labels `(n,)` or `(n, 1)`
-    of any integer type. Without `class_names` there are as many classes as the highest training
-    label says, named `class 0`, `class 1`, ...
+    of any integer type. Without `class_names`, the highest training label gives the number of
+    classes, and they are named `class 0`, `class 1`, ...
 
     Raises:
         UserError: wrong shape, dtype or length, a label outside the classes, or a class without
@@ -111,7 +108,7 @@ def _checked_split(images: NDArray[Any], labels: NDArray[Any], origin: str) -> S
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(
             f"{origin}: labels have shape {labels.shape} and dtype {labels.dtype}; expected (n,) "
-            "integers, one class index an image."
+            "integers, one class index per image."
         )
     if len(images) != len(labels):
         raise UserError(
