@@ -148,7 +148,7 @@ class PrefectRun(Run[Handle]):
         if handle.future is None:
             inputs = {role: self._submit(given) for role, given in handle.inputs.items()}
             after = [self._submit(other) for other in handle.after]
-            context = replace(self._context, anew=handle.anew)
+            context = replace(self._context, recompute=handle.anew)
             parameters = {"stage": handle.definition, "inputs": inputs, "context": context}
             task = TASKS[handle.definition.kind]
             handle.future = self._runner.submit(task, parameters, wait_for=after)
@@ -211,9 +211,14 @@ def build_model(
         raise UserError("success is required, but --only leaves it out; add --only success.")
     run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))
     place = find_place(runner, settings.execution)
-    home = installation() if runner.kind == "dask" else None
     workers = settings.execution.workers
-    context = RunContext(str(run_log.store.root), run_log.run_id, place.profile, workers, home=home)
+    context = RunContext(
+        str(run_log.store.root),
+        run_log.run_id,
+        place.profile,
+        workers,
+        installation=installation() if runner.kind == "dask" else None,
+    )
     slots(run_log.run_id, workers)
     with _crashed_without_server(), _logged(run_log, settings, place.profile, choice):
         with task_runner(runner, place, run_log.run_id) as tasks:

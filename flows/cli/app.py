@@ -307,7 +307,6 @@ def report(
     store: StoreOption = "artifacts",
 ) -> None:
     """Print the path of a run's report, and open it where that is wanted."""
-    from tasks.storage.files import local_file
     from tasks.storage.run_log import find_run
     from tasks.storage.store import Store
 
@@ -319,7 +318,7 @@ def report(
             f"run {found.run_id} ended before its report was written ({found.status()}); "
             "start it again to finish it."
         )
-    path = local_file(found.report)
+    path = found.report.local()
     print(path)
     if open_ and not webbrowser.open(path.as_uri()):
         raise UserError("there is no browser to open it with; the path above is where it is.")
@@ -483,12 +482,12 @@ def deploy(
 @app.command()
 def verify(store: StoreOption = "artifacts") -> None:
     """Compare every file in the store with its record; exit status 1 where one is damaged."""
-    from tasks.storage import housekeeping
+    from tasks.storage import verification
     from tasks.storage.store import Store
 
     opened = Store(store)
     opened.check_exists()
-    found = housekeeping.verify(opened)
+    found = verification.verify(opened)
     console.show_verification(opened, found)
     raise typer.Exit(1 if found.damaged else 0)
 
@@ -506,14 +505,14 @@ def clean(
     Kept are the last runs and the latest that is complete, what is being computed, and the log of
     test scorings.
     """
-    from tasks.storage import housekeeping
+    from tasks.storage import cleaning
     from tasks.storage.files import explaining
     from tasks.storage.store import Store
 
     opened = Store(store)
     opened.check_exists()
     with explaining(opened.root):
-        cleaned = housekeeping.clean(opened, keep, dry_run=dry_run)
+        cleaned = cleaning.clean(opened, keep, dry_run=dry_run)
     console.show_cleaning(opened, cleaned, dry_run=dry_run)
 
 

@@ -22,7 +22,7 @@ from tasks.core.errors import UserError
 from tasks.models.classifier import PictureOutcome, Prediction, predictions
 from tasks.models.model_lookup import TrainedModel, find_model
 from tasks.models.prediction_files import MOST_ON_PAGE, check_target, write_page, write_parquet
-from tasks.sources.pictures import Unreadable, read_pictures, readable
+from tasks.sources.pictures import Unreadable, printable, read_pictures
 from tasks.storage.store import Store
 
 DONE, SOME_FAILED, NOTHING_PREDICTED = 0, 1, 2
@@ -75,7 +75,7 @@ def predict(
     else:
         _show(predicted, trained, invert, wanted.top)
         for path in targets:
-            _line(f"written: {readable(path)}")
+            _line(f"written: {printable(path)}")
     return DONE if len(predicted) == len(outcomes) else SOME_FAILED
 
 
@@ -138,7 +138,7 @@ def as_json(outcomes: Sequence[PictureOutcome], trained: TrainedModel, top: int)
                 "error": item.reason if isinstance(item, Unreadable) else None,
             }
         )
-    model = {"path": readable(trained.path), "sha256": trained.sha256, "class_names": list(names)}
+    model = {"path": printable(trained.path), "sha256": trained.sha256, "class_names": list(names)}
     return {"model": model, "predictions": entries}
 
 

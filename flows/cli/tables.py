@@ -22,9 +22,10 @@ from flows.planning.plan import CACHED, Planned
 from flows.recipe.presets import NOTEBOOK
 from tasks.core.errors import UserError
 from tasks.core.settings.evaluation import EvaluationSettings
-from tasks.storage.housekeeping import Cleaning, Verification
+from tasks.storage.cleaning import Cleaning
 from tasks.storage.run_log import RunLog, all_runs, damaged_runs, find_run, no_run
 from tasks.storage.store import Store
+from tasks.storage.verification import Verification
 
 SHOWN_CHANGES = 4
 LONGEST_VALUE = 120
@@ -130,7 +131,7 @@ def _show_next(store: Store, run: RunLog) -> None:
     settings = run.read()["settings"]
     place = (
         ""
-        if store.root == Path("artifacts").resolve()
+        if str(store.root) == str(Path("artifacts").resolve())
         else f" --store {shlex.quote(str(store.root))}"
     )
     steps = [(f"fashion-flow report --open{place}", "look at all of it")]

@@ -13,6 +13,7 @@ from flows.recipe.run import Run
 from tasks.core.errors import UserError
 from tasks.core.records import Outcome, Record, Stage, digest_of
 from tasks.core.settings.run_settings import Settings
+from tasks.engine.keys import basis_of
 from tasks.storage.run_log import computed
 from tasks.storage.store import ABSENT, Miss, Store
 
@@ -82,7 +83,7 @@ class PlannedRun(Run[Planned]):
         read = {role: item for role, item in inputs.items() if stage.reads[role]}
         known = {role: item.record for role, item in read.items() if item.record}
         pending = [item.stage for item in read.values() if not item.record]
-        basis = self._store.basis_of(stage, known, self._profile)
+        basis = basis_of(stage, known, self._profile)
         found = Miss(ABSENT) if pending else self._store.lookup(stage, digest_of(basis))
         record = found if isinstance(found, Record) else None
         nearest, differences = (record, []) if record else self._closest(stage, basis, inputs)

@@ -31,9 +31,10 @@ from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserE
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.fingerprint import remember_code
 from tasks.engine.profile import configure
-from tasks.storage.files import Place, explaining, local_log, log_place, publish_log
-from tasks.storage.run_log import INTERRUPTED, RunLog
+from tasks.storage.files import explaining
+from tasks.storage.run_log import INTERRUPTED, RunLog, local_log
 from tasks.storage.store import Store
+from tasks.storage.store_path import StorePath
 
 log = logging.getLogger("fashion_flow")
 
@@ -105,7 +106,7 @@ def launch(
             status = _failed(ending.error, run_log, store)
             if is_lost_server(ending.error):
                 # At a normal end Prefect would go on trying to send its logs for minutes.
-                publish_log(run_log.log)
+                run_log.log.publish_log()
                 _leave(status)
             return status, ending.notice
         announce_run(run_log)
@@ -150,7 +151,7 @@ def _run(
         announce_server()
         from flows.build_model import build_model
 
-        await_server(log_place(RunLog(store, run_id).log))
+        await_server(RunLog(store, run_id).log.log_file())
         with explaining(store.root), _heartbeat(wanted=cached < len(stages)):
             build_model(
                 settings=settings,
@@ -220,7 +221,7 @@ def _interrupted(run_log: RunLog, store: Store) -> NoReturn:
     # What goes on in other threads until the end is of no interest any more.
     log.setLevel(logging.CRITICAL)
     _for_a_moment(lambda: _tell_server(run_log))
-    _for_a_moment(lambda: publish_log(run_log.log))
+    _for_a_moment(run_log.log.publish_log)
     # Threads that train can't be asked to stop; nothing of theirs is half-written (see the store).
     _leave(INTERRUPTED_STATUS)
 
@@ -282,7 +283,7 @@ def _failed(error: BaseException, run_log: RunLog, store: Store) -> int:
     log.error(
         "finished stages are kept in %s; start the same command again to go on. Details: %s",
         store.root,
-        log_place(run_log.log),
+        run_log.log.log_file(),
     )
     return STAGE_FAILED
 
@@ -293,7 +294,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _logging(path: Place, level: int) -> Iterator[LiveView | None]:
+def _logging(path: StorePath, level: int) -> Iterator[LiveView | None]:
     """Our lines to the terminal; those, TensorFlow's and Prefect's noise to the run's log file."""
     with local_log(path) as file, _stderr_to(file) as terminal:
         record = logging.StreamHandler(file)

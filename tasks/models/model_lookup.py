@@ -10,7 +10,7 @@ from tasks.core.errors import StageError, UserError
 from tasks.core.names import FINAL, MODEL, USAGE
 from tasks.core.records import Record
 from tasks.models.usage_file import USAGE_FILE, Usage, read_usage
-from tasks.sources.pictures import readable
+from tasks.sources.pictures import printable
 from tasks.storage.files import file_digest
 from tasks.storage.run_log import RunLog, all_runs, find_run, no_run
 from tasks.storage.store import RECORD, Store
@@ -111,7 +111,7 @@ def _from_path(given: Path) -> TrainedModel:
     usage = read_usage(beside.read_bytes(), str(beside))
     sha256, _ = file_digest(path)
     _compare_with_record(path, sha256)
-    return TrainedModel(readable(path), path, sha256, usage)
+    return TrainedModel(printable(path), path, sha256, usage)
 
 
 def _in_folder(folder: Path) -> Path:

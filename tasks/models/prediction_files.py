@@ -14,7 +14,7 @@ from tasks.core.errors import UserError
 from tasks.models.classifier import PictureOutcome, Prediction
 from tasks.models.model_lookup import TrainedModel
 from tasks.reporting.rendering import environment
-from tasks.sources.pictures import Unreadable, readable
+from tasks.sources.pictures import Unreadable, printable
 from tasks.storage.files import replacing, write_atomically
 
 # Browsers struggle with a page of thousands of pictures, and nobody looks through them.
@@ -72,7 +72,7 @@ def write_parquet(path: Path, outcomes: Sequence[PictureOutcome], trained: Train
     columns["error"] = pa.array(errors, pa.string())
     table = pa.table(columns).replace_schema_metadata(
         {
-            "model": readable(trained.path),
+            "model": printable(trained.path),
             "model_sha256": trained.sha256,
             "class_names": json.dumps(names),
         }

@@ -13,12 +13,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 from tasks.core.data.photographs import ImageFormat
 from tasks.core.errors import UserError
 from tasks.core.settings.base import explain
-from tasks.sources.pictures import readable
+from tasks.sources.pictures import printable
 
 USAGE_FILE = "usage.json"
 
 # Names are printed on terminals and in pages, so control characters are escaped.
-Name = Annotated[str, AfterValidator(readable)]
+Name = Annotated[str, AfterValidator(printable)]
 
 
 class _Part(BaseModel):

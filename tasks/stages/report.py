@@ -12,7 +12,6 @@ from tasks.core.settings.run_settings import Settings
 from tasks.engine.events import stage_is
 from tasks.engine.publish import publish_summary
 from tasks.engine.stage import RunContext
-from tasks.storage.files import write_atomically
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
 
@@ -35,7 +34,7 @@ def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext
     run_log = RunLog(Store(context.store_url), context.run_id)
     path = str(run_log.report)
     view = gather_view(settings, outcomes, run_log, context.profile)
-    write_atomically(run_log.report, render_report(view).encode())
+    run_log.report.write(render_report(view).encode())
     final, arrays = outcomes[FINAL], outcomes[PREPROCESS]
     assert isinstance(final, Record), "a run that gets here has a final model"
     assert isinstance(arrays, Record), "and the arrays that it was trained on"
@@ -52,5 +51,5 @@ def _write_model_folder(run_log: RunLog, final: Record, card: str) -> None:
     for name, file in final.files.items():
         if file.kind in MODEL_KINDS:
             content = run_log.store.content(final, name)
-            write_atomically(folder / Path(file.path).name, content)
-    write_atomically(folder / "README.md", card.encode())
+            (folder / Path(file.path).name).write(content)
+    (folder / "README.md").write(card.encode())

@@ -130,6 +130,6 @@ def test_a_run_that_is_killed_is_gone_on_with_once_its_leases_end(
     process.wait()
     done = fashion_flow(*command, **bucket.environment)
     assert done.status == 0, done.err
-    assert "goes on after epoch" in done.err
-    assert "another run computes it" in done.err, "the dead run's lease had not ended yet"
+    assert "continues after epoch" in done.err
+    assert "another run is computing it" in done.err, "the dead run's lease had not ended yet"
     assert differing(bucket.digests("killed"), contents(tmp_path / "store")) == []

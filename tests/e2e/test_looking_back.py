@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from tasks.core.records import Record
-from tasks.storage.files import file_digest
 from tasks.storage.run_log import FAILED, RunLog, all_runs
 from tasks.storage.store import Store
 from tests.processes import ONE_CHANGE, SMALL, Command, Server
@@ -258,7 +257,7 @@ def test_the_model_stands_beside_its_card_byte_by_byte(
             (stored,) = [f.path for f in final.files.values() if Path(f.path).name == name]
             assert (folder / name).read_bytes() == (store.root / stored).read_bytes(), name
     (digest,) = re.findall(r"SHA-256 of `model\.keras`: `([0-9a-f]{64})`", card)
-    assert digest == file_digest(folder / "model.keras")[0] == final.files["model"].sha256
+    assert digest == (folder / "model.keras").digest()[0] == final.files["model"].sha256
     assert digest in card
 
 

@@ -143,7 +143,7 @@ def test_nothing_predicted_is_status_2_and_nothing_is_written(
     out = tmp_path / "out.parquet"
     done = fashion_flow("predict", tmp_path / "bare", "--model", copied, "--out", out)
     assert done.status == 2
-    assert "bare: has no pictures in it" in done.err
+    assert "bare: contains no pictures" in done.err
     assert done.out == ""
     assert not out.exists()
 
@@ -201,7 +201,7 @@ def test_a_file_that_may_not_be_read_is_no_mistake_of_the_command_line(
     with pytest.raises(SystemExit) as ended:
         app(["predict", str(tmp_path / "words.png"), "--model", str(copied)])
     assert ended.value.code == 2
-    assert "words.png: is no picture" in capfd.readouterr().err
+    assert "words.png: is not a picture" in capfd.readouterr().err
 
 
 def test_a_full_disk_is_named_once(copied: Path, tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ class Submitted:
         stage, context = parameters["stage"], parameters["context"]
         given = {future.name for future in (*parameters["inputs"].values(), *wait_for)}
         assert given <= set(self.anew), "what a stage waits for is submitted before it"
-        self.anew[stage.name] = context.anew
+        self.anew[stage.name] = context.recompute
         return SimpleNamespace(name=stage.name)
 
 

@@ -21,7 +21,7 @@ from tasks.core.tables.quality import CLASS_SCORES, CONFUSIONS
 from tasks.core.tables.results import MODELS, TRAININGS
 from tasks.core.tables.schema import Table
 from tasks.core.tables.verdicts import ALL_VERDICTS
-from tasks.storage.files import content_digest, write_atomically
+from tasks.storage.files import content_digest
 from tasks.storage.run_log import DONE, RunLog
 from tasks.storage.store import Store
 from tests.support import basis
@@ -75,7 +75,7 @@ class FabricatedRun:
         stored = {}
         for name, (suffix, content) in (files or {}).items():
             path = f"stages/{stage}/key/{name}.{suffix}"
-            write_atomically(self.log.store.root / path, content)
+            (self.log.store.root / path).write(content)
             stored[name] = StoredFile(path, content_digest(content), len(content), suffix, {})
         key = content_digest(stage.encode())
         made = basis(settings=dict(settings or {}))
