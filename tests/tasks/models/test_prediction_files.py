@@ -1,4 +1,4 @@
-"""Predictions as a table and as a page: everything is on them, escaped, and not too much of it."""
+"""Predictions as a table and as a page: complete, escaped, and limited in size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def page_of(*outcomes: PictureOutcome, trained: TrainedModel = TRAINED) -> str:
 
 
 class WellFormed(HTMLParser):
-    """Collects tags and attributes, and insists that what was opened is closed."""
+    """Collects tags and attributes, and checks that every tag is closed."""
 
     VOID = frozenset({"meta", "img", "link", "br"})
 
@@ -95,7 +95,7 @@ def test_the_page_shows_pictures_bars_marks_and_errors() -> None:
     assert "SYNTHETIC" not in page
 
 
-def test_the_page_asks_nothing_of_the_network() -> None:
+def test_the_page_makes_no_requests() -> None:
     parser = parsed(page_of(prediction("a.png")))
     assert "script" not in {tag for tag, _ in parser.found}
     (policy,) = (
@@ -114,7 +114,7 @@ def test_names_are_escaped() -> None:
     parsed(page)
 
 
-def test_drawn_images_are_said_loudly() -> None:
+def test_synthetic_training_data_are_announced() -> None:
     usage = TRAINED.usage.model_copy(update={"dataset": "synthetic"})
     assert "SYNTHETIC DATA" in page_of(prediction("a"), trained=replace(TRAINED, usage=usage))
 
@@ -126,11 +126,11 @@ def test_thousands_of_pictures_are_counted_but_not_shown() -> None:
     assert page.count("<img") == 2 * MOST_ON_PAGE
     assert f"the first {MOST_ON_PAGE} of 3,000 images" in page
     assert "Predictions for 3,000 images" in page
-    assert "500 could not be read" in page
+    assert "500 pictures could not be read" in page
     assert "and 300 more" in page
 
 
-def test_the_table_has_a_row_an_image(tmp_path: Path) -> None:
+def test_the_table_has_a_row_for_each_image(tmp_path: Path) -> None:
     path = tmp_path / "predictions.parquet"
     write_parquet(path, [prediction("a", inverted=True), Unreadable("b", "is empty.")], TRAINED)
     table = pq.read_table(path)
@@ -149,7 +149,7 @@ def test_the_table_has_a_row_an_image(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_what_may_be_replaced_is_replaced(tmp_path: Path) -> None:
+def test_files_that_must_not_be_overwritten_are_refused(tmp_path: Path) -> None:
     folder, given = tmp_path / "folder", tmp_path / "given.parquet"
     folder.mkdir()
     given.write_bytes(b"mine")
