@@ -95,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail(str(error))
         return 2 if isinstance(error, UserError) else 1
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and out.is_closed():
+            return 0
         parts = (error.strerror or error, error.filename)
         fail(": ".join(str(part) for part in parts if part))
         return 1

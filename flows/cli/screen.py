@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -39,16 +40,22 @@ class Screen(Console):
         return [[segment._replace(text=_dotted(segment.text)) for segment in row] for row in lines]
 
     def on_broken_pipe(self) -> None:
-        """Stop printing without the error message that Python would write at its exit.
+        """Print to nowhere from now on, so that Python reports no error when it exits.
 
         Raises:
-            Closed: standard output is closed. Without standard error, a command goes on.
+            Closed: this is standard output. A command continues without standard error.
         """
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.file.fileno())
         os.close(nowhere)
         if not self.stderr:
             raise Closed
+
+    def is_closed(self) -> bool:
+        """Whether this is a pipe that nobody reads any more."""
+        poll = select.poll()
+        poll.register(self.file, 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 out = Screen()

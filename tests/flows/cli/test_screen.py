@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import screen
+from flows.cli.app import main
 from flows.cli.screen import Screen, add_row, table
 from tasks.core.records import Stage, digest_of
 from tasks.storage.run_log import DONE
@@ -106,13 +107,13 @@ def test_texts_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None
 # Closed pipes
 
 
-def closed(*arguments: str | Path) -> tuple[int, str]:
+def closed(*arguments: str | Path, start: tuple[str, ...] = ("-m", "flows")) -> tuple[int, str]:
     """Exit status and standard error of a command whose output nobody reads."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
         done = subprocess.run(
-            [sys.executable, "-m", "flows", *map(str, arguments)],
+            [sys.executable, *start, *map(str, arguments)],
             stdout=pipe,
             stderr=subprocess.PIPE,
             text=True,
@@ -167,6 +168,27 @@ def test_so_does_one_that_shows_an_unfinished_run(command: list[str], store: Pat
     assert status == 0
     assert "note" in err
     assert not {"error", "Error", "Traceback", "Exception"} & set(err.split())
+
+
+def test_so_does_one_that_prints_by_itself() -> None:
+    code = (
+        "import flows.__main__, flows.cli.ui\n"
+        "flows.cli.ui.serve_ui = lambda *_, **__: print('Prefect UI', flush=True)\n"
+        "flows.__main__.main()"
+    )
+    assert closed("ui", start=("-c", code)) == (0, "")
+
+
+def test_a_connection_that_breaks_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe", "server")
+
+    monkeypatch.setattr("flows.cli.ui.serve_ui", broken)
+    monkeypatch.setattr(screen.out, "is_closed", lambda: False)
+    assert main(["ui"]) == 1
+    assert capsys.readouterr().err == "error: Broken pipe: server\n"
 
 
 def test_damage_is_a_failure_even_if_nobody_reads_what_is_damaged(tmp_path: Path) -> None:
