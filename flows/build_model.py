@@ -16,7 +16,8 @@ from prefect.task_runners import TaskRunner
 from flows.planning.stage_selection import EVERYTHING, Choice, Enough
 from flows.recipe.contents import build, stage_names
 from flows.recipe.presets import NOTEBOOK
-from flows.runners.base import LOCAL, Runner, find_place, task_runner
+from flows.runners.base import LOCAL, Runner
+from flows.runners.choose import find_site, task_runner
 from flows.running.server import announce_run
 from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.records import Outcome, Record, Stage
@@ -203,13 +204,13 @@ def build_model(
     if require_success and choice.only and "success" not in choice.only:
         raise UserError("success is required, but --only leaves it out; add --only success.")
     run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))
-    place = find_place(runner, settings.execution)
+    site = find_site(runner, settings.execution)
     home = installation() if runner.kind == "dask" else None
     workers = settings.execution.workers
-    context = RunContext(str(run_log.store.root), run_log.run_id, place.profile, workers, home=home)
+    context = RunContext(str(run_log.store.root), run_log.run_id, site.profile, workers, home=home)
     slots(run_log.run_id, workers)
-    with _crashed_without_server(), _logged(run_log, settings, place.profile, choice):
-        with task_runner(runner, place, run_log.run_id) as tasks:
+    with _crashed_without_server(), _logged(run_log, settings, site.profile, choice):
+        with task_runner(runner, site, run_log.run_id) as tasks:
             run = PrefectRun(tasks, context, choice)
             with suppress(Enough):
                 build(run, settings)

@@ -237,14 +237,15 @@ def plan(
 ) -> None:
     """Show what a run with these settings would do: what is cached, what will run, and why."""
     from flows.planning.plan import plan as planned
-    from flows.runners.base import find_place, runner_of
+    from flows.runners.base import runner_of
+    from flows.runners.choose import find_site
     from flows.running.dataset_resolution import resolve
     from tasks.storage.store import Store
 
     opened = Store(store)
     judged = _judged(rule, protocol, replicates, force)
     wanted = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
-    profile = find_place(runner_of(runner, dask_address), wanted.execution).profile
+    profile = find_site(runner_of(runner, dask_address), wanted.execution).profile
     settings, notice = resolve(
         opened, wanted, profile, replaceable=_replaceable(dataset, set_), fetch=False
     )

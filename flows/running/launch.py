@@ -16,7 +16,8 @@ from typing import Any, NoReturn, TextIO
 from flows.planning.plan import CACHED, plan
 from flows.planning.stage_selection import Choice
 from flows.recipe.contents import stage_names
-from flows.runners.base import LOCAL, Runner, find_place
+from flows.runners.base import LOCAL, Runner
+from flows.runners.choose import find_site
 from flows.running.dataset_resolution import resolve
 from flows.running.live import LiveView
 from flows.running.server import (
@@ -127,8 +128,8 @@ def _run(
         remember_code()
         # Before a data set is fetched for a name that is none.
         choice.check(stage_names(wanted))
-        place = find_place(runner, wanted.execution)
-        profile = place.profile
+        site = find_site(runner, wanted.execution)
+        profile = site.profile
         settings, ending.notice = resolve(
             store, wanted, profile, replaceable=replaceable, fetch=True
         )
@@ -143,7 +144,7 @@ def _run(
             # The report is no stage, but is shown as one.
             total = len(stages) + (not choice.only)
             seconds = {stage.stage: stage.last["seconds"] for stage in ahead if stage.last}
-            view.expect(total, seconds, place.at_once)
+            view.expect(total, seconds, site.at_once)
         if cached < len(stages) and runner.kind == "local":
             # TensorFlow is imported while Prefect waits for its server.
             threading.Thread(target=_warm_up, args=(profile,), daemon=True).start()
