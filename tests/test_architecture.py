@@ -280,7 +280,7 @@ WRITERS = {
     "tasks.models.prediction_files": "predictions where the user wants them, by atomic writes",
     "tasks.models.model_files": "models at the temporary paths that the store hands out",
     "tasks.reporting.model_card": "the final model and its card, by atomic writes",
-    "flows.running.server": "the address and log of the UI's server, in Prefect's folder",
+    "flows.running.ui_server": "the address and log of the UI's server, in Prefect's folder",
 }
 CHANGES_FILES = {
     "write_text",

@@ -391,7 +391,7 @@ def ui(
     open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """Start a Prefect server with its UI on this machine; runs go to it until it is ended."""
-    from flows.running.server import serve_ui
+    from flows.running.ui_server import serve_ui
 
     serve_ui(port, open_browser=open_)
 

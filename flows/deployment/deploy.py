@@ -12,7 +12,7 @@ import httpx
 
 from flows.deployment.pools import Pool
 from flows.runners.base import LOCAL, Runner
-from flows.running.server import prepare_prefect
+from flows.running.server_address import prepare_prefect
 from tasks.core.errors import UserError, without_password
 from tasks.core.settings.run_settings import Settings
 from tasks.storage.store import Store

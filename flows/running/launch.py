@@ -24,10 +24,10 @@ from flows.running.server import (
     announce_run,
     announce_server,
     await_server,
-    prepare_prefect,
     start_server,
     stop_temporary_server,
 )
+from flows.running.server_address import prepare_prefect
 from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.fingerprint import remember_code

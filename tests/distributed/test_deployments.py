@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from flows.deployment.deploy import AGAIN, REST, SILENT
-from flows.running.server import SERVER_SETTINGS
+from flows.running.ui_server import SERVER_SETTINGS
 from tasks.storage.run_log import all_runs
 from tasks.storage.store import Store
 from tests.conftest import running_server
