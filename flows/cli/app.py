@@ -190,7 +190,8 @@ def run(
 ) -> None:
     """Run the workflow; stages that are in the store already are not computed again."""
     from flows.runners.base import runner_of
-    from flows.running.launch import NO_SUCCESS, launch
+    from flows.running.ending import NO_SUCCESS
+    from flows.running.launch import RunRequest, launch
     from tasks.storage.run_log import new_run_id
     from tasks.storage.store import Store
 
@@ -199,16 +200,17 @@ def run(
     judged = _judged(rule, protocol, replicates, force)
     settings = _settings(preset, dataset, judged, plan_file, set_, vgg16_weights, transfer_weights)
     run_id = new_run_id()
-    status, notice = launch(
+    request = RunRequest(
         settings,
         _choice(only, from_, refresh),
         opened,
         run_id,
-        logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO,
         replaceable=_replaceable(dataset, set_),
         require_success=require_success,
         runner=where,
     )
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    status, notice = launch(request, level)
     if notice:
         console.warn(notice)
     if status in (0, NO_SUCCESS) and not only:

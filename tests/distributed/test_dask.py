@@ -338,7 +338,7 @@ def test_a_lost_scheduler_is_explained_and_the_next_run_goes_on(
         said, _ = run.communicate(timeout=300)
     assert run.returncode == 1, said
     assert f"lost the connection to the Dask cluster at {cluster.address}" in said
-    assert "start the same command again to go on" in said
+    assert "start the same command again to continue" in said
     assert "Traceback" not in said
     with running(environment, tmp_path / "second") as cluster:
         done = run_on(fashion_flow, cluster, settings, store, server)
