@@ -50,6 +50,15 @@ class Terminal(io.StringIO):
         with self._lock:
             return len(self._screen.history.top)
 
+    def ever(self) -> list[str]:
+        """All lines since the beginning: those that scrolled off the top, then the screen's."""
+        with self._lock:
+            top = [
+                "".join(line[column].data for column in range(self._screen.columns)).rstrip()
+                for line in self._screen.history.top
+            ]
+        return top + self.lines()
+
     def has_cursor(self) -> bool:
         with self._lock:
             return not self._screen.cursor.hidden
@@ -103,7 +112,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Iterator[Show]:
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("LINES", str(ROWS))
         clock = {"now": 1000.0}
-        monkeypatch.setattr("flows.running.live.time", Clock(clock))
+        monkeypatch.setattr("flows.running.stage_rows.time", Clock(clock))
         terminal = Terminal(columns)
         view = LiveView(terminal, level)
         begun.append(view)
@@ -422,4 +431,5 @@ def test_stages_may_be_told_of_from_many_threads(show: Show) -> None:
         thread.join()
     assert "8 done" in shown.line("8 of 8 stages")
     shown.view.stop()
-    assert sorted(line.split()[0] for line in shown.terminal.lines()) == names
+    ends = [line.split()[0] for line in shown.terminal.ever() if "Completed" in line]
+    assert sorted(ends) == names
