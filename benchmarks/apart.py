@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.recipe.run import Run
 from tasks.core.records import Outcome, Stage
 from tasks.engine.profile import configure
 
@@ -37,7 +38,7 @@ class Cost:
     peak: float
 
 
-class ApartRun:
+class ApartRun(Run[Any]):
     """Carries the recipe out and tells `seen` of each stage, its inputs, its outcome and cost."""
 
     def __init__(
@@ -48,14 +49,15 @@ class ApartRun:
     ) -> None:
         from tasks.engine.stage import RunContext
 
+        super().__init__()
         self._context = RunContext(str(root), "apart", profile, workers=1)
         self._seen = seen
 
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Outcome:
+    def take(self, stage: Stage, after: Sequence[Any], inputs: Mapping[str, Outcome]) -> Outcome:
         del after
         # Unlike a Pool, this notices a process that was killed, for want of memory for one.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            outcome, cost = pool.submit(_computed, stage, inputs, self._context).result()
+            outcome, cost = pool.submit(_computed, stage, dict(inputs), self._context).result()
         print(
             f"{stage.name:<32}{cost.wall:8.1f} s{cost.cpu:8.1f} s of CPU{cost.peak:8,.0f} MiB",
             flush=True,
@@ -75,7 +77,7 @@ def _computed(
     # TensorFlow's notes on itself; what goes wrong is raised.
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-    if stage.numerical:
+    if stage.spec.numerical:
         configure(context.profile)
     wall, cpu = time.perf_counter(), time.process_time()
     outcome: Outcome = TASKS[stage.kind].fn(stage, inputs, context).data

@@ -15,6 +15,7 @@ import numpy as np
 from flows.build_model import TASKS
 from flows.recipe import stages
 from flows.recipe.presets import NOTEBOOK
+from flows.recipe.run import Run
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.stage import CACHED, RunContext
@@ -43,23 +44,24 @@ class Seconds:
         return f"{self.wall:.1f} ({self.cpu:.1f})"
 
 
-class BareRun:
+class BareRun(Run[Any]):
     """Computes or finds each stage at once.
 
     `seconds` says how long each took, `cached` which were found, `made` what they left.
     """
 
     def __init__(self, root: Path, profile: Mapping[str, Any]) -> None:
+        super().__init__()
         self.store = Store(str(root))
         self.context = RunContext(str(root), "bare", profile, workers=2)
         self.seconds: dict[str, Seconds] = {}
         self.cached: set[str] = set()
         self.made: dict[str, Record] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Any:
+    def take(self, stage: Stage, after: Sequence[Any], inputs: Mapping[str, Outcome]) -> Any:
         del after
         began = Seconds.now()
-        state = TASKS[stage.kind].fn(stage, inputs, self.context)
+        state = TASKS[stage.kind].fn(stage, dict(inputs), self.context)
         self.seconds[stage.name] = Seconds.now() - began
         if state.name == CACHED:
             self.cached.add(stage.name)

@@ -16,6 +16,7 @@ from prefect.task_runners import TaskRunner
 from flows.planning.stage_selection import EVERYTHING, Choice, Enough
 from flows.recipe.contents import build, stage_names
 from flows.recipe.presets import NOTEBOOK
+from flows.recipe.run import Run
 from flows.runners.base import LOCAL, Runner
 from flows.runners.choose import find_site, task_runner
 from flows.running.server import announce_run
@@ -81,32 +82,38 @@ TASKS = {
 class Handle:
     """A stage of the recipe, and its task run once it is submitted."""
 
-    stage: Stage
+    definition: Stage
     inputs: dict[str, Handle]
     after: tuple[Handle, ...]
     follows: bool
     anew: str
     future: PrefectFuture[Outcome] | None = None
 
+    @property
+    def stage(self) -> str:
+        """The stage's name."""
+        return self.definition.name
 
-class PrefectRun:
+
+class PrefectRun(Run[Handle]):
     """Carries the recipe out: each stage becomes a run of its Prefect task.
 
     Where only some stages are asked for, a stage is submitted when one of those needs it.
     """
 
     def __init__(self, runner: TaskRunner[Any], context: RunContext, choice: Choice) -> None:
+        super().__init__()
         self._runner = runner
         self._context = context
         self._choice = choice
         self._made: dict[str, Handle] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Handle] = (), **inputs: Handle) -> Handle:
+    def take(self, stage: Stage, after: Sequence[Handle], inputs: Mapping[str, Handle]) -> Handle:
         """Submit the stage's task; Prefect waits for its inputs and for what it comes after."""
-        followed = [given.stage.name for given in inputs.values() if given.follows]
+        followed = [given.stage for given in inputs.values() if given.follows]
         follows = self._choice.follows(stage.name, followed)
         anew = self._choice.anew(stage.name, followed)
-        handle = self._made[stage.name] = Handle(stage, inputs, tuple(after), follows, anew)
+        handle = self._made[stage.name] = Handle(stage, dict(inputs), tuple(after), follows, anew)
         if not self._choice.only or stage.name in self._choice.only:
             self._submit(handle)
         self._choice.check_enough(self._made)
@@ -122,7 +129,7 @@ class PrefectRun:
 
     def outcomes(self) -> dict[str, Outcome]:
         """What every submitted stage left, by name."""
-        return {h.stage.name: h.future.result() for h in self._made.values() if h.future}
+        return {h.stage: h.future.result() for h in self._made.values() if h.future}
 
     def wait(self) -> None:
         """Wait for every submitted stage.
@@ -143,8 +150,8 @@ class PrefectRun:
             inputs = {role: self._submit(given) for role, given in handle.inputs.items()}
             after = [self._submit(other) for other in handle.after]
             context = replace(self._context, anew=handle.anew)
-            parameters = {"stage": handle.stage, "inputs": inputs, "context": context}
-            task = TASKS[handle.stage.kind]
+            parameters = {"stage": handle.definition, "inputs": inputs, "context": context}
+            task = TASKS[handle.definition.kind]
             handle.future = self._runner.submit(task, parameters, wait_for=after)
         return handle.future
 

@@ -5,12 +5,42 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict
+
 from tasks.core.data.labelled import Float32
 from tasks.core.records import canonical_json
+from tasks.core.seal import Purpose, SealRule
+from tasks.core.stage_specs import StageSpec
 from tasks.storage.files import Place
+
+
+class AnySpec(StageSpec):
+    """Takes any values; `spec_of` makes its kinds."""
+
+    model_config = ConfigDict(extra="allow")
+    kind = "any"
+    seal = SealRule(Purpose.REPORT)
+
+
+def spec_of(
+    kind: str, *, numerical: bool = False, tolerant: bool = False, **values: Any
+) -> AnySpec:
+    """A spec of a kind with any values, for tests that look at neither."""
+    return _any_spec(kind, numerical, tolerant)(**values)
+
+
+@cache
+def _any_spec(of: str, is_numerical: bool, is_tolerant: bool) -> type[AnySpec]:
+    class Made(AnySpec):
+        kind = of
+        numerical = is_numerical
+        tolerant = is_tolerant
+
+    return Made
 
 
 def predict(model: Any, x: Float32) -> Float32:

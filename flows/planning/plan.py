@@ -9,6 +9,7 @@ from typing import Any
 from flows.planning.differences import closest
 from flows.planning.stage_selection import EVERYTHING, Choice, Enough
 from flows.recipe.contents import build, stage_names
+from flows.recipe.run import Run
 from tasks.core.errors import UserError
 from tasks.core.records import Outcome, Record, Stage, digest_of
 from tasks.core.settings.run_settings import Settings
@@ -46,17 +47,20 @@ class _OpenError(Exception):
     """The recipe needs an outcome that is not there yet, so the rest can't be foreseen."""
 
 
-class PlannedRun:
+class PlannedRun(Run[Planned]):
     """Carries the recipe out by looking each stage up in the store."""
 
     def __init__(self, store: Store, profile: Mapping[str, Any], choice: Choice) -> None:
+        super().__init__()
         self._store = store
         self._profile = profile
         self._choice = choice
         self._computed = computed(store)
         self.planned: dict[str, Planned] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Planned] = (), **inputs: Planned) -> Planned:
+    def take(
+        self, stage: Stage, after: Sequence[Planned], inputs: Mapping[str, Planned]
+    ) -> Planned:
         """Look the stage up, and say what a run would do about it."""
         planned = self.planned[stage.name] = self._look_up(stage, inputs, after)
         self._choice.check_enough(self.planned)

@@ -1,29 +1,81 @@
-"""The notebook's table of contents: which stages run, on what, in which order.
+"""The table of contents of the workflow: which stages run, on what, in which order.
 
-It is written once and read twice: the flow hands each stage to Prefect, `plan` only looks it up.
+It is written once and read twice: a run hands each stage to Prefect, a plan looks it up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from flows.recipe import stages, transfer
 from flows.recipe.iterate import Trained, iterate, train
+from flows.recipe.run import Run
 from flows.recipe.stages import ModelStage
-from tasks.core.records import Outcome, Stage
+from tasks.core.names import (
+    BASELINE,
+    EXPLORE,
+    FINAL,
+    GUARD,
+    LOAD,
+    LOW_CAPACITY,
+    OVERFITTING,
+    PREPROCESS,
+    SUBSET,
+    VGG16_FINE_TUNED,
+    VGG16_FROZEN,
+    VGG16_WEIGHTS,
+    curves_name,
+    evaluation_name,
+    gate_name,
+    iteration_name,
+)
+from tasks.core.records import Stage
 from tasks.core.settings.run_settings import Settings
 from tasks.core.statistics.replicates import final_replicates, replicates
 
 
-class Run(Protocol):
-    """Whoever carries the recipe out. A handle stands for an outcome that may not be there yet."""
+def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
+    """Carry out the whole workflow; return the handle of every stage by the stage's name."""
+    made: dict[str, Any] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Any) -> Any:
-        """Have a stage done once its inputs and what it comes `after` are; return its handle."""
+    # Steps 1 to 4: the data, the splits, the arrays.
+    raw = made[LOAD] = run(stages.load(settings))
+    made[EXPLORE] = run(stages.explore(settings), raw=raw)
+    split = made[SUBSET] = run(stages.subset(settings), raw=raw)
+    guard = made[GUARD] = run(stages.guard(settings), split=split)
+    # Nothing is trained before it is known that no image appears in two splits.
+    arrays = made[PREPROCESS] = run(stages.preprocess(), [guard], split=split)
+    for assignment in _fold_assignments(settings):
+        made[assignment.name] = run(assignment, split=split, guard=guard)
 
-    def value(self, handle: Any) -> Outcome:
-        """Wait for the outcome that a handle stands for."""
+    # Steps 5 and 6: a baseline to beat, and a model that overfits.
+    trained: Trained = {}
+    for name in (BASELINE, LOW_CAPACITY, OVERFITTING):
+        train(run, settings, made, trained, name, getattr(settings, name))
+
+    # Part 3 of the notebook depends on no decision, so it does not wait for any.
+    if settings.transfer.weights != "off":
+        made |= transfer.transfer(run, settings, arrays)
+
+    # Step 7: the iterations, then the surviving settings on training + validation images.
+    survivor = iterate(run, settings, made, trained)
+    finals = {}
+    for replicate in final_replicates(settings.evaluation, settings.seed):
+        final = stages.retrain(survivor.training, replicate)
+        finals[final.name] = run(final, arrays=arrays)
+    curves = stages.curves(FINAL, list(finals), settings)
+    made |= finals | {curves.name: run(curves, **finals)}
+
+    # Only now, after the last verdict, is anything scored on the test split.
+    for model in model_stages(settings):
+        for training in model.trainings:
+            stage = stages.evaluate(model, training)
+            made[stage.name] = run(stage, survivor.verdicts, model=made[training], arrays=arrays)
+
+    # Tables and figures of the outcome.
+    for stage in _summary_stages(settings):
+        made[stage.name] = run(stage, **{role: made[role] for role in stage.reads})
+    return made
 
 
 def model_stages(settings: Settings) -> list[ModelStage]:
@@ -35,44 +87,45 @@ def model_stages(settings: Settings) -> list[ModelStage]:
         return ModelStage(name, step, trainings, gate)
 
     iterations = [
-        trained(f"iteration_{number}", "7", stages.gate_name(number))
+        trained(iteration_name(number), "7", gate_name(number))
         for number in range(1, len(settings.plan) + 1)
     ]
     finals = final_replicates(settings.evaluation, settings.seed)
-    final = {f"final{replicate.suffix}": replicate for replicate in finals}
+    final = {f"{FINAL}{replicate.suffix}": replicate for replicate in finals}
     transferred = [
-        # Part 3 is one comparison and no decision: it is trained once, on the validation split.
+        # Part 3 is a comparison, not a decision: it is trained once, on the validation split.
         ModelStage(f"{name}{suffix}", step, {f"{name}{suffix}": finals[0]}, transfer=variant)
         for suffix, variant in transfer.variants(settings).items()
-        for name, step in (("vgg16_frozen", "3d"), ("vgg16_fine_tuned", "3e"))
+        for name, step in ((VGG16_FROZEN, "3d"), (VGG16_FINE_TUNED, "3e"))
     ]
     return [
-        trained("baseline", "5a"),
-        trained("low_capacity", "5b"),
-        trained("overfitting", "6"),
+        trained(BASELINE, "5a"),
+        trained(LOW_CAPACITY, "5b"),
+        trained(OVERFITTING, "6"),
         *iterations,
-        ModelStage("final", "7b", final),
+        ModelStage(FINAL, "7b", final),
         *transferred,
     ]
 
 
 def stage_names(settings: Settings) -> list[str]:
     """Every stage of a run in the notebook's order."""
-    names = ["load", "explore", "subset", "guard", "preprocess"]
-    names += [stage.name for stage in _deals(settings)]
-    for model in model_stages(settings):
+    models = model_stages(settings)
+    names = [LOAD, EXPLORE, SUBSET, GUARD, PREPROCESS]
+    names += [stage.name for stage in _fold_assignments(settings)]
+    for model in models:
         if model.transfer:
             features = transfer.features(settings, model.transfer)
-            names += ["vgg16_weights", *(stage.name for stage in features)]
-        names += [*model.trainings, stages.curves_name(model.name)]
+            names += [VGG16_WEIGHTS, *(stage.name for stage in features)]
+        names += [*model.trainings, curves_name(model.name)]
         names += [model.gate] if model.gate else []
-    names = list(dict.fromkeys(names))
-    tests = [stages.test_name(name) for model in model_stages(settings) for name in model.trainings]
-    return [*names, *tests, *(stage.name for stage in _last_stages(settings))]
+    names += [evaluation_name(name) for model in models for name in model.trainings]
+    names += [stage.name for stage in _summary_stages(settings)]
+    return list(dict.fromkeys(names))
 
 
-def _deals(settings: Settings) -> list[Stage]:
-    """The stages that deal the images into folds, where there are folds."""
+def _fold_assignments(settings: Settings) -> list[Stage]:
+    """The stages that assign images to folds, if the protocol has folds."""
     evaluation = settings.evaluation
     if evaluation.protocol == "holdout":
         return []
@@ -80,53 +133,8 @@ def _deals(settings: Settings) -> list[Stage]:
     return [stages.folds(evaluation, settings.seed, number) for number in numbers]
 
 
-def build(run: Run, settings: Settings) -> dict[str, Any]:
-    """Carry out the whole workflow; return the handle of everything made, by stage name."""
-    models = model_stages(settings)
-    made: dict[str, Any] = {}
-
-    # Steps 1 to 4: the data, the splits, the arrays.
-    raw = made["load"] = run(stages.load(settings))
-    made["explore"] = run(stages.explore(settings), raw=raw)
-    split = made["subset"] = run(stages.subset(settings), raw=raw)
-    guard = made["guard"] = run(stages.guard(settings), split=split)
-    # Nothing is trained before it is known that no image stands in two splits.
-    arrays = made["preprocess"] = run(stages.preprocess(), [guard], split=split)
-    for deal in _deals(settings):
-        made[deal.name] = run(deal, split=split, guard=guard)
-
-    # Steps 5 and 6: something to beat, and something that overfits.
-    trained: Trained = {}
-    for name in ("baseline", "low_capacity", "overfitting"):
-        train(run, settings, made, trained, name, getattr(settings, name))
-
-    # Part 3 of the notebook depends on no decision, so it need not wait for any.
-    if settings.transfer.weights != "off":
-        made |= transfer.transfer(run, settings, arrays)
-
-    # Step 7: the iterations, then the surviving settings on training + validation.
-    survivor = iterate(run, settings, made, trained)
-    finals = {}
-    for replicate in final_replicates(settings.evaluation, settings.seed):
-        final = stages.retrain(survivor.training, replicate)
-        finals[final.name] = run(final, arrays=arrays)
-    drawing = stages.curves("final", list(finals), settings)
-    made |= finals | {drawing.name: run(drawing, **finals)}
-
-    # Only now, after the last verdict, is anything scored on the test split.
-    for model in models:
-        for training in model.trainings:
-            stage = stages.evaluate(model, training)
-            made[stage.name] = run(stage, survivor.verdicts, model=made[training], arrays=arrays)
-
-    # What it all amounts to.
-    for stage in _last_stages(settings):
-        made[stage.name] = run(stage, **{role: made[role] for role in stage.reads})
-    return made
-
-
-def _last_stages(settings: Settings) -> list[Stage]:
-    """Tables and pictures of what the models are worth."""
+def _summary_stages(settings: Settings) -> list[Stage]:
+    """The tables and figures that compare all models."""
     models = model_stages(settings)
     found = [
         stages.results(models, settings),

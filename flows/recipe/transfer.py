@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flows.recipe.stages import TRAINING_SPLITS, curves
+from flows.recipe.run import Run
+from flows.recipe.stages import curves
 from tasks.core.errors import UserError
+from tasks.core.names import (
+    FACTS,
+    FEATURES,
+    MODEL,
+    SOURCE,
+    START,
+    TRAINING_SPLITS,
+    VGG16_FINE_TUNED,
+    VGG16_FROZEN,
+    VGG16_WEIGHTS,
+    WEIGHTS,
+    features_name,
+)
 from tasks.core.networks.vgg16_layout import block_below
-from tasks.core.records import FACTS, Stage
+from tasks.core.records import Stage
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import VARIANTS, TransferVariant
+from tasks.core.stage_specs import (
+    TransferHead,
+    TransferTraining,
+    Vgg16FeaturesSpec,
+    Vgg16TrainSpec,
+    Vgg16WeightsSpec,
+)
 
-if TYPE_CHECKING:
-    from flows.recipe.contents import Run
 
-
-def transfer(run: Run, settings: Settings, arrays: Any) -> dict[str, Any]:
-    """The frozen layers once, a head on their outputs, then the last block fine-tuned."""
+def transfer(run: Run[Any], settings: Settings, arrays: Any) -> dict[str, Any]:
+    """Run the frozen layers once, train a head on their outputs, then fine-tune the last block."""
     given = run(weights(settings))
-    made = {"vgg16_weights": given}
+    made = {VGG16_WEIGHTS: given}
     for suffix, variant in variants(settings).items():
         below, last = features(settings, variant)
         if below.name not in made:
@@ -37,29 +55,27 @@ def transfer(run: Run, settings: Settings, arrays: Any) -> dict[str, Any]:
 
 
 def weights(settings: Settings) -> Stage:
-    """The weights of VGG16's base."""
+    """The weights of VGG16's base.
+
+    Raises:
+        UserError: the file that the settings name does not exist.
+    """
     transfer = settings.transfer
-    values: dict[str, Any] = {"source": "imagenet"}
+    spec = Vgg16WeightsSpec(source="imagenet")
     external: tuple[str, ...] = ()
     if transfer.weights == "random":
-        values = {"source": "random", "seed": settings.seed}
+        spec = Vgg16WeightsSpec(source="random", seed=settings.seed)
     elif transfer.weights_file:
         path = Path(transfer.weights_file).expanduser()
         if not path.is_file():
             raise UserError(f"transfer.weights_file: there is no file {path}.")
-        values, external = {"source": "file"}, (str(path),)
+        spec, external = Vgg16WeightsSpec(source="file"), (str(path),)
     optional = transfer.weights != "required"
-    return Stage(
-        "vgg16_weights",
-        "vgg16_weights",
-        values,
-        external=external,
-        optional=optional,
-    )
+    return Stage(VGG16_WEIGHTS, spec, external=external, optional=optional)
 
 
 def variants(settings: Settings) -> dict[str, TransferVariant]:
-    """The ways of transfer that a run goes, by what their stages' names end in."""
+    """The variants of transfer that a run trains, by the suffix of their stages' names."""
     transfer = settings.transfer
     if transfer.weights == "off":
         return {}
@@ -71,29 +87,32 @@ def variants(settings: Settings) -> dict[str, TransferVariant]:
 
 
 def features(settings: Settings, variant: TransferVariant) -> tuple[Stage, Stage]:
-    """Outputs of the layers below the last block, and of that block.
+    """The outputs of the layers below the last block, and those of that block.
 
-    They are called after the first variant that needs them; another one shares them.
+    These stages are named after the first variant that needs them; other variants share them.
     """
     names: dict[tuple[Any, ...], str] = {}
     for suffix, other in variants(settings).items():
         for layer in _feature_layers(other):
-            name = f"vgg16_{layer.removesuffix('_pool')}{suffix}"
-            names.setdefault((other.side, other.preprocessing, layer), name)
+            key = (other.side, other.preprocessing, layer)
+            names.setdefault(key, features_name(layer, suffix))
     below, last = _feature_layers(variant)
-    found = []
-    for after, up_to in ((None, below), (below, last)):
-        values = {"side": variant.side, "after": after, "up_to": up_to}
-        if after is None:
-            values["preprocessing"] = variant.preprocessing
-        reads = {"source": (*TRAINING_SPLITS, FACTS), "weights": ("weights",)}
-        name = names[variant.side, variant.preprocessing, up_to]
-        found.append(Stage(name, "vgg16_features", values, reads, numerical=True))
-    return found[0], found[1]
+
+    def stage(after: str | None, up_to: str) -> Stage:
+        spec = Vgg16FeaturesSpec(
+            side=variant.side,
+            after=after,
+            up_to=up_to,
+            preprocessing=None if after else variant.preprocessing,
+        )
+        reads = {SOURCE: (*TRAINING_SPLITS, FACTS), WEIGHTS: (WEIGHTS,)}
+        return Stage(names[variant.side, variant.preprocessing, up_to], spec, reads)
+
+    return stage(None, below), stage(below, last)
 
 
 def inputs_kept(settings: Settings) -> dict[str, str]:
-    """The variants by the stage that keeps what VGG16 was given; the first of two that share it."""
+    """The variants by the stage that keeps VGG16's inputs; the first of two that share it."""
     found: dict[tuple[int, str], tuple[str, str]] = {}
     for suffix, variant in variants(settings).items():
         below, _ = features(settings, variant)
@@ -106,32 +125,36 @@ def _feature_layers(variant: TransferVariant) -> tuple[str, str]:
 
 
 def frozen(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
-    """Training of a head on the outputs of VGG16's frozen layers."""
-    values = {
-        "training": _transfer_training(variant, variant.epochs, variant.learning_rate),
-        "head": {"dense": variant.dense, "dropout": variant.dropout},
-        "side": variant.side,
-        "preprocessing": variant.preprocessing,
-        "after": variant.features,
-        "seed": settings.seed,
-    }
-    reads = {"features": (*TRAINING_SPLITS, FACTS), "weights": ("weights",)}
-    return Stage(f"vgg16_frozen{suffix}", "vgg16_train", values, reads, numerical=True)
+    """The training of a head on the outputs of VGG16's frozen layers."""
+    spec = Vgg16TrainSpec(
+        training=_training(variant, variant.epochs, variant.learning_rate),
+        preprocessing=variant.preprocessing,
+        after=variant.features,
+        seed=settings.seed,
+        head=TransferHead(side=variant.side, dense=variant.dense, dropout=variant.dropout),
+    )
+    reads = {FEATURES: (*TRAINING_SPLITS, FACTS), WEIGHTS: (WEIGHTS,)}
+    return Stage(f"{VGG16_FROZEN}{suffix}", spec, reads)
 
 
 def fine_tuned(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
-    """Training of the head and of VGG16's last block, from where the frozen stage ended."""
+    """The training of the head and VGG16's last block, starting from the frozen stage's model."""
     rate = variant.fine_tune_learning_rate
-    values = {
-        "training": _transfer_training(variant, variant.fine_tune_epochs, rate),
-        "preprocessing": variant.preprocessing,
-        "after": block_below(variant.features),
-        "seed": settings.seed,
-    }
-    reads = {"features": (*TRAINING_SPLITS, FACTS), "start": ("model",)}
-    return Stage(f"vgg16_fine_tuned{suffix}", "vgg16_train", values, reads, numerical=True)
+    spec = Vgg16TrainSpec(
+        training=_training(variant, variant.fine_tune_epochs, rate),
+        preprocessing=variant.preprocessing,
+        after=block_below(variant.features),
+        seed=settings.seed,
+    )
+    reads = {FEATURES: (*TRAINING_SPLITS, FACTS), START: (MODEL,)}
+    return Stage(f"{VGG16_FINE_TUNED}{suffix}", spec, reads)
 
 
-def _transfer_training(variant: TransferVariant, epochs: int, rate: float) -> dict[str, Any]:
-    shared = {name: getattr(variant, name) for name in ("batch_size", "loss", "decay")}
-    return {"epochs": epochs, "learning_rate": rate, **shared}
+def _training(variant: TransferVariant, epochs: int, learning_rate: float) -> TransferTraining:
+    return TransferTraining(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=variant.batch_size,
+        loss=variant.loss,
+        decay=variant.decay,
+    )

@@ -1,19 +1,86 @@
-"""Readable names of the models, for figures and pages."""
+"""The names of stages, of the files that they store, and of the inputs that they read.
+
+Names are stored in records and enter cache keys by value, so this module is left out of the
+fingerprints of code. A stored file that gets another name is a new format: raise
+`tasks.core.records.FORMAT_VERSION` with it.
+"""
 
 from __future__ import annotations
 
-TITLES = {
-    "baseline": "Baseline",
-    "low_capacity": "Low capacity",
-    "overfitting": "Overfitting model",
-    "final": "Final model",
-    "vgg16_frozen": "VGG16, frozen base",
-    "vgg16_fine_tuned": "VGG16, fine-tuned",
-    "vgg16_frozen_corrected": "VGG16 corrected, frozen base",
-    "vgg16_fine_tuned_corrected": "VGG16 corrected, fine-tuned",
-}
+# Splits of the images; also the names of the files that hold them.
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+TRAINING_SPLITS = (TRAIN, VALIDATION)
+SPLITS = (TRAIN, VALIDATION, TEST)
+
+# Stages of which a run has one.
+LOAD, EXPLORE, SUBSET, GUARD, PREPROCESS = "load", "explore", "subset", "guard", "preprocess"
+VGG16_WEIGHTS = "vgg16_weights"
+RESULTS, SELECTION, SUCCESS, QUALITY = "results", "selection", "success", "quality"
+FIGURES, REPORT = "figures", "report"
+
+# Models; the stage of a training has its model's name and the suffix of the replicate.
+BASELINE, LOW_CAPACITY, OVERFITTING, FINAL = "baseline", "low_capacity", "overfitting", "final"
+VGG16_FROZEN, VGG16_FINE_TUNED = "vgg16_frozen", "vgg16_fine_tuned"
+
+# Roles: what a stage calls its inputs. Stages that read many inputs call them by their stages.
+RAW, SPLIT, ARRAYS, MODEL = "raw", "split", "arrays", "model"
+SOURCE, WEIGHTS, FEATURES, START = "source", "weights", "features", "start"
+DUPLICATES, FOLDS = "guard", "folds"
+INCUMBENT, CANDIDATE = "incumbent", "candidate"
+
+# Files, without their suffixes. `FACTS` stands for the small values in the record itself.
+FACTS = "facts"
+HISTORY, USAGE = "history", "usage"
+VALIDATION_PREDICTIONS, TEST_PREDICTIONS = "validation_predictions", "test_predictions"
+INDEX, CLASS_COUNTS = "index", "class_counts"
+PAIRS, TRAINING_PAIRS, PAIRS_PICTURE = "pairs", "training_pairs", "pairs_picture"
+VERDICT, VERDICTS, REPLICATES = "verdict", "verdicts", "replicates"
+CRITERIA = "criteria"
+PER_CLASS, CONFUSION, CALIBRATION = "per_class", "confusion", "calibration"
+INPUT_SAMPLES = "input_samples"
+FINAL_H5 = "fashion_mnist_final"
 
 
-def title_of(name: str) -> str:
-    """A model's readable name, e.g. `Iteration 3` for `iteration_3`."""
-    return TITLES.get(name, name.replace("_", " ").capitalize())
+def iteration_name(number: int) -> str:
+    """The model that the plan's iteration `number`, from 1, trains."""
+    return f"iteration_{number}"
+
+
+def gate_name(number: int) -> str:
+    """The stage that decides on iteration `number`."""
+    return f"gate_{number}"
+
+
+def evaluation_name(training: str) -> str:
+    """The stage that scores a training on the test split."""
+    return f"test_{training}"
+
+
+def curves_name(model: str) -> str:
+    """The stage that draws the learning curves of a model, and the file that it stores."""
+    return f"curves_{model}"
+
+
+def replicate_suffix(number: int, fold: int | None = None) -> str:
+    """What a training's stage is called after its model: ``, `_r3`, `_f2` or `_f2_r3`."""
+    return (f"_f{fold}" if fold else "") + (f"_r{number}" if number > 1 else "")
+
+
+def folds_name(replicate: int) -> str:
+    """The stage that assigns images to folds for a replicate, from 1."""
+    return f"folds{replicate_suffix(replicate)}"
+
+
+def features_name(layer: str, variant_suffix: str) -> str:
+    """The stage that stores the outputs of one of VGG16's layers, e.g. `vgg16_block4`."""
+    return f"vgg16_{layer.removesuffix('_pool')}{variant_suffix}"
+
+
+def labels_name(split: str) -> str:
+    """The table of labels that the `load` stage stores beside a split."""
+    return f"{split}_labels"
+
+
+def predictions_name(split: str) -> str:
+    """The table of predictions on `validation` or `test` images."""
+    return f"{split}_predictions"

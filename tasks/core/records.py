@@ -8,17 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tasks.core.errors import SealedError
+from tasks.core.names import FACTS
+from tasks.core.seal import Mark, MarkedFiles
+from tasks.core.stage_specs import StageSpec
 
 # Raised by hand when the meaning of stored files changes though no stage's own code does.
 FORMAT_VERSION = 1
-
-# The kinds of stage that may see the test split. None of them trains, tunes or decides.
-MAY_READ_TEST = frozenset({"explore", "subset", "guard", "preprocess", "evaluate", "quality"})
-# The kinds that may see what came of it: inputs and files named `test_...`.
-MAY_READ_SCORES = MAY_READ_TEST | {"results", "success", "figures"}
-
-FACTS = "facts"
 
 
 def canonical_json(value: Any) -> str:
@@ -37,45 +32,26 @@ class Stage:
 
     Attributes:
         name: unique in a run, e.g. `iteration_5`.
-        kind: the module in `tasks` that computes it, e.g. `train`.
-        settings: the part of the settings that it reads, as JSON.
-        reads: for each input's role, the files of its record that this stage may open;
+        spec: the values that it receives; their class is its kind.
+        reads: for each input's role, the files of its record that the stage may open;
             `facts` stands for the record's small values. An input of which nothing is read is one
             whose snapshots a training may begin from.
-        numerical: whether the execution profile is part of the key.
         external: paths outside the store whose content is part of the key.
-        optional: whether the stage, and what depends on it, is skipped where it is unavailable.
-        tolerant: whether skipped inputs are handed to the stage instead of skipping it too.
+        optional: whether the stage, and what depends on it, is skipped if it is unavailable.
         snapshots: the epochs of this training that other trainings begin from.
     """
 
     name: str
-    kind: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    spec: StageSpec
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    numerical: bool = False
     external: tuple[str, ...] = ()
     optional: bool = False
-    tolerant: bool = False
     snapshots: tuple[int | str, ...] = ()
 
-    def __post_init__(self) -> None:
-        """Refuse a stage that asks for the sealed test split.
-
-        Raises:
-            SealedError: the stage trains, tunes or decides, and reads the test split or scores
-                on it.
-        """
-        names = [name for role, files in self.reads.items() for name in (role, *files)]
-        sealed = "test" in names and self.kind not in MAY_READ_TEST
-        scored = any(name.startswith("test_") for name in names)
-        scores = scored and self.kind not in MAY_READ_SCORES
-        if sealed or scores:
-            allowed = ", ".join(sorted(MAY_READ_TEST if sealed else MAY_READ_SCORES))
-            raise SealedError(
-                f"stage {self.name!r} of kind {self.kind!r} asks for the test split or what came "
-                f"of it, which only {allowed} may read; decide on validation data instead."
-            )
+    @property
+    def kind(self) -> str:
+        """The function that computes it, in the module of that name in `tasks/stages`."""
+        return self.spec.kind
 
 
 @dataclass(frozen=True)
@@ -91,7 +67,10 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Record:
-    """What a stage left in the store: its files, its small values, and what its key stands for."""
+    """What a stage left in the store: its files, its small values, and what its key stands for.
+
+    `marks` are the seal's, for files that have any.
+    """
 
     stage: str
     kind: str
@@ -99,6 +78,7 @@ class Record:
     files: Mapping[str, StoredFile]
     facts: Mapping[str, Any]
     basis: Mapping[str, Any]
+    marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The record with a digest of itself, so that a changed character in it is noticed."""
@@ -122,9 +102,19 @@ class Record:
             raise ValueError("the record's digest does not match its content")
         try:
             files = {name: StoredFile(**entry) for name, entry in body.pop("files").items()}
-            return cls(files=files, **body)
-        except (KeyError, TypeError, AttributeError) as error:
+            # Records of earlier versions have no marks.
+            marks = {
+                name: tuple(Mark(mark) for mark in found)
+                for name, found in body.pop("marks", {}).items()
+            }
+            return cls(files=files, marks=marks, **body)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the record does not have the expected fields: {error}") from None
+
+    @property
+    def marked(self) -> MarkedFiles:
+        """The seal's marks on its files and facts."""
+        return MarkedFiles({name: frozenset(marks) for name, marks in self.marks.items()})
 
     def digest(self, names: tuple[str, ...]) -> str:
         """Digest of the named files' contents (and of the facts, where `facts` is among them)."""

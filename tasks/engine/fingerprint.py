@@ -27,6 +27,9 @@ NEUTRAL = (
     "tasks.core.settings",
     "tasks.core.training.progress",
     "tasks.core.records",
+    "tasks.core.names",
+    "tasks.core.seal",
+    "tasks.core.stage_specs",
     "tasks.core.errors",
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import Task
 from prefect.client.schemas.objects import State
@@ -18,6 +18,8 @@ from prefect.states import Completed
 
 from tasks.core.errors import StageError, StorageError, UnavailableError
 from tasks.core.records import Outcome, Record, Skipped, Stage
+from tasks.core.seal import check_seal
+from tasks.core.stage_specs import StageSpec
 from tasks.engine.events import FAILED, RUNNING, WAITING, stage_is
 from tasks.engine.fingerprint import code_of
 from tasks.engine.profile import configure
@@ -48,7 +50,8 @@ PASSING = frozenset(
 RETRY_DELAYS_S = [2.0, 4.0, 8.0]
 
 Facts = Mapping[str, Any]
-Compute = Callable[[Mapping[str, Any], Inputs, Outputs], Facts]
+SpecT = TypeVar("SpecT", bound=StageSpec)
+Compute = Callable[[SpecT, Inputs, Outputs], Facts]
 StateOf = Callable[[Record], tuple[str, str]]
 BeforeCompute = Callable[["RunContext", Stage, Mapping[str, Outcome]], None]
 
@@ -110,25 +113,30 @@ class StageTask(Task[..., State[Outcome]]):
 
 
 def stage_task(
-    *, state_of: StateOf | None = None, before_compute: BeforeCompute | None = None
-) -> Callable[[Compute], Task[..., State[Outcome]]]:
-    """Decorate a function `(settings, inputs, outputs) -> facts` to become a Prefect task.
+    spec: type[SpecT],
+    *,
+    state_of: StateOf | None = None,
+    before_compute: BeforeCompute | None = None,
+) -> Callable[[Compute[SpecT]], Task[..., State[Outcome]]]:
+    """Decorate a function `(spec, inputs, outputs) -> facts` to become a Prefect task.
 
     The task takes `(stage, inputs, context)`. It returns the stage's record as a state named
     `Cached` where the store holds it intact, and computes, commits and reads it back otherwise.
     What fails in a way that may pass (network, storage) is tried again after a while.
 
     Args:
+        spec: the class of the values that the function receives.
         state_of: name and message of the final state, for stages whose outcome has a name.
         before_compute: what to do first where the stage is computed rather than found.
     """
 
-    def decorate(compute: Compute) -> Task[..., State[Outcome]]:
+    def decorate(compute: Compute[SpecT]) -> Task[..., State[Outcome]]:
         # The keys speak of the code as it is now, which is what this process imports.
         if compute.__module__.startswith("tasks."):
             code_of(compute.__module__)
 
         def run(stage: Stage, inputs: dict[str, Outcome], context: RunContext) -> State[Outcome]:
+            assert isinstance(stage.spec, spec), f"{stage.name} is not of kind {compute.__name__}"
             started = now()
             store = Store(context.store_url)
             with _place(store, context):
@@ -204,7 +212,7 @@ def _may_pass(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
 
 
 def _end(
-    compute: Compute,
+    compute: Compute[Any],
     stage: Stage,
     inputs: dict[str, Outcome],
     context: RunContext,
@@ -212,9 +220,12 @@ def _end(
 ) -> Ended:
     """Have the stage from the store, or compute it, or skip it."""
     skipped = next((given for given in inputs.values() if isinstance(given, Skipped)), None)
-    if skipped and not stage.tolerant:
+    if skipped and not stage.spec.tolerant:
         reason = f"{skipped.stage} was skipped"
         return Ended(Skipped(stage.name, reason), SKIPPED, reason)
+    records = {role: given for role, given in inputs.items() if isinstance(given, Record)}
+    read = {role: record.marked for role, record in records.items()}
+    marks = check_seal(stage.name, stage.spec.seal, stage.reads, read)
     store = Store(context.store_url)
     key, basis = store.key_of(stage, inputs, context.profile)
 
@@ -243,10 +254,10 @@ def _end(
                 forget = bool(anew) and not retried
                 outputs = store.writer(stage, key, basis, inputs, held=held, anew=forget)
                 outputs.watch = Progress()
-                if stage.numerical:
+                if stage.spec.numerical:
                     configure(context.profile)
-                facts = compute(stage.settings, store.inputs(stage, inputs), outputs)
-                record = store.commit(outputs, facts)
+                facts = compute(stage.spec, store.inputs(stage, inputs), outputs)
+                record = store.commit(outputs, facts, marks)
                 if anew:
                     made_anew(context.store_url, context.run_id).add(key)
             except UnavailableError as error:

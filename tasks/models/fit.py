@@ -1,4 +1,4 @@
-"""What every training stage does around the core's training: build, report, score, save."""
+"""What every training stage does around the core's training loop: build, train, score, save."""
 
 from __future__ import annotations
 
@@ -6,42 +6,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import pyarrow as pa
 
 from tasks.core.data.labelled import Float32
+from tasks.core.names import HISTORY, MODEL, VALIDATION_PREDICTIONS
 from tasks.core.networks.quick import quickest
 from tasks.core.networks.stack import build_network
-from tasks.core.settings.training import TrainSettings
+from tasks.core.stage_specs import RetrainSpec, TrainSpec
+from tasks.core.tables.arrow import from_columns
+from tasks.core.tables.trainings import EPOCHS
 from tasks.core.training.loop import Examples, Schedule, evaluate, train
 from tasks.core.training.progress import Progress, Row
+from tasks.engine.stage import Outputs
 from tasks.models.model_files import save_keras
-from tasks.storage.store import Outputs
+from tasks.models.prediction_tables import prediction_table
 
 
 def fit_network(
-    settings: Mapping[str, Any], examples: Examples, validation: Examples | None, outputs: Outputs
+    spec: TrainSpec | RetrainSpec,
+    examples: Examples,
+    validation: Examples | None,
+    outputs: Outputs,
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """Build, train and save the network of `settings`; return it and the stage's facts."""
-    spec = TrainSettings.model_validate(settings["training"])
-    seed = settings["seed"]
+    """Build, train and save the network of `spec`; return it and the stage's facts."""
+    training = spec.training
     shape, classes = examples.x.shape[1:], examples.y.shape[1]
-    model = build_network(spec, shape, classes, seed)
-    assert isinstance(spec.epochs, int), "the flow resolves epochs before a stage is made"
+    model = build_network(training, shape, classes, spec.seed)
+    assert isinstance(training.epochs, int), "the flow resolves epochs before it makes a stage"
     schedule = Schedule(
-        spec.epochs, spec.batch_size, spec.learning_rate, augmentation=spec.augmentation
+        training.epochs,
+        training.batch_size,
+        training.learning_rate,
+        augmentation=training.augmentation,
     )
-    quick, lineage = quickest(model), without_epochs(settings, "training")
-    history = fit(quick, examples, validation, schedule, seed, outputs, lineage)
-    outputs.file("model", "keras", lambda path: save_keras(model, path))
+    quick = quickest(model)
+    # Trainings that differ only in their number of epochs share their beginnings.
+    lineage = spec.model_dump(mode="json", exclude={"training": {"epochs"}})
+    history = fit(quick, examples, validation, schedule, spec.seed, outputs, lineage)
+    outputs.file(MODEL, "keras", lambda path: save_keras(model, path))
     write_history(history, outputs)
-    facts = scores(quick, examples, validation, schedule.loss, outputs)
-    return model, facts | {
-        "params": model.count_params(),
-        "epochs": schedule.epochs,
-        "batch_size": schedule.batch_size,
-        "train_samples": len(examples),
-        "steps_per_epoch": -(-len(examples) // schedule.batch_size),
-    } | turning_points(history)
+    return model, {
+        **scores(quick, examples, validation, schedule.loss, outputs),
+        **sizes(model, schedule, examples),
+        **turning_points(history),
+    }
 
 
 def fit(
@@ -53,22 +60,22 @@ def fit(
     outputs: Outputs,
     lineage: Mapping[str, Any],
 ) -> tuple[Row, ...]:
-    """Train in place from where the stage was stopped, if it was; return a row an epoch.
+    """Train in place, starting from the stage's latest checkpoint; return a row for each epoch.
 
     Args:
         model: the network in its seeded start.
         examples: what it learns from.
         validation: what it is scored on after each epoch, if anything.
         schedule: how it is trained.
-        seed: what the order of samples and the augmentation come from.
-        outputs: where the checkpoints go.
-        lineage: the stage's settings without the number of epochs; trainings that share them have
-            their beginnings in common.
+        seed: the seed of the order of samples and of augmentation.
+        outputs: where the checkpoints are stored.
+        lineage: what the state after an epoch depends on besides code, inputs and profile.
+            Trainings with the same lineage can start from each other's snapshots.
     """
     checkpoints = outputs.checkpoints(lineage, schedule.epochs)
 
     def on_epoch(progress: Progress) -> None:
-        # What is told of it may take a while; the epoch is safe by then.
+        # Reporting may be slow; the epoch is stored first.
         checkpoints.save(progress)
         outputs.epoch_done(progress.epoch, schedule.epochs, progress.history[-1])
 
@@ -77,22 +84,25 @@ def fit(
     return train(model, examples, validation, schedule, seed, start, on_epoch).history
 
 
-def without_epochs(settings: Mapping[str, Any], *path: str) -> dict[str, Any]:
-    """Nested settings without the `epochs` in the group that `path` leads to."""
-    if not path:
-        return {name: value for name, value in settings.items() if name != "epochs"}
-    return {**settings, path[0]: without_epochs(settings[path[0]], *path[1:])}
-
-
 def write_history(history: Sequence[Row], outputs: Outputs) -> None:
-    """Store a row an epoch."""
-    columns: dict[str, Any] = {name: [row[name] for row in history] for name in history[0]}
-    columns["epoch"] = pa.array([int(epoch) for epoch in columns["epoch"]], pa.int32())
-    outputs.table("history", pa.table(columns))
+    """Store a row for each epoch."""
+    columns = {name: [row[name] for row in history] for name in history[0]}
+    outputs.table(HISTORY, from_columns(EPOCHS, columns))
+
+
+def sizes(model: keras.Model, schedule: Schedule, examples: Examples) -> dict[str, int]:
+    """Return the facts on a training's size."""
+    return {
+        "params": model.count_params(),
+        "epochs": schedule.epochs,
+        "batch_size": schedule.batch_size,
+        "train_samples": len(examples),
+        "steps_per_epoch": -(-len(examples) // schedule.batch_size),
+    }
 
 
 def turning_points(history: Sequence[Row]) -> dict[str, Any]:
-    """Where validation loss was lowest and validation accuracy highest (first such epoch)."""
+    """Return the first epochs with the lowest validation loss and the highest accuracy."""
     if "val_loss" not in history[0]:
         return {}
     lowest = min(history, key=lambda row: row["val_loss"])
@@ -112,34 +122,23 @@ def scores(
     loss: str,
     outputs: Outputs,
 ) -> dict[str, float | None]:
-    """Loss and accuracy in inference mode on both splits; store the validation predictions."""
+    """Score in inference mode on both splits; store the validation predictions."""
     found: dict[str, float | None] = {"val_loss": None, "val_accuracy": None}
     found |= score(model, examples, loss, "train")[0]
     if validation is not None:
         validation_scores, probabilities = score(model, validation, loss, "val")
         found |= validation_scores
-        outputs.table("validation_predictions", prediction_table(probabilities, validation.y))
+        outputs.table(VALIDATION_PREDICTIONS, prediction_table(probabilities, validation.y))
     return found
 
 
 def score(
     model: keras.Model, examples: Examples, loss: str, prefix: str, **passing: Any
 ) -> tuple[dict[str, float | None], Float32]:
-    """Loss and accuracy as facts, e.g. `val_loss` and `val_accuracy`, and the probabilities.
+    """Return loss and accuracy as facts, e.g. `val_loss` and `val_accuracy`, and probabilities.
 
-    `passing` says how the examples pass the model, see `evaluate`.
+    `passing` says how the examples are passed to the model, see `evaluate`.
     """
     value, probabilities = evaluate(model, examples, loss, **passing)
     right = probabilities.argmax(axis=1) == examples.y.argmax(axis=1)
     return {f"{prefix}_loss": value, f"{prefix}_accuracy": float(right.mean())}, probabilities
-
-
-def prediction_table(probabilities: Float32, y: Float32) -> pa.Table:
-    """A row an image: its label, the predicted class and the probability of every class."""
-    columns: dict[str, Any] = {
-        "label": pa.array(y.argmax(axis=1), pa.uint8()),
-        "predicted": pa.array(probabilities.argmax(axis=1), pa.uint8()),
-    }
-    for index in range(probabilities.shape[1]):
-        columns[f"p{index}"] = pa.array(probabilities[:, index])
-    return pa.table(columns)

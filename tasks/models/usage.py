@@ -1,4 +1,4 @@
-"""What somebody must know to use a model that a run made, with plain Keras or with `predict`."""
+"""How to use a model that a run trained, with plain Keras or with `fashion-flow predict`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.storage.store import Outputs
+from tasks.core.names import USAGE
+from tasks.engine.stage import Outputs
 
-# How pixels become what a model reads, by name.
+# How pixels become the input of a model, by name.
 SCALED, RAW, VGG16 = "scaled", "raw", "vgg16"
 
 _RESIZED = (
@@ -23,12 +24,12 @@ PREPROCESSING = {
         "subtracted)"
     ),
 }
-# What is known of the images, and handed on by every stage that makes others of them.
+# Facts about the images that every stage passes on that makes arrays from them.
 ABOUT_IMAGES = ("dataset", "class_names", "image_shape", "ground")
 
 
 def about_images(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts on a data set that its models' users need."""
+    """Return the facts about a data set that users of its models need."""
     return {name: facts[name] for name in ABOUT_IMAGES}
 
 
@@ -39,7 +40,15 @@ def write_usage(
     method: str,
     files: Mapping[str, str],
 ) -> None:
-    """Leave `usage.json` beside the model; `about` are the facts on its data set."""
+    """Store `usage.json` beside a model.
+
+    Args:
+        outputs: where the model is stored.
+        about: the facts about its data set.
+        shape: the shape of one input.
+        method: how pixels become an input: `scaled`, `raw` or `vgg16`.
+        files: the model's files by format.
+    """
     usage = {
         "dataset": about["dataset"],
         "class_names": about["class_names"],
@@ -53,4 +62,4 @@ def write_usage(
         "output": "probabilities of the classes, in the order of class_names",
         "files": dict(files),
     }
-    outputs.blob("usage", "json", json.dumps(usage, indent=1).encode())
+    outputs.blob(USAGE, "json", json.dumps(usage, indent=1).encode())

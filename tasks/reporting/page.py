@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from tasks.core.names import title_of
+from tasks.core.drawing.titles import title_of
 from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.core.settings.images import GuardSettings
 from tasks.core.statistics.reported import REPORTED

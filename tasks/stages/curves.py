@@ -1,32 +1,31 @@
-"""Draw how the trainings of one model went."""
+"""Draw the learning curves of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from tasks.core.drawing import figures as draw
-from tasks.core.names import title_of
+from tasks.core.drawing.titles import title_of
+from tasks.core.names import HISTORY, curves_name
+from tasks.core.stage_specs import CurvesSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 # The notebook's limits: binary cross-entropy is smaller by about the number of classes.
 LOSS_TOP, BINARY_LOSS_TOP = 1.2, 0.3
 
 
-@stage_task()
-def curves(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Draw loss and accuracy by epoch, and where validation loss was lowest; leave one PNG.
+@stage_task(CurvesSpec)
+def curves(spec: CurvesSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Draw loss and accuracy by epoch as one PNG.
 
     The facts are the last epoch of the first training.
     """
-    first, *others = [inputs.table(stage, "history").to_pydict() for stage in settings["trainings"]]
-    title, note = title_of(settings["model"]), settings["note"]
-    if settings["random"]:
+    first, *others = [inputs.table(stage, HISTORY).to_pydict() for stage in spec.trainings]
+    title = title_of(spec.model)
+    if spec.random:
         title += " (random weights)"
     if "val_loss" in first:
-        top = BINARY_LOSS_TOP if settings["binary"] else LOSS_TOP
-        picture = draw.learning_curves(first, title, note, loss_top=top, others=others)
+        top = BINARY_LOSS_TOP if spec.binary else LOSS_TOP
+        picture = draw.learning_curves(first, title, spec.note, loss_top=top, others=others)
     else:
-        picture = draw.final_curves(first, title, note)
-    outputs.blob(f"curves_{settings['model']}", "png", picture)
+        picture = draw.final_curves(first, title, spec.note)
+    outputs.blob(curves_name(spec.model), "png", picture)
     return {name: values[-1] for name, values in first.items()}

@@ -3,50 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from tasks.core.names import ARRAYS, MODEL, TEST, TEST_PREDICTIONS
 from tasks.core.records import Outcome, Stage
+from tasks.core.stage_specs import EvaluateSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, RunContext, stage_task
 from tasks.storage.run_log import now
 from tasks.storage.store import Store
 
 
 def _log_scoring(context: RunContext, stage: Stage, inputs: Mapping[str, Outcome]) -> None:
-    """Add the scoring to the store's log, so that it is known how often the test set was used."""
-    store = Store(context.store_url)
-    test_data = inputs["arrays"].digest(stage.reads["arrays"])
-    store.log_scoring(
+    """Add the scoring to the store's log, which shows how often the test split was used."""
+    assert isinstance(stage.spec, EvaluateSpec)
+    Store(context.store_url).log_scoring(
         {
             "time": now(),
             "run": context.run_id,
-            "model": stage.settings["model"],
-            "model_digest": inputs["model"].digest(stage.reads["model"]),
-            "test_data": test_data,
+            "model": stage.spec.model,
+            "model_digest": inputs[MODEL].digest(stage.reads[MODEL]),
+            "test_data": inputs[ARRAYS].digest(stage.reads[ARRAYS]),
         }
     )
 
 
-@stage_task(before_compute=_log_scoring)
-def evaluate(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Score the saved model in inference mode; leave its test predictions and its scores."""
+@stage_task(EvaluateSpec, before_compute=_log_scoring)
+def evaluate(spec: EvaluateSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Score the saved model in inference mode; store its test predictions."""
     from tasks.core.networks import vgg16
     from tasks.core.training.loop import Examples
-    from tasks.models.fit import prediction_table, score
+    from tasks.models.fit import score
     from tasks.models.model_files import load_keras
+    from tasks.models.prediction_tables import prediction_table
 
-    test = Examples(**inputs.arrays("arrays", "test"))
-    model = load_keras(inputs.path("model", "model"))
-    images = settings["vgg16_input"]
+    test = Examples(**inputs.arrays(ARRAYS, TEST))
+    model = load_keras(inputs.path(MODEL, MODEL))
+    images = spec.vgg16_input
     if images is None:
-        facts, probabilities = score(model, test, settings["loss"], "test")
+        facts, probabilities = score(model, test, spec.loss, TEST)
     else:
         facts, probabilities = score(
             model,
             test,
-            settings["loss"],
-            "test",
-            prepare=lambda x: vgg16.as_vgg16_input(x, **images),
-            batch=vgg16.batch_size(images["side"]),
+            spec.loss,
+            TEST,
+            prepare=lambda x: vgg16.as_vgg16_input(x, images.side, images.preprocessing),
+            batch=vgg16.batch_size(images.side),
         )
-    outputs.table("test_predictions", prediction_table(probabilities, test.y))
+    outputs.table(TEST_PREDICTIONS, prediction_table(probabilities, test.y))
     return facts

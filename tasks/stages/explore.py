@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-import pyarrow as pa
 
 from tasks.core.drawing import figures
+from tasks.core.names import CLASS_COUNTS, RAW, TEST, TRAIN
+from tasks.core.stage_specs import ExploreSpec
+from tasks.core.tables.arrow import from_columns
+from tasks.core.tables.images import COUNTS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 SHOWN = 25
 
 
-@stage_task()
-def explore(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Draw the first 25 training images with their class names, and both splits' class balance."""
-    names = inputs.facts("raw")["class_names"]
-    train, test = inputs.arrays("raw", "train"), inputs.arrays("raw", "test")
+@stage_task(ExploreSpec)
+def explore(spec: ExploreSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Draw the first 25 training images and the class balance of both raw splits."""
+    names = inputs.facts(RAW)["class_names"]
+    train, test = inputs.arrays(RAW, TRAIN), inputs.arrays(RAW, TEST)
     counts = {
         name: np.bincount(split["labels"], minlength=len(names))
-        for name, split in (("train", train), ("test", test))
+        for name, split in ((TRAIN, train), (TEST, test))
     }
-    note = settings["note"]
-    grid = figures.sample_grid(train["images"][:SHOWN], train["labels"][:SHOWN], names, note)
+    grid = figures.sample_grid(train["images"][:SHOWN], train["labels"][:SHOWN], names, spec.note)
     outputs.blob("samples", "png", grid)
-    balance = figures.class_balance(counts["train"], counts["test"], names, note)
+    balance = figures.class_balance(counts[TRAIN], counts[TEST], names, spec.note)
     outputs.blob("balance", "png", balance)
-    outputs.table("class_counts", pa.table({"class": names} | counts))
+    outputs.table(CLASS_COUNTS, from_columns(COUNTS, {"class": names} | counts))
     return {"balanced": all(len(set(count.tolist())) == 1 for count in counts.values())}

@@ -1,66 +1,60 @@
-"""Draw what compares models, and what networks see of the images."""
+"""Draw the pictures that compare models, and what networks see of the images."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from tasks.core.drawing import figures as draw
-from tasks.core.names import title_of
+from tasks.core.drawing.titles import title_of
+from tasks.core.names import INPUT_SAMPLES, PREPROCESS, RESULTS, SUBSET, TRAIN, VERDICTS
 from tasks.core.seeds import generator
-from tasks.core.settings.training import AugmentSettings
+from tasks.core.stage_specs import FiguresSpec
 from tasks.core.training.augment import augment
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 SAMPLES = 8
 
 
-@stage_task()
-def figures(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Leave one PNG a picture."""
-    note = settings["note"]
-    names = inputs.facts("subset")["class_names"]
-    table = inputs.table("results", "results").to_pydict()
+@stage_task(FiguresSpec)
+def figures(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Store one PNG for each picture."""
+    table = inputs.table(RESULTS, RESULTS).to_pydict()
     chart = draw.accuracy_chart(
-        [_title(name, settings) for name in table["name"]],
+        [_title(name, spec) for name in table["name"]],
         table["test_accuracy"],
         list(zip(table["test_accuracy_low"], table["test_accuracy_high"], strict=True)),
         table["notebook_test_accuracy"],
-        note,
+        spec.note,
     )
     outputs.blob("accuracy", "png", chart)
-    verdicts = inputs.table("results", "verdicts").to_pylist()
+    verdicts = inputs.table(RESULTS, VERDICTS).to_pylist()
     if verdicts:
-        outputs.blob("decisions", "png", draw.decision_tree(verdicts, settings["changes"], note))
-    _draw_inputs(settings, inputs, outputs, names)
+        tree = draw.decision_tree(verdicts, spec.changes, spec.note)
+        outputs.blob("decisions", "png", tree)
+    _draw_inputs(spec, inputs, outputs)
     return {}
 
 
-def _title(model: str, settings: Mapping[str, Any]) -> str:
-    control = settings["random_transfer"] and model.startswith("vgg16")
+def _title(model: str, spec: FiguresSpec) -> str:
+    control = spec.random_transfer and model.startswith("vgg16")
     return title_of(model) + (" (random weights)" if control else "")
 
 
-def _draw_inputs(
-    settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs, names: list[str]
-) -> None:
-    """What the networks see: distorted copies, and the images that VGG16 gets."""
-    arrays = inputs.arrays("preprocess", "train")
+def _draw_inputs(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> None:
+    """Draw what the networks see: augmented images, and the inputs of VGG16."""
+    names = inputs.facts(SUBSET)["class_names"]
+    arrays = inputs.arrays(PREPROCESS, TRAIN)
     originals = arrays["x"][:SAMPLES]
     labels = arrays["y"][:SAMPLES].argmax(axis=1)
-    if settings["augmentation"] is not None:
-        spec = AugmentSettings.model_validate(settings["augmentation"])
-        distorted = augment(originals, spec, generator(settings["seed"], "augmentation", 1))
-        picture = draw.augmented_samples(originals, distorted, settings["note"])
+    if spec.augmentation is not None:
+        rng = generator(spec.seed, "augmentation", 1)
+        augmented = augment(originals, spec.augmentation, rng)
+        picture = draw.augmented_samples(originals, augmented, spec.note)
         outputs.blob("augmentation", "png", picture)
-    for role, variant in settings["vgg16_inputs"].items():
+    for role, variant in spec.vgg16_inputs.items():
         if inputs.skipped(role) is None:
-            seen = inputs.arrays(role, "input_samples")
+            seen = inputs.arrays(role, INPUT_SAMPLES)
             count = len(seen["before"])
             before = np.rint(seen["before"] * 255).astype(np.uint8)
-            picture = draw.before_after(
-                before, seen["after"], labels[:count], names, settings["note"]
-            )
+            picture = draw.before_after(before, seen["after"], labels[:count], names, spec.note)
             outputs.blob(f"vgg16_input_{variant}", "png", picture)

@@ -1,30 +1,38 @@
-"""Deal the training and validation images into folds."""
+"""Assign the training and validation images to folds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-import pyarrow as pa
 
 from tasks.core.data.fold_assignment import assigned_folds
+from tasks.core.names import (
+    DUPLICATES,
+    FOLDS,
+    SPLIT,
+    TRAIN,
+    TRAINING_PAIRS,
+    TRAINING_SPLITS,
+    VALIDATION,
+)
 from tasks.core.seeds import generator
+from tasks.core.stage_specs import FoldsSpec
+from tasks.core.tables.arrow import from_columns
+from tasks.core.tables.images import FOLD_OF_IMAGE
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 
-@stage_task()
-def folds(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Leave the fold of each image: the training split's in its order, then the validation's."""
-    parts = [inputs.arrays("split", name)["labels"] for name in ("train", "validation")]
+@stage_task(FoldsSpec)
+def folds(spec: FoldsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Store the fold of each image: training images in their order, then validation images."""
+    parts = [inputs.arrays(SPLIT, name)["labels"] for name in TRAINING_SPLITS]
     labels = np.concatenate(parts)
-    offsets = {"train": 0, "validation": len(parts[0])}
-    pairs = inputs.table("guard", "training_pairs").to_pylist()
+    offsets = {TRAIN: 0, VALIDATION: len(parts[0])}
+    pairs = inputs.table(DUPLICATES, TRAINING_PAIRS).to_pylist()
     alike = (
         np.array([offsets[row["split"]] + row["position"] for row in pairs], np.int64),
         np.array([offsets[row["other_split"]] + row["other_position"] for row in pairs], np.int64),
     )
-    rng = generator(settings["seed"], "folds", settings["replicate"])
-    found = assigned_folds(labels, alike, settings["folds"], rng)
-    outputs.table("folds", pa.table({"fold": found, "label": labels}))
+    rng = generator(spec.seed, "folds", spec.replicate)
+    found = assigned_folds(labels, alike, spec.folds, rng)
+    outputs.table(FOLDS, from_columns(FOLD_OF_IMAGE, {"fold": found, "label": labels}))
     return {"sizes": np.bincount(found)[1:].tolist()}

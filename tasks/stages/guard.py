@@ -1,4 +1,4 @@
-"""Look for images that stand in more than one split, before anything is trained."""
+"""Look for images that appear in more than one split, before anything is trained."""
 
 from __future__ import annotations
 
@@ -13,67 +13,57 @@ from tasks.core.data.duplicates import Pairs, alike_pairs, described, principal_
 from tasks.core.data.labelled import Split
 from tasks.core.drawing import figures
 from tasks.core.errors import UserError
+from tasks.core.names import PAIRS, PAIRS_PICTURE, SPLIT, SPLITS, TEST, TRAIN, TRAINING_PAIRS
+from tasks.core.stage_specs import GuardSpec
+from tasks.core.tables.arrow import from_columns
+from tasks.core.tables.images import DUPLICATE_PAIRS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 SHOWN = 12
 NAMED = 3
 
-SCHEMA = pa.schema(
-    [
-        ("split", pa.string()),
-        ("position", pa.int64()),
-        ("label", pa.int64()),
-        ("other_split", pa.string()),
-        ("other_position", pa.int64()),
-        ("other_label", pa.int64()),
-        ("similarity", pa.float32()),
-        ("exact", pa.bool_()),
-    ]
-)
-
 Row = dict[str, Any]
 
 
-@stage_task()
-def guard(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Leave the pairs of images that are alike, and pictures of the most alike.
+@stage_task(GuardSpec)
+def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Store the pairs of similar images, and pictures of the most similar ones.
 
     Raises:
-        UserError: an image stands in two splits, and that is not allowed; or very many are alike.
+        UserError: an image appears in two splits, and that is not allowed; or too many images are
+            similar.
     """
-    splits = {
-        name: Split(**inputs.arrays("split", name)) for name in ("train", "validation", "test")
-    }
-    tables, counts = _search(splits, settings)
+    splits = {name: Split(**inputs.arrays(SPLIT, name)) for name in SPLITS}
+    tables, counts = _search(splits, spec)
     pairs = pa.concat_tables(tables).combine_chunks()
     order = np.lexsort((-pairs["similarity"].to_numpy(), ~pairs["exact"].to_numpy()))
     pairs = pairs.take(order)
     across = pairs.filter(pc.not_equal(pairs["split"], pairs["other_split"]))
-    if settings["exact"] == "refuse":
+    if spec.guard.exact == "refuse":
         _refuse(across.slice(0, NAMED).to_pylist(), counts)
-    outputs.table("pairs", pairs)
-    # What deals the folds need not see which images are in the test split.
-    tested = pc.or_(pc.equal(pairs["split"], "test"), pc.equal(pairs["other_split"], "test"))
-    outputs.table("training_pairs", pairs.filter(pc.invert(tested)))
+    outputs.table(PAIRS, pairs)
+    # The assignment to folds must not depend on the test split.
+    tested = pc.or_(pc.equal(pairs["split"], TEST), pc.equal(pairs["other_split"], TEST))
+    outputs.table(TRAINING_PAIRS, pairs.filter(pc.invert(tested)))
     shown = across.slice(0, SHOWN).to_pylist()
     if shown:
-        names = inputs.facts("split")["class_names"]
-        outputs.blob("pairs_picture", "png", _picture(splits, shown, names, settings["note"]))
+        names = inputs.facts(SPLIT)["class_names"]
+        outputs.blob(PAIRS_PICTURE, "png", _picture(splits, shown, names, spec.note))
     return {"counts": counts}
 
 
 def _search(
-    splits: Mapping[str, Split], settings: Mapping[str, Any]
+    splits: Mapping[str, Split], spec: GuardSpec
 ) -> tuple[list[pa.Table], list[dict[str, Any]]]:
-    """The pairs of each two splits that are compared, and how many there are."""
-    shift = settings["shift"]
-    axes = principal_axes(splits["train"].images, shift)
+    """Return the pairs for each two splits that are compared, and their numbers."""
+    shift = spec.guard.shift
+    axes = principal_axes(splits[TRAIN].images, shift)
     sets = {name: described(split.images, axes, shift) for name, split in splits.items()}
     tables = []
     counts = []
-    for one, other in settings["compared"]:
+    for one, other in spec.compared:
         second = None if one == other else sets[other]
-        found = alike_pairs(sets[one], second, settings["similarity"])
+        found = alike_pairs(sets[one], second, spec.guard.similarity)
         exact = int(found.exact.sum())
         counts.append({"splits": [one, other], "exact": exact, "near": len(found) - exact})
         tables.append(_table(one, other, splits, found))
@@ -81,17 +71,19 @@ def _search(
 
 
 def _table(one: str, other: str, splits: Mapping[str, Split], found: Pairs) -> pa.Table:
-    columns = {
-        "split": [one] * len(found),
-        "position": found.first,
-        "label": splits[one].labels[found.first],
-        "other_split": [other] * len(found),
-        "other_position": found.second,
-        "other_label": splits[other].labels[found.second],
-        "similarity": found.similarity,
-        "exact": found.exact,
-    }
-    return pa.table(columns).cast(SCHEMA)
+    return from_columns(
+        DUPLICATE_PAIRS,
+        {
+            "split": [one] * len(found),
+            "position": found.first,
+            "label": splits[one].labels[found.first].astype(np.int64),
+            "other_split": [other] * len(found),
+            "other_position": found.second,
+            "other_label": splits[other].labels[found.second].astype(np.int64),
+            "similarity": found.similarity,
+            "exact": found.exact,
+        },
+    )
 
 
 def _refuse(rows: list[Row], counts: list[dict[str, Any]]) -> None:
@@ -104,9 +96,10 @@ def _refuse(rows: list[Row], counts: list[dict[str, Any]]) -> None:
         for row in rows[:across]
     )
     raise UserError(
-        f"{across} {'image stands' if across == 1 else 'images stand'} in more than one split "
+        f"{across} {'image appears' if across == 1 else 'images appear'} in more than one split "
         f"({examples}{' ...' if across > NAMED else ''}; positions in the splits, from 0). Scores "
-        "on them say nothing of new images. Remove them from the data, or set guard.exact=allow."
+        "on them say nothing about new images. Remove them from the data, or set "
+        "guard.exact=allow."
     )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from tasks.core.data.labelled import Dataset, Split
 from tasks.core.data.synthetic import draw_dataset
+from tasks.core.names import TEST, TRAIN, labels_name
+from tasks.core.stage_specs import LoadSpec
+from tasks.core.tables.arrow import from_columns
+from tasks.core.tables.images import LABELS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.sources.datasets import (
     RAW_FOLDER,
@@ -24,15 +26,15 @@ from tasks.sources.datasets import (
 log = logging.getLogger("fashion_flow")
 
 
-@stage_task()
-def load(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Read, download or draw the data set: images as .npz, labels as Parquet, a file a split."""
-    dataset = _dataset(settings, inputs.external)
-    for name, split in (("train", dataset.train), ("test", dataset.test)):
+@stage_task(LoadSpec)
+def load(spec: LoadSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Read, download or draw the data set; store images and labels of both raw splits."""
+    dataset = _dataset(spec, inputs.external)
+    for name, split in ((TRAIN, dataset.train), (TEST, dataset.test)):
         outputs.arrays(name, images=split.images, labels=split.labels)
-        outputs.table(f"{name}_labels", label_table(split, dataset.class_names))
+        outputs.table(labels_name(name), label_table(split, dataset.class_names))
     return {
-        "dataset": settings["dataset"],
+        "dataset": spec.dataset,
         "class_names": list(dataset.class_names),
         "image_shape": list(dataset.train.images.shape[1:]),
         "train": len(dataset.train),
@@ -40,16 +42,22 @@ def load(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts
     }
 
 
-def _dataset(settings: Mapping[str, Any], files: tuple[Path, ...]) -> Dataset:
-    if settings["dataset"] == "synthetic":
-        return draw_dataset(settings["train"], settings["test"], settings["seed"])
-    if settings["dataset"] == "fashion-mnist":
+def _dataset(spec: LoadSpec, files: tuple[Path, ...]) -> Dataset:
+    if spec.synthetic is not None:
+        return draw_dataset(spec.synthetic.train, spec.synthetic.test, spec.synthetic.seed)
+    if spec.dataset == "fashion-mnist":
         folder = find_fashion_mnist(os.environ, Path.cwd())
         return read_fashion_mnist(folder or download_fashion_mnist(RAW_FOLDER, log.info))
     return read_path(files[0] if len(files) == 1 else files[0].parent)
 
 
 def label_table(split: Split, class_names: tuple[str, ...]) -> pa.Table:
-    """A row an image: its position in the split, its label and the label's name."""
-    names = [class_names[label] for label in split.labels]
-    return pa.table({"position": range(len(split)), "label": split.labels, "class": names})
+    """Return a row for each image: its position, its label and the name of its class."""
+    return from_columns(
+        LABELS,
+        {
+            "position": range(len(split)),
+            "label": split.labels,
+            "class": [class_names[label] for label in split.labels],
+        },
+    )

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from tasks.core.data.labelled import Split
 from tasks.core.data.splitting import ground, prepared
+from tasks.core.names import SPLIT, SPLITS, TRAIN
+from tasks.core.stage_specs import PreprocessSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 
-@stage_task()
-def preprocess(_settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Scale images to float32 in [0, 1] and encode labels one-hot, a file a split."""
-    facts = inputs.facts("split")
+@stage_task(PreprocessSpec)
+def preprocess(_spec: PreprocessSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Scale images to float32 in [0, 1] and encode labels one-hot; store a file for each split."""
+    facts = inputs.facts(SPLIT)
     classes = len(facts["class_names"])
-    for name in ("train", "validation", "test"):
-        split = Split(**inputs.arrays("split", name))
+    for name in SPLITS:
+        split = Split(**inputs.arrays(SPLIT, name))
         outputs.arrays(name, **prepared(split, classes))
-        if name == "train":
+        if name == TRAIN:
             found = {"image_shape": list(split.images.shape[1:]), "ground": ground(split.images)}
     return {name: facts[name] for name in ("dataset", "class_names")} | found

@@ -1,15 +1,26 @@
-"""What each model confuses with what, class by class, and how far its probabilities hold."""
+"""What each model confuses with what, class by class, and how well it is calibrated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
 from tasks.core.data.labelled import Int64
 from tasks.core.drawing import figures as draw
+from tasks.core.names import (
+    CALIBRATION,
+    CONFUSION,
+    FINAL,
+    PER_CLASS,
+    PREPROCESS,
+    TEST,
+    VALIDATION,
+    evaluation_name,
+)
+from tasks.core.stage_specs import QualitySpec
 from tasks.core.statistics.metrics import (
     Calibration,
     calibration,
@@ -17,54 +28,58 @@ from tasks.core.statistics.metrics import (
     confusion_matrix,
     most_confused,
 )
+from tasks.core.tables.arrow import from_rows
+from tasks.core.tables.quality import CLASS_SCORES, CONFUSIONS, RELIABILITY
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import Predictions, predictions
 
 CONFUSED_PAIRS = 5
-IMAGES_A_PAIR = 8
+IMAGES_PER_PAIR = 8
+
+Row = dict[str, Any]
 
 
-@stage_task()
-def quality(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Leave tables of every model, and pictures of the final one on test images.
+@stage_task(QualitySpec)
+def quality(spec: QualitySpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Store tables for every model, and pictures of the final one on test images.
 
     A model's trainings are counted together.
     """
-    names = inputs.facts("preprocess")["class_names"]
-    per_class: list[dict[str, Any]] = []
-    cells: list[dict[str, Any]] = []
-    bins: list[dict[str, Any]] = []
+    names = inputs.facts(PREPROCESS)["class_names"]
+    per_class: list[Row] = []
+    cells: list[Row] = []
+    bins: list[Row] = []
     errors: dict[str, dict[str, float]] = {}
-    confused: list[dict[str, Any]] = []
-    for model, split, found in _predicted(settings, inputs):
+    confused: list[Row] = []
+    for model, split, found in _predicted(spec, inputs):
         matrix = _matrix(found, len(names))
-        held = _calibration(found)
+        calibrated = _calibration(found)
         key = {"model": model, "split": split}
         per_class += [key | row for row in _class_rows(matrix, names)]
         cells += [key | row for row in _cell_rows(matrix, names)]
-        bins += [key | row for row in _bin_rows(held)]
-        errors.setdefault(model, {})[split] = held.error
-        if (model, split) == ("final", "test"):
-            _draw(matrix, held, names, settings["note"], outputs)
-            confused = _confused(found[0], matrix, inputs, names, settings, outputs)
-    outputs.table("per_class", pa.Table.from_pylist(per_class))
-    outputs.table("confusion", pa.Table.from_pylist(cells))
-    outputs.table("calibration", pa.Table.from_pylist(bins))
+        bins += [key | row for row in _bin_rows(calibrated)]
+        errors.setdefault(model, {})[split] = calibrated.error
+        if (model, split) == (FINAL, TEST):
+            _draw(matrix, calibrated, names, spec.note, outputs)
+            images = inputs.arrays(PREPROCESS, TEST)["x"]
+            confused = _confused(found[0], matrix, images, names, spec.note, outputs)
+    outputs.table(PER_CLASS, from_rows(CLASS_SCORES, per_class))
+    outputs.table(CONFUSION, from_rows(CONFUSIONS, cells))
+    outputs.table(CALIBRATION, from_rows(RELIABILITY, bins))
     return {"calibration_error": errors, "most_confused": confused}
 
 
-def _predicted(
-    settings: Mapping[str, Any], inputs: Inputs
-) -> Iterator[tuple[str, str, list[Predictions]]]:
-    for model in settings["models"]:
-        stages = [training["stage"] for training in model["trainings"]]
-        if any(inputs.skipped(stage) is not None for stage in stages if model["validated"]):
+def _predicted(spec: QualitySpec, inputs: Inputs) -> Iterator[tuple[str, str, list[Predictions]]]:
+    """Yield model, split and the predictions of every training; skipped models are left out."""
+    for model in spec.models:
+        stages = [training.stage for training in model.trainings]
+        if model.validated and any(inputs.skipped(stage) is not None for stage in stages):
             continue
-        if model["validated"]:
-            found = [predictions(inputs, stage, "validation") for stage in stages]
-            yield model["name"], "validation", found
-        found = [predictions(inputs, f"test_{stage}", "test") for stage in stages]
-        yield model["name"], "test", found
+        if model.validated:
+            found = [predictions(inputs, stage, VALIDATION) for stage in stages]
+            yield model.name, VALIDATION, found
+        found = [predictions(inputs, evaluation_name(stage), TEST) for stage in stages]
+        yield model.name, TEST, found
 
 
 def _matrix(found: list[Predictions], classes: int) -> Int64:
@@ -81,7 +96,7 @@ def _calibration(found: list[Predictions]) -> Calibration:
     return calibration(confidence, correct)
 
 
-def _class_rows(matrix: Int64, names: list[str]) -> list[dict[str, Any]]:
+def _class_rows(matrix: Int64, names: list[str]) -> list[Row]:
     found = class_scores(matrix)
     columns = (names, found.precision, found.recall, found.f1, found.support)
     return [
@@ -96,7 +111,7 @@ def _class_rows(matrix: Int64, names: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _cell_rows(matrix: Int64, names: list[str]) -> list[dict[str, Any]]:
+def _cell_rows(matrix: Int64, names: list[str]) -> list[Row]:
     return [
         {"label": label, "predicted": predicted, "count": int(matrix[row, column])}
         for row, label in enumerate(names)
@@ -104,7 +119,7 @@ def _cell_rows(matrix: Int64, names: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _bin_rows(found: Calibration) -> list[dict[str, Any]]:
+def _bin_rows(found: Calibration) -> list[Row]:
     width = 1 / len(found.count)
     return [
         {
@@ -118,36 +133,38 @@ def _bin_rows(found: Calibration) -> list[dict[str, Any]]:
     ]
 
 
-def _draw(matrix: Int64, held: Calibration, names: list[str], note: str, outputs: Outputs) -> None:
+def _draw(
+    matrix: Int64, calibrated: Calibration, names: list[str], note: str, outputs: Outputs
+) -> None:
     title = "Final model, test images"
     outputs.blob("confusion_final", "png", draw.confusion(matrix, names, title, note))
-    outputs.blob("reliability_final", "png", draw.reliability(held, title, note))
+    outputs.blob("reliability_final", "png", draw.reliability(calibrated, title, note))
 
 
 def _confused(
     found: Predictions,
     matrix: Int64,
-    inputs: Inputs,
+    images: NDArray[np.float32],
     names: list[str],
-    settings: Mapping[str, Any],
+    note: str,
     outputs: Outputs,
-) -> list[dict[str, Any]]:
-    """The pairs that the final model confuses most; images are those that its first training did.
+) -> list[Row]:
+    """Draw and return the class pairs that the final model confuses most.
 
-    Of a pair's images those are shown of which it is the surest.
+    `images` are the test images `(n, h, w, c)` in [0, 1]. Those shown for a pair are the errors of
+    the first training of which it is most confident.
     """
-    images = inputs.arrays("preprocess", "test")["x"]
     predicted = found.probabilities.argmax(axis=1)
     confidence = found.probabilities.max(axis=1)
     rows, facts = [], []
     for label, other, count in most_confused(matrix, CONFUSED_PAIRS):
-        those = np.flatnonzero((found.label == label) & (predicted == other))
-        surest = those[np.argsort(-confidence[those], kind="stable")][:IMAGES_A_PAIR]
+        wrong = np.flatnonzero((found.label == label) & (predicted == other))
+        surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:IMAGES_PER_PAIR]
         facts.append({"label": names[label], "predicted": names[other], "count": count})
-        # Another training may make a mistake that the first does not.
+        # Another training may make an error that the first does not make.
         if len(surest):
             title = f"{names[label]} taken for {names[other]}, {count} times"
             rows.append((title, images[surest], confidence[surest]))
     if rows:
-        outputs.blob("confused_final", "png", draw.confused_pairs(rows, settings["note"]))
+        outputs.blob("confused_final", "png", draw.confused_pairs(rows, note))
     return facts

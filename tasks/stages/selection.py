@@ -1,16 +1,16 @@
-"""Count how often validation images decided, and how much that flatters the model chosen."""
+"""Count how often held-out images decided, and estimate how much that flatters the winner."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.core.names import FOLDS, SELECTION, VALIDATION, folds_name
 from tasks.core.seeds import generator
+from tasks.core.stage_specs import Model, SelectionSpec
 from tasks.core.statistics.optimism import optimism
+from tasks.core.tables.arrow import from_rows
+from tasks.core.tables.results import OPTIMISM
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import scored
 
@@ -21,21 +21,21 @@ METHOD = (
 )
 
 
-@stage_task()
-def selection(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Leave a table of one row: looks at validation images, optimism, what is left without it."""
-    verdicts = [inputs.facts(gate) for gate in settings["gates"]]
+@stage_task(SelectionSpec)
+def selection(spec: SelectionSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Store one row: the decisions read off held-out images, the optimism, the corrected score."""
+    verdicts = [inputs.facts(gate) for gate in spec.gates]
     decided = sum(not v["forced"] and v["rule"] != "notebook" for v in verdicts)
-    survivor = settings["models"][0]["name"]
+    survivor = spec.models[0].name
     for verdict in verdicts:
         kept = "candidate" if verdict["decision"] == "forward" else "incumbent"
         survivor = verdict[kept]
-    models = [model["name"] for model in settings["models"]]
-    correct = np.stack([_correct(model, inputs) for model in settings["models"]])
-    rng = generator(settings["seed"], "optimism")
+    models = [model.name for model in spec.models]
+    correct = np.stack([_correct(model, inputs) for model in spec.models])
+    rng = generator(spec.seed, "optimism")
     found = optimism(correct, rng)
     row = {
-        "looks": decided + settings["epochs_chosen"],
+        "looks": decided + spec.epochs_chosen,
         "models": len(models),
         "survivor": survivor,
         "val_accuracy": float(correct[models.index(survivor)].mean()),
@@ -45,20 +45,19 @@ def selection(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> 
         "best_corrected_high": found.high,
         "method": METHOD,
     }
-    outputs.table("selection", pa.Table.from_pylist([row]))
+    outputs.table(SELECTION, from_rows(OPTIMISM, [row]))
     return row
 
 
-def _correct(model: Mapping[str, Any], inputs: Inputs) -> NDArray[np.float64]:
-    """The share of a model's trainings that get each held-out image right."""
+def _correct(model: Model, inputs: Inputs) -> NDArray[np.float64]:
+    """Return the share of a model's trainings that get each held-out image right."""
     rights: dict[int, NDArray[np.float64]] = {}
-    for training in model["trainings"]:
-        right = scored(inputs, training["stage"], "validation").correct.astype(np.float64)
-        number = training["replicate"]
-        if training["fold"]:
-            deal = "folds" + (f"_r{number}" if number > 1 else "")
-            fold = inputs.table(deal, "folds")["fold"].to_numpy()
-            rights.setdefault(number, np.empty(len(fold)))[fold == training["fold"]] = right
+    for training in model.trainings:
+        right = scored(inputs, training.stage, VALIDATION).correct.astype(np.float64)
+        number = training.replicate
+        if training.fold:
+            fold = inputs.table(folds_name(number), FOLDS)["fold"].to_numpy()
+            rights.setdefault(number, np.empty(len(fold)))[fold == training.fold] = right
         else:
             rights[number] = right
     mean: NDArray[np.float64] = np.mean(list(rights.values()), axis=0)

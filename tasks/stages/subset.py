@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
 from tasks.core.data.labelled import Split
 from tasks.core.data.splitting import choose_indices
-from tasks.core.settings.images import SubsetSettings
+from tasks.core.names import INDEX, RAW, TEST, TRAIN, VALIDATION
+from tasks.core.stage_specs import SubsetSpec
+from tasks.core.tables.arrow import from_columns
+from tasks.core.tables.images import SPLIT_INDEX
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 
-@stage_task()
-def subset(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Cut the three splits out of the raw data; the table says where each image came from."""
-    facts = inputs.facts("raw")
+@stage_task(SubsetSpec)
+def subset(spec: SubsetSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Cut the three splits out of the raw data; store where each image came from."""
+    facts = inputs.facts(RAW)
     names = facts["class_names"]
-    train, test = (Split(**inputs.arrays("raw", name)) for name in ("train", "test"))
-    chosen = choose_indices(
-        train.labels, test.labels, len(names), SubsetSettings.model_validate(settings)
-    )
+    train, test = (Split(**inputs.arrays(RAW, name)) for name in (TRAIN, TEST))
+    chosen = choose_indices(train.labels, test.labels, len(names), spec.subset)
     sources = {
-        "train": (train, chosen.train),
-        "validation": (train, chosen.validation),
-        "test": (test, chosen.test),
+        TRAIN: (train, chosen.train),
+        VALIDATION: (train, chosen.validation),
+        TEST: (test, chosen.test),
     }
     tables = []
     for name, (source, indices) in sources.items():
         split = source.take(indices)
         outputs.arrays(name, images=split.images, labels=split.labels)
         tables.append(_index_table(name, indices, split, names))
-    outputs.table("index", pa.concat_tables(tables))
+    outputs.table(INDEX, pa.concat_tables(tables))
     sizes = {name: len(indices) for name, (_, indices) in sources.items()}
     return {"dataset": facts["dataset"], "class_names": names, "sizes": sizes}
 
 
 def _index_table(name: str, indices: np.ndarray, split: Split, names: list[str]) -> pa.Table:
-    return pa.table(
+    return from_columns(
+        SPLIT_INDEX,
         {
             "split": [name] * len(indices),
             "source_position": indices,
             "label": split.labels,
             "class": [names[label] for label in split.labels],
-        }
+        },
     )

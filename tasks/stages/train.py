@@ -1,10 +1,12 @@
-"""Train one network on training images and score it on training and validation images."""
+"""Train one network on training images and score it on training and held-out images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tasks.core.names import ARRAYS, FOLDS, TRAINING_SPLITS
+from tasks.core.stage_specs import TrainSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.usage import SCALED, write_usage
 
@@ -12,27 +14,27 @@ if TYPE_CHECKING:
     from tasks.core.training.loop import Examples
 
 
-@stage_task()
-def train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Train a network from its seeded start; leave the model, its history and its scores."""
-    # TensorFlow is imported where something is computed, so that a cached run never does.
+@stage_task(TrainSpec)
+def train(spec: TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Train a network from its seeded start; store the model, its history and its predictions."""
+    # TensorFlow is imported only when something is computed, so a cached run never imports it.
     from tasks.core.training.loop import Examples
     from tasks.models.fit import fit_network
 
-    examples, validation = (
-        Examples(**inputs.arrays("arrays", name)) for name in ("train", "validation")
-    )
-    if "fold" in settings:
-        held_out = inputs.table("folds", "folds")["fold"].to_numpy() == settings["fold"]
-        examples, validation = _parted(examples, validation, held_out)
-    _, facts = fit_network(settings, examples, validation, outputs)
-    about, shape = inputs.facts("arrays"), examples.x.shape[1:]
+    examples, validation = (Examples(**inputs.arrays(ARRAYS, name)) for name in TRAINING_SPLITS)
+    if spec.fold is not None:
+        held_out = inputs.table(FOLDS, FOLDS)["fold"].to_numpy() == spec.fold
+        examples, validation = _split_by_fold(examples, validation, held_out)
+    _, facts = fit_network(spec, examples, validation, outputs)
+    about, shape = inputs.facts(ARRAYS), examples.x.shape[1:]
     write_usage(outputs, about, shape, SCALED, {"keras": "model.keras"})
     return facts
 
 
-def _parted(train: Examples, validation: Examples, held_out: Any) -> tuple[Examples, Examples]:
-    """Both splits as one, parted into what is learned from and what is held out."""
+def _split_by_fold(
+    train: Examples, validation: Examples, held_out: Any
+) -> tuple[Examples, Examples]:
+    """Join both splits, and split them again into what is learned from and what is held out."""
     from tasks.core.training.loop import Examples
 
     def rows(chosen: Any) -> Examples:
@@ -44,7 +46,7 @@ def _parted(train: Examples, validation: Examples, held_out: Any) -> tuple[Examp
 
 
 def _chosen(parts: Sequence[Any], chosen: Any) -> Any:
-    """The chosen rows of arrays that follow each other, without another copy of any of them."""
+    """Return the chosen rows of consecutive arrays without copying the arrays themselves."""
     import numpy as np
 
     found = np.empty((int(chosen.sum()), *parts[0].shape[1:]), parts[0].dtype)

@@ -1,10 +1,11 @@
-"""Train the layers behind VGG16's frozen ones on their stored outputs."""
+"""Train the layers behind VGG16's frozen ones on the stored outputs of those."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tasks.core.names import FEATURES, MODEL, START, TRAINING_SPLITS, WEIGHTS
+from tasks.core.stage_specs import Vgg16TrainSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.usage import write_usage
 
@@ -12,55 +13,46 @@ if TYPE_CHECKING:
     import keras
 
 
-@stage_task()
-def vgg16_train(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Train what follows layer `after`; leave the complete model, its history and its scores.
+@stage_task(Vgg16TrainSpec)
+def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Train what follows layer `after`; store the complete model, its history and predictions.
 
-    The frozen stage starts from VGG16's weights and a fresh head, fine-tuning from the frozen
-    stage's model, with a fresh optimizer, as in the notebook.
+    The frozen stage starts from VGG16's weights and a new head. Fine-tuning starts from the frozen
+    stage's model with a new optimizer, as in the notebook.
     """
     from tasks.core.networks import vgg16
     from tasks.core.training.loop import Examples, Schedule
-    from tasks.models.fit import fit, scores, turning_points, write_history
+    from tasks.models.fit import fit, scores, sizes, turning_points, write_history
     from tasks.models.model_files import save_keras
 
-    examples, validation = (
-        Examples(**inputs.arrays("features", name)) for name in ("train", "validation")
-    )
-    schedule = Schedule(**settings["training"])
-    complete = _start(settings, inputs, examples.y.shape[1])
-    part = vgg16.trainable_part(complete, settings["after"])
-    # Nothing begins in another transfer, so the lineage may hold the number of epochs, too.
-    history = fit(part, examples, validation, schedule, settings["seed"], outputs, settings)
-    outputs.file("model", "keras", lambda path: save_keras(complete, path))
+    examples, validation = (Examples(**inputs.arrays(FEATURES, name)) for name in TRAINING_SPLITS)
+    schedule = Schedule(**dict(spec.training))
+    complete = _start(spec, inputs, examples.y.shape[1])
+    part = vgg16.trainable_part(complete, spec.after)
+    # No other training starts from this one, so its lineage may include the number of epochs.
+    history = fit(part, examples, validation, schedule, spec.seed, outputs, spec.as_json())
+    outputs.file(MODEL, "keras", lambda path: save_keras(complete, path))
     write_history(history, outputs)
     write_usage(
         outputs,
-        inputs.facts("features"),
+        inputs.facts(FEATURES),
         complete.input_shape[1:],
-        settings["preprocessing"],
+        spec.preprocessing,
         {"keras": "model.keras"},
     )
-    return (
-        scores(part, examples, validation, schedule.loss, outputs)
-        | {
-            "params": complete.count_params(),
-            "epochs": schedule.epochs,
-            "batch_size": schedule.batch_size,
-            "train_samples": len(examples),
-            "steps_per_epoch": -(-len(examples) // schedule.batch_size),
-        }
-        | turning_points(history)
-    )
+    return {
+        **scores(part, examples, validation, schedule.loss, outputs),
+        **sizes(complete, schedule, examples),
+        **turning_points(history),
+    }
 
 
-def _start(settings: Mapping[str, Any], inputs: Inputs, classes: int) -> keras.Model:
+def _start(spec: Vgg16TrainSpec, inputs: Inputs, classes: int) -> keras.Model:
     from tasks.core.networks import vgg16
     from tasks.models.model_files import load_keras
 
-    if "start" in inputs.roles:
-        return load_keras(inputs.path("start", "model"))
-    base = vgg16.build_base(settings["side"], settings["after"])
-    vgg16.set_weights(base, inputs.arrays("weights", "weights"))
-    head = settings["head"]
-    return vgg16.build_complete(base, head["dense"], head["dropout"], classes, settings["seed"])
+    if spec.head is None:
+        return load_keras(inputs.path(START, MODEL))
+    base = vgg16.build_base(spec.head.side, spec.after)
+    vgg16.set_weights(base, inputs.arrays(WEIGHTS, WEIGHTS))
+    return vgg16.build_complete(base, spec.head.dense, spec.head.dropout, classes, spec.seed)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tasks.core.errors import UnavailableError, UserError
+from tasks.core.names import WEIGHTS
 from tasks.core.networks.vgg16_layout import random_weights
+from tasks.core.stage_specs import Vgg16WeightsSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.sources.download import download
 from tasks.sources.weight_files import read_weights
@@ -25,34 +25,34 @@ IMAGENET_URL = (
 IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
 
 
-@stage_task()
-def vgg16_weights(settings: Mapping[str, Any], inputs: Inputs, outputs: Outputs) -> Facts:
-    """Leave the base's weights as named arrays: from a file, ImageNet's, or drawn at random."""
-    if settings["source"] == "random":
-        weights = random_weights(settings["seed"])
+@stage_task(Vgg16WeightsSpec)
+def vgg16_weights(spec: Vgg16WeightsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
+    """Store the base's weights as named arrays: from a file, ImageNet's, or drawn at random."""
+    if spec.seed is not None:
+        weights = random_weights(spec.seed)
     else:
         weights = read_weights(inputs.external[0] if inputs.external else _imagenet_file())
-    outputs.arrays("weights", **weights)
-    return {"source": settings["source"]}
+    outputs.arrays(WEIGHTS, **weights)
+    return {"source": spec.source}
 
 
 def _imagenet_file() -> Path:
-    """The published file, from Keras's cache or else downloaded into it, its checksum verified."""
+    """Return the published file from Keras's cache, downloaded if need be; verify its checksum."""
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     path = home / "models" / IMAGENET_URL.rsplit("/", 1)[1]
     if path.is_file():
         try:
             _verify(path)
         except UserError as error:
-            log.warning("%s; it is downloaded anew", error)
+            log.warning("%s; downloading it again", error)
         else:
             return path
     try:
         return download(IMAGENET_URL, path, verify=_verify, log=log.info)
     except UnavailableError as error:
         raise UnavailableError(
-            "VGG16's ImageNet weights can't be had. Give them with --vgg16-weights FILE, or use "
-            f"--transfer-weights random for a control with random weights. {error}"
+            "VGG16's ImageNet weights are not available. Name a file with --vgg16-weights FILE, or "
+            f"use --transfer-weights random for a control with random weights. {error}"
         ) from error
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tasks.core.errors import SealedError, StageError, StorageError, UserError
+from tasks.core.names import FACTS
 from tasks.core.records import (
-    FACTS,
     FORMAT_VERSION,
     Outcome,
     Record,
@@ -31,6 +31,7 @@ from tasks.core.records import (
     StoredFile,
     digest_of,
 )
+from tasks.core.seal import UNMARKED, MarkedFiles
 from tasks.engine.events import Watch, log_epoch
 from tasks.engine.fingerprint import code_of, refuse_edits
 from tasks.engine.profile import library_versions
@@ -107,7 +108,7 @@ class Store:
         return {
             "format": FORMAT_VERSION,
             "stage": stage.name,
-            "settings": dict(stage.settings),
+            "settings": stage.spec.as_json(),
             # Of an input whose files are not read, nothing matters.
             "inputs": {
                 role: inputs[role].digest(files)
@@ -117,7 +118,7 @@ class Store:
             # Where an outside file lies does not matter, what is in it does.
             "external": _digests(stage.external),
             "code": code_of(f"tasks.stages.{stage.kind}"),
-            "profile": dict(profile) if stage.numerical else library_versions(),
+            "profile": dict(profile) if stage.spec.numerical else library_versions(),
         }
 
     def lookup(self, stage: Stage, key: str) -> Record | Miss:
@@ -284,7 +285,9 @@ class Store:
             held=held,
         )
 
-    def commit(self, outputs: Outputs, facts: Mapping[str, Any]) -> Record:
+    def commit(
+        self, outputs: Outputs, facts: Mapping[str, Any], marks: MarkedFiles = UNMARKED
+    ) -> Record:
         """Write the record that makes a stage's files count, and look all of it up.
 
         Raises:
@@ -302,7 +305,14 @@ class Store:
                 f"{', '.join(stage.external)} changed while {stage.name} read it, so the result "
                 "is not kept; start the run again."
             )
-        record = Record(stage.name, stage.kind, key, dict(outputs.files), dict(facts), dict(basis))
+        marked = {
+            name: tuple(sorted(marks.of(name)))
+            for name in (*outputs.files, FACTS)
+            if marks.of(name)
+        }
+        record = Record(
+            stage.name, stage.kind, key, dict(outputs.files), dict(facts), dict(basis), marked
+        )
         outputs.check_held()
         write_over(outputs.folder / RECORD, record.to_json().encode(), outputs.version)
         found = self.lookup(stage, key)

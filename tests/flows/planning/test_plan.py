@@ -19,15 +19,18 @@ from flows.recipe import stages
 from flows.recipe.compose import compose
 from flows.recipe.contents import build, model_stages, stage_names
 from flows.recipe.presets import NOTEBOOK, PRESETS
-from tasks.core.records import FACTS, Outcome, Record, Stage, StoredFile
+from flows.recipe.run import Run
+from tasks.core.names import FACTS
+from tasks.core.records import Outcome, Record, Stage, StoredFile
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import AugmentSettings, Iteration
+from tasks.core.stage_specs import Vgg16WeightsSpec
 from tasks.engine.fingerprint import code_of as real_code_of
 from tasks.engine.profile import library_versions
 from tasks.storage import store as store_module
 from tasks.storage.run_log import DONE, RunLog, now
 from tasks.storage.store import Store
-from tests.support import basis, on_disk
+from tests.support import basis, on_disk, spec_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PROFILE: dict[str, Any] = {"device": "cpu", "threads": 2}
@@ -45,18 +48,21 @@ def made_up_facts(stage: Stage) -> dict[str, Any]:
     }
 
 
-class FakeRun:
+class FakeRun(Run[Outcome]):
     """Answers each stage with a made-up record, and notes what it was asked."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.stages: list[Stage] = []
         self.inputs: dict[str, dict[str, Outcome]] = {}
         self.after: dict[str, list[str]] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Outcome] = (), **inputs: Outcome) -> Outcome:
+    def take(
+        self, stage: Stage, after: Sequence[Outcome], inputs: Mapping[str, Outcome]
+    ) -> Outcome:
         assert set(inputs) == set(stage.reads), f"{stage.name} is given what it declares"
         self.stages.append(stage)
-        self.inputs[stage.name] = inputs
+        self.inputs[stage.name] = dict(inputs)
         self.after[stage.name] = [outcome.stage for outcome in after]
         return self.outcome(stage, inputs)
 
@@ -179,7 +185,7 @@ def test_nothing_is_scored_on_the_test_split_before_the_last_verdict() -> None:
 def test_the_winner_s_settings_are_those_of_the_iterations_that_were_kept() -> None:
     run = FakeRun()
     build(run, compose(values=REPLAY | {"rule": "validation"}))
-    settings = {stage.name: stage.settings for stage in run.stages}
+    settings = {stage.name: stage.spec.as_json() for stage in run.stages}
     # Kept by DECISIONS: 11 epochs, then half the dense units.
     kept = settings["iteration_3"]["training"]
     assert settings["final"]["training"] == kept
@@ -192,7 +198,7 @@ def test_the_winner_s_settings_are_those_of_the_iterations_that_were_kept() -> N
 def test_a_replayed_notebook_ends_with_the_notebook_s_network() -> None:
     run = FakeRun()
     build(run, replayed())
-    final = next(stage for stage in run.stages if stage.name == "final").settings["training"]
+    final = next(stage for stage in run.stages if stage.name == "final").spec.as_json()["training"]
     overfitting = replayed().overfitting.model_dump(mode="json")
     kept = {"epochs": 11, "dropout": 0.25, "kernel_sizes": [3, 3, 3], "padding": "same"}
     assert final == overfitting | kept
@@ -205,7 +211,7 @@ def test_gates_replay_only_under_the_notebook_s_rule() -> None:
     ):
         run = FakeRun()
         build(run, replayed(rule=rule))
-        gates = [stage.settings for stage in run.stages if stage.kind == "decide"]
+        gates = [stage.spec.as_json() for stage in run.stages if stage.kind == "decide"]
         assert [gate["replay"] for gate in gates] == expected
         assert {gate["rule"] for gate in gates} == {rule}
         assert [gate["candidate"] for gate in gates] == [f"iteration_{n}" for n in range(1, 10)]
@@ -216,7 +222,7 @@ def test_epochs_at_the_lowest_validation_loss_come_from_the_overfitting_model() 
     run = FakeRun()
     build(run, replace_plan(NOTEBOOK, lowest))
     stage = next(stage for stage in run.stages if stage.name == "iteration_1")
-    assert stage.settings["training"]["epochs"] == 7
+    assert stage.spec.as_json()["training"]["epochs"] == 7
 
 
 def replace_plan(settings: Settings, *entries: Iteration) -> Settings:
@@ -227,7 +233,7 @@ def replace_plan(settings: Settings, *entries: Iteration) -> Settings:
 
 def test_the_pictures_of_distorted_images_depend_on_every_value_of_the_distortion() -> None:
     def shown(settings: Settings) -> Any:
-        return stages.figures(settings, {}).settings["augmentation"]
+        return stages.figures(settings, {}).spec.as_json()["augmentation"]
 
     assert NOTEBOOK.plan[8].change["augmentation"] == {}, "the defaults are meant"
     assert shown(NOTEBOOK) == AugmentSettings().model_dump()
@@ -677,7 +683,7 @@ def test_an_input_that_came_out_otherwise_is_named(tmp_path: Path) -> None:
         build(FillingRun(store, settings), settings)
     record = planned_stage(store, "vgg16_weights").record
     assert record is not None
-    stage = Stage("vgg16_weights", "vgg16_weights", record.basis["settings"])
+    stage = Stage("vgg16_weights", Vgg16WeightsSpec(**record.basis["settings"]))
     outputs = store.writer(stage, record.key, record.basis)
     outputs.blob("weights", "bin", b"other weights")
     store.commit(outputs, record.facts)
@@ -717,7 +723,7 @@ def test_the_closest_record_is_compared_and_its_time_is_shown(tmp_path: Path) ->
     assert load("synthetic.seed=1").last["seconds"] == 3
     assert load("synthetic.seed=1").last["resumed_after"] == 3
     near = load("synthetic.seed=3", "synthetic.train=7")
-    assert (near.reason, near.last["seconds"]) == ("train 60000 \u2192 7", 4)
+    assert (near.reason, near.last["seconds"]) == ("synthetic.train 60000 \u2192 7", 4)
     assert planned_stage(store, "subset").last == {}
 
 
@@ -802,7 +808,7 @@ def with_a_run(filled: Store) -> Store:
     """The full store with a finished run whose table of results can be shown."""
     run = RunLog(filled, "20260101-000000-001")
     run.begin(replayed().model_dump(mode="json"), PROFILE, None)
-    stage = Stage("results", "results")
+    stage = Stage("results", spec_of("results"))
     outputs = filled.writer(stage, "d" * 64, basis())
     outputs.table("results", pa.Table.from_pylist([ROW]))
     record = filled.commit(outputs, {})
@@ -849,9 +855,9 @@ def samples_read(run: FakeRun) -> dict[str, str]:
     made = {stage.name: stage for stage in run.stages}
     figures = made["figures"]
     read = {name for name, files in figures.reads.items() if "input_samples" in files}
-    assert read == set(figures.settings["vgg16_inputs"])
-    assert {made[name].settings["after"] for name in read} == {None}
-    found: dict[str, str] = figures.settings["vgg16_inputs"]
+    assert read == set(figures.spec.as_json()["vgg16_inputs"])
+    assert {made[name].spec.as_json()["after"] for name in read} == {None}
+    found: dict[str, str] = figures.spec.as_json()["vgg16_inputs"]
     return found
 
 
@@ -905,7 +911,7 @@ def test_outputs_of_one_layer_for_one_input_are_computed_once(
     assert run.inputs["vgg16_fine_tuned_corrected"]["features"].stage == tuning
     stages_made = {stage.name: stage for stage in run.stages}
     for name in own:
-        after = stages_made[name].settings["after"]
+        after = stages_made[name].spec.as_json()["after"]
         below = f"vgg16_{after.removesuffix('_pool')}_corrected" if after else "preprocess"
         assert run.inputs[name]["source"].stage == below
     assert samples_read(run) == {"vgg16_block4": "as_notebook"}

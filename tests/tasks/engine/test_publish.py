@@ -23,6 +23,7 @@ from tasks.engine import publish
 from tasks.reporting.rendering import environment
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
+from tests.support import spec_of
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +128,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading
 
 
 def publish_one(tmp_path: Path, *, at_once: bool = False) -> None:
-    stage = Stage("load", "load")
+    stage = Stage("load", spec_of("load"))
     publish.publish_stage(
         Store(str(tmp_path / "store")), stage, Skipped("load", ""), "", "", "", at_once=at_once
     )

@@ -20,7 +20,7 @@ from tasks.sources.pictures import Unreadable, read_pictures
 from tasks.storage.files import content_digest
 from tasks.storage.run_log import DONE, RunLog
 from tasks.storage.store import Store
-from tests.support import basis, on_disk
+from tests.support import basis, on_disk, spec_of
 
 USAGE: dict[str, Any] = {
     "dataset": "shoes",
@@ -36,7 +36,7 @@ ENTRY: dict[str, Any] = {"settings": {}, "profile": {}, "flow_run": None}
 
 def leave(store: Store, run_id: str, stage: str, **files: bytes) -> Record:
     """A run that left a stage with these files."""
-    what = Stage(stage, "train")
+    what = Stage(stage, spec_of("train"))
     key = content_digest(repr((run_id, stage, files)).encode())
     outputs = store.writer(what, key, basis())
     for name, content in files.items():

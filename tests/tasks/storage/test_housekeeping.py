@@ -477,7 +477,8 @@ def test_a_living_run_stays_though_its_log_is_damaged(store: Store) -> None:
 def test_a_run_that_another_process_carries_out_is_alive(store: Store) -> None:
     committed(store, "load.1")
     code = (
-        "import sys\nfrom tasks.storage.run_log import RunLog\nfrom tasks.storage.store import Store\n"
+        "import sys; from tasks.storage.run_log import RunLog\n"
+        "from tasks.storage.store import Store\n"
         "run = RunLog(Store(sys.argv[1]), 'run-0'); run.begin({}, {}, None)\n"
         "run.taken('load', sys.argv[2]); print('begun', flush=True); sys.stdin.read()"
     )

@@ -12,6 +12,7 @@ import pytest
 
 from tasks.core.settings.base import changed
 from tasks.core.settings.training import TrainSettings
+from tasks.core.stage_specs import RetrainSpec
 from tests.support import computing_in
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def test_stages_train_the_quick_form(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(fit, "train", note)
     examples = Examples(np.zeros((2, *IMAGE), np.float32), np.eye(2, 3, dtype=np.float32))
-    settings = {"training": changed(SMALL, {"epochs": 1}).model_dump(), "seed": 0}
+    spec = RetrainSpec(training=changed(SMALL, {"epochs": 1}), seed=0)
     with pytest.raises(InterruptedError):
-        fit.fit_network(settings, examples, None, mock.MagicMock())
+        fit.fit_network(spec, examples, None, mock.MagicMock())
     assert len(trained) == 3

@@ -22,10 +22,11 @@ from tasks.core.records import Record, Stage
 from tasks.core.seeds import generator
 from tasks.core.settings.base import changed
 from tasks.core.settings.training import AugmentSettings, TrainSettings
+from tasks.core.stage_specs import RetrainSpec, TrainSpec
 from tasks.core.training.progress import Progress
 from tasks.storage.checkpoints import Checkpoints
 from tasks.storage.store import Outputs, Store
-from tests.support import basis
+from tests.support import basis, spec_of
 
 pytestmark = [
     pytest.mark.usefixtures("tensorflow_ready"),
@@ -341,8 +342,8 @@ def test_a_fitted_network_leaves_its_model_history_and_scores(tmp_path: Path) ->
     outputs = outputs_in(tmp_path)
     held_out = images(40, 1)
     penalised = changed(SMALL, {"l2": 0.01})
-    settings = {"training": penalised.model_dump(mode="json"), "seed": 0}
-    model, facts = fit_network(settings, images(100, 0), held_out, outputs)
+    spec = TrainSpec(training=penalised, seed=0)
+    model, facts = fit_network(spec, images(100, 0), held_out, outputs)
 
     assert sorted(outputs.files) == ["history", "model", "validation_predictions"]
     history = pq.read_table(tmp_path / outputs.files["history"].path).to_pylist()
@@ -370,8 +371,8 @@ def test_a_network_fitted_without_validation_has_no_validation_scores(tmp_path: 
     from tasks.models.fit import fit_network
 
     outputs = outputs_in(tmp_path)
-    settings = {"training": DENSE.model_dump(mode="json"), "seed": 0}
-    _, facts = fit_network(settings, images(200, 0), None, outputs)
+    spec = RetrainSpec(training=DENSE, seed=0)
+    _, facts = fit_network(spec, images(200, 0), None, outputs)
     assert sorted(outputs.files) == ["history", "model"]
     history = pq.read_table(tmp_path / outputs.files["history"].path)
     assert set(history.column_names) == {"epoch", "loss", "accuracy"}
@@ -384,7 +385,7 @@ def test_a_network_fitted_without_validation_has_no_validation_scores(tmp_path: 
 def outputs_in(folder: Path) -> Outputs:
     stage = folder / "stages" / "model" / "key"
     stage.mkdir(parents=True)
-    return Outputs(folder, stage, Stage("model", "train"), "key", basis())
+    return Outputs(folder, stage, Stage("model", spec_of("train")), "key", basis())
 
 
 # Going on where a training was stopped
@@ -588,9 +589,8 @@ def stop_after(outputs: Outputs, epochs: int) -> Outputs:
 
 
 def training_stage(name: str = "iteration_1", epochs: int = EPOCHS, **more: Any) -> Stage:
-    spec = changed(SOMETHING_OF_EVERYTHING, {"epochs": epochs})
-    settings = {"training": spec.model_dump(mode="json"), "seed": 0}
-    return Stage(name, "train", settings, {"beginning": ()}, numerical=True, **more)
+    training = changed(SOMETHING_OF_EVERYTHING, {"epochs": epochs})
+    return Stage(name, TrainSpec(training=training, seed=0), {"beginning": ()}, **more)
 
 
 def fit_stage(
@@ -603,7 +603,8 @@ def fit_stage(
     outputs = store.writer(stage, key, stands_for, inputs)
     if stopped_after is not None:
         outputs = stop_after(outputs, stopped_after)
-    _, facts = fit_network(stage.settings, images(100, 0), images(40, 1), outputs)
+    assert isinstance(stage.spec, TrainSpec)
+    _, facts = fit_network(stage.spec, images(100, 0), images(40, 1), outputs)
     return store.commit(outputs, facts), outputs.resumed_after
 
 
@@ -663,8 +664,8 @@ def test_a_longer_training_begins_where_a_shorter_one_ended(tmp_path: Path) -> N
 def test_a_training_does_not_begin_in_another_one(tmp_path: Path, never_stopped: Record) -> None:
     store = Store(str(tmp_path))
     other = training_stage("overfitting", EPOCHS, snapshots=(EPOCHS,))
-    settings = {**other.settings, "seed": 1}
-    beginning, _ = fit_stage(store, replace(other, settings=settings))
+    spec = other.spec.model_copy(update={"seed": 1})
+    beginning, _ = fit_stage(store, replace(other, spec=spec))
     record, after = fit_stage(store, training_stage(), beginning=beginning)
     assert after == 0
     assert record == never_stopped

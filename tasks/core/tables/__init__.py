@@ -1,0 +1,1 @@
+"""The schema of every stored table, written once; columns and documentation derive from it."""

@@ -1,0 +1,61 @@
+"""Tables of images: labels, class counts, splits, duplicates, folds."""
+
+from __future__ import annotations
+
+from tasks.core.names import CLASS_COUNTS, FOLDS, INDEX, PAIRS
+from tasks.core.tables.schema import Column, Table
+
+LABELS = Table(
+    "<split>_labels",
+    "each image of the raw split, in order",
+    (
+        Column("position", "int64", "position in the split, from 0"),
+        Column("label", "uint8", "index of the class"),
+        Column("class", "string", "name of the class"),
+    ),
+)
+
+COUNTS = Table(
+    CLASS_COUNTS,
+    "each class",
+    (
+        Column("class", "string", "name of the class"),
+        Column("train", "int64", "number of raw training images"),
+        Column("test", "int64", "number of raw test images"),
+    ),
+)
+
+SPLIT_INDEX = Table(
+    INDEX,
+    "each image of the three splits, in order",
+    (
+        Column("split", "string", "`train`, `validation` or `test`"),
+        Column("source_position", "int64", "position in the raw training or test images, from 0"),
+        Column("label", "uint8", "index of the class"),
+        Column("class", "string", "name of the class"),
+    ),
+)
+
+DUPLICATE_PAIRS = Table(
+    PAIRS,
+    "each pair of similar images, identical ones first, then by similarity",
+    (
+        Column("split", "string", "split of the first image"),
+        Column("position", "int64", "position in that split, from 0"),
+        Column("label", "int64", "index of the first image's class"),
+        Column("other_split", "string", "split of the second image"),
+        Column("other_position", "int64", "position in that split, from 0"),
+        Column("other_label", "int64", "index of the second image's class"),
+        Column("similarity", "float32", "correlation of the images' gradients, at most 1"),
+        Column("exact", "bool", "whether all pixels are equal"),
+    ),
+)
+
+FOLD_OF_IMAGE = Table(
+    FOLDS,
+    "each training image, in order, then each validation image",
+    (
+        Column("fold", "int64", "the fold that holds the image out, from 1"),
+        Column("label", "uint8", "index of the class"),
+    ),
+)
