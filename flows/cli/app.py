@@ -451,6 +451,7 @@ def deploy(
     dask_address: AddressOption = None,
 ) -> None:
     """Have Prefect workers run the flow with these settings, on demand or on a schedule."""
+    from flows.deployment.deploy import DeploymentRequest
     from flows.deployment.deploy import deploy as deployed
     from flows.deployment.pools import Pool
     from flows.runners.base import runner_of
@@ -469,7 +470,7 @@ def deploy(
         # What is there in a container can't be seen from here.
         settings = settings.model_copy(update={"dataset": where.path(settings.dataset)})
     name = name or pool
-    address = deployed(
+    request = DeploymentRequest(
         name,
         where,
         settings,
@@ -480,6 +481,7 @@ def deploy(
         timezone=timezone,
         env=env or (),
     )
+    address = deployed(request)
     console.show_deployment(name, where, address)
 
 

@@ -13,6 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from tasks.core.errors import UserError
 from tasks.core.settings.base import Spec, explain
 
+RunnerKind = Literal["local", "dask"]
+
 LOOPBACK = "127.0.0.1"
 ADDRESS = re.compile(r"(?P<protocol>tcp|tls)://(?P<host>\[[0-9a-fA-F:]+\]|[^\s/:@\[\]]+):\d{1,5}")
 
@@ -23,7 +25,7 @@ class Runner(Spec):
     The fields are the options `--runner` and `--dask-address` of `fashion-flow run`.
     """
 
-    kind: Literal["local", "dask"] = Field(
+    kind: RunnerKind = Field(
         "local",
         description="local: in the flow's own process. dask: in worker processes, each of which "
         "computes one stage at a time.",

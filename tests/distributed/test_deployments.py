@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.deployment.deploy import AGAIN, REST, SILENT
+from flows.deployment.recovery import AGAIN, REST, SILENT
 from flows.running.ui_server import SERVER_SETTINGS
 from tasks.storage.run_log import all_runs
 from tasks.storage.store import Store
@@ -206,7 +206,7 @@ def test_a_deployment_can_be_renewed_and_has_what_takes_up_dead_runs(
         ((), "fashion-flow ui"),
         (("--cron", "at dawn"), "schedule 'at dawn': expected minute, hour"),
         (("--cron", "0 3 * * *", "--timezone", "Mars"), "time zone 'Mars': expected a name"),
-        (("--env", "=open sesame"), "environment '': expected NAME=VALUE"),
+        (("--env", "=open sesame"), "--env '': expected NAME=VALUE"),
     ],
 )
 def test_what_can_not_be_deployed_is_explained(
