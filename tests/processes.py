@@ -73,6 +73,15 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
+def alive(process: int) -> bool:
+    """Whether a process still runs; one that ended but was not waited for does not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:
     """Begin to run some code in another Python; what it prints can be read."""
     return subprocess.Popen(

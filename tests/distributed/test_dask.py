@@ -26,6 +26,7 @@ from tests.processes import (
     Finished,
     Server,
     Start,
+    alive,
     free_port,
     latest_run,
     wait_for,
@@ -266,14 +267,6 @@ def test_workers_of_a_runs_own_end_when_it_is_killed(
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 # What follows takes minutes.
