@@ -23,6 +23,7 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 from flows.runners.base import LOOPBACK, ComputeSite, Runner, is_loopback
 from flows.runners.survey import CONNECT_S, first_line
 from tasks.core.errors import StageError, UserError
+from tasks.core.records import Stage
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.engine.profile import resolve_profile, visible_gpus
 from tasks.engine.worker import topic_of, unpacked
@@ -55,11 +56,11 @@ class StageRunner(DaskTaskRunner):
         dependencies: dict[str, set[Any]] | None = None,
     ) -> PrefectDaskFuture[Any]:
         """Submit a stage to the cluster."""
-        stage = parameters["stage"]
+        stage: Stage = parameters["stage"]
         future = self.client.submit(
             task,
             key=f"{stage.name}-{uuid4()}",
-            resources={"GPU": 1} if self._gpus and stage.numerical else None,
+            resources={"GPU": 1} if self._gpus and stage.spec.numerical else None,
             parameters=self._optimize_futures(parameters),
             wait_for=self._optimize_futures(wait_for) if wait_for else None,
             dependencies=dependencies,

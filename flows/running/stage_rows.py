@@ -82,9 +82,6 @@ class StageRows(Progress):
 class _StateColumn(ProgressColumn):
     """The text beside a bar, computed when it is drawn because it contains times."""
 
-    def __init__(self, column: Column) -> None:
-        super().__init__(column)
-
     def render(self, task: Task) -> Text:
         text: Text = task.fields["text"](task)
         return text
