@@ -1,4 +1,4 @@
-"""Run stages of the recipe as they are, store and checkpoints included, but without Prefect."""
+"""Run the recipe's stages with their store and checkpoints, but without Prefect's engine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from flows.recipe.run import Run
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.stage import CACHED, RunContext
-from tasks.sources.datasets import find_fashion_mnist
+from tasks.sources.fashion_mnist import find_fashion_mnist
 from tasks.storage.store import Store
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds by the clock, and of the process's threads on the processor."""
+    """Wall-clock seconds, and CPU seconds of all threads of the process."""
 
     wall: float
     cpu: float
@@ -45,9 +45,10 @@ class Seconds:
 
 
 class BareRun(Run[Any]):
-    """Computes or finds each stage at once.
+    """Runs each stage immediately, in this thread.
 
-    `seconds` says how long each took, `cached` which were found, `made` what they left.
+    `seconds` has the time of each stage, `cached` the names of those found in the store, `made` the
+    records.
     """
 
     def __init__(self, root: Path, profile: Mapping[str, Any]) -> None:
@@ -71,21 +72,21 @@ class BareRun(Run[Any]):
         return outcome
 
     def took(self, *names: str) -> Seconds:
-        """What these stages took together."""
+        """The sum of these stages' times."""
         return sum((self.seconds[name] for name in names), Seconds(0, 0))
 
     def value(self, handle: Outcome) -> Outcome:
         return handle
 
     def preprocessed(self, settings: Settings) -> Outcome:
-        """Steps 1 to 4 of the notebook."""
+        """The notebook's steps 1 to 4."""
         raw = self(stages.load(settings))
         split = self(stages.subset(settings), raw=raw)
         arrays: Outcome = self(stages.preprocess(), split=split)
         return arrays
 
     def arrays(self, stage: str, name: str) -> dict[str, np.ndarray]:
-        """The arrays in an `.npz` that a stage left."""
+        """The arrays in an `.npz` file of a stage."""
         with (
             self.store.opened(self.made[stage], name) as handle,
             np.load(handle, allow_pickle=False) as archive,
@@ -93,14 +94,14 @@ class BareRun(Run[Any]):
             return dict(archive)
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
-        """What a stage found; the benchmark ends where it was skipped."""
+        """The facts of a stage's record; ends the benchmark if the stage was skipped."""
         if not isinstance(outcome, Record):
             sys.exit(f"{outcome.stage}: {outcome.reason}")
         return outcome.facts
 
 
 def dataset_at_hand() -> str:
-    """Fashion-MNIST where it is on this machine, else drawn images."""
+    """Fashion-MNIST if it is on this machine, otherwise synthetic images."""
     found = find_fashion_mnist(os.environ, Path.cwd())
     return "synthetic" if found is None else "fashion-mnist"
 
@@ -108,7 +109,7 @@ def dataset_at_hand() -> str:
 def settings_of(
     dataset: str, train: int, validation: int, test: int, transfer: Mapping[str, Any]
 ) -> Settings:
-    """The notebook's settings with other images and other ways of transfer."""
+    """The notebook's settings with other data and another `transfer`."""
     changes = {
         "dataset": dataset,
         "synthetic": {"train": train + validation, "test": test},

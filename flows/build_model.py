@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from prefect import flow
 
-from flows.planning.stage_selection import EVERYTHING, Choice, Enough
+from flows.planning.stage_selection import EVERYTHING, Enough, StageSelection
 from flows.recipe.contents import build
 from flows.recipe.presets import NOTEBOOK
 from flows.runners.base import LOCAL, ComputeSite, Runner
@@ -82,7 +82,7 @@ def build_model(
     settings: Settings = NOTEBOOK,
     store: str = "artifacts",
     run_id: str | None = None,
-    choice: Choice = EVERYTHING,
+    choice: StageSelection = EVERYTHING,
     require_success: bool = False,
     runner: Runner = LOCAL,
 ) -> str:
@@ -129,12 +129,16 @@ def _context(run_log: RunLog, settings: Settings, site: ComputeSite, runner: Run
         run_log.run_id,
         site.profile,
         settings.execution.workers,
-        home=installation() if runner.kind == "dask" else None,
+        installation=installation() if runner.kind == "dask" else None,
     )
 
 
 def _carry_out(
-    settings: Settings, choice: Choice, runner: Runner, site: ComputeSite, context: RunContext
+    settings: Settings,
+    choice: StageSelection,
+    runner: Runner,
+    site: ComputeSite,
+    context: RunContext,
 ) -> dict[str, Outcome]:
     """Run the chosen stages of the recipe; return their outcomes by name."""
     slots(context.run_id, settings.execution.workers)

@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Helpers that several test files share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict
@@ -15,7 +14,8 @@ from tasks.core.data.labelled import Float32
 from tasks.core.records import canonical_json
 from tasks.core.seal import Purpose, SealRule
 from tasks.core.stage_specs import StageSpec
-from tasks.storage.files import Place
+from tasks.storage.local_path import LocalPath
+from tasks.storage.store_path import StorePath
 
 
 class AnySpec(StageSpec):
@@ -51,7 +51,7 @@ def predict(model: Any, x: Float32) -> Float32:
 
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Keras's models are made and compute in `precision`, e.g. float64, afterwards in float32."""
+    """Make Keras build models and compute in `precision`, e.g. float64; in float32 afterwards."""
     import keras
 
     try:
@@ -64,20 +64,20 @@ def computing_in(precision: str) -> Iterator[None]:
 
 
 def basis(**values: Any) -> dict[str, Any]:
-    """What a made-up key stands for: nothing, but for `values`."""
+    """The basis of a made-up key: empty except for `values`."""
     nothing = {"format": 1, "settings": {}, "inputs": {}, "external": [], "code": {}, "profile": {}}
     return {**nothing, **values}
 
 
 def meaning(text: str) -> str | None:
-    """The one text of the JSON value that `text` stands for; None where it stands for none."""
+    """The canonical text of the JSON value in `text`; None if it is not JSON."""
     try:
         return canonical_json(json.loads(text))
     except (ValueError, RecursionError):
         return None
 
 
-def on_disk(place: Place) -> Path:
-    """A place in a store of this machine as the path that it is."""
-    assert isinstance(place, Path)
-    return place
+def on_disk(path: StorePath) -> LocalPath:
+    """A path in a store on this machine as the local path that it is."""
+    assert isinstance(path, LocalPath)
+    return path

@@ -341,16 +341,21 @@ def test_no_text_becomes_code(module: str) -> None:
 # Who writes files
 
 WRITERS = {
-    "tasks.storage.files": "every atomic write, log and lock",
-    "tasks.storage.store": "the folders and files of stages, by means of `tasks.storage.files`",
-    "tasks.storage.checkpoints": "the states of a training, which go once its result is there",
-    "tasks.storage.housekeeping": "nothing but removals of what nobody needs",
+    "tasks.storage.files": "every atomic write of a local file",
+    "tasks.storage.local_path": "lines of logs, and removals of folders",
+    "tasks.storage.locks": "the files of locks",
+    "tasks.storage.store": "the folders of stages",
+    "tasks.storage.exchange": "the files of stages, at temporary paths",
+    "tasks.storage.checkpoints": "the states of a training, removed once its result is there",
+    "tasks.storage.run_log": "the run's log, line by line",
+    "tasks.storage.cleaning": "removals of what no kept run needs",
     "tasks.storage.npz": "members of the archives that the store hands out",
-    "tasks.storage.s3": "what this machine keeps of a bucket, by temporary files and renames",
+    "tasks.storage.object_cache": "files that this machine keeps of a bucket",
+    "tasks.storage.s3": "objects in a bucket",
+    "tasks.storage.s3_object": "objects that are fetched to temporary files",
     "tasks.sources.download": "raw data outside the store, by a temporary file and a rename",
     "tasks.models.prediction_files": "predictions where the user wants them, by atomic writes",
     "tasks.models.model_files": "models at the temporary paths that the store hands out",
-    "tasks.reporting.model_card": "the final model and its card, by atomic writes",
     "flows.running.ui_server": "the address and log of the UI's server, in Prefect's folder",
 }
 CHANGES_FILES = {

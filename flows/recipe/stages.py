@@ -123,9 +123,9 @@ def load(settings: Settings) -> Stage:
         return Stage(LOAD, LoadSpec(dataset="synthetic", synthetic=settings.synthetic))
     if settings.dataset == "fashion-mnist":
         return Stage(LOAD, LoadSpec(dataset="fashion-mnist"))
-    from tasks.sources.datasets import path_files
+    from tasks.sources.datasets import dataset_files
 
-    files = path_files(Path(settings.dataset).expanduser())
+    files = dataset_files(Path(settings.dataset).expanduser())
     return Stage(LOAD, LoadSpec(dataset="own"), external=tuple(map(str, files)))
 
 

@@ -12,7 +12,8 @@ from flows.recipe import stages
 from tasks.core.errors import UnavailableError, UserError
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
-from tasks.sources.datasets import RAW_FOLDER, download_fashion_mnist, find_fashion_mnist
+from tasks.engine.keys import key_of
+from tasks.sources.fashion_mnist import RAW_FOLDER, download_fashion_mnist, find_fashion_mnist
 from tasks.storage.store import Store
 
 log = logging.getLogger("fashion_flow")
@@ -76,7 +77,7 @@ def _existing(dataset: str) -> str:
 def _at_hand(store: Store, settings: Settings, profile: Mapping[str, Any]) -> bool:
     """Whether Fashion-MNIST is already in the store or on this machine."""
     stage = stages.load(settings)
-    key, _ = store.key_of(stage, {}, profile)
+    key, _ = key_of(stage, {}, profile)
     if isinstance(store.lookup(stage, key), Record):
         return True
     return find_fashion_mnist(os.environ, Path.cwd()) is not None

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 from flows.running.run_logging import stop_views
 from flows.running.server import stop_temporary_server
 from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
-from tasks.storage.files import log_place, publish_log
 from tasks.storage.run_log import INTERRUPTED, RunLog
 
 log = logging.getLogger("fashion_flow")
@@ -62,7 +61,7 @@ def interrupt(run_log: RunLog) -> NoReturn:
     # Other threads keep running until the process ends; nobody needs their messages.
     log.setLevel(logging.CRITICAL)
     _best_effort(lambda: _tell_server(run_log))
-    _best_effort(lambda: publish_log(run_log.log))
+    _best_effort(run_log.log.publish_log)
     # Threads that train can't be asked to stop. The store never shows half-written files.
     leave(INTERRUPTED_STATUS)
 
@@ -87,7 +86,7 @@ def fail(error: BaseException, run_log: RunLog) -> int:
     lost = is_lost_server(error)
     status = _log_failure(error, run_log, lost=lost)
     if lost:
-        publish_log(run_log.log)
+        run_log.log.publish_log()
         leave(status)
     return status
 
@@ -106,7 +105,7 @@ def _log_failure(error: BaseException, run_log: RunLog, *, lost: bool) -> int:
     log.error(
         "finished stages are kept in %s; start the same command again to continue. Details: %s",
         run_log.store.root,
-        log_place(run_log.log),
+        run_log.log.log_file(),
     )
     return STAGE_FAILED
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import prefect.runtime
 
-from flows.planning.stage_selection import Choice
+from flows.planning.stage_selection import StageSelection
 from flows.recipe.contents import stage_names
 from flows.recipe.presets import NOTEBOOK
 from flows.running.server import announce_run
@@ -50,7 +50,7 @@ def check_attempts() -> None:
         )
 
 
-def check_request(settings: Settings, choice: Choice, *, require_success: bool) -> None:
+def check_request(settings: Settings, choice: StageSelection, *, require_success: bool) -> None:
     """Refuse a choice of stages that the run can't fulfil.
 
     Raises:
@@ -89,7 +89,7 @@ def crash_without_server() -> Iterator[None]:
 
 @contextmanager
 def logged(
-    run_log: RunLog, settings: Settings, profile: Mapping[str, Any], choice: Choice
+    run_log: RunLog, settings: Settings, profile: Mapping[str, Any], choice: StageSelection
 ) -> Iterator[None]:
     """Note in the run's log how the run begins and how it ends."""
     values = settings.model_dump(mode="json")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.planning.plan import CACHED, Planned, plan
-from flows.planning.stage_selection import Choice
+from flows.planning.stage_selection import StageSelection
 from flows.recipe.contents import stage_names
 from flows.runners.base import LOCAL, ComputeSite, Runner
 from flows.runners.choose import find_site
@@ -23,7 +23,7 @@ from flows.running.server_address import prepare_prefect
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.fingerprint import remember_code
 from tasks.engine.profile import configure
-from tasks.storage.files import explaining, log_place
+from tasks.storage.files import explaining
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
 
@@ -45,7 +45,7 @@ class RunRequest:
     """
 
     settings: Settings
-    choice: Choice
+    choice: StageSelection
     store: Store
     run_id: str
     replaceable: bool
@@ -137,7 +137,7 @@ def _announce_work(
 def _call_flow(request: RunRequest, settings: Settings, *, computes: bool) -> None:
     from flows.build_model import build_model
 
-    await_server(log_place(RunLog(request.store, request.run_id).log))
+    await_server(RunLog(request.store, request.run_id).log.log_file())
     with explaining(request.store.root), _heartbeat(wanted=computes):
         build_model(
             settings=settings,

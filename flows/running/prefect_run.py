@@ -10,7 +10,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
-from flows.planning.stage_selection import Choice
+from flows.planning.stage_selection import StageSelection
 from flows.recipe.run import Run
 from tasks.core.records import Outcome, Stage
 from tasks.engine.stage import RunContext
@@ -49,7 +49,7 @@ class PrefectRun(Run[Handle]):
         runner: TaskRunner[Any],
         tasks: Mapping[str, Task[Any, Any]],
         context: RunContext,
-        choice: Choice,
+        choice: StageSelection,
     ) -> None:
         super().__init__()
         self._runner = runner
@@ -99,7 +99,7 @@ class PrefectRun(Run[Handle]):
         if handle.future is None:
             inputs = {role: self._submit(given) for role, given in handle.inputs.items()}
             after = [self._submit(other) for other in handle.after]
-            context = replace(self._context, anew=handle.anew)
+            context = replace(self._context, recompute=handle.anew)
             parameters = {"stage": handle.definition, "inputs": inputs, "context": context}
             task = self._tasks[handle.definition.kind]
             handle.future = self._runner.submit(task, parameters, wait_for=after)

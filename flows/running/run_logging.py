@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from flows.running.live import LiveView
-from tasks.storage.files import Place, local_log
+from tasks.storage.run_log import local_log
+from tasks.storage.store_path import StorePath
 
 log = logging.getLogger("fashion_flow")
 
 
 @contextmanager
-def logging_run(path: Place, level: int) -> Iterator[LiveView | None]:
+def logging_run(path: StorePath, level: int) -> Iterator[LiveView | None]:
     """Show log lines from `level` on and write all of them, TensorFlow's and Prefect's to `path`.
 
     Yields:

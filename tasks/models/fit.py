@@ -16,9 +16,9 @@ from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.trainings import EPOCHS
 from tasks.core.training.loop import Examples, Schedule, evaluate, train
 from tasks.core.training.progress import Progress, Row
-from tasks.engine.stage import Outputs
 from tasks.models.model_files import save_keras
 from tasks.models.prediction_tables import prediction_table
+from tasks.storage.exchange import Outputs
 
 
 def fit_network(

@@ -130,6 +130,6 @@ def test_a_killed_run_is_continued_once_its_leases_expire(
     process.wait()
     done = fashion_flow(*command, **bucket.environment)
     assert done.status == 0, done.err
-    assert "goes on after epoch" in done.err
-    assert "another run computes it" in done.err, "the dead run's lease had not expired yet"
+    assert "continues after epoch" in done.err
+    assert "another run is computing it" in done.err, "the dead run's lease had not expired yet"
     assert differing(bucket.digests("killed"), contents(tmp_path / "store")) == []

@@ -206,8 +206,8 @@ class TestPrefectUI:
         self.open_run(page, ui, smoke)
         page.get_by_text("Artifacts", exact=True).click()
         page.get_by_text("summary", exact=True).first.click()
-        page.get_by_role("heading", name="of the test images named correctly").wait_for()
-        page.get_by_alt_text("What became of each change").wait_for()
+        page.get_by_role("heading", name="Test accuracy of the final model").wait_for()
+        page.get_by_alt_text("Decision on each change").wait_for()
         page.get_by_alt_text("Test accuracy of each model").wait_for()
         assert [
             alt for alt, natural, shown in page.evaluate(PICTURES) if not (natural and shown)

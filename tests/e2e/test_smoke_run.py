@@ -15,6 +15,7 @@ from flows.recipe.contents import model_stages, stage_names
 from flows.recipe.presets import SMOKE
 from tasks.core.statistics.reported import REPORTED
 from tests.processes import Command, Server, latest_run
+from tests.support import on_disk
 
 RESULT_COLUMNS = [
     "name", "step", "params", "epochs", "batch_size", "train_samples", "trainings", "train_loss",
@@ -147,7 +148,7 @@ def test_the_report_is_one_page_that_says_the_data_are_synthetic(
     shown = fashion_flow("report", "--store", smoke)
     path = Path(shown.out.strip())
     assert shown.status == 0
-    assert path == latest_run(smoke).report
+    assert path == on_disk(latest_run(smoke).report)
     page = _Page(path.read_text())
     assert page.fetched
     assert all(address.startswith("data:") for address in page.fetched)

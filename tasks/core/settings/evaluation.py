@@ -8,11 +8,13 @@ from pydantic import Field
 
 from tasks.core.settings.base import Spec
 
+Protocol = Literal["holdout", "kfold"]
+
 
 class EvaluationSettings(Spec):
     """What a model is judged by: the images held out, and how many seeds."""
 
-    protocol: Literal["holdout", "kfold"] = Field(
+    protocol: Protocol = Field(
         "holdout",
         description=(
             "holdout: the validation split. kfold: training and validation split together in "

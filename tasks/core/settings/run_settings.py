@@ -15,6 +15,8 @@ from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
 from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Iteration, TrainSettings
 from tasks.core.settings.transfer import TransferSettings
 
+Rule = Literal["validation", "significant", "one_standard_error", "notebook"]
+
 
 def _baseline() -> TrainSettings:
     return TrainSettings(filters=(), kernel_sizes=(), pooled=(), dense=(128,), epochs=5)
@@ -42,7 +44,7 @@ class Settings(Spec):
     plan: tuple[Iteration, ...] = Field(
         NOTEBOOK_PLAN, description="The iterations of step 7, in order."
     )
-    rule: Literal["validation", "significant", "one_standard_error", "notebook"] = Field(
+    rule: Rule = Field(
         "validation",
         description=(
             "validation: keep a change that raises validation accuracy (ties: lowers the loss). "

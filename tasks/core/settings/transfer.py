@@ -8,6 +8,8 @@ from pydantic import Field, field_validator
 
 from tasks.core.settings.base import BatchSize, Epochs, Fraction, LearningRate, Spec, Units
 
+TransferWeights = Literal["imagenet", "required", "random", "off"]
+
 
 class TransferVariant(Spec):
     """One way of transfer from VGG16: a head on the frozen base, then its last block trained too.
@@ -69,7 +71,7 @@ def corrected_transfer() -> TransferVariant:
 class TransferSettings(Spec):
     """The VGG16 branch: where its weights come from, and the two ways of using them."""
 
-    weights: Literal["imagenet", "required", "random", "off"] = Field(
+    weights: TransferWeights = Field(
         "imagenet",
         description=(
             "imagenet: ImageNet weights; the branch is skipped where they can't be had. required: "

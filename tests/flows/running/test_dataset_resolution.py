@@ -14,6 +14,7 @@ from flows.running import dataset_resolution
 from flows.running.dataset_resolution import resolve
 from tasks.core.errors import UnavailableError, UserError
 from tasks.core.settings.run_settings import Settings
+from tasks.engine.keys import key_of
 from tasks.storage.store import Store
 
 PROFILE: dict[str, Any] = {"device": "cpu"}
@@ -120,7 +121,7 @@ def test_what_the_store_holds_is_not_downloaded_again(
     store: Store, downloads: list[Path], tmp_path: Path
 ) -> None:
     stage = stages.load(NOTEBOOK)
-    outputs = store.writer(stage, *store.key_of(stage, {}, PROFILE))
+    outputs = store.writer(stage, *key_of(stage, {}, PROFILE))
     outputs.blob("x_train", "bin", b"images")
     store.commit(outputs, {})
     assert resolve(store, NOTEBOOK, PROFILE, replaceable=True, fetch=True) == (NOTEBOOK, "")

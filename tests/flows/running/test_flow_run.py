@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.planning.stage_selection import EVERYTHING, Choice
+from flows.planning.stage_selection import EVERYTHING, StageSelection
 from flows.recipe.presets import NOTEBOOK
 from flows.running import flow_run
 from flows.running.flow_run import (
@@ -56,15 +56,15 @@ def test_a_run_that_dies_again_and_again_is_given_up(monkeypatch: pytest.MonkeyP
 
 def test_success_can_be_required_only_of_a_run_that_determines_it() -> None:
     check_request(NOTEBOOK, EVERYTHING, require_success=True)
-    check_request(NOTEBOOK, Choice(only=frozenset({"success"})), require_success=True)
-    check_request(NOTEBOOK, Choice(only=frozenset({"baseline"})), require_success=False)
+    check_request(NOTEBOOK, StageSelection(only=frozenset({"success"})), require_success=True)
+    check_request(NOTEBOOK, StageSelection(only=frozenset({"baseline"})), require_success=False)
     with pytest.raises(UserError, match="add --only success"):
-        check_request(NOTEBOOK, Choice(only=frozenset({"baseline"})), require_success=True)
+        check_request(NOTEBOOK, StageSelection(only=frozenset({"baseline"})), require_success=True)
 
 
 def test_an_unknown_stage_is_refused() -> None:
     with pytest.raises(UserError, match="did you mean baseline"):
-        check_request(NOTEBOOK, Choice(only=frozenset({"basline"})), require_success=False)
+        check_request(NOTEBOOK, StageSelection(only=frozenset({"basline"})), require_success=False)
 
 
 def test_a_criterion_that_is_not_met_fails_the_run_and_names_the_report() -> None:

@@ -169,7 +169,7 @@ def test_a_stage_in_progress_has_a_bar_until_it_ends(shown: Shown) -> None:
 
 
 def test_waiting_for_another_run_differs_from_computing(shown: Shown) -> None:
-    stage_is("load", WAITING, "another run computes it")
+    stage_is("load", WAITING, "another run is computing it")
     assert "waiting for another run" in shown.line("load")
     stage_is("load", RUNNING, "not computed yet")
     assert "computing" in shown.line("load", "computing")

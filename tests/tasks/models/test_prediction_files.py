@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.models.classifier import Outcome, Prediction, TrainedModel, Usage
+from tasks.models.classifier import PictureOutcome, Prediction
+from tasks.models.model_lookup import TrainedModel
 from tasks.models.prediction_files import MOST_ON_PAGE, check_target, render_page, write_parquet
+from tasks.models.usage_file import Usage
 from tasks.sources.pictures import Shown, Unreadable
 
 EVIL = '<script>alert("x")</script>'
@@ -38,7 +40,7 @@ def prediction(source: str, *, inverted: bool = False, unlike: bool = False) -> 
     return Prediction(source, probabilities, inverted, unlike, Shown(PNG, PNG))
 
 
-def page_of(*outcomes: Outcome, trained: TrainedModel = TRAINED) -> str:
+def page_of(*outcomes: PictureOutcome, trained: TrainedModel = TRAINED) -> str:
     return render_page(outcomes, trained)
 
 
@@ -87,9 +89,9 @@ def test_the_page_shows_pictures_bars_marks_and_errors() -> None:
     ]
     assert "--share: 70.0%" in page
     assert page.count(">inverted</span>") == 1
-    assert ">light ground</span>" in page
+    assert ">light background</span>" in page
     assert "<strong>b.png</strong>: is empty." in page
-    assert "Predictions of 2 images" in page
+    assert "Predictions for 2 images" in page
     assert "SYNTHETIC" not in page
 
 
@@ -123,7 +125,7 @@ def test_thousands_of_pictures_are_counted_but_not_shown() -> None:
     page = page_of(*many, *bad)
     assert page.count("<img") == 2 * MOST_ON_PAGE
     assert f"the first {MOST_ON_PAGE} of 3,000 images" in page
-    assert "Predictions of 3,000 images" in page
+    assert "Predictions for 3,000 images" in page
     assert "500 could not be read" in page
     assert "and 300 more" in page
 
@@ -154,7 +156,7 @@ def test_only_what_may_be_replaced_is_replaced(tmp_path: Path) -> None:
     check_target(tmp_path / "new.parquet", "--out", [given])
     for path, message in (
         (folder, "is a folder"),
-        (Path("/dev/null"), "is no file"),
+        (Path("/dev/null"), "is not a regular file"),
         (folder / ".." / "given.parquet", "one of the files to be read"),
         (tmp_path / "nowhere" / "new.parquet", "there is no folder"),
     ):

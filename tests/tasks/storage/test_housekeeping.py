@@ -19,15 +19,20 @@ from hypothesis import strategies as st
 
 from tasks.core.records import Record, Skipped, Stage, digest_of
 from tasks.core.training.progress import Progress
-from tasks.storage import housekeeping
+from tasks.storage import cleaning, inventory
 from tasks.storage import run_log as runlog
 from tasks.storage.checkpoints import checkpoints
-from tasks.storage.housekeeping import STRAY, UNNAMED, Cleaning, Verification, clean, verify
+from tasks.storage.cleaning import Cleaning, clean
+from tasks.storage.exchange import Outputs
+from tasks.storage.inventory import STRAY, UNNAMED
+from tasks.storage.local_path import LocalPath
 from tasks.storage.run_log import DONE, FAILED, INTERRUPTED, RunLog, now
-from tasks.storage.store import Outputs, Store
+from tasks.storage.store import Store
+from tasks.storage.store_path import StorePath
+from tasks.storage.verification import Verification, verify
 from tests.disks import read_only, small_disk
 from tests.processes import Command
-from tests.support import basis, on_disk
+from tests.support import basis, on_disk, spec_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,7 +65,7 @@ def key_of(name: str) -> str:
 
 
 def outputs_of(store: Store, name: str, snapshots: tuple[int, ...] = ()) -> Outputs:
-    stage = Stage(name.partition(".")[0], "load", snapshots=snapshots)
+    stage = Stage(name.partition(".")[0], spec_of("load"), snapshots=snapshots)
     return store.writer(stage, key_of(name), basis(code={}))
 
 
@@ -79,7 +84,7 @@ def progress(epochs: int) -> Progress:
     return Progress(rows, (np.full(7, epochs, np.float32),))
 
 
-def stopped(store: Store, name: str, epochs: int = 2, snapshots: tuple[int, ...] = ()) -> Path:
+def stopped(store: Store, name: str, epochs: int = 2, snapshots: tuple[int, ...] = ()) -> LocalPath:
     """The folder of a training that was stopped after some epochs."""
     outputs = outputs_of(store, name, snapshots)
     for epoch in range(1, epochs + 1):
@@ -105,13 +110,14 @@ def ended(store: Store, run_id: str, *used: str, status: str = DONE, only: str =
 
 
 def tree(store: Store) -> dict[str, Any]:
-    """Every path of a store with its time, size and content."""
+    """Every path of a store with its time and content."""
+    root = on_disk(store.root)
     return {
-        str(path.relative_to(store.root)): (
+        str(path.relative_to(root)): (
             path.stat().st_mtime_ns,
             path.read_bytes() if path.is_file() else b"",
         )
-        for path in sorted(path for path in [store.root, *store.root.rglob("*")] if path.exists())
+        for path in sorted([root, *root.rglob("*")] if root.exists() else [])
     }
 
 
@@ -119,7 +125,7 @@ def bytes_in(store: Store) -> int:
     return sum(path.stat().st_size for path in store.root.rglob("*") if path.is_file())
 
 
-def folder(store: Store, name: str) -> Path:
+def folder(store: Store, name: str) -> LocalPath:
     return on_disk(store.folder(name.partition(".")[0], key_of(name)))
 
 
@@ -243,7 +249,7 @@ def test_a_stopped_training_is_unfinished(store: Store) -> None:
     stopped(store, "baseline.1")
     found = verified(store)
     (item,) = found.unfinished
-    assert item.what == "a stopped training goes on from it"
+    assert item.what == "a stopped training continues from it"
     assert Path(item.path).name.startswith("checkpoint-000002-")
     assert (found.records, found.damaged, found.orphans) == (0, (), ())
 
@@ -333,7 +339,7 @@ def test_what_is_being_computed_is_not_looked_at(store: Store) -> None:
     committed(store, "load.1")
     flip_a_bit(folder(store, "load.1") / "model.bin")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
-    with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
+    with store.lock(Stage("load", spec_of("load")), key_of("load.1"), pytest.fail):
         found = verified(store)
         assert list(findings(found.unfinished).values()) == ["is being computed"]
         assert (found.records, found.damaged, found.orphans) == (0, (), ())
@@ -346,7 +352,7 @@ def test_a_store_on_a_read_only_disk_can_be_verified() -> None:
         committed(store, "load.1")
         stopped(store, "baseline.1")
         ended(store, "run-1")
-        with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
+        with store.lock(Stage("load", spec_of("load")), key_of("load.1"), pytest.fail):
             pass
         with read_only(disk):
             assert (verify(store).records, len(verify(store).unfinished)) == (1, 1)
@@ -477,7 +483,7 @@ def test_a_living_run_stays_though_its_log_is_damaged(store: Store) -> None:
 def test_a_run_that_another_process_carries_out_is_alive(store: Store) -> None:
     committed(store, "load.1")
     code = (
-        "import sys; from tasks.storage.run_log import RunLog\n"
+        "import sys\nfrom tasks.storage.run_log import RunLog\n"
         "from tasks.storage.store import Store\n"
         "run = RunLog(Store(sys.argv[1]), 'run-0'); run.begin({}, {}, None)\n"
         "run.taken('load', sys.argv[2]); print('begun', flush=True); sys.stdin.read()"
@@ -498,7 +504,7 @@ def test_what_is_locked_stays_and_is_named(store: Store) -> None:
     committed(store, "load.1")
     committed(store, "load.2")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
-    with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
+    with store.lock(Stage("load", spec_of("load")), key_of("load.1"), pytest.fail):
         done = cleaned(store, 0)
         assert done.locked == (str(folder(store, "load.1").relative_to(on_disk(store.root))),)
         assert kept_results(store) == {"load.1"}
@@ -518,7 +524,7 @@ def test_the_log_of_scorings_stays(store: Store) -> None:
 def test_locks_go_with_their_stages(store: Store) -> None:
     for name in ("load.1", "load.2"):
         committed(store, name)
-        with store.lock(Stage("load", "load"), key_of(name), pytest.fail):
+        with store.lock(Stage("load", spec_of("load")), key_of(name), pytest.fail):
             pass
     ended(store, "run-1", "load.2")
     cleaned(store, 1)
@@ -735,9 +741,9 @@ def test_a_run_that_begins_while_clean_goes_on_stays_with_its_results(
         monkeypatch.undo()
         monkeypatch.setattr("os.fsync", lambda _descriptor: None)
         # `load.1` is only an older run's, `baseline.6` is new.
-        with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
+        with store.lock(Stage("load", spec_of("load")), key_of("load.1"), pytest.fail):
             run = begun(store, "run-0", "load.1")
-        with store.lock(Stage("baseline", "load"), key_of("baseline.6"), pytest.fail):
+        with store.lock(Stage("baseline", spec_of("load")), key_of("baseline.6"), pytest.fail):
             run.taken("baseline", key_of("baseline.6"))
             committed(store, "baseline.6")
         if status:
@@ -755,21 +761,21 @@ def test_a_run_that_begins_while_clean_goes_on_stays_with_its_results(
 def meanwhile(monkeypatch: pytest.MonkeyPatch, moment: str, work: Callable[[], None]) -> None:
     """Have something done once: after the old runs, before the first lock, before runs go."""
     if moment == "stages":
-        listed = housekeeping._stage_folders
+        listed = inventory.stage_folders
 
         def listing(store: Store) -> Any:
             work()
             return listed(store)
 
-        monkeypatch.setattr(housekeeping, "_stage_folders", listing)
+        monkeypatch.setattr(cleaning, "stage_folders", listing)
     elif moment == "first lock":
-        free = housekeeping._free
+        free = cleaning._free
 
-        def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[Any]:
+        def freed(lock: StorePath, *, dry_run: bool) -> AbstractContextManager[Any]:
             work()
             return free(lock, dry_run=dry_run)
 
-        monkeypatch.setattr(housekeeping, "_free", freed)
+        monkeypatch.setattr(cleaning, "_free", freed)
     else:
         removing = shutil.rmtree
 
@@ -788,11 +794,11 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
     for number in (1, 2, 3):
         committed(store, f"load.{number}")
     living = begun(store, "run-0")
-    free = housekeeping._free
+    free = cleaning._free
     order = sorted(folder(store, f"load.{number}").name for number in (1, 2, 3))
     keys = {key_of(f"load.{number}")[:16]: key_of(f"load.{number}") for number in (1, 2, 3)}
 
-    def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[Any]:
+    def freed(lock: StorePath, *, dry_run: bool) -> AbstractContextManager[Any]:
         if order[1] in lock.name:
             living.taken("load", keys[order[1]])
             run = begun(store, "run-1")
@@ -800,7 +806,7 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
             run.end(DONE)
         return free(lock, dry_run=dry_run)
 
-    monkeypatch.setattr(housekeeping, "_free", freed)
+    monkeypatch.setattr(cleaning, "_free", freed)
     (gone,) = clean(store, 0, dry_run=False).removed
     assert gone.path == f"stages/load/{order[0]}"
     assert kept_runs(store) == {"run-0", "run-1"}
@@ -814,9 +820,10 @@ def test_no_file_is_read_to_clear_away(store: Store, monkeypatch: pytest.MonkeyP
     def refuse(*_arguments: Any) -> Any:
         pytest.fail("the content is of no interest")
 
-    for name in ("tasks.storage.store.file_digest", "tasks.storage.files.file_digest"):
-        monkeypatch.setattr(name, refuse)
-    monkeypatch.setattr(housekeeping, "content_fault", refuse)
+    for module in ("local_path", "exchange", "files"):
+        monkeypatch.setattr(f"tasks.storage.{module}.file_digest", refuse)
+    for module in ("checkpoints", "verification"):
+        monkeypatch.setattr(f"tasks.storage.{module}.content_fault", refuse)
     clean(store, 1, dry_run=True)
     clean(store, 1, dry_run=False)
     assert kept_results(store) == {"load.5", "subset.1", "baseline.1"}
@@ -878,7 +885,7 @@ def test_a_record_goes_before_its_files(store: Store, monkeypatch: pytest.Monkey
         clean(store, 0, dry_run=False)
     names = {path.name for path in folder(store, "load.1").iterdir()}
     assert names == {"model.bin", "history.bin"}
-    assert store.lookup(Stage("load", "load"), record.key) != record
+    assert store.lookup(Stage("load", spec_of("load")), record.key) != record
 
 
 # Each run: how it ended, whether it was of some stages only, which of the results it used.

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import StageError, UserError
 from tasks.core.records import Record, Skipped, Stage
 from tasks.storage import run_log as runlog
-from tasks.storage.files import is_locked, try_lock
+from tasks.storage.locks import try_lock
 from tasks.storage.run_log import (
     DONE,
     FAILED,
@@ -38,10 +38,10 @@ from tasks.storage.run_log import (
     now,
 )
 from tasks.storage.store import Store
-from tests.support import basis, meaning, on_disk
+from tests.support import basis, meaning, on_disk, spec_of
 
 ROOT = Path(__file__).resolve().parents[3]
-STAGE = Stage("load", "load")
+STAGE = Stage("load", spec_of("load"))
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def test_a_damaged_run_breaks_none_of_the_others(
 def test_where_all_runs_are_damaged_there_is_none(store: Store) -> None:
     run = begun(store)
     (on_disk(run.folder) / "run.json").write_bytes(b"")
-    said = rf"no run in .* yet but those whose log is damaged \({run.run_id}\); start one with"
+    said = rf"no run in .* yet except those whose log is damaged \({run.run_id}\); start one with"
     for run_id in (None, run.run_id):
         with pytest.raises(UserError, match=said):
             find_run(store, run_id)
@@ -370,7 +370,7 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def is_alive(run: RunLog) -> bool:
-    return is_locked(run.folder / "alive.lock")
+    return (run.folder / "alive.lock").is_locked()
 
 
 def test_the_lock_of_a_run_ends_with_the_run(store: Store) -> None:
@@ -405,7 +405,7 @@ def test_a_run_that_goes_on_in_another_process_is_refused(
         noted = (run.folder / "run.json").read_bytes()
         for _ in range(2):
             with pytest.raises(
-                UserError, match="'killed-run' is going on in another process; give another run id"
+                UserError, match="'killed-run' is still running in another process; choose another"
             ):
                 run.begin({"another": 1}, {}, None)
         assert runlog._held == {}
@@ -436,7 +436,7 @@ def test_runs_of_some_stages_alone_are_no_run_that_came_to_its_end(store: Store)
     partial = RunLog(store, "20260101-000001-001")
     partial.begin({}, {}, None, ["load"])
     partial.end(DONE)
-    with pytest.raises(UserError, match=r"come to its end \(the latest: 20260101-000001-001, done"):
+    with pytest.raises(UserError, match=r"has finished \(the latest: 20260101-000001-001, done"):
         find_run(store, None)
 
 
@@ -478,7 +478,7 @@ def test_no_such_run(store: Store) -> None:
 def test_no_run_is_done(store: Store) -> None:
     begun(store, "20260101-000000-001").end(FAILED)
     begun(store, "20260101-000001-001").end(INTERRUPTED)
-    said = r"come to its end \(the latest: 20260101-000001-001, interrupted\).*go on"
+    said = r"has finished \(the latest: 20260101-000001-001, interrupted\).*continue it"
     with pytest.raises(UserError, match=said):
         find_run(store, None)
 

@@ -18,21 +18,25 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import StageError, StorageError, UserError
 from tasks.core.records import Record, Stage
-from tasks.storage import files, s3
-from tasks.storage.files import append_line, is_locked, locked, read_lines, write_over
-from tasks.storage.housekeeping import clean, verify
+from tasks.storage import files, lease, object_cache, s3, s3_client
+from tasks.storage.cleaning import clean
+from tasks.storage.files import append_line, read_lines, write_over
+from tasks.storage.lease import Lease
+from tasks.storage.locks import locked
 from tasks.storage.run_log import DONE, KILLED, RunLog
-from tasks.storage.s3 import ConflictError, Lease, S3Path
+from tasks.storage.s3 import S3Path
 from tasks.storage.store import Miss, Store
+from tasks.storage.store_path import ConflictError
+from tasks.storage.verification import verify
 from tests.processes import Command, python, s3_server, wait_for
-from tests.support import basis
+from tests.support import basis, spec_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "0123456789abcdef" * 4
-STAGE = Stage("subset", "subset", {}, {})
+STAGE = Stage("subset", spec_of("subset"))
 # Of its server's clock there are whole seconds only.
 SHORT_LEASE_S = 3.0
 
@@ -49,9 +53,9 @@ def _here(server: dict[str, str]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.items():
             patch.setenv(name, value)
-        s3._client.cache_clear()
+        s3_client.client.cache_clear()
         yield
-    s3._client.cache_clear()
+    s3_client.client.cache_clear()
 
 
 @pytest.fixture
@@ -75,17 +79,17 @@ def store(root: S3Path) -> Store:
 
 @pytest.fixture
 def client() -> S3Client:
-    return s3._client()
+    return s3_client.client()
 
 
 @pytest.fixture
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "LEASE_S", SHORT_LEASE_S)
-    monkeypatch.setattr(files, "LEASE_POLL_S", 0.1)
+    monkeypatch.setattr(lease, "LEASE_S", SHORT_LEASE_S)
+    monkeypatch.setattr(s3, "LEASE_POLL_S", 0.1)
 
 
 def committed(store: Store, name: str = "subset", key: str = KEY) -> Record:
-    outputs = store.writer(Stage(name, name, {}, {}), key, basis(why="test"))
+    outputs = store.writer(Stage(name, spec_of(name)), key, basis(why="test"))
     outputs.arrays("train", x=np.arange(300, dtype=np.int32))
     outputs.blob("note", "txt", b"a note")
     return store.commit(outputs, {"classes": 3})
@@ -261,7 +265,7 @@ def test_a_record_that_somebody_else_has_written_meanwhile_stays(store: Store) -
     late = store.writer(STAGE, KEY, basis(why="test"))
     late.blob("note", "txt", b"another note")
     record = committed(store)
-    with pytest.raises(StorageError, match="written by somebody else meanwhile") as refused:
+    with pytest.raises(StorageError, match="another process wrote") as refused:
         store.commit(late, {"classes": 4})
     assert refused.value.may_pass, "tried again, it finds the other's result"
     assert store.record("subset", KEY) == record
@@ -283,7 +287,7 @@ def test_a_write_that_fails_leaves_nothing(store: Store, cache: Path) -> None:
 def test_what_was_not_used_for_longest_goes_first(
     root: S3Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "IN_USE_S", 100.0)
+    monkeypatch.setattr(object_cache, "IN_USE_S", 100.0)
     monkeypatch.setenv("FASHION_FLOW_CACHE_GB", "0.0000025")
     names = ["old", "older", "in use"]
     for name, age in zip(names, (200, 300, 0), strict=True):
@@ -311,9 +315,10 @@ def test_a_full_disk_of_this_machine_is_explained(root: S3Path, cache: Path) -> 
 
 APPEND = """
 import sys
-from tasks.storage.files import append_line, place
+from tasks.storage.files import append_line
+from tasks.storage.urls import path_of
 for number in range(12):
-    append_line(place(sys.argv[1]), {"writer": sys.argv[2], "line": number})
+    append_line(path_of(sys.argv[1]), {"writer": sys.argv[2], "line": number})
 """
 
 
@@ -338,7 +343,7 @@ def test_a_write_on_a_condition_that_does_not_hold_is_refused(root: S3Path) -> N
     path.write(b"three")
     with pytest.raises(ConflictError):
         path.write_if(b"two", first)
-    with pytest.raises(StorageError, match="somebody else"):
+    with pytest.raises(StorageError, match="another process wrote"):
         write_over(path, b"two", first)
     assert path.read_bytes() == b"three"
     # As when the answer to the same write was lost on its way.
@@ -352,10 +357,11 @@ def test_a_write_on_a_condition_that_does_not_hold_is_refused(root: S3Path) -> N
 
 HOLD = """
 import sys, time
-from tasks.storage import s3
-s3.LEASE_S = float(sys.argv[2])
-from tasks.storage.files import locked, place
-with locked(place(sys.argv[1]), lambda: None) as lease:
+from tasks.storage import lease as module
+module.LEASE_S = float(sys.argv[2])
+from tasks.storage.locks import locked
+from tasks.storage.urls import path_of
+with locked(path_of(sys.argv[1]), lambda: None) as lease:
     print("held", flush=True)
     sys.stdin = open(0)
     while True:
@@ -367,18 +373,18 @@ with locked(place(sys.argv[1]), lambda: None) as lease:
 @pytest.mark.usefixtures("short_leases")
 def test_one_at_a_time_holds_a_lease_and_gives_it_back(root: S3Path) -> None:
     path = root / "locks" / "a.lock"
-    assert not is_locked(path)
+    assert not path.is_locked()
     with locked(path, pytest.fail) as held:
-        assert is_locked(path)
+        assert path.is_locked()
         assert Lease.take(path) is None
         assert isinstance(held, Lease)
         time.sleep(2 * SHORT_LEASE_S)
         assert held.held, "it is renewed"
-        assert is_locked(path)
+        assert path.is_locked()
         assert Lease.take(path) is None
-    assert not is_locked(path)
+    assert not path.is_locked()
     with locked(path, pytest.fail):
-        assert is_locked(path)
+        assert path.is_locked()
 
 
 @pytest.mark.usefixtures("short_leases")
@@ -388,10 +394,10 @@ def test_the_lease_of_a_killed_process_is_taken_over(root: S3Path) -> None:
     with python(HOLD, str(path), str(SHORT_LEASE_S)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        assert is_locked(path)
+        assert path.is_locked()
         process.kill()
         with locked(path, lambda: waits.append("waits")):
-            assert is_locked(path)
+            assert path.is_locked()
     assert waits == ["waits"]
 
 
@@ -419,18 +425,18 @@ def test_what_was_made_without_the_lease_is_not_kept(store: Store) -> None:
         # Somebody took it over, as after a long sleep.
         path = store.lock_path(store.folder("subset", KEY))
         assert isinstance(path, S3Path)
-        path.write(s3._lease("somebody else", 0))
+        path.write(lease._packed("somebody else", 0))
         assert isinstance(held, Lease)
         wait_for(lambda: not held.held, 30, "the loss to be known")
-        with pytest.raises(StorageError, match="did not hear of this process") as lost:
+        with pytest.raises(StorageError, match="has not heard from this process") as lost:
             store.commit(outputs, {})
         assert lost.value.may_pass
-        with pytest.raises(StorageError, match="did not hear of this process"):
+        with pytest.raises(StorageError, match="has not heard from this process"):
             outputs.checkpoints({}, 9).check()
-        with pytest.raises(StorageError, match="did not hear of this process"):
+        with pytest.raises(StorageError, match="has not heard from this process"):
             outputs.blob("note", "txt", b"written over another's")
         assert (outputs.folder / "note.txt").read_bytes() == b"a note"
-    assert is_locked(path), "what is another's is not given back"
+    assert path.is_locked(), "what is another's is not given back"
     assert isinstance(store.lookup(STAGE, KEY), Miss)
 
 
@@ -444,12 +450,12 @@ def test_a_run_that_is_not_heard_of_was_killed(store: Store, monkeypatch: Any) -
     assert run.status() == "running"
     monkeypatch.setattr("tasks.storage.run_log.LOOKING_S", 0.2)
     monkeypatch.setattr("tasks.storage.run_log._held", {})
-    with pytest.raises(UserError, match="is going on in another process"):
+    with pytest.raises(UserError, match="is still running in another process"):
         run.begin({}, {}, None)
     # Its lease is another process's, which is no more.
     path = run.folder / "alive.lock"
     assert isinstance(path, S3Path)
-    path.write(s3._lease("killed", 0))
+    path.write(lease._packed("killed", 0))
     wait_for(lambda: run.status() == KILLED, 30, "the run to be known as killed")
 
 
@@ -473,9 +479,9 @@ def test_what_no_kept_run_uses_is_cleared_away(store: Store) -> None:
 
 
 def test_a_run_that_never_began_is_no_obstacle(store: Store, monkeypatch: Any) -> None:
-    (store.root / "runs/run-1/run.log").write(b"no such plan")  # type: ignore[union-attr]
+    (store.root / "runs/run-1/run.log").write(b"no such plan")
     assert clean(store, 1, dry_run=True).removed == ()
-    monkeypatch.setattr("tasks.storage.housekeeping.STARTING_S", -1.0)
+    monkeypatch.setattr("tasks.storage.cleaning.STARTING_S", -1.0)
     assert [item.path for item in clean(store, 1, dry_run=False).removed] == ["runs/run-1"]
 
 

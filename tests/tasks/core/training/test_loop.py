@@ -24,8 +24,11 @@ from tasks.core.settings.base import changed
 from tasks.core.settings.training import AugmentSettings, TrainSettings
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
 from tasks.core.training.progress import Progress
+from tasks.engine.keys import key_of
 from tasks.storage.checkpoints import Checkpoints
-from tasks.storage.store import Outputs, Store
+from tasks.storage.exchange import Outputs
+from tasks.storage.local_path import LocalPath
+from tasks.storage.store import Store
 from tests.support import basis, spec_of
 
 pytestmark = [
@@ -383,9 +386,10 @@ def test_a_network_fitted_without_validation_has_no_validation_scores(tmp_path: 
 
 
 def outputs_in(folder: Path) -> Outputs:
-    stage = folder / "stages" / "model" / "key"
+    root = LocalPath(folder)
+    stage = root / "stages" / "model" / "key"
     stage.mkdir(parents=True)
-    return Outputs(folder, stage, Stage("model", spec_of("train")), "key", basis())
+    return Outputs(root, stage, Stage("model", spec_of("train")), "key", basis())
 
 
 # Going on where a training was stopped
@@ -427,7 +431,7 @@ def uninterrupted() -> list[Progress]:
 def test_a_training_that_goes_on_ends_with_the_bytes_of_one_that_was_never_stopped(
     uninterrupted: list[Progress], epoch: int, tmp_path: Path
 ) -> None:
-    saving = Checkpoints("model", tmp_path, "lineage", EPOCHS, (), (), lambda: None)
+    saving = Checkpoints("model", LocalPath(tmp_path), "lineage", EPOCHS, (), (), lambda: None)
     saving.save(uninterrupted[epoch - 1])
     states = train_from(saving.latest())
     assert [state.epoch for state in states] == [*range(epoch + 1, EPOCHS + 1)] or epoch == EPOCHS
@@ -599,7 +603,7 @@ def fit_stage(
     """A stage fitted, its record, and after which epoch it went on."""
     from tasks.models.fit import fit_network
 
-    key, stands_for = store.key_of(stage, {}, {"device": "cpu"})
+    key, stands_for = key_of(stage, {}, {"device": "cpu"})
     outputs = store.writer(stage, key, stands_for, inputs)
     if stopped_after is not None:
         outputs = stop_after(outputs, stopped_after)
