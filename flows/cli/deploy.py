@@ -16,6 +16,7 @@ from flows.cli.options import (
     whole_number,
 )
 from flows.cli.screen import line
+from flows.deployment.deploy import DeploymentRequest
 from flows.deployment.deploy import deploy as deployed
 from flows.deployment.pools import KUBERNETES, PROCESS, Pool, PoolType
 from flows.running.dataset_resolution import resolve
@@ -90,7 +91,7 @@ def deploy(
     pool = where.chosen()
     opened = Store(pool.path(store))
     name = name or pool.name
-    address = deployed(
+    request = DeploymentRequest(
         name,
         pool,
         _located(changes.settings(), pool, opened),
@@ -101,7 +102,7 @@ def deploy(
         timezone=timezone,
         env=where.env,
     )
-    _show(name, pool, address)
+    _show(name, pool, deployed(request))
 
 
 def _located(settings: Settings, pool: Pool, store: Store) -> Settings:

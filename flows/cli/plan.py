@@ -9,7 +9,7 @@ from flows.cli.options import ARTIFACTS, RunnerOptions, SettingsOptions, StageOp
 from flows.cli.screen import add_row, line, show, table, warn
 from flows.planning.plan import CACHED, Planned
 from flows.planning.plan import plan as planned
-from flows.runners.base import find_place
+from flows.runners.choose import find_site
 from flows.running.dataset_resolution import resolve
 from tasks.storage.store import Store
 
@@ -24,7 +24,7 @@ def plan(
     """Print a row for each stage: what a run would do, why, and how long it took last time."""
     opened = Store(store)
     wanted = changes.settings()
-    profile = find_place(runner.chosen(), wanted.execution).profile
+    profile = find_site(runner.chosen(), wanted.execution).profile
     settings, notice = resolve(
         opened, wanted, profile, replaceable=changes.replaceable, fetch=False
     )

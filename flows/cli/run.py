@@ -21,7 +21,8 @@ from flows.cli.options import (
 from flows.cli.results import show_files, show_scores
 from flows.cli.screen import Closed, line, out, warn
 from flows.cli.verdicts import show_gates
-from flows.running.launch import NO_SUCCESS, launch
+from flows.running.ending import NO_SUCCESS
+from flows.running.launch import RunRequest, launch
 from tasks.storage.run_log import RunLog, new_run_id
 from tasks.storage.store import Store
 
@@ -41,24 +42,23 @@ def run(
     """Run the flow, print its results, and return the exit status."""
     opened = Store(store)
     chosen = runner.chosen()
-    settings = changes.settings()
-    run_id = new_run_id()
-    status, notice = launch(
-        settings,
+    request = RunRequest(
+        changes.settings(),
         stages.selection(),
         opened,
-        run_id,
-        logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO,
+        new_run_id(),
         replaceable=changes.replaceable,
         require_success=require_success,
         runner=chosen,
     )
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    status, notice = launch(request, level)
     # However much of this is read: the status is that of the run.
     with suppress(Closed):
         if notice:
             warn(notice)
         if status in (0, NO_SUCCESS) and not stages.only:
-            finished = RunLog(opened, run_id)
+            finished = RunLog(opened, request.run_id)
             if quiet:
                 line(str(finished.report))
             else:

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.cli.options import whole_number
-from flows.running.server import serve_ui
+from flows.running.ui_server import serve_ui
 
 
 def ui(

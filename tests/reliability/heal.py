@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from flows.recipe.compose import compose
-from flows.running.server import PREFECT_DEFAULTS
+from flows.running.server_address import PREFECT_DEFAULTS
 from tasks.core.settings.run_settings import Settings
 from tasks.storage.checkpoints import is_snapshot
 from tasks.storage.local_path import LocalPath

@@ -338,12 +338,13 @@ class Submitted:
 
 
 def submitted(store: Store, **names: str) -> Submitted:
-    from flows.build_model import PrefectRun
+    from flows.build_model import TASKS
+    from flows.running.prefect_run import PrefectRun
     from tasks.engine.stage import RunContext
 
     runner = Submitted()
     context = RunContext(str(store.root), "run-1", PROFILE, 2)
-    run = PrefectRun(cast(Any, runner), context, choice(**names))
+    run = PrefectRun(cast(Any, runner), TASKS, context, choice(**names))
     with suppress(Enough):
         build(run, replayed())
     return runner

@@ -13,9 +13,10 @@ import httpx
 import pytest
 from prefect.flow_engine import FlowRunEngine
 
-from flows.build_model import _logged, build_model
+from flows.build_model import build_model
 from flows.planning.stage_selection import EVERYTHING
 from flows.recipe.presets import NOTEBOOK
+from flows.running.flow_run import logged
 from flows.running.launch import _heartbeat
 from tasks.core.errors import StageError
 from tasks.core.records import Skipped, Stage
@@ -172,7 +173,7 @@ def test_a_run_ends_after_its_stages_have_been_published(
 ) -> None:
     threads, answer = slow
     run_log = RunLog(Store(str(tmp_path / "store")), "run-1")
-    with suppress(StageError), _logged(run_log, NOTEBOOK, {}, EVERYTHING):
+    with suppress(StageError), logged(run_log, NOTEBOOK, {}, EVERYTHING):
         publish_one(tmp_path)
         threading.Timer(0.2, answer.set).start()
         if error:

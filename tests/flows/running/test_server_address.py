@@ -1,4 +1,4 @@
-"""Which server a run goes to, known before Prefect is imported, is the one that Prefect takes."""
+"""The server that a run uses, found before Prefect is imported, is the one that Prefect uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prefect.settings.models.root import Settings
 
-from flows.running.server import _named_by_user
+from flows.running.server_address import named_by_user
 
 ENV, PREFECT, PYPROJECT, PROFILE = ".env", "prefect.toml", "pyproject.toml", "home/profiles.toml"
 
@@ -36,7 +36,7 @@ FILES = {
     ],
 )
 @pytest.mark.parametrize("in_environment", [False, True])
-def test_the_server_that_is_named_is_the_one_that_prefect_takes(
+def test_the_named_server_is_the_one_that_prefect_uses(
     present: tuple[str, ...],
     named: str | None,
     in_environment: bool,
@@ -56,4 +56,4 @@ def test_the_server_that_is_named_is_the_one_that_prefect_takes(
         expected = url("environment")
         monkeypatch.setenv("PREFECT_API_URL", expected)
     assert Settings().api.url == expected
-    assert _named_by_user() == expected
+    assert named_by_user() == expected
