@@ -3,7 +3,8 @@
     python benchmarks/training_loop.py [--images 10000 --epochs 3 --rounds 3] [--profile]
 
 Keras's loop is one call of `fit` with arrays, which shuffles by itself, both for the notebook's
-final network as built from Keras's layers and for its quick form (`tasks/core/networks/fast_layers.py`).
+final network as built from Keras's layers and for its quick form
+(`tasks/core/networks/fast_layers.py`).
 The flow's loop is that of the stages, with the quick form: order of samples from the seed, batches
 prepared in another thread, one call of `fit` per epoch, a check that all numbers are finite, a
 checkpoint on disk, a line in the log. It is also measured with the notebook's augmentation, which
