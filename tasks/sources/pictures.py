@@ -338,7 +338,7 @@ def _in_parquet(path: Path, source: str, like: ImageFormat) -> Iterator[_Found]:
                 raise UserError("has no rows, so there is no picture in it.")
             _check_table(file.metadata, path.stat().st_size)
             # A row at a time, since one may be as large as a picture may be.
-            # Without threads, as everywhere: see `tasks.storage.store`.
+            # Without threads, as everywhere: see `tasks.storage.stored_files`.
             batches = file.iter_batches(1, columns=[chosen], use_threads=False)
             for number, batch in enumerate(batches):
                 value = batch.column(0)[0]
