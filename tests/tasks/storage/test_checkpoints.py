@@ -1,4 +1,4 @@
-"""A training goes on from what is intact and its own, and from nothing else."""
+"""A training continues only from intact checkpoints of its own lineage."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> LocalPath:
 
 @settings(max_examples=60)
 @given(states())
-def test_what_is_saved_is_read_again_to_the_byte(shared_folder: LocalPath, state: Progress) -> None:
+def test_a_saved_state_is_read_back_to_the_byte(shared_folder: LocalPath, state: Progress) -> None:
     remove_checkpoints(shared_folder, snapshots=True)
     saving = checkpoints_in(shared_folder, epochs=12)
     saving.save(state)
@@ -128,7 +128,7 @@ def test_the_same_state_has_the_same_bytes(root: LocalPath) -> None:
     assert names[0] == names[1], "the name tells the content"
 
 
-def test_nothing_to_go_on_from(root: LocalPath) -> None:
+def test_there_is_no_checkpoint_yet(root: LocalPath) -> None:
     assert checkpoints_in(root).latest() is None
     missing = replace(checkpoints_in(root), folder=root / "x", elsewhere=(root / "y",))
     assert missing.latest() is None
@@ -189,7 +189,7 @@ def test_the_lowest_validation_loss_so_far_stays_and_the_one_before_goes(root: L
     st.lists(st.integers(1, 4).map(float), min_size=1, max_size=6),
     st.sets(st.integers(1, 9) | st.just(LOWEST_VALIDATION_LOSS), max_size=3),
 )
-def test_what_stays_is_the_latest_and_what_is_wanted(
+def test_the_latest_checkpoint_and_the_wanted_snapshots_stay(
     shared_folder: LocalPath, losses: list[float], wanted: set[int | str]
 ) -> None:
     remove_checkpoints(shared_folder, snapshots=True)
@@ -204,7 +204,7 @@ def test_what_stays_is_the_latest_and_what_is_wanted(
     assert set(left(shared_folder)) == expected
 
 
-def test_what_is_no_checkpoint_is_left_alone(root: LocalPath) -> None:
+def test_other_files_are_left_alone(root: LocalPath) -> None:
     others = ["model.keras", "checkpoint-3.npz", "checkpoint-000003-abc.npz", ".part-x.npz"]
     for name in others:
         (root / name).write_text(name)
@@ -272,7 +272,7 @@ def test_a_damaged_checkpoint_is_ignored_for_the_one_before(
 
 
 @pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
-def test_where_all_are_damaged_the_training_begins_anew(
+def test_if_all_checkpoints_are_damaged_the_training_starts_from_scratch(
     root: LocalPath, damage: Callable[[Path], Any], said: str
 ) -> None:
     saving = checkpoints_in(root)
@@ -306,7 +306,7 @@ def test_a_checkpoint_of_another_lineage_is_ignored(root: LocalPath) -> None:
     assert in_bytes(other.latest()) == in_bytes(progress(1))
 
 
-def test_what_is_later_than_the_training_s_end_is_ignored(root: LocalPath) -> None:
+def test_a_checkpoint_beyond_the_last_epoch_is_ignored(root: LocalPath) -> None:
     with_two_states(root)
     assert in_bytes(checkpoints_in(root, 3).latest()) == in_bytes(progress(3))
     assert in_bytes(checkpoints_in(root, 2).latest()) == in_bytes(progress(2))
@@ -328,7 +328,7 @@ def test_a_training_begins_from_another_s_snapshot(
     assert left(root / "shorter") == []
 
 
-def test_the_furthest_state_counts_wherever_it_is(root: LocalPath) -> None:
+def test_the_state_after_the_most_epochs_counts_in_whichever_folder(root: LocalPath) -> None:
     folders = (root / "a" / "key", root / "b" / "key")
     for folder, epoch in zip(folders, (2, 4), strict=True):
         checkpoints_in(folder).save(progress(epoch))
@@ -435,7 +435,7 @@ def test_names_tell_checkpoints_from_snapshots() -> None:
         assert not is_snapshot(LocalPath(name))
 
 
-def test_checkpoints_are_removed_and_snapshots_where_it_is_said(root: LocalPath) -> None:
+def test_checkpoints_are_removed_and_snapshots_on_request(root: LocalPath) -> None:
     with_two_states(root)
     remove_checkpoints(root, snapshots=False)
     assert left(root) == ["snapshot 2"]

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[3]
 # Whole files
 
 
-def test_what_is_written_is_there_and_readable_by_others(tmp_path: Path) -> None:
+def test_a_written_file_is_readable_by_other_users(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "run.json"
     write_atomically(path, b"first")
     write_atomically(path, b"second")
@@ -42,7 +42,7 @@ def test_what_is_written_is_there_and_readable_by_others(tmp_path: Path) -> None
     assert [item.name for item in path.parent.iterdir()] == ["run.json"]
 
 
-def test_a_folder_where_a_file_goes_makes_room(tmp_path: Path) -> None:
+def test_a_file_replaces_a_folder_of_its_name(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     (path / "deep").mkdir(parents=True)
     (path / "deep" / "file").write_bytes(b"in the way")
@@ -51,7 +51,7 @@ def test_a_folder_where_a_file_goes_makes_room(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_stays_if_the_file_that_goes_there_fails(
+def test_a_folder_stays_if_the_file_that_replaces_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run.json"
@@ -139,7 +139,7 @@ texts = st.text() | st.sampled_from(["a\nb", "\u2028", "\x85\x0b", "\r\n", '"', 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.dictionaries(texts, texts, min_size=1), min_size=1, max_size=4), st.data())
-def test_a_line_cut_short_is_passed_over(
+def test_a_truncated_line_is_left_out(
     log_folder: Path, entries: list[dict[str, str]], data: st.DataObject
 ) -> None:
     path = LocalPath(log_folder / "log.jsonl")
@@ -176,7 +176,7 @@ def logged(path: LocalPath, entries: list[dict[str, Any]]) -> list[str]:
 
 @settings(max_examples=200, deadline=None)
 @given(entries_of_logs, st.data())
-def test_a_line_with_one_character_changed_is_passed_over_and_no_other(
+def test_only_a_changed_line_is_left_out(
     log_folder: Path, entries: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     path = LocalPath(log_folder / "changed.jsonl")
@@ -199,7 +199,7 @@ def test_a_line_with_one_character_changed_is_passed_over_and_no_other(
     assert damaged_lines(path) == ([] if same else [number + 1])
 
 
-def test_a_carriage_return_ends_no_line(tmp_path: Path) -> None:
+def test_a_carriage_return_does_not_end_a_line(tmp_path: Path) -> None:
     path = LocalPath(tmp_path / "log.jsonl")
     lines = logged(path, [{"a": 1}, {"b": 2}])
     path.write_bytes(f"{lines[0][:4]}\r{lines[0][5:]}\n{lines[1]}\n".encode())
@@ -209,7 +209,7 @@ def test_a_carriage_return_ends_no_line(tmp_path: Path) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(entries_of_logs, st.data())
-def test_bytes_that_are_no_text_spoil_one_line(
+def test_invalid_utf_8_spoils_one_line_only(
     log_folder: Path, entries: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     path = LocalPath(log_folder / "bytes.jsonl")
@@ -226,7 +226,7 @@ def test_bytes_that_are_no_text_spoil_one_line(
     "line",
     ["", "{", "[]", "null", "{}", '{"a": 1}', '{"a": 1, "check": "0000000000000000"}', "[" * 9999],
 )
-def test_lines_that_were_not_logged_are_passed_over(tmp_path: Path, line: str) -> None:
+def test_lines_of_other_origin_are_left_out(tmp_path: Path, line: str) -> None:
     path = LocalPath(tmp_path / "log.jsonl")
     append_line(path, {"first": 1})
     with path.open("a") as handle:
@@ -237,14 +237,14 @@ def test_lines_that_were_not_logged_are_passed_over(tmp_path: Path, line: str) -
     assert damaged_lines(path) == ([2] if line else [])
 
 
-def test_lines_that_change_places_are_still_lines(tmp_path: Path) -> None:
+def test_reordered_lines_are_still_valid(tmp_path: Path) -> None:
     path = LocalPath(tmp_path / "log.jsonl")
     lines = logged(path, [{"a": 1}, {"b": 2}])
     path.write_text(f"{lines[1]}\n{lines[0]}\n")
     assert read_lines(path) == [{"b": 2}, {"a": 1}]
 
 
-def test_there_is_no_log_yet(tmp_path: Path) -> None:
+def test_a_missing_log_has_no_lines(tmp_path: Path) -> None:
     assert read_lines(LocalPath(tmp_path / "none.jsonl")) == []
     assert damaged_lines(LocalPath(tmp_path / "none.jsonl")) == []
     assert list(tmp_path.iterdir()) == []
@@ -269,7 +269,7 @@ def test_a_short_write_at_a_full_disk_leaves_the_log_as_it_was() -> None:
         assert damaged_lines(path) == []
 
 
-def test_a_line_for_which_there_is_no_byte_leaves_the_log_as_it_was() -> None:
+def test_a_completely_full_disk_leaves_the_log_as_it_was() -> None:
     with small_disk(64) as disk:
         path = LocalPath(disk / "log.jsonl")
         append_line(path, {"pad": "x" * (4096 - 41)})
@@ -295,7 +295,7 @@ LASTING = {
 
 @pytest.mark.parametrize("number", LASTING, ids=errno.errorcode.get)
 @pytest.mark.parametrize("place", [None, ".", "file", "stages/load/x/model.keras"])
-def test_an_error_that_waiting_does_not_mend_says_what_to_do(
+def test_a_lasting_error_of_the_disk_comes_with_advice(
     tmp_path: Path, number: int, place: str | None
 ) -> None:
     name = None if place is None else str(tmp_path / place)
@@ -309,7 +309,7 @@ def test_an_error_that_waiting_does_not_mend_says_what_to_do(
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT, None])
-def test_other_errors_pass_as_they_are(tmp_path: Path, number: int | None) -> None:
+def test_other_errors_are_raised_unchanged(tmp_path: Path, number: int | None) -> None:
     cause = OSError(number, "what happened") if number else OSError("what happened")
     with pytest.raises(OSError, match="what happened") as passed, explaining(LocalPath(tmp_path)):
         raise cause
@@ -328,7 +328,7 @@ def test_an_error_of_another_file_is_not_the_store_s(
     assert passed.value is cause
 
 
-def test_no_error_of_the_disk_is_left_alone(tmp_path: Path) -> None:
+def test_exceptions_of_other_types_are_raised_unchanged(tmp_path: Path) -> None:
     with pytest.raises(KeyError), explaining(LocalPath(tmp_path)):
         raise KeyError
     with explaining(LocalPath(tmp_path)):

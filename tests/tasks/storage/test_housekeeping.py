@@ -1,4 +1,4 @@
-"""`verify` finds whatever is wrong and writes nothing; `clean` removes only what nobody needs."""
+"""`verify` finds every fault and writes nothing; `clean` removes only what no kept run needs."""
 
 from __future__ import annotations
 
@@ -146,12 +146,12 @@ def findings(items: Any) -> dict[str, str]:
 # Looking
 
 
-def test_an_empty_store_is_in_order(store: Store) -> None:
+def test_an_empty_store_has_no_faults(store: Store) -> None:
     assert verify(store) == Verification(0, 0, 0, (), (), ())
     assert not store.root.exists()
 
 
-def test_what_is_intact_is_counted(store: Store) -> None:
+def test_intact_results_are_counted(store: Store) -> None:
     records = [committed(store, name, size) for name, size in (("load.1", 10), ("load.2", 300))]
     committed(store, "subset.1", 77)
     ended(store, "run-1", "load.1")
@@ -198,7 +198,7 @@ def test_a_damaged_result_is_found(
     assert (found.orphans, found.unfinished) == ((), ())
 
 
-def test_each_damaged_file_is_said(store: Store) -> None:
+def test_every_damaged_file_is_reported(store: Store) -> None:
     committed(store, "load.1")
     for name in ("model.bin", "history.bin"):
         flip_a_bit(folder(store, "load.1") / name)
@@ -206,7 +206,7 @@ def test_each_damaged_file_is_said(store: Store) -> None:
     assert sorted(words) == ["history has other content", "model has other content"]
 
 
-def test_a_record_in_another_s_place_is_found(store: Store) -> None:
+def test_a_record_in_the_wrong_folder_is_found(store: Store) -> None:
     committed(store, "load.1")
     folder(store, "load.1").rename(folder(store, "load.1").with_name("f" * 16))
     found = verified(store)
@@ -214,7 +214,7 @@ def test_a_record_in_another_s_place_is_found(store: Store) -> None:
     assert found.records == 0
 
 
-def test_what_no_record_names_is_an_orphan(store: Store) -> None:
+def test_a_file_that_no_record_names_is_an_orphan(store: Store) -> None:
     committed(store, "load.1")
     (folder(store, "load.1") / "test.bin").write_bytes(b"12345")
     (folder(store, "load.1") / ".part-1.bin").write_bytes(b"123")
@@ -239,7 +239,7 @@ def test_temporary_files_outside_the_stages_are_orphans(store: Store) -> None:
     }
 
 
-def test_a_living_run_s_temporary_file_is_its_own(store: Store) -> None:
+def test_a_temporary_file_of_a_running_run_is_not_an_orphan(store: Store) -> None:
     run = begun(store, "run-1")
     (on_disk(run.folder) / ".part-y.json").write_bytes(b"1")
     assert verified(store).orphans == ()
@@ -254,7 +254,7 @@ def test_a_stopped_training_is_unfinished(store: Store) -> None:
     assert (found.records, found.damaged, found.orphans) == (0, (), ())
 
 
-def test_a_snapshot_of_what_is_done_is_neither_orphan_nor_unfinished(store: Store) -> None:
+def test_a_snapshot_of_a_finished_training_is_neither_orphan_nor_unfinished(store: Store) -> None:
     stopped(store, "baseline.1", epochs=3, snapshots=(2,))
     assert len(verified(store).unfinished) == 2
     committed(store, "baseline.1")
@@ -305,7 +305,7 @@ def test_damaged_lines_of_logs_are_found_by_number(store: Store) -> None:
     }
 
 
-def test_all_damaged_lines_of_a_run_are_said(store: Store) -> None:
+def test_all_damaged_lines_of_a_run_are_reported(store: Store) -> None:
     run = ended(store, "run-1", "load.1", "load.2")
     path = on_disk(store.root) / LINES
     path.write_text(path.read_text().replace("load", "laod"))
@@ -314,7 +314,7 @@ def test_all_damaged_lines_of_a_run_are_said(store: Store) -> None:
     assert item.size == sum(path.stat().st_size for path in run.folder.iterdir())
 
 
-def test_stages_that_are_missing_are_found_where_a_run_is_done(store: Store) -> None:
+def test_a_finished_run_without_its_stages_is_damaged(store: Store) -> None:
     for number, status in enumerate([DONE, FAILED, INTERRUPTED]):
         (ended(store, f"run-{number}", "load.1", status=status).folder / "stages.jsonl").unlink()
     assert findings(verified(store).damaged) == {"runs/run-0": "stages.jsonl is missing"}
@@ -335,7 +335,7 @@ def test_a_damaged_run_is_found(store: Store) -> None:
     assert findings(verified(store).damaged) == {"runs/run-1": "run.json is not what was written"}
 
 
-def test_what_is_being_computed_is_not_looked_at(store: Store) -> None:
+def test_a_stage_that_is_being_computed_is_not_verified(store: Store) -> None:
     committed(store, "load.1")
     flip_a_bit(folder(store, "load.1") / "model.bin")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
@@ -393,7 +393,7 @@ def five_runs(store: Store) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 2, 4, 5, 9])
-def test_the_last_runs_and_what_they_used_stay(store: Store, keep: int) -> None:
+def test_the_last_runs_and_their_results_stay(store: Store, keep: int) -> None:
     five_runs(store)
     committed(store, "baseline.7")
     removed = cleaned(store, keep)
@@ -408,7 +408,7 @@ def test_the_last_runs_and_what_they_used_stay(store: Store, keep: int) -> None:
     assert cleaned(store, keep) == Cleaning((), ()), "there is nothing left to do"
 
 
-def test_what_is_removed_is_said_with_the_reason(store: Store) -> None:
+def test_each_removal_is_reported_with_its_reason(store: Store) -> None:
     five_runs(store)
     committed(store, "baseline.7", size=1000)
     items = {item.path: item for item in cleaned(store, 4).removed}
@@ -420,18 +420,18 @@ def test_what_is_removed_is_said_with_the_reason(store: Store) -> None:
     assert not gone.exists()
 
 
-def test_nothing_to_clear_away(store: Store) -> None:
+def test_there_is_nothing_to_remove(store: Store) -> None:
     assert clean(store, 0, dry_run=True) == clean(store, 0, dry_run=False) == Cleaning((), ())
     assert not store.root.exists()
 
 
-def test_without_any_run_no_result_is_used(store: Store) -> None:
+def test_without_runs_all_results_are_removed(store: Store) -> None:
     committed(store, "load.1")
     cleaned(store, 5)
     assert kept_results(store) == set()
 
 
-def test_the_latest_complete_run_stays_behind_those_that_failed(store: Store) -> None:
+def test_the_latest_complete_run_stays_even_if_later_runs_failed(store: Store) -> None:
     for number, status in enumerate([DONE, DONE, FAILED, INTERRUPTED], start=1):
         committed(store, f"load.{number}")
         ended(store, f"run-{number}", f"load.{number}", status=status)
@@ -449,7 +449,7 @@ def test_a_run_of_some_stages_does_not_count_as_complete(store: Store) -> None:
     assert kept_results(store) == {"load.2"}
 
 
-def test_what_a_living_run_uses_stays(store: Store) -> None:
+def test_results_of_a_running_run_stay(store: Store) -> None:
     for number in (1, 2):
         committed(store, f"load.{number}")
     begun(store, "run-0", "load.1")
@@ -469,7 +469,7 @@ def test_what_a_living_run_uses_stays(store: Store) -> None:
     assert kept_results(store) == {"load.2"}
 
 
-def test_a_living_run_stays_though_its_log_is_damaged(store: Store) -> None:
+def test_a_running_run_with_a_damaged_log_stays(store: Store) -> None:
     committed(store, "load.1")
     committed(store, "load.2")
     run = begun(store, "run-0", "load.1")
@@ -480,7 +480,7 @@ def test_a_living_run_stays_though_its_log_is_damaged(store: Store) -> None:
     assert done == Cleaning((), (), (f"{run.folder}: run.json is not what was written",))
 
 
-def test_a_run_that_another_process_carries_out_is_alive(store: Store) -> None:
+def test_a_run_in_another_process_counts_as_running(store: Store) -> None:
     committed(store, "load.1")
     code = (
         "import sys\nfrom tasks.storage.run_log import RunLog\n"
@@ -500,7 +500,7 @@ def test_a_run_that_another_process_carries_out_is_alive(store: Store) -> None:
     assert kept_results(store) == set()
 
 
-def test_what_is_locked_stays_and_is_named(store: Store) -> None:
+def test_a_locked_stage_stays_and_is_reported(store: Store) -> None:
     committed(store, "load.1")
     committed(store, "load.2")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
@@ -521,7 +521,7 @@ def test_the_log_of_scorings_stays(store: Store) -> None:
     assert store.scorings("d") == [{"model": "final", "test_data": "d"}]
 
 
-def test_locks_go_with_their_stages(store: Store) -> None:
+def test_the_lock_of_a_removed_stage_is_removed(store: Store) -> None:
     for name in ("load.1", "load.2"):
         committed(store, name)
         with store.lock(Stage("load", spec_of("load")), key_of(name), pytest.fail):
@@ -532,7 +532,7 @@ def test_locks_go_with_their_stages(store: Store) -> None:
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_a_stopped_training_of_a_kept_run_can_go_on(store: Store, used: bool) -> None:
+def test_a_stopped_training_of_a_kept_run_can_be_resumed(store: Store, used: bool) -> None:
     stopped(store, "baseline.1")
     ended(store, "run-1", *(["baseline.1"] if used else []), status=INTERRUPTED)
     cleaned(store, 1)
@@ -541,7 +541,7 @@ def test_a_stopped_training_of_a_kept_run_can_go_on(store: Store, used: bool) ->
     assert (state is not None and state.epoch) == (2 if used else False)
 
 
-def test_snapshots_stay_with_a_kept_result_and_orphans_go(store: Store) -> None:
+def test_snapshots_of_a_kept_result_stay_and_orphans_are_removed(store: Store) -> None:
     stopped(store, "baseline.1", epochs=3, snapshots=(2,))
     committed(store, "baseline.1")
     for name in ("other.bin", ".part-1"):
@@ -558,7 +558,7 @@ def test_snapshots_stay_with_a_kept_result_and_orphans_go(store: Store) -> None:
     assert len(checkpoints(folder(store, "baseline.1"))) == 1
 
 
-def test_what_a_training_that_is_done_would_have_gone_on_from_goes(store: Store) -> None:
+def test_checkpoints_of_a_finished_training_are_removed(store: Store) -> None:
     committed(store, "baseline.1")
     stopped(store, "baseline.1", epochs=3, snapshots=(2,))
     ended(store, "run-1", "baseline.1")
@@ -569,7 +569,7 @@ def test_what_a_training_that_is_done_would_have_gone_on_from_goes(store: Store)
     assert path.name.startswith("snapshot-000002-")
 
 
-def test_of_a_damaged_result_that_is_used_the_rest_stays(store: Store) -> None:
+def test_the_intact_files_of_a_damaged_result_stay_if_it_is_used(store: Store) -> None:
     for name, file in (("load.1", "record.json"), ("load.2", "model.bin")):
         committed(store, name)
         flip_a_bit(folder(store, name) / file)
@@ -583,7 +583,7 @@ def aged(path: Path) -> None:
     os.utime(path, (path.stat().st_mtime - 3600,) * 2)
 
 
-def test_runs_whose_log_is_damaged_stay_and_all_results_with_them(store: Store) -> None:
+def test_runs_with_a_damaged_log_stay_and_so_do_all_results(store: Store) -> None:
     five_runs(store)
     committed(store, "baseline.7")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
@@ -625,7 +625,7 @@ def test_runs_whose_log_is_damaged_stay_and_all_results_with_them(store: Store) 
     ],
 )
 @pytest.mark.parametrize("keep", [0, 1, 9])
-def test_where_the_log_of_a_run_is_damaged_in_any_way_no_result_goes(
+def test_any_damage_to_the_log_of_a_run_keeps_all_results(
     store: Store, file: str, damage: Callable[[Path], Any], said: str | None, keep: int
 ) -> None:
     committed(store, "load.1")
@@ -654,7 +654,7 @@ def test_an_older_run_whose_log_is_damaged_stays(store: Store) -> None:
     assert kept_results(store) == {*(f"load.{number}" for number in range(1, 6)), "subset.1"}
 
 
-def test_a_run_that_is_about_to_begin_makes_no_doubts(store: Store) -> None:
+def test_a_run_that_is_about_to_begin_does_not_count_as_damaged(store: Store) -> None:
     """It has used nothing yet, and notes what it uses before it looks whether that is there."""
     committed(store, "load.1")
     path = on_disk(store.root) / "runs" / "run-1"
@@ -693,7 +693,7 @@ THEIRS = (
 )
 
 
-def test_other_people_s_files_stay(store: Store) -> None:
+def test_files_of_other_origin_stay(store: Store) -> None:
     five_runs(store)
     for name in THEIRS:
         (store.root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -708,7 +708,7 @@ def test_other_people_s_files_stay(store: Store) -> None:
     assert (found.damaged, found.orphans, found.unfinished) == ((), (), ())
 
 
-def test_a_store_of_somebody_else_s_files_stays_as_it_is(store: Store) -> None:
+def test_a_folder_of_files_of_other_origin_is_left_alone(store: Store) -> None:
     for name in THEIRS:
         (store.root / name).parent.mkdir(parents=True, exist_ok=True)
         (on_disk(store.root) / name).write_bytes(b"somebody else's")
@@ -718,7 +718,7 @@ def test_a_store_of_somebody_else_s_files_stays_as_it_is(store: Store) -> None:
     assert tree(store) == before
 
 
-def test_an_old_run_beside_whose_log_somebody_keeps_a_file_stays(store: Store) -> None:
+def test_an_old_run_whose_folder_contains_another_file_stays(store: Store) -> None:
     five_runs(store)
     theirs = on_disk(store.root) / "runs/run-1/weights.pt"
     theirs.write_bytes(b"somebody else's")
@@ -731,7 +731,7 @@ def test_an_old_run_beside_whose_log_somebody_keeps_a_file_stays(store: Store) -
 @pytest.mark.parametrize("keep", [0, 1])
 @pytest.mark.parametrize("status", [DONE, FAILED, None])
 @pytest.mark.parametrize("moment", ["stages", "first lock", "runs"])
-def test_a_run_that_begins_while_clean_goes_on_stays_with_its_results(
+def test_a_run_that_begins_during_a_cleaning_stays_with_its_results(
     store: Store, monkeypatch: pytest.MonkeyPatch, keep: int, status: str | None, moment: str
 ) -> None:
     five_runs(store)
@@ -812,7 +812,7 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
     assert kept_runs(store) == {"run-0", "run-1"}
 
 
-def test_no_file_is_read_to_clear_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cleaning_reads_no_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     five_runs(store)
     stopped(store, "baseline.1")
     begun(store, "run-6", "baseline.1")
@@ -829,7 +829,7 @@ def test_no_file_is_read_to_clear_away(store: Store, monkeypatch: pytest.MonkeyP
     assert kept_results(store) == {"load.5", "subset.1", "baseline.1"}
 
 
-def test_a_folder_that_is_no_store_is_neither_verified_nor_cleaned(
+def test_a_folder_without_a_store_is_neither_verified_nor_cleaned(
     fashion_flow: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.md").write_text("somebody else's")
@@ -841,7 +841,7 @@ def test_a_folder_that_is_no_store_is_neither_verified_nor_cleaned(
     assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
 
 
-def test_a_final_model_that_is_not_what_its_card_describes_is_damaged(store: Store) -> None:
+def test_a_final_model_that_differs_from_its_card_is_damaged(store: Store) -> None:
     run = begun(store, "run-1")
     record = committed(store, "final.1")
     run.stage(record, "completed", now())
@@ -855,7 +855,7 @@ def test_a_final_model_that_is_not_what_its_card_describes_is_damaged(store: Sto
     assert finding.path == "runs/run-1/model/model.bin"
 
 
-def test_strays_outside_the_stages_go(store: Store) -> None:
+def test_temporary_files_outside_the_stages_are_removed(store: Store) -> None:
     run = ended(store, "run-1")
     (on_disk(store.root) / ".part-x").write_bytes(b"12")
     (on_disk(run.folder) / ".part-y").write_bytes(b"123")
@@ -874,7 +874,9 @@ def test_a_skipped_stage_of_a_kept_run_uses_nothing(store: Store) -> None:
     assert kept_results(store) == set()
 
 
-def test_a_record_goes_before_its_files(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_removed_before_its_files(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = committed(store, "load.1")
 
     def refuse(_path: Path) -> None:
@@ -918,7 +920,7 @@ def filled(store: Store, results: dict[str, str]) -> None:
     ),
     st.integers(0, 6),
 )
-def test_exactly_what_kept_runs_use_stays_and_the_bytes_are_foretold(
+def test_only_results_of_kept_runs_stay_and_a_dry_run_predicts_the_bytes(
     done: list[tuple[str, bool, set[str]]], results: dict[str, str], keep: int
 ) -> None:
     with tempfile.TemporaryDirectory() as place:
@@ -935,7 +937,7 @@ def test_exactly_what_kept_runs_use_stays_and_the_bytes_are_foretold(
         assert verified(store).orphans == ()
 
 
-def test_a_folder_that_no_record_names_is_an_orphan_that_goes(store: Store) -> None:
+def test_a_folder_that_no_record_names_is_an_orphan_and_removed(store: Store) -> None:
     committed(store, "load.1")
     (folder(store, "load.1") / "copies").mkdir()
     (folder(store, "load.1") / "copies" / "model.bin").write_bytes(b"12345")

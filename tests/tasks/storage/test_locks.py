@@ -33,7 +33,7 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
 
 
 @pytest.mark.usefixtures("quick_polls")
-def test_a_lock_is_taken_when_it_is_given_back(tmp_path: Path) -> None:
+def test_a_lock_can_be_taken_after_its_release(tmp_path: Path) -> None:
     path = LocalPath(tmp_path / "locks" / "a.lock")
     events: list[str] = []
     waits = threading.Event()
@@ -72,7 +72,7 @@ def test_the_lock_of_a_removed_file_does_not_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_polls")
-def test_who_waited_for_a_lock_whose_file_is_removed_takes_the_new_one_s(tmp_path: Path) -> None:
+def test_a_waiter_for_a_removed_lock_file_takes_the_new_one(tmp_path: Path) -> None:
     path = LocalPath(tmp_path / "a.lock")
     waits, inside = threading.Event(), threading.Event()
 
@@ -180,7 +180,7 @@ def seen(path: Path) -> tuple[Any, ...]:
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, sorted(os.listdir(path.parent)))
 
 
-def test_looking_whether_a_lock_is_held_writes_nothing(tmp_path: Path) -> None:
+def test_finding_out_whether_a_lock_is_held_writes_nothing(tmp_path: Path) -> None:
     path = LocalPath(tmp_path / "a.lock")
     assert not is_file_locked(path)
     assert not is_file_locked(tmp_path / "no folder" / "a.lock")
@@ -201,7 +201,7 @@ def test_a_lock_on_a_read_only_disk_can_be_looked_at() -> None:
             assert not is_file_locked(disk / "b.lock")
 
 
-def test_several_may_look_at_once(tmp_path: Path) -> None:
+def test_several_may_look_at_a_lock_at_the_same_time(tmp_path: Path) -> None:
     path = LocalPath(tmp_path / "a.lock")
     with path.open("a") as looking:
         assert try_lock(looking.fileno(), shared=True)

@@ -113,18 +113,18 @@ def reason(store: Store, record: Record) -> str:
 @pytest.mark.parametrize(
     "url", ["s3://", "s3:///x", "s3://A/x", "s3://key:hunter2@bucket/x", "s3://bucket:9000/x"]
 )
-def test_what_names_no_bucket_is_refused_and_not_repeated(url: str) -> None:
+def test_an_invalid_bucket_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UserError, match=r"expected s3://bucket/prefix") as refused:
         Store(url)
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/a/b", "s3://bucket/a/b/", "s3://bucket//a//b"])
-def test_one_place_has_one_name(url: str) -> None:
+def test_equivalent_urls_give_one_path(url: str) -> None:
     assert str(Store(url).root) == "s3://bucket/a/b"
 
 
-def test_a_whole_bucket_is_a_place_too() -> None:
+def test_a_whole_bucket_can_be_a_store() -> None:
     root = Store("s3://bucket").root
     assert str(root) == str(Store("s3://bucket/").root) == "s3://bucket"
     assert str(root / "runs") == "s3://bucket/runs"
@@ -135,7 +135,7 @@ NAMES = st.sampled_from(["a", "b", "run.json", "model", ".part-x"])
 
 @settings(max_examples=25)
 @given(st.sets(st.lists(NAMES, min_size=1, max_size=3).map("/".join), max_size=6), st.data())
-def test_what_is_there_is_found_as_in_a_folder(
+def test_objects_are_found_as_files_in_a_folder_are(
     tmp_path_factory: pytest.TempPathFactory, names: set[str], data: st.DataObject
 ) -> None:
     # On a disk, what is a folder is no file.
@@ -174,7 +174,7 @@ def test_a_hit_is_found_without_fetching_anything(store: Store, cache: Path) -> 
     assert list((cache / "objects").iterdir()) == []
 
 
-def test_what_is_fetched_is_what_was_written_and_kept_by_its_digest(
+def test_a_fetched_object_is_kept_by_its_digest(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = committed(store)
@@ -186,9 +186,7 @@ def test_what_is_fetched_is_what_was_written_and_kept_by_its_digest(
     assert store.content(record, "note") == b"a note", "it is not fetched twice"
 
 
-def test_a_copy_that_was_damaged_on_this_machine_is_fetched_again(
-    store: Store, cache: Path
-) -> None:
+def test_a_damaged_local_copy_is_fetched_again(store: Store, cache: Path) -> None:
     record = committed(store)
     (kept,) = (cache / "objects").glob("*.npz")
     kept.chmod(0o644)
@@ -207,7 +205,7 @@ def test_a_copy_that_was_damaged_on_this_machine_is_fetched_again(
     ],
     ids=["removed", "cut", "replaced", "replaced by a program like this"],
 )
-def test_a_damaged_object_is_no_hit_and_is_healed(
+def test_a_damaged_object_is_a_miss_and_is_restored(
     store: Store, client: S3Client, content: Any, metadata: dict[str, str], said: str
 ) -> None:
     record = committed(store)
@@ -222,7 +220,7 @@ def test_a_damaged_object_is_no_hit_and_is_healed(
     assert store.lookup(STAGE, KEY) == record
 
 
-def test_bytes_that_their_metadata_belie_are_noticed_when_read_and_healed(
+def test_bytes_that_contradict_their_metadata_are_noticed_when_read_and_restored(
     store: Store, client: S3Client, cache: Path
 ) -> None:
     record = committed(store)
@@ -242,7 +240,9 @@ def test_bytes_that_their_metadata_belie_are_noticed_when_read_and_healed(
     assert len(store.content(record, "train")) == record.files["train"].size
 
 
-def test_what_was_made_anew_meanwhile_is_left_alone(store: Store, cache: Path) -> None:
+def test_an_object_that_was_rewritten_in_the_meantime_is_left_alone(
+    store: Store, cache: Path
+) -> None:
     record = committed(store)
     for kept in (cache / "objects").iterdir():
         kept.unlink()
@@ -253,7 +253,7 @@ def test_what_was_made_anew_meanwhile_is_left_alone(store: Store, cache: Path) -
     assert place.read_bytes() == b"made anew, with its digest"
 
 
-def test_what_another_program_put_there_is_hashed(store: Store, client: S3Client) -> None:
+def test_an_object_without_a_stored_digest_is_hashed(store: Store, client: S3Client) -> None:
     record = committed(store)
     place = place_of(store, record)
     client.put_object(Bucket="bucket", Key=place.key, Body=place.read_bytes())
@@ -261,7 +261,7 @@ def test_what_another_program_put_there_is_hashed(store: Store, client: S3Client
     assert store.lookup(STAGE, KEY) == record
 
 
-def test_a_record_that_somebody_else_has_written_meanwhile_stays(store: Store) -> None:
+def test_a_record_that_another_process_wrote_in_the_meantime_stays(store: Store) -> None:
     late = store.writer(STAGE, KEY, basis(why="test"))
     late.blob("note", "txt", b"another note")
     record = committed(store)
@@ -284,7 +284,7 @@ def test_a_write_that_fails_leaves_nothing(store: Store, cache: Path) -> None:
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
-def test_what_was_not_used_for_longest_goes_first(
+def test_the_least_recently_used_files_are_removed_first(
     root: S3Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_cache, "IN_USE_S", 100.0)
@@ -334,7 +334,7 @@ def test_no_line_of_several_writers_is_lost(root: S3Path) -> None:
         assert [e["line"] for e in entries if e["writer"] == str(number)] == list(range(12))
 
 
-def test_a_write_on_a_condition_that_does_not_hold_is_refused(root: S3Path) -> None:
+def test_a_conditional_write_over_another_version_is_refused(root: S3Path) -> None:
     path = root / "run.json"
     first = path.write_if(b"one", None)
     assert path.version() == first
@@ -371,7 +371,7 @@ with locked(path_of(sys.argv[1]), lambda: None) as lease:
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_one_at_a_time_holds_a_lease_and_gives_it_back(root: S3Path) -> None:
+def test_a_lease_has_one_holder_at_a_time(root: S3Path) -> None:
     path = root / "locks" / "a.lock"
     assert not path.is_locked()
     with locked(path, pytest.fail) as held:
@@ -402,7 +402,7 @@ def test_the_lease_of_a_killed_process_is_taken_over(root: S3Path) -> None:
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_who_slept_too_long_knows_that_the_lease_is_lost(root: S3Path) -> None:
+def test_a_process_that_was_suspended_too_long_notices_that_its_lease_is_lost(root: S3Path) -> None:
     path = root / "locks" / "a.lock"
     with python(HOLD, str(path), str(SHORT_LEASE_S)) as process:
         assert process.stdout is not None
@@ -418,7 +418,7 @@ def test_who_slept_too_long_knows_that_the_lease_is_lost(root: S3Path) -> None:
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_what_was_made_without_the_lease_is_not_kept(store: Store) -> None:
+def test_a_result_is_not_kept_if_the_lease_was_lost(store: Store) -> None:
     with store.lock(STAGE, KEY, lambda: None) as held:
         outputs = store.writer(STAGE, KEY, basis(why="test"), held=held)
         outputs.blob("note", "txt", b"a note")
@@ -444,7 +444,7 @@ def test_what_was_made_without_the_lease_is_not_kept(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_a_run_that_is_not_heard_of_was_killed(store: Store, monkeypatch: Any) -> None:
+def test_a_run_whose_lease_expired_was_killed(store: Store, monkeypatch: Any) -> None:
     run = RunLog(store, "run-1")
     run.begin({}, {}, None)
     assert run.status() == "running"
@@ -459,7 +459,7 @@ def test_a_run_that_is_not_heard_of_was_killed(store: Store, monkeypatch: Any) -
     wait_for(lambda: run.status() == KILLED, 30, "the run to be known as killed")
 
 
-def test_what_no_kept_run_uses_is_cleared_away(store: Store) -> None:
+def test_results_that_no_kept_run_uses_are_removed(store: Store) -> None:
     old, new = committed(store, key="a" * 64), committed(store, key="b" * 64)
     for run_id, record in (("run-1", old), ("run-2", new)):
         run = RunLog(store, run_id)
@@ -478,14 +478,14 @@ def test_what_no_kept_run_uses_is_cleared_away(store: Store) -> None:
     assert (found.records, found.damaged, found.orphans) == (1, (), ())
 
 
-def test_a_run_that_never_began_is_no_obstacle(store: Store, monkeypatch: Any) -> None:
+def test_a_run_that_never_began_is_removed(store: Store, monkeypatch: Any) -> None:
     (store.root / "runs/run-1/run.log").write(b"no such plan")
     assert clean(store, 1, dry_run=True).removed == ()
     monkeypatch.setattr("tasks.storage.cleaning.STARTING_S", -1.0)
     assert [item.path for item in clean(store, 1, dry_run=False).removed] == ["runs/run-1"]
 
 
-def test_what_can_t_be_removed_is_said(
+def test_an_object_that_cannot_be_removed_is_reported(
     root: S3Path, client: S3Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "a/b").write(b"locked")
@@ -495,7 +495,7 @@ def test_what_can_t_be_removed_is_said(
         (root / "a").remove_tree()
 
 
-def test_a_line_is_appended_once_though_its_answer_was_lost(
+def test_a_line_is_appended_once_even_if_the_answer_was_lost(
     root: S3Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = root / "log"
@@ -548,7 +548,7 @@ def test_an_append_to_an_empty_log_begins_it(root: S3Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_explained(
+def test_errors_are_explained(
     fashion_flow: Command,
     server: dict[str, str],
     store: str,

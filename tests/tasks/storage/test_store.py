@@ -1,4 +1,4 @@
-"""A hit is a hit only while every byte is what it was; nothing is ever half written."""
+"""A result is a hit only if every byte of it is intact; files are whole or missing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def reason(store: Store, record: Record, stage: Stage = STAGE) -> str:
 # Commit and lookup
 
 
-def test_what_is_committed_is_found_again(store: Store) -> None:
+def test_a_committed_result_is_found(store: Store) -> None:
     record = committed(store)
     assert store.lookup(STAGE, record.key) == record
     assert store.record("subset", record.key) == record
@@ -88,7 +88,7 @@ def test_a_store_that_is_moved_keeps_its_hits(store: Store, tmp_path: Path) -> N
     assert Store(str(tmp_path / "moved")).lookup(STAGE, record.key) == record
 
 
-def test_files_without_a_record_are_no_hit(store: Store) -> None:
+def test_files_without_a_record_are_a_miss(store: Store) -> None:
     fill(store.writer(STAGE, "b" * 64, basis()))
     assert store.lookup(STAGE, "b" * 64) == Miss(
         "not computed yet with these settings, inputs and code"
@@ -115,7 +115,7 @@ def flip_a_bit(path: Path) -> None:
     ],
     ids=["missing", "truncated", "longer", "emptied", "one bit"],
 )
-def test_a_damaged_file_is_no_hit(
+def test_a_damaged_file_is_a_miss(
     store: Store, name: str, damage: Callable[[Path], Any], said: str
 ) -> None:
     record = committed(store)
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_no_hit(
     ],
     ids=["emptied", "no fields", "a list", "no text", "unsigned"],
 )
-def test_a_replaced_record_is_no_hit(store: Store, replacement: bytes, said: str) -> None:
+def test_a_replaced_record_is_a_miss(store: Store, replacement: bytes, said: str) -> None:
     record = committed(store)
     record_path(store, record).write_bytes(replacement)
     assert reason(store, record).startswith("its record can't be used: ")
@@ -150,7 +150,7 @@ def test_a_replaced_record_is_no_hit(store: Store, replacement: bytes, said: str
     ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000],
     ids=["lists", "objects", "closed"],
 )
-def test_a_record_that_is_nested_too_deeply_is_no_hit(store: Store, text: str) -> None:
+def test_a_record_that_is_nested_too_deeply_is_a_miss(store: Store, text: str) -> None:
     record = committed(store)
     record_path(store, record).write_text(text)
     assert reason(store, record).startswith("its record can't be used: ")
@@ -159,14 +159,14 @@ def test_a_record_that_is_nested_too_deeply_is_no_hit(store: Store, text: str) -
         store.record("subset", record.key)
 
 
-def test_a_record_that_can_t_be_read_is_no_hit(store: Store) -> None:
+def test_an_unreadable_record_is_a_miss(store: Store) -> None:
     record = committed(store)
     record_path(store, record).unlink()
     record_path(store, record).mkdir()
     assert reason(store, record) == "its record can't be read: Is a directory"
 
 
-def test_what_is_gone_and_what_is_not_what_was_written_is_said(store: Store) -> None:
+def test_missing_and_changed_files_are_told_apart(store: Store) -> None:
     record = committed(store)
     flip_a_bit(path_of(store, record))
     with pytest.raises(StageError, match=r"train\.npz is not what was written; run again to"):
@@ -177,7 +177,7 @@ def test_what_is_gone_and_what_is_not_what_was_written_is_said(store: Store) -> 
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
-def test_an_error_of_reading_passes_as_it_is(
+def test_an_error_of_reading_is_raised_unchanged(
     store: Store, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Whether it may be tried again is not the store's to say."""
@@ -193,7 +193,7 @@ def test_an_error_of_reading_passes_as_it_is(
     assert passed.value is cause
 
 
-def test_a_damaged_record_is_no_hit(store: Store) -> None:
+def test_a_damaged_record_is_a_miss(store: Store) -> None:
     record = committed(store)
     path = record_path(store, record)
     text = path.read_text()
@@ -205,14 +205,14 @@ def test_a_damaged_record_is_no_hit(store: Store) -> None:
     assert store.lookup(STAGE, record.key) == record
 
 
-def test_another_stage_s_record_is_no_hit(store: Store) -> None:
+def test_another_stage_s_record_is_a_miss(store: Store) -> None:
     record = committed(store)
     other = committed(store, replace(STAGE, name="elsewhere"))
     shutil.copy(record_path(store, other), record_path(store, record))
     assert reason(store, record) == "its record belongs to another stage"
 
 
-def test_a_key_that_begins_alike_is_no_hit(store: Store) -> None:
+def test_a_key_with_the_same_beginning_is_a_miss(store: Store) -> None:
     record = committed(store)
     alike = record.key[:-1] + "0"
     assert store.lookup(STAGE, alike) == Miss("its record belongs to another stage")
@@ -287,7 +287,7 @@ def trained_for(store: Store, stage: Stage, epochs: int) -> Record:
     return store.commit(outputs, {})
 
 
-def test_the_writer_removes_what_a_killed_one_left_and_nothing_else(store: Store) -> None:
+def test_the_writer_removes_only_temporary_files_of_a_killed_process(store: Store) -> None:
     outputs, checkpoints = training_of(store)
     checkpoints.save(progress(2))
     checkpoints.save(progress(3))
@@ -300,7 +300,7 @@ def test_the_writer_removes_what_a_killed_one_left_and_nothing_else(store: Store
     assert epoch_of(again) == 3
 
 
-def test_what_is_asked_for_anew_forgets_its_checkpoints_and_begins_nowhere(store: Store) -> None:
+def test_a_refreshed_training_starts_from_scratch(store: Store) -> None:
     longer = replace(TRAINING, name="overfitting", spec=spec_of("train", seed=1, epochs=12))
     given: dict[str, Any] = {"inputs": {"beginning": trained_for(store, longer, 12)}}
     outputs, checkpoints = training_of(store, **given)
@@ -319,7 +319,7 @@ def test_a_committed_training_keeps_snapshots_only(store: Store) -> None:
     assert names == {"train.npz", "labels.parquet", "record.json", "snapshot-000002"}
 
 
-def test_a_commit_that_is_refused_keeps_the_checkpoints(store: Store) -> None:
+def test_a_refused_commit_keeps_the_checkpoints(store: Store) -> None:
     outputs, checkpoints = training_of(store)
     checkpoints.save(progress(3))
     fill(outputs)
@@ -350,7 +350,7 @@ def test_trainings_of_one_lineage_differ_in_name_and_epochs_only(
     assert epoch_of(checkpoints) == expected
 
 
-def test_an_input_of_which_something_is_read_is_no_place_to_begin(store: Store) -> None:
+def test_a_training_does_not_begin_from_an_input_that_it_reads(store: Store) -> None:
     record = trained_for(store, TRAINING, 3)
     reads = {"arrays": ("train",), "facts": (FACTS,), "beginning": ()}
     stage = replace(TRAINING, name="iteration_7", reads=reads)
@@ -363,7 +363,7 @@ def test_an_input_of_which_something_is_read_is_no_place_to_begin(store: Store) 
     assert outputs.beginnings == (store.folder(record.stage, record.key),)
 
 
-def test_a_file_where_the_stage_s_folder_goes_makes_room(store: Store) -> None:
+def test_the_stage_s_folder_replaces_a_file_of_its_name(store: Store) -> None:
     record = committed(store)
     folder = on_disk(store.folder(record.stage, record.key))
     shutil.rmtree(folder)
@@ -374,7 +374,7 @@ def test_a_file_where_the_stage_s_folder_goes_makes_room(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.npz", "labels.parquet", "record.json"])
-def test_a_folder_where_a_stage_s_file_goes_makes_room(store: Store, name: str) -> None:
+def test_a_stage_s_file_replaces_a_folder_of_its_name(store: Store, name: str) -> None:
     record = committed(store)
     path = on_disk(store.folder(record.stage, record.key)) / name
     path.unlink()
@@ -386,12 +386,12 @@ def test_a_folder_where_a_stage_s_file_goes_makes_room(store: Store, name: str) 
     assert path.is_file()
 
 
-def test_a_skipped_input_is_no_place_to_begin(store: Store) -> None:
+def test_a_training_does_not_begin_from_a_skipped_input(store: Store) -> None:
     outputs, _ = training_of(store, inputs={"beginning": Skipped("overfitting", "offline")})
     assert outputs.beginnings == ()
 
 
-def test_records_of_a_stage_are_those_that_can_be_read(store: Store) -> None:
+def test_records_of_a_stage_are_the_readable_ones(store: Store) -> None:
     assert list(store.records("subset")) == []
     first, second, third = (committed(store, key=letter * 64) for letter in "abc")
     record_path(store, second).write_bytes(b"{}")
@@ -416,7 +416,7 @@ def test_a_writer_that_fails_leaves_nothing(store: Store) -> None:
     assert outputs.files == {}
 
 
-def test_a_writer_that_fails_leaves_what_was_there(store: Store) -> None:
+def test_a_writer_that_fails_keeps_the_old_file(store: Store) -> None:
     outputs = store.writer(STAGE, "d" * 64, basis())
     outputs.blob("model", "keras", b"the first")
     before = outputs.files["model"]
@@ -426,7 +426,7 @@ def test_a_writer_that_fails_leaves_what_was_there(store: Store) -> None:
     assert outputs.files == {"model": before}
 
 
-def test_writers_get_the_suffix_that_libraries_choose_the_format_by(store: Store) -> None:
+def test_temporary_files_have_the_suffix_of_their_format(store: Store) -> None:
     seen: list[Path] = []
 
     def write(path: Path) -> None:
@@ -455,7 +455,7 @@ Outputs(folder, folder, stage, "key", {}).file("model", "keras", write)
 """
 
 
-def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"the first")
     with python(DIE_HALFWAY, str(tmp_path)) as process:
         assert process.wait(30) == -signal.SIGKILL
@@ -623,7 +623,7 @@ def test_one_thread_at_a_time_holds_a_stage_s_lock(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("quick_polls")
-def test_the_waiting_is_announced_once_and_other_stages_do_not_wait(store: Store) -> None:
+def test_a_wait_is_announced_once_and_other_stages_do_not_wait(store: Store) -> None:
     with store.lock(STAGE, "a" * 64, lambda: None), store.lock(STAGE, "b" * 64, pytest.fail):
         announced: list[int] = []
         other = threading.Thread(
@@ -689,13 +689,13 @@ def test_scorings_are_those_of_the_same_test_data(store: Store) -> None:
 
 
 @pytest.mark.parametrize("url", ["gs://x", "http://host/store", "s4://bucket"])
-def test_a_store_that_is_no_folder_and_no_bucket_is_refused(url: str) -> None:
+def test_a_url_of_another_scheme_is_refused(url: str) -> None:
     with pytest.raises(UserError, match=r"expected a folder, or s3://bucket/prefix"):
         Store(url)
 
 
 @pytest.mark.parametrize("there", [[], ["x"], ["x/notes.md", "locks/a.lock", "stage/load/x"]])
-def test_where_no_run_has_been_there_is_no_store(tmp_path: Path, there: list[str]) -> None:
+def test_a_folder_without_runs_is_not_a_store(tmp_path: Path, there: list[str]) -> None:
     for name in there:
         (tmp_path / name).mkdir(parents=True)
     for root in (tmp_path, tmp_path / "none"):
@@ -704,7 +704,7 @@ def test_where_no_run_has_been_there_is_no_store(tmp_path: Path, there: list[str
     assert not (tmp_path / "none").exists()
 
 
-def test_where_anything_of_a_store_is_there_is_one(tmp_path: Path) -> None:
+def test_any_part_of_a_store_makes_a_folder_a_store(tmp_path: Path) -> None:
     stores = [Store(str(tmp_path / name)) for name in "abc"]
     committed(stores[0])
     RunLog(stores[1], "run-1").taken("load", "a" * 64)
@@ -713,7 +713,7 @@ def test_where_anything_of_a_store_is_there_is_one(tmp_path: Path) -> None:
         store.check_exists()
 
 
-def test_a_file_in_the_store_s_place_is_refused(tmp_path: Path) -> None:
+def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
     with pytest.raises(UserError, match="is a file; give a folder"):
         Store(str(tmp_path / "store"))
