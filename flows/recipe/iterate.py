@@ -24,8 +24,7 @@ from tasks.core.names import (
 from tasks.core.records import Record
 from tasks.core.settings.base import changed
 from tasks.core.settings.run_settings import Settings
-from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Iteration, TrainSettings
-from tasks.core.stage_specs import Decision
+from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Decision, Iteration, TrainSettings
 from tasks.core.statistics.replicates import replicates
 
 # Each open decision doubles the settings that may be tried later. Beyond this number not all of

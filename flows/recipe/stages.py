@@ -50,12 +50,11 @@ from tasks.core.settings.base import changed
 from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.core.settings.images import SubsetSettings
 from tasks.core.settings.run_settings import Settings
-from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, TrainSettings
+from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Decision, TrainSettings
 from tasks.core.settings.transfer import TransferVariant
 from tasks.core.stage_specs import (
     CurvesSpec,
     DecideSpec,
-    Decision,
     EvaluateSpec,
     ExploreSpec,
     FiguresSpec,

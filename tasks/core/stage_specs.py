@@ -26,12 +26,9 @@ from tasks.core.names import (
 from tasks.core.seal import Mark, Origin, Purpose, SealRule
 from tasks.core.settings.base import Spec
 from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
-from tasks.core.settings.training import AugmentSettings, TrainSettings
-
-Loss = Literal["binary_crossentropy", "categorical_crossentropy"]
-Decision = Literal["forward", "back"]
-Rule = Literal["validation", "significant", "one_standard_error", "notebook"]
-VGG16Preprocessing = Literal["raw", "vgg16"]
+from tasks.core.settings.run_settings import Rule
+from tasks.core.settings.training import AugmentSettings, Decision, TrainSettings
+from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
 
 LEARNS = SealRule(Purpose.LEARN)
 REPORTS = SealRule(Purpose.REPORT)
@@ -246,7 +243,7 @@ class TransferTraining(Spec):
     learning_rate: float
     batch_size: int
     loss: Loss
-    decay: Literal["none", "cosine"]
+    decay: Decay
 
 
 class TransferHead(Spec):

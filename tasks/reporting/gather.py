@@ -83,20 +83,20 @@ def gather_view(
             if MODEL in record.files
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
-        guard=records[GUARD].facts["counts"],
-        selection=records[SELECTION].facts if SELECTION in records else {},
-        criteria=records[SUCCESS].facts["criteria"],
         **_scores(settings, store, records),
         **_provenance(run_log, records),
     )
 
 
 def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> dict[str, Any]:
-    """Collect the fields of the view that come from tables of scores."""
+    """Collect the fields of the view that come from scores and checks."""
     results, quality = records[RESULTS], records[QUALITY]
     classes = len(records[SUBSET].facts["class_names"])
     per_class = store.table(quality, PER_CLASS).to_pylist()
     return {
+        "guard": records[GUARD].facts["counts"],
+        "selection": records[SELECTION].facts if SELECTION in records else {},
+        "criteria": records[SUCCESS].facts["criteria"],
         "results": store.table(results, RESULTS).to_pylist(),
         "verdicts": _verdicts(settings, store.table(results, VERDICTS).to_pylist()),
         "trainings": store.table(results, REPLICATES).to_pylist(),

@@ -12,7 +12,12 @@ from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
 from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
-from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Iteration, TrainSettings
+from tasks.core.settings.training import (
+    LOWEST_VALIDATION_LOSS,
+    Decision,
+    Iteration,
+    TrainSettings,
+)
 from tasks.core.settings.transfer import TransferSettings
 
 Rule = Literal["validation", "significant", "one_standard_error", "notebook"]
@@ -64,7 +69,7 @@ class Settings(Spec):
             "improvement; also the level of the success criteria."
         ),
     )
-    force: dict[int, Literal["forward", "back"]] = Field(
+    force: dict[int, Decision] = Field(
         {}, description="Decisions by gate that override the rule, e.g. {4 = 'forward'}."
     )
     guard: GuardSettings = GuardSettings()

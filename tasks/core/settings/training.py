@@ -10,6 +10,8 @@ from tasks.core.settings.base import BatchSize, Epochs, Fraction, LearningRate, 
 
 LOWEST_VALIDATION_LOSS = "lowest_validation_loss"
 
+Decision = Literal["forward", "back"]
+
 
 class AugmentSettings(Spec):
     """Random distortions of training images, as in Keras's `ImageDataGenerator`."""
@@ -83,6 +85,6 @@ class Iteration(Spec):
     change: dict[str, Any] = Field(
         description="Training settings of the incumbent to replace, with their new values."
     )
-    replay: Literal["forward", "back"] | None = Field(
+    replay: Decision | None = Field(
         None, description="The decision that rule 'notebook' replays for this iteration."
     )

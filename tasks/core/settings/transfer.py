@@ -8,6 +8,9 @@ from pydantic import Field, field_validator
 
 from tasks.core.settings.base import BatchSize, Epochs, Fraction, LearningRate, Spec, Units
 
+Loss = Literal["binary_crossentropy", "categorical_crossentropy"]
+Decay = Literal["none", "cosine"]
+VGG16Preprocessing = Literal["raw", "vgg16"]
 TransferWeights = Literal["imagenet", "required", "random", "off"]
 
 
@@ -17,7 +20,7 @@ class TransferVariant(Spec):
     The defaults are the notebook's.
     """
 
-    preprocessing: Literal["raw", "vgg16"] = Field(
+    preprocessing: VGG16Preprocessing = Field(
         "raw",
         description=(
             "raw: RGB from 0 to 255, as in the notebook. vgg16: BGR with ImageNet's mean "
@@ -36,16 +39,14 @@ class TransferVariant(Spec):
     epochs: Epochs = Field(11, description="Epochs with the frozen base.")
     fine_tune_epochs: Epochs = Field(11, description="Epochs of fine-tuning the last block.")
     batch_size: BatchSize = Field(128, description="Images per gradient step.")
-    loss: Literal["binary_crossentropy", "categorical_crossentropy"] = Field(
-        "binary_crossentropy", description="Loss function of the training."
-    )
+    loss: Loss = Field("binary_crossentropy", description="Loss function of the training.")
     learning_rate: LearningRate = Field(
         1e-5, description="RMSprop's learning rate with the frozen base."
     )
     fine_tune_learning_rate: LearningRate = Field(
         1e-5, description="RMSprop's learning rate in fine-tuning."
     )
-    decay: Literal["none", "cosine"] = Field(
+    decay: Decay = Field(
         "none",
         description=(
             "none: a constant learning rate. cosine: rise to the learning rate over the first "

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from tasks.core.errors import UserError
+from tasks.core.settings.training import Decision
 from tasks.core.statistics.estimates import Estimate
 from tasks.core.statistics.evidence import Scored, accuracy_difference, loss_difference
 from tasks.core.statistics.proportions import McNemar, mcnemar
 
-Decision = Literal["forward", "back"]
 FORWARD, BACK = "RolledForward", "KeptIncumbent"
 INCONCLUSIVE = "Inconclusive"
 FEWEST_TRAININGS = 3

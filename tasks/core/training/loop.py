@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +14,7 @@ from tasks.core.array_types import Float32, Int64
 from tasks.core.errors import NumericalError
 from tasks.core.seeds import generator
 from tasks.core.settings.training import AugmentSettings
+from tasks.core.settings.transfer import Decay
 from tasks.core.training.augment import Transforms, apply_transforms, draw_transforms
 from tasks.core.training.progress import Progress, Row
 
@@ -105,7 +106,7 @@ class Schedule:
     batch_size: int
     learning_rate: float
     loss: str = "categorical_crossentropy"
-    decay: Literal["none", "cosine"] = "none"
+    decay: Decay = "none"
     augmentation: AugmentSettings | None = None
 
 
