@@ -53,7 +53,7 @@ def run(
         require_success=require_success,
         runner=chosen,
     )
-    # However much of this is read: the status is that of the run.
+    # The status is that of the run, even if nobody reads all of this.
     with suppress(Closed):
         if notice:
             warn(notice)
