@@ -66,7 +66,7 @@ def show_scores(run: RunLog) -> None:
 
 
 def show_files(run: RunLog) -> None:
-    """Print where the final model and the report are, and what VGG16 was spared or given."""
+    """Print where the final model and the report are; say if VGG16 was skipped or is a control."""
     if run.read()["settings"]["transfer"]["weights"] == "random":
         line("VGG16 has random weights here: a control, not transfer learning")
     for entry in run.stages():

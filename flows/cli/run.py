@@ -54,7 +54,7 @@ def run(
     )
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     status, notice = launch(request, level)
-    # However much of this is read: the status is that of the run.
+    # The status is that of the run, even if nobody reads all of this.
     with suppress(Closed):
         if notice:
             warn(notice)
