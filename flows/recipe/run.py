@@ -36,7 +36,10 @@ class Run(ABC, Generic[H]):
 
         Raises:
             SealedError: the stage would read sealed data.
+            ValueError: a stage of that name was done before.
         """
+        if stage.name in self._marks:
+            raise ValueError(f"two stages are called {stage.name!r}; names must be unique in a run")
         marks = {role: self._marks[given.name] for role, given in inputs.items()}
         self._marks[stage.name] = check_seal(stage.name, stage.spec.seal, stage.reads, marks)
         return self.take(stage, after, inputs)
