@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ from tasks.core.names import (
     VALIDATION_PREDICTIONS,
     evaluation_name,
 )
-from tasks.core.records import Outcome, Record, Stage
+from tasks.core.records import Stage
 from tasks.core.seal import (
     NONE,
     Mark,
@@ -52,6 +52,7 @@ from tasks.core.seal import (
 )
 from tasks.core.settings.run_settings import Settings
 from tasks.core.stage_specs import SPECS, EvaluateSpec, LoadSpec, ResultsSpec, StageSpec, SubsetSpec
+from tests.wiring import Wired, Wiring
 
 IMAGES, SCORES = frozenset({Mark.TEST_IMAGES}), frozenset({Mark.TEST_SCORES})
 BOTH = IMAGES | SCORES
@@ -235,40 +236,11 @@ def test_only_data_stages_declare_origins() -> None:
 # Graphs of stages
 
 
-@dataclass
-class Made:
-    """A stage of a graph and the stages that it was given, by role."""
-
-    stage: Stage
-    inputs: dict[str, Made] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.stage.name
-
-
-class Wiring(Run[Made]):
-    """Wires stages without computing any; each gate decides for the candidate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[Made] = []
-
-    def take(self, stage: Stage, _after: Sequence[Made], inputs: Mapping[str, Made]) -> Made:
-        made = Made(stage, dict(inputs))
-        self.made.append(made)
-        return made
-
-    def value(self, handle: Made) -> Outcome:
-        facts = {"decision": "forward", "lowest_validation_loss_epoch": 3}
-        return Record(handle.name, handle.stage.kind, "", {}, facts, {})
-
-
 # A file of a stage that was made.
 Node = tuple[int, str]
 
 
-def sources(made: Made, file: str) -> list[tuple[Made, str]]:
+def sources(made: Wired, file: str) -> list[tuple[Wired, str]]:
     """The files from which a file of a stage was made."""
     rule = made.stage.spec.seal
     read = [
@@ -284,7 +256,7 @@ def sources(made: Made, file: str) -> list[tuple[Made, str]]:
     return [(source, name) for _, source, name in read]
 
 
-def ancestors(made: Made) -> set[tuple[str, str]]:
+def ancestors(made: Wired) -> set[tuple[str, str]]:
     """Kind and name of every file that the files read by a stage descend from, and of these."""
     seen: set[Node] = set()
     found: set[tuple[str, str]] = set()
@@ -302,7 +274,7 @@ def ancestors(made: Made) -> set[tuple[str, str]]:
     return found
 
 
-def violates(made: Made) -> bool:
+def violates(made: Wired) -> bool:
     """Whether a stage reads what descends from test images or scores and must not."""
     found = ancestors(made)
     scored = any(kind == SCORES_ON_TEST for kind, _ in found)
@@ -316,7 +288,7 @@ def blank(kind: type[StageSpec]) -> StageSpec:
     return kind.model_construct()
 
 
-def refused(run: Run[Made], stage: Stage, **inputs: Any) -> str:
+def refused(run: Run[Wired], stage: Stage, **inputs: Any) -> str:
     """The message with which the seal refuses a stage."""
     with pytest.raises(SealedError) as error:
         run(stage, **inputs)
@@ -392,11 +364,11 @@ def read_files(draw: st.DrawFn, found: list[Wanted], role: str) -> tuple[int, tu
     return source, tuple(draw(st.lists(files, min_size=1, max_size=3, unique=True)))
 
 
-def wired(graph: Sequence[Wanted]) -> tuple[list[Made], list[Made]]:
+def wired(graph: Sequence[Wanted]) -> tuple[list[Wired], list[Wired]]:
     """The stages of a graph that the seal lets pass, and those that it refuses."""
     run = Wiring()
-    made: dict[int, Made] = {}
-    rejected: list[Made] = []
+    made: dict[int, Wired] = {}
+    rejected: list[Wired] = []
     for number, wanted in enumerate(graph):
         # A stage that was refused is not there for others to read.
         given: dict[str, Any] = {
@@ -407,11 +379,11 @@ def wired(graph: Sequence[Wanted]) -> tuple[list[Made], list[Made]]:
         try:
             made[number] = run(stage, **given)
         except SealedError:
-            rejected.append(Made(stage, given))
+            rejected.append(Wired(stage, given))
     return list(made.values()), rejected
 
 
-def sorts(passed: list[Made], rejected: list[Made]) -> Iterator[str]:
+def sorts(passed: list[Wired], rejected: list[Wired]) -> Iterator[str]:
     """What happens in a graph that the property would mean little without."""
     for made in rejected:
         found = ancestors(made)
@@ -485,7 +457,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe(name: str) -> tuple[Wiring, dict[str, Made], Settings]:
+def recipe(name: str) -> tuple[Wiring, dict[str, Wired], Settings]:
     chosen = Settings.model_validate(RECIPES[name])
     run = Wiring()
     return run, build(run, chosen), chosen
@@ -494,9 +466,9 @@ def recipe(name: str) -> tuple[Wiring, dict[str, Made], Settings]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_recipe_can_be_built_and_keeps_the_seal(name: str) -> None:
     run, made, chosen = recipe(name)
-    assert [item.name for item in run.made if violates(item)] == []
+    assert [item.name for item in run.taken if violates(item)] == []
     assert set(made) == set(stage_names(chosen))
-    assert sorted(made) == sorted(item.name for item in run.made), "each stage is made once"
+    assert sorted(made) == sorted(item.name for item in run.taken), "each stage is made once"
     # Test images and scores do reach the stages that report.
     assert ancestors(made[RESULTS]) >= TEST_IMAGES - {("load", "test_labels")}
     assert (SCORES_ON_TEST, TEST_PREDICTIONS) in ancestors(made[RESULTS])
