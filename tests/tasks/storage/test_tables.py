@@ -141,7 +141,7 @@ def test_optional_columns_may_be_missing() -> None:
 
 def test_a_column_for_each_class() -> None:
     probabilities = np.array([[0.25, 0.75, 0], [1, 0, 0]], np.float32)
-    columns = {"label": [1, 0], "predicted": [1, 0]}
+    columns: dict[str, Any] = {"label": [1, 0], "predicted": [1, 0]}
     columns |= {f"p{index}": probabilities[:, index] for index in range(3)}
     found = from_columns(PREDICTIONS, columns, 3)
     assert types(found) == [
