@@ -50,7 +50,7 @@ def once(name: str, fold: int | None = None, replicate: int = 1, seed: int = 0) 
     return Training(stage=name, replicate=replicate, fold=fold, seed=seed)
 
 
-VERDICT = {
+VERDICT: dict[str, Any] = {
     "gate": 1,
     "incumbent": "overfitting",
     "candidate": "iteration_1",

@@ -26,10 +26,9 @@ def training(bench: Workbench, right: Sequence[int], labels: Sequence[int] = LAB
 
 
 def verdict(bench: Workbench, number: int, incumbent: str, decision: str, **changes: Any) -> Record:
-    facts = {"incumbent": incumbent, "candidate": f"iteration_{number}", "decision": decision}
-    return bench.stored(
-        f"gate_{number}", **facts | {"rule": "validation", "forced": False} | changes
-    )
+    facts: dict[str, Any] = {"incumbent": incumbent, "candidate": f"iteration_{number}"}
+    facts |= {"decision": decision, "rule": "validation", "forced": False}
+    return bench.stored(f"gate_{number}", **facts | changes)
 
 
 def model(name: str, *trainings: Training) -> Model:
