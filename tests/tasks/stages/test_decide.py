@@ -142,8 +142,13 @@ def test_one_standard_error_prefers_fewer_parameters_then_fewer_epochs(bench: Wo
 
 
 def test_replicates_are_averaged(bench: Workbench) -> None:
-    before = [training(bench, right, train_accuracy=0.8) for right in (5, 6, 7)]
-    after = [training(bench, right, train_accuracy=t) for right, t in ((7, 0.9), (8, 1), (8, 0.8))]
+    before = [
+        training(bench, right, train_accuracy=seen)
+        for right, seen in ((5, 0.9), (6, 0.8), (7, 0.7))
+    ]
+    after = [
+        training(bench, right, train_accuracy=seen) for right, seen in ((7, 1), (8, 0.9), (8, 0.8))
+    ]
     done = decided(bench, before, after)
     (row,) = done.rows("verdict")
     assert row["replicates"] == 3
