@@ -434,9 +434,14 @@ def test_no_graph_of_stages_breaks_the_seal() -> None:
 def test_two_stages_of_one_name_are_refused() -> None:
     """The marks of one would be taken for those of the other."""
     run = Wiring()
-    run(Stage("same", blank(EvaluateSpec)))
-    with pytest.raises(ValueError, match="two stages are called 'same'"):
-        run(Stage("same", blank(LoadSpec), {}))
+    scored = run(Stage("same", blank(EvaluateSpec)))
+    message = refused(run, Stage("same", blank(LoadSpec)))
+    assert message == (
+        "two stages are called 'same', but only one of them derives from test data; stages need "
+        "names of their own."
+    )
+    learner = Stage("baseline", blank(TrainSpec), {"arrays": (TEST_PREDICTIONS,)})
+    assert "reads arrays/test_predictions" in refused(run, learner, arrays=scored)
 
 
 # The recipe
