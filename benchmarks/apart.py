@@ -1,7 +1,7 @@
-"""Carry the recipe out, each stage in a process of its own, so that what it takes is its own.
+"""Run the recipe with each stage in a new process, to measure each stage's time and memory.
 
-TensorFlow stays out of the process that runs it: to Linux a process has at least the peak memory of
-the one that started it.
+The parent process must not import TensorFlow: on Linux, a process's peak memory is at least that of
+the process that started it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.recipe.run import Run
 from tasks.core.records import Outcome, Stage
 from tasks.engine.profile import configure
 
@@ -27,9 +28,9 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage took: seconds, those of the processor, and its process's peak in MiB.
+    """The cost of a stage: wall seconds, CPU seconds, and its process's peak memory in MiB.
 
-    TensorFlow is imported beforehand, so that counts for the peak only.
+    The process imports TensorFlow before the stage, so the import only affects the peak.
     """
 
     wall: float
@@ -37,8 +38,8 @@ class Cost:
     peak: float
 
 
-class ApartRun:
-    """Carries the recipe out and tells `seen` of each stage, its inputs, its outcome and cost."""
+class ApartRun(Run[Any]):
+    """Runs the recipe; calls `seen` with each stage, its inputs, its outcome and its cost."""
 
     def __init__(
         self,
@@ -48,14 +49,15 @@ class ApartRun:
     ) -> None:
         from tasks.engine.stage import RunContext
 
+        super().__init__()
         self._context = RunContext(str(root), "apart", profile, workers=1)
         self._seen = seen
 
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Outcome:
+    def take(self, stage: Stage, after: Sequence[Any], inputs: Mapping[str, Outcome]) -> Outcome:
         del after
-        # Unlike a Pool, this notices a process that was killed, for want of memory for one.
+        # Unlike a Pool, this notices if the process is killed, e.g. because memory runs out.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            outcome, cost = pool.submit(_computed, stage, inputs, self._context).result()
+            outcome, cost = pool.submit(_computed, stage, dict(inputs), self._context).result()
         print(
             f"{stage.name:<32}{cost.wall:8.1f} s{cost.cpu:8.1f} s of CPU{cost.peak:8,.0f} MiB",
             flush=True,
@@ -72,10 +74,10 @@ def _computed(
 ) -> tuple[Outcome, Cost]:
     from flows.build_model import TASKS
 
-    # TensorFlow's notes on itself; what goes wrong is raised.
+    # Discard TensorFlow's messages. Errors are raised as exceptions.
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-    if stage.numerical:
+    if stage.spec.numerical:
         configure(context.profile)
     wall, cpu = time.perf_counter(), time.process_time()
     outcome: Outcome = TASKS[stage.kind].fn(stage, inputs, context).data

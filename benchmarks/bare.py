@@ -1,4 +1,4 @@
-"""Run stages of the recipe as they are, store and checkpoints included, but without Prefect."""
+"""Run the recipe's stages with their store and checkpoints, but without Prefect's engine."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ import numpy as np
 from flows.build_model import TASKS
 from flows.recipe import stages
 from flows.recipe.presets import NOTEBOOK
+from flows.recipe.run import Run
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.stage import CACHED, RunContext
-from tasks.sources.datasets import find_fashion_mnist
+from tasks.sources.fashion_mnist import find_fashion_mnist
 from tasks.storage.store import Store
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds by the clock, and of the process's threads on the processor."""
+    """Wall-clock seconds, and CPU seconds of all threads of the process."""
 
     wall: float
     cpu: float
@@ -43,23 +44,25 @@ class Seconds:
         return f"{self.wall:.1f} ({self.cpu:.1f})"
 
 
-class BareRun:
-    """Computes or finds each stage at once.
+class BareRun(Run[Any]):
+    """Runs each stage immediately, in this thread.
 
-    `seconds` says how long each took, `cached` which were found, `made` what they left.
+    `seconds` has the time of each stage, `cached` the names of those found in the store, `made` the
+    records.
     """
 
     def __init__(self, root: Path, profile: Mapping[str, Any]) -> None:
+        super().__init__()
         self.store = Store(str(root))
         self.context = RunContext(str(root), "bare", profile, workers=2)
         self.seconds: dict[str, Seconds] = {}
         self.cached: set[str] = set()
         self.made: dict[str, Record] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Any] = (), **inputs: Outcome) -> Any:
+    def take(self, stage: Stage, after: Sequence[Any], inputs: Mapping[str, Outcome]) -> Any:
         del after
         began = Seconds.now()
-        state = TASKS[stage.kind].fn(stage, inputs, self.context)
+        state = TASKS[stage.kind].fn(stage, dict(inputs), self.context)
         self.seconds[stage.name] = Seconds.now() - began
         if state.name == CACHED:
             self.cached.add(stage.name)
@@ -69,21 +72,21 @@ class BareRun:
         return outcome
 
     def took(self, *names: str) -> Seconds:
-        """What these stages took together."""
+        """The sum of these stages' times."""
         return sum((self.seconds[name] for name in names), Seconds(0, 0))
 
     def value(self, handle: Outcome) -> Outcome:
         return handle
 
     def preprocessed(self, settings: Settings) -> Outcome:
-        """Steps 1 to 4 of the notebook."""
+        """The notebook's steps 1 to 4."""
         raw = self(stages.load(settings))
         split = self(stages.subset(settings), raw=raw)
         arrays: Outcome = self(stages.preprocess(), split=split)
         return arrays
 
     def arrays(self, stage: str, name: str) -> dict[str, np.ndarray]:
-        """The arrays in an `.npz` that a stage left."""
+        """The arrays in an `.npz` file of a stage."""
         with (
             self.store.opened(self.made[stage], name) as handle,
             np.load(handle, allow_pickle=False) as archive,
@@ -91,14 +94,14 @@ class BareRun:
             return dict(archive)
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
-        """What a stage found; the benchmark ends where it was skipped."""
+        """The facts of a stage's record; ends the benchmark if the stage was skipped."""
         if not isinstance(outcome, Record):
             sys.exit(f"{outcome.stage}: {outcome.reason}")
         return outcome.facts
 
 
 def dataset_at_hand() -> str:
-    """Fashion-MNIST where it is on this machine, else drawn images."""
+    """Fashion-MNIST if it is on this machine, otherwise synthetic images."""
     found = find_fashion_mnist(os.environ, Path.cwd())
     return "synthetic" if found is None else "fashion-mnist"
 
@@ -106,7 +109,7 @@ def dataset_at_hand() -> str:
 def settings_of(
     dataset: str, train: int, validation: int, test: int, transfer: Mapping[str, Any]
 ) -> Settings:
-    """The notebook's settings with other images and other ways of transfer."""
+    """The notebook's settings with other data and another `transfer`."""
     changes = {
         "dataset": dataset,
         "synthetic": {"train": train + validation, "test": test},

@@ -1,11 +1,11 @@
-"""What a checkpoint after each epoch costs: the seconds of writing it, beside those of training.
+"""What a checkpoint after each epoch costs, compared with the training itself.
 
     python benchmarks/checkpoints.py [--epochs 4]
 
-Prints, for the notebook's overfitting network and for its largest, on 8,000 random images: seconds
-an epoch (median, the first left out since it compiles), bytes of a checkpoint, seconds of writing
-one (median), and their ratio. Two trainings beside each other vary by more than a checkpoint costs,
-so the writing is timed itself.
+For the notebook's overfitting network and its largest network, on 8,000 random images, prints the
+seconds per epoch (median without the first epoch, which compiles), the size of a checkpoint, the
+seconds to write it (median) and the ratio of both times. The writing is timed directly, since the
+times of two trainings differ by more than a checkpoint costs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import statistics
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,14 @@ from tasks.core.settings.training import TrainSettings
 from tasks.core.training.progress import Progress
 from tasks.engine.profile import configure, resolve_profile
 from tasks.storage.checkpoints import Checkpoints, checkpoints
+from tasks.storage.local_path import LocalPath
 
 LARGEST = {"padding": "same", "kernel_sizes": [3, 3, 3], "dropout": 0.25}
 
 
 def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, float, int]:
-    """Seconds an epoch, seconds of writing its checkpoint, bytes of that."""
-    from tasks.core.networks.quick import quickest
+    """Seconds per epoch, seconds to write its checkpoint, and the checkpoint's bytes."""
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Schedule, train
 
@@ -40,7 +40,7 @@ def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, flo
     written: list[float] = []
     size = 0
     with tempfile.TemporaryDirectory(dir=".") as name:
-        folder = Path(name)
+        folder = LocalPath(name)
         kept = Checkpoints("benchmark", folder, "", epochs, (), (), lambda: None)
         last = time.perf_counter()
 
@@ -53,7 +53,7 @@ def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, flo
             written.append(ended - began)
             last, size = ended, sum(path.stat().st_size for path in checkpoints(folder))
 
-        model = quickest(build_network(spec, (28, 28, 1), 10, 0))
+        model = fast_network(build_network(spec, (28, 28, 1), 10, 0))
         train(model, examples, None, Schedule(epochs, 128, 0.001), 0, on_epoch=on_epoch)
     return statistics.median(trained[1:]), statistics.median(written[1:]), size
 
@@ -76,7 +76,7 @@ def main() -> None:
     for name, spec in networks.items():
         epoch, write, size = measure(spec, examples, epochs)
         print(
-            f"{name}: {epoch:.2f} s an epoch, {write:.3f} s for a checkpoint "
+            f"{name}: {epoch:.2f} s per epoch, {write:.3f} s to write a checkpoint "
             f"of {size / 1e6:.1f} MB; ratio {write / epoch:.3f}",
             flush=True,
         )

@@ -1,21 +1,21 @@
-"""Seconds and peak memory of every stage as the number of images grows.
+"""Time and peak memory of every stage as the number of images grows.
 
     python benchmarks/growth.py [--images 2000 8000 20000 60000] [--transfer both]
                                 [--only load explore subset guard preprocess]
 
-Each stage runs in a process of its own, so that its peak is its own: what importing its libraries
-takes, plus what it holds of its data. Its seconds are those of its work, TensorFlow's import left
-out. Every training has one epoch, which decides the time and not the memory; the plan has one
-change, augmentation, which takes the most. One in six images is held out for validation, and there
-is one test image for six others. VGG16 has random weights. Images are drawn, grey, 28 x 28: which
-they are changes neither, but for `guard`, where more alike cost more. With 60,000 images it takes
-an hour or so; `--only` ends when these stages are done.
+Each stage runs in a new process, so its peak memory is its own: the imported libraries and the
+data that it holds. TensorFlow is imported before the time is taken. Every training has one epoch,
+since more epochs take more time but no more memory. The plan has one change, augmentation, which
+takes the most memory. One in six images is held out for validation, and there is one test image
+per six other images. VGG16 has random weights. The images are synthetic, grey, 28 x 28; their
+content affects only `guard`, where similar images cost time. With 60,000 images the benchmark
+takes about an hour; `--only` ends it after these stages.
 
-The table says for each stage: the seconds of the processor for 1,000 images more, and how many
-times as many as a line through the smaller numbers says the largest took (1 is linear); the MiB of
-peak memory for 1,000 images more, the MiB of arrays and tables in memory that it reads and leaves
-for 1,000 images more, and the one divided by the other (at most 2 is wanted). What hardly grows has
-no ratio.
+For each stage, the table gives the growth per 1,000 images: CPU seconds, MiB of peak memory, and
+MiB of the arrays and tables that the stage reads and writes. "of a line" is the CPU time at the
+largest size divided by a linear extrapolation from the smaller sizes (1 means linear growth).
+"ratio" is growth of peak memory divided by growth of data (should be at most 2). Stages that
+hardly grow have no ratio.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.profile import resolve_profile
 
-# Slopes of less, for 1,000 images, are noise.
+# Smaller slopes, per 1,000 images, are noise.
 LEAST_S, LEAST_MIB = 0.003, 0.1
-# Bytes of a column's values.
+# Bytes per value of a column.
 WIDTHS = {"int64": 8, "double": 8, "float": 4, "int32": 4, "uint8": 1, "bool": 1}
 
 
 @dataclass(frozen=True)
 class Growing(Cost):
-    """What a stage took, and the MiB in memory of the arrays and tables that it read and left."""
+    """The cost of a stage, and the MiB in memory of the arrays and tables it reads and writes."""
 
     data: float
 
 
 class AllMeasuredError(Exception):
-    """All stages that were asked for are measured."""
+    """All requested stages have been measured."""
 
 
 def measured(
     images: int, folder: Path, profile: Mapping[str, Any], only: set[str], transfer: str
 ) -> dict[str, Growing]:
-    """What each stage takes with so many images, up to the last that is wanted."""
+    """The cost of each stage with that many images, up to the last requested stage."""
     costs: dict[str, Growing] = {}
 
     def seen(stage: Stage, inputs: Mapping[str, Outcome], outcome: Outcome, cost: Cost) -> None:
@@ -83,20 +83,20 @@ def measured(
 
 
 def in_memory(file: StoredFile) -> int:
-    """Bytes of a file's arrays or columns in memory; of anything else its size."""
+    """Bytes of a file's arrays or columns in memory; for other files, their size."""
     if file.kind == "npz":
         arrays = (described.split(" ", 1) for described in file.schema.values())
         return sum(np.dtype(kind).itemsize * math.prod(json.loads(n)) for kind, n in arrays)
     if file.kind == "parquet":
         columns = (kind for name, kind in file.schema.items() if name != "rows")
-        # Names are a few bytes long, and each has an offset.
+        # Strings are class names of a few bytes, each with an offset.
         sizes = (WIDTHS.get(kind, 12) for kind in columns)
         return int(file.schema["rows"]) * sum(sizes)
     return file.size
 
 
 def settings_with(images: int, transfer: str) -> Settings:
-    """All of that many images, one epoch of everything."""
+    """Settings with that many images and one epoch per training."""
     one = {"epochs": 1}
     full = FULL.model_dump()
     models = {name: full[name] | one for name in ("baseline", "low_capacity", "overfitting")}
@@ -119,10 +119,14 @@ def settings_with(images: int, transfer: str) -> Settings:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, nargs="+", default=[2000, 8000, 20000, 60000])
     ways = ("both", "as_notebook", "corrected", "off")
-    parser.add_argument("--transfer", choices=ways, default="both", help="the ways of VGG16")
+    parser.add_argument(
+        "--transfer", choices=ways, default="both", help="variants of transfer from VGG16"
+    )
     parser.add_argument("--only", nargs="+", default=[], help="end after these stages")
     options = parser.parse_args()
     profile = resolve_profile(ExecutionSettings(device="cpu"))
@@ -142,7 +146,7 @@ def main() -> None:
 
 def _show(found: Mapping[int, Mapping[str, Growing]]) -> None:
     sizes = list(found)
-    print("\nPeak MiB (and seconds of the processor); then, for 1,000 images more, see above")
+    print("\nPeak MiB (and CPU seconds), then, for 1,000 images more, the growth (see --help)")
     print(f"{'stage':<24}" + "".join(f"{size:>16,}" for size in sizes), end="")
     print("".join(f"{title:>10}" for title in ("s", "of a line", "peak MiB", "data MiB", "ratio")))
     for stage in found[sizes[-1]]:

@@ -1,25 +1,28 @@
-"""The notebook as a plain script, which `benchmarks/run.py` compares the flow with.
+"""The notebook as a plain script, with which `benchmarks/run.py` compares the flow.
 
     python benchmarks/notebook_script.py --data FOLDER --weights vgg16_notop.h5 --out FOLDER
         [--train 8000 --validation 2000 --test 2000] [--epochs N] [--no-transfer]
 
-The notebook's cells in their order with its sizes, as its author would write them with Keras 3:
-`fit` with arrays, `ImageDataGenerator`, VGG16 through the whole network in each epoch, pictures of
-everything. TensorFlow has as many threads as it takes by itself. `--out` gets the pictures,
-the final model and `measured.json`: for each part of the notebook the seconds, the seconds of CPU
-and the process's peak memory so far; for each model its size, its training and its test accuracy.
+The notebook's cells in order and at its sizes, as its author would write them with Keras 3: `fit`
+with arrays, `ImageDataGenerator`, all images through all of VGG16 in each epoch, plots of
+everything. TensorFlow chooses its number of threads. `--out` gets the plots, the final model and
+`measured.json`: for each part of the notebook the wall-clock seconds, the CPU seconds and the
+process's peak memory so far; for each model its size, its training and its test accuracy.
 
-Where it departs from the cells, and why:
+Differences from the notebook, and why:
 
-- The data come from the four IDX files of Fashion-MNIST or an .npz, and VGG16's weights from a
-  file: downloads are not compared.
-- Pictures are saved, not shown. No progress and no summaries are printed, which is a little faster.
-- The networks of the nine iterations are made by one function instead of nine copies.
-- Step 6 evaluates the overfitting model. The cell evaluates another by mistake, at the same cost.
-- The final model is trained on training and validation images, 10,000 in 79 steps, as the notebook
-  says. Its cell takes the 8,000 again by mistake. The flow trains on the 10,000, too.
-- Labels have ten columns whichever classes are there, and augmentation has as many steps as
-  batches (250 of 32 at the notebook's size), so that it runs at other sizes, too.
+- The data come from Fashion-MNIST's four IDX files or from an .npz, and VGG16's weights from a
+  file, since downloads are not compared.
+- Plots are saved, not shown. Progress and model summaries are not printed, which saves a little
+  time.
+- One function builds the networks of the nine iterations, instead of nine copies.
+- Step 6 evaluates the overfitting model. The notebook's cell evaluates another model by mistake,
+  at the same cost.
+- The final model is trained on training and validation images, 10,000 in 79 steps, as the
+  notebook's text says and as the flow does. The notebook's cell uses the 8,000 training images by
+  mistake.
+- Labels always have ten columns, and the steps of augmentation follow from the number of images
+  (250 batches of 32 at the notebook's size), so that the script runs at other sizes, too.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ CLASS_NAMES = (
 )  # fmt: skip
 BATCH = 128
 
-# Step 7: what each iteration's network has instead of the overfitting model's.
+# Step 7: how each iteration's network differs from the overfitting model.
 BEST = {"first": (3, 3), "padding": "same", "dropout": 0.25}
 ITERATIONS: dict[int, dict[str, Any]] = {
     1: {},
@@ -87,7 +90,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Arrays:
-    """What networks read: inputs and one-hot labels of training, validation and test images."""
+    """Inputs and one-hot labels of training, validation and test images."""
 
     x: Any
     y: np.ndarray
@@ -98,7 +101,7 @@ class Arrays:
 
 @dataclass
 class Notebook:
-    """What the cells share: where pictures go, how many epochs at most, what was measured."""
+    """What the cells share: the folder of plots, the limit of epochs, and the measurements."""
 
     out: Path
     most_epochs: int | None
@@ -175,10 +178,12 @@ def arguments() -> argparse.Namespace:
         help="folder with Fashion-MNIST's IDX files, or an .npz; FASHION_MNIST_DIR by default",
     )
     parser.add_argument("--weights", type=Path, help="VGG16 weights without top (.h5)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of what is made")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for plots, model and measurements"
+    )
     for name, default in (("train", 8000), ("validation", 2000), ("test", 2000)):
         parser.add_argument(f"--{name}", type=int, default=default, help="number of images")
-    parser.add_argument("--epochs", type=int, help="no training has more epochs than that")
+    parser.add_argument("--epochs", type=int, help="upper limit for the epochs of each training")
     parser.add_argument("--no-transfer", dest="transfer", action="store_false")
     options = parser.parse_args()
     if options.data is None:
@@ -198,7 +203,7 @@ def check_sizes(options: argparse.Namespace, train: int, test: int) -> None:
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images and labels for training, images and labels for testing."""
+    """Training images and labels, then test images and labels."""
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             x_train, y_train, x_test, y_test = (
@@ -224,7 +229,7 @@ def idx(path: Path, header: int) -> np.ndarray:
 def explore(
     notebook: Notebook, images: np.ndarray, labels: np.ndarray, test_labels: np.ndarray
 ) -> None:
-    """Step 1: the first 25 images, and how many there are of each class."""
+    """Step 1: the first 25 images, and the class balance."""
     plt.figure(figsize=(8, 8))
     for i in range(25):
         plt.subplot(5, 5, i + 1)
@@ -266,7 +271,7 @@ def baseline(notebook: Notebook, train: Split, test: Split) -> None:
 
 
 def low_capacity() -> Model:
-    """Step 5b."""
+    """Step 5b: a small convnet."""
     model = models.Sequential(
         [
             Input((28, 28, 1)),
@@ -288,7 +293,7 @@ def convnet(
     l2: float = 0.0,
     batch_norm: bool = False,
 ) -> Model:
-    """Step 6's overfitting model, and those of step 7 that are made of it."""
+    """Step 6's overfitting model, and step 7's variants of it."""
     model = models.Sequential([Input((28, 28, 1))])
     for filters, kernel, pooled in ((64, first, True), (128, (3, 3), True), (128, (3, 3), False)):
         model.add(layers.Conv2D(filters, kernel, activation="relu", padding=padding))
@@ -333,7 +338,7 @@ def fit_and_evaluate(
 
 
 def augmented(notebook: Notebook, arrays: Arrays) -> None:
-    """Iteration 9."""
+    """Iteration 9: augmentation."""
     model = convnet(**BEST)
     datagen = ImageDataGenerator(
         rotation_range=40,
@@ -371,7 +376,7 @@ def final(notebook: Notebook, train: Split, valid: Split, arrays: Arrays) -> Non
 
 
 def transfer(notebook: Notebook, weights: Path, train: Split, valid: Split, test: Split) -> None:
-    """Part 3: VGG16 frozen, then with block 5 trained, too."""
+    """Part 3: VGG16 with a frozen base, then with block 5 trained, too."""
     with notebook.part("vgg16_frozen"):
         x, valid_x, test_x = (
             tf.image.resize(np.repeat(split.images[..., np.newaxis], 3, -1), [32, 32])

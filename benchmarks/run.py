@@ -1,30 +1,32 @@
-"""The whole notebook as a plain script and as the flow, in turn on the same machine.
+"""The whole notebook as a plain script and as the flow, alternately on the same machine.
 
     python benchmarks/run.py [--rounds 3] [--save rounds.json] [--apart]
     python benchmarks/run.py --rounds 0 --save rounds.json
 
-The script is `benchmarks/notebook_script.py`; the flow is `fashion-flow run --rule notebook --set
-transfer.variant=as_notebook` with a store and a Prefect home that are empty, so with a temporary
-server of its own, and otherwise as its defaults are. Both have the same images (Fashion-MNIST where
-it is on this machine, else drawn ones), the same random VGG16 weights from a file, and train the
-same networks for as many epochs on as many images; it is an error if they did not. Each side is a
-process of its own, and who goes first changes with each round. Shown are medians.
+The script is `benchmarks/notebook_script.py`. The flow is `fashion-flow run --rule notebook --set
+transfer.variant=as_notebook`, otherwise with its defaults, with an empty store and an empty
+Prefect home, so it starts a temporary server. Both get the same images (Fashion-MNIST if it is on
+this machine, otherwise synthetic ones) and the same file of random VGG16 weights. Both must train
+the same networks for the same number of epochs on the same number of images; otherwise the
+benchmark ends with an error. Each side runs in a new process; the sides take turns in going first.
+The tables show medians.
 
-Wall time and CPU time are those of the whole process, its start, its end and its children (the
-flow's server) included; peak memory is the process's own. The flow computes two stages side by side
-in one process, so a part's seconds are those of its stages, which overlap with others, and how much
-processor and memory a stage takes can't be told there. `--apart` carries the stages out once more,
-one after the other, each in a process of its own with TensorFlow imported beforehand, for that.
-Orchestration is the time of the run in which no stage computes, from the run's own log.
+Wall time and CPU time are those of the whole process, including its start, its end and its
+children (the flow's server); peak memory is that of the process without children. The flow
+computes two stages at the same time in one process. So the seconds of a part are the sum over its
+stages, which overlap with others, and CPU time and memory per stage cannot be measured there. For
+these, `--apart` runs the stages once more, one after the other, each in a new process that has
+imported TensorFlow. Orchestration is the time during which no stage computes, according to the
+run's log.
 
-What the sides do differently to come to the same models: the flow takes iteration 1 from the
-overfitting model's epoch 11 and passes VGG16's frozen layers once instead of once an epoch. What
-only the flow does: it looks for images in two splits, hashes and stores every result with a
-checkpoint an epoch, scores training and validation images after training, keeps predictions,
-decides, tests and reports.
+Where the sides do different work for the same models: the flow trains iteration 1 from the
+overfitting model's epoch 11, and computes the outputs of VGG16's frozen layers once instead of in
+each epoch. Only the flow looks for images in two splits, hashes and stores every result and a
+checkpoint per epoch, scores training and validation images after training, stores predictions,
+makes decisions, tests hypotheses and writes a report.
 
-`--save FILE` keeps every round; where FILE is there already, the new rounds are added to it and all
-of them count. At full size the script takes over half an hour on two cores, the flow less.
+`--save FILE` stores every round. If FILE exists, the new rounds are added to it, and all of them
+count. At full size, the script takes more than half an hour on two cores; the flow takes less.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ from typing import Any
 
 import psutil
 
-# TensorFlow stays out of this process, see apart.py.
+# This process must not import TensorFlow, see apart.py.
 from apart import MIB, ApartRun, Cost
 from work import ROOT, Size, Work, prepared
 
@@ -59,7 +61,7 @@ from flows.recipe.contents import build
 from tasks.core.errors import FashionFlowError
 from tasks.core.records import Outcome, Stage
 from tasks.engine.profile import resolve_profile
-from tasks.sources.datasets import find_fashion_mnist
+from tasks.sources.fashion_mnist import find_fashion_mnist
 from tasks.storage.run_log import RunLog, find_run
 from tasks.storage.store import Store
 
@@ -80,14 +82,14 @@ PARTS = {
 }
 DATA_STAGES = ("load", "explore", "subset", "guard", "preprocess")
 COMPUTING = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) INFO +(\S+) +Running ")
-# What must be equal for the sides to have done the same.
+# What must be equal if the sides did the same work.
 TRAINING = ("params", "epochs", "batch_size", "train_samples")
 
 Measurement = dict[str, Any]
 
 
 def measured(side: str, work: Work, folder: Path) -> Measurement:
-    """Run one side to its end in an empty folder."""
+    """Run one side in an empty folder."""
     if side == SCRIPT:
         program = ["benchmarks/notebook_script.py", *work.script_options, "--out", str(folder)]
         program[0] = str(ROOT / program[0])
@@ -110,9 +112,9 @@ def measured(side: str, work: Work, folder: Path) -> Measurement:
 def timed(
     side: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
 ) -> Measurement:
-    """Wall and CPU seconds of a command and its children; peak MiB of itself and of all of them.
+    """Wall and CPU seconds of a command with its children; peak MiB without and with children.
 
-    Of its children the peak is the largest sum that was seen, looking every two seconds.
+    The children's memory is sampled every two seconds.
     """
     output = folder / "output.txt"
     children = [0]
@@ -139,7 +141,7 @@ def timed(
         tail = "\n".join(output.read_text(errors="replace").splitlines()[-TAIL:])
         sys.exit(
             f"error: the {side} ended with status {process.returncode} after {wall:.0f} s, "
-            f"expected 0. The end of what it said:\n{tail}"
+            f"expected 0. The end of its output:\n{tail}"
         )
     peak = usage.ru_maxrss / 1024
     return {
@@ -152,7 +154,7 @@ def timed(
 
 @contextmanager
 def watched(pid: int, seen: list[int]) -> Iterator[None]:
-    """Add to `seen` how much memory the children of a process have, in bytes, now and then."""
+    """Sample the memory of a process's children, in bytes, and append it to `seen`."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -171,18 +173,20 @@ def watched(pid: int, seen: list[int]) -> Iterator[None]:
 
 
 def of_script(whole: Measurement, found: Measurement) -> Measurement:
-    """What the script measured of itself; the rest is the start of Python and its imports."""
+    """What the script measured; the rest is the start of Python and its imports."""
     spent = found["parts"].values()
     rest = {name: whole[name] - sum(part[name] for part in spent) for name in ("wall", "cpu")}
     return {"parts": found["parts"] | {"rest": rest}, "models": found["models"]}
 
 
 def of_flow(whole: Measurement, run: RunLog, began: float) -> Measurement:
-    """What the run's log says of its stages, and of the time when none computes."""
+    """What the run's log says about its stages, and about the time when none computes."""
     lines = run.stages()
     missing = [line["stage"] for line in lines if line["state"] in ("cached", "skipped")]
     if missing:
-        sys.exit(f"error: {', '.join(missing)} of the flow did not compute; expected every stage.")
+        sys.exit(
+            f"error: {', '.join(missing)} of the flow were not computed; expected every stage."
+        )
     parts: dict[str, dict[str, float]] = {}
     for line in lines:
         part = parts.setdefault(part_of(line["stage"]), {"wall": 0.0})
@@ -195,7 +199,7 @@ def of_flow(whole: Measurement, run: RunLog, began: float) -> Measurement:
     before, after = first - began, began + whole["wall"] - last
     between = last - first - covered(spans)
     record = run.record("results")
-    assert record, "every stage has computed"
+    assert record, "every stage was computed"
     rows = run.store.table(record, "results").to_pylist()
     return {
         "parts": parts,
@@ -208,7 +212,7 @@ def of_flow(whole: Measurement, run: RunLog, began: float) -> Measurement:
 
 
 def began_computing(run: RunLog) -> dict[str, float]:
-    """When each stage began to compute, in seconds of the epoch; of several attempts the last."""
+    """When the last attempt of each stage began to compute, in Unix time."""
     found = {}
     for line in run.log.read_text().splitlines():
         if match := COMPUTING.match(line):
@@ -218,7 +222,7 @@ def began_computing(run: RunLog) -> dict[str, float]:
 
 
 def covered(spans: Sequence[tuple[float, float]]) -> float:
-    """Seconds that lie in at least one of the spans, which are in the order of their beginnings."""
+    """Seconds covered by at least one of the spans, which are sorted by their beginnings."""
     total, until = 0.0, float("-inf")
     for begin, end in spans:
         total += max(0.0, end - max(begin, until))
@@ -237,7 +241,7 @@ def part_of(stage: str) -> str:
 
 
 def apart(work: Work, folder: Path) -> dict[str, dict[str, float]]:
-    """Seconds and CPU seconds of each part's stages, and the largest peak of one of them."""
+    """Wall and CPU seconds of each part's stages, and the largest peak of one of them."""
     parts: dict[str, dict[str, float]] = {}
 
     def seen(stage: Stage, _inputs: Mapping[str, Outcome], _outcome: Outcome, cost: Cost) -> None:
@@ -252,7 +256,7 @@ def apart(work: Work, folder: Path) -> dict[str, dict[str, float]]:
 
 
 def code() -> str:
-    """What changes with any change of the flow's code or of the script's."""
+    """A digest of the code of the flow and the script."""
     paths = [*(ROOT / "flows").rglob("*.py"), *(ROOT / "tasks").rglob("*.py")]
     digest = hashlib.sha256()
     for path in (*sorted(paths), ROOT / "benchmarks/notebook_script.py"):
@@ -288,19 +292,23 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="fashion-flow-") as folder:
             measure(prepared(size, real, Path(folder)), options, saved)
     if not saved["measurements"]:
-        sys.exit("error: nothing was measured; expected --rounds 1 or more, or a --save FILE.")
+        sys.exit(
+            "error: nothing was measured; expected --rounds 1 or more, or saved rounds (--save)."
+        )
     show(saved)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="0 shows what was saved")
+    parser.add_argument("--rounds", type=int, default=3, help="0 shows the saved rounds")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="both by default")
     for name, default in (("train", 8000), ("validation", 2000), ("test", 2000)):
         parser.add_argument(f"--{name}", type=int, default=default, help="number of images")
-    parser.add_argument("--epochs", type=int, help="no training has more epochs than that")
+    parser.add_argument("--epochs", type=int, help="upper limit for the epochs of each training")
     parser.add_argument("--no-transfer", dest="transfer", action="store_false")
-    parser.add_argument("--apart", action="store_true", help="each stage by itself, once more")
+    parser.add_argument(
+        "--apart", action="store_true", help="run each stage once more in its own process"
+    )
     parser.add_argument("--save", type=Path, help="JSON file to which the rounds are added")
     return parser.parse_args()
 
@@ -311,25 +319,25 @@ def loaded(path: Path) -> dict[str, Any]:
         for name in ("size", "machine", "data", "measurements", "apart"):
             found[name]
     except (OSError, ValueError, KeyError, TypeError):
-        sys.exit(f"error: {path}: expected what --save has written; name another file.")
+        sys.exit(f"error: {path}: expected a file written by --save; name another file.")
     return dict(found)
 
 
 def agreed(
     saved: Mapping[str, Any], wanted: Mapping[str, Any], path: Path | None
 ) -> Mapping[str, Any]:
-    """What is wanted, if it is what was measured so far."""
+    """`wanted`, if it agrees with the saved rounds."""
     for name, value in wanted.items():
         if name in saved and saved[name] != value:
             sys.exit(
                 f"error: {path} was measured with another {name}: {saved[name]}, expected {value}. "
-                "Name another file with --save, or have it shown with --rounds 0."
+                "Name another file with --save, or show this one with --rounds 0."
             )
     return wanted
 
 
 def measure(work: Work, options: argparse.Namespace, saved: dict[str, Any]) -> None:
-    """Add rounds to what is saved, each as soon as it is done."""
+    """Measure rounds and save each as soon as it is done."""
 
     def keep() -> None:
         if options.save:
@@ -346,12 +354,12 @@ def measure(work: Work, options: argparse.Namespace, saved: dict[str, Any]) -> N
             keep()
             print(
                 f"round {number + 1}, {side}: {found['wall']:,.1f} s, {found['cpu']:,.1f} s of "
-                f"CPU, peak {found['peak']:,.0f} MiB (load of the machine before: "
+                f"CPU, peak {found['peak']:,.0f} MiB (load average before: "
                 f"{found['load_before']:.1f})",
                 flush=True,
             )
     if options.apart:
-        print("each stage in a process of its own:", flush=True)
+        print("each stage in its own process:", flush=True)
         os.environ.update(work.environment)
         with tempfile.TemporaryDirectory(prefix="fashion-flow-") as folder:
             saved["apart"] = apart(work, Path(folder))
@@ -375,9 +383,9 @@ def show(saved: Mapping[str, Any]) -> None:
         each = ", ".join(f"{found['wall']:,.1f}" for found in rounds) or "none yet"
         print(f"wall seconds of the {side}: {each} (code {', '.join(versions) or '-'})")
         if len(versions) > 1:
-            print(f"BEWARE: these are rounds of {len(versions)} states of the code")
+            print(f"WARNING: these rounds ran {len(versions)} versions of the code")
     if not all(sides.values()):
-        print("There is nothing to compare before both sides have run.")
+        print("Nothing to compare until both sides have run.")
         return
     check_same_work(sides)
     show_parts(sides, saved["apart"])
@@ -388,7 +396,7 @@ def show(saved: Mapping[str, Any]) -> None:
 
 
 def median(rounds: Sequence[Any], *path: str) -> float:
-    """The median of a value that lies behind these names; 0 where there is none."""
+    """The median over rounds of the value at this path; a missing value counts as 0."""
     found = []
     for value in rounds:
         for name in path:
@@ -398,7 +406,7 @@ def median(rounds: Sequence[Any], *path: str) -> float:
 
 
 def check_same_work(sides: Mapping[str, Sequence[Measurement]]) -> None:
-    """Both sides have trained the same models with the same settings."""
+    """End with an error unless both sides trained the same models with the same settings."""
     reference = trained(sides[SCRIPT][0])
     for side, rounds in sides.items():
         for found in map(trained, rounds):
@@ -422,7 +430,7 @@ def show_parts(
     sides: Mapping[str, Sequence[Measurement]], apart: Mapping[str, Mapping[str, float]]
 ) -> None:
     costs = ("wall", "cpu", "peak")
-    apart_title = f"{'flow, stages apart':>31}" if apart else ""
+    apart_title = f"{'flow, separate stages':>31}" if apart else ""
     titles = "".join(f"{title:>9}" for title in ("s", "CPU s", "MiB"))
     print(f"\n{'':<18}{'script':>27}{'flow':>13}" + apart_title)
     print(f"{'part':<18}{titles}{'s':>13}" + (f"    {titles}" if apart else ""))
@@ -438,8 +446,9 @@ def show_parts(
             )
         print(row)
     print(
-        "MiB: the script's peak so far; of stages apart, the largest of one. The flow's stages run "
-        "side by side.\nThe rest: the script's start; stages that only the flow has."
+        "MiB: the script's peak so far; with separate stages, the largest peak of one. The flow "
+        "computes two\nstages at a time. The rest: the script's start; stages that only the flow "
+        "has."
     )
 
 
@@ -471,7 +480,7 @@ def show_whole(sides: Mapping[str, Sequence[Measurement]]) -> None:
         f"orchestration: no stage computes for {statistics.median(idle):.1f} s of the flow's run, "
         f"{100 * share:.1f} % of it\n  ({whole['before']:.1f} s before the first stage: imports, "
         f"server; {whole['between']:.1f} s between stages; {whole['after']:.1f} s after the last: "
-        f"report, end)\nthe flow's {flow[0]['stages']} stages took {stages:,.1f} s, side by side"
+        f"report, end)\nthe flow's {flow[0]['stages']} stages took {stages:,.1f} s in sum"
     )
 
 
@@ -484,7 +493,7 @@ def show_accuracies(sides: Mapping[str, Sequence[Measurement]]) -> None:
                 for side in SIDES
             )
             print(f"{title:<18}{''.join(cells)}")
-    print("VGG16 has random weights: a control of the work, not a result.")
+    print("VGG16 has random weights: its accuracy only shows that both sides do the same.")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What a training costs the store and the Prefect server: requests, bytes, seconds of processor.
+"""The load that a run puts on the store and on the Prefect server.
 
     python benchmarks/scale.py [--replicates 3]
 
-Starts a Prefect server (SQLite) and a server of S3's API (moto) on the loopback interface, runs the
-preset `smoke` with a plan of one change and as many replicates as asked for, and runs it once more,
-when everything is cached. Counted are the requests that reached the S3 server, the bytes of what is
-stored, the processor time of the Prefect server's process and the growth of its database, each by
-task run. What they cost per second and dollar elsewhere is docs/scale.md's affair.
+Starts a Prefect server (SQLite) and an S3 server (moto) on the loopback interface, runs the preset
+`smoke` with a plan of one change and the given number of replicates, and runs it again with
+everything cached. Prints per task run: the requests to the S3 server, the CPU time of the Prefect
+server's process and the growth of its database; also the bytes stored. `docs/scale.md` says what
+this means for time and money elsewhere.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Server:
-    """A process on the loopback interface."""
+    """A server process on the loopback interface."""
 
     address: str
     process: subprocess.Popen[bytes]
 
     def cpu(self) -> float:
-        """Seconds that the processor has worked for it, its children included."""
+        """CPU seconds of the process and its children."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
@@ -78,7 +78,7 @@ def serving(
 
 @dataclass(frozen=True)
 class Found:
-    """What has been counted up to a moment."""
+    """What was counted up to a moment."""
 
     wall: float
     cpu: float
@@ -88,7 +88,7 @@ class Found:
 
 
 def requests_in(log: Path) -> Counter[str]:
-    """How many requests of each kind the S3 server has answered."""
+    """The number of requests of each kind in the S3 server's log."""
     kinds = []
     for method, path in REQUEST.findall(log.read_text()):
         listing = method == "GET" and "list-type=2" in path
@@ -140,7 +140,7 @@ def _measure(server: Server, folder: Path, environment: dict[str, str], replicat
     ]  # fmt: skip
 
     def found() -> Found:
-        # What Prefect sends is written some seconds later.
+        # Prefect's server writes what it receives some seconds later.
         time.sleep(5)
         tasks = httpx.post(f"{server.address}/api/task_runs/count", json={}).json()
         size = sum(path.stat().st_size for path in (folder / "prefect").glob("prefect.db*"))
@@ -158,15 +158,15 @@ def _measure(server: Server, folder: Path, environment: dict[str, str], replicat
     trainings = [key for key in {item["Key"].split("/")[2] for item in objects} if _trains(key)]
     size, mean = sum(item["Size"] for item in objects), sum(records) / len(records)
     print(f"{len(records)} stages, {len(trainings)} of them trainings; {len(objects)} objects,")
-    print(f"{size:,} bytes; a record has {mean:,.0f}")
+    print(f"{size:,} bytes; {mean:,.0f} per record")
     for title, before, after in zip(("computed", "cached"), moments, moments[1:], strict=False):
         tasks = after.tasks - before.tasks
         requests = after.requests - before.requests
         counts = ", ".join(f"{kind} {n / tasks:.1f}" for kind, n in sorted(requests.items()))
-        print(f"\n{title}: {tasks} task runs, {after.wall - before.wall - 5:.1f} s by the clock")
-        print(f"S3 requests by task run: {sum(requests.values()) / tasks:.1f} ({counts})")
+        print(f"\n{title}: {tasks} task runs, {after.wall - before.wall - 5:.1f} s")
+        print(f"S3 requests per task run: {sum(requests.values()) / tasks:.1f} ({counts})")
         cpu, growth = after.cpu - before.cpu, after.database - before.database
-        print(f"Prefect server by task run: {1000 * cpu / tasks:.0f} ms of CPU, ", end="")
+        print(f"Prefect server per task run: {1000 * cpu / tasks:.0f} ms of CPU, ", end="")
         print(f"{growth / tasks / 1000:.0f} kB of database")
 
 

@@ -1,12 +1,12 @@
-"""Seconds of the commands that compute nothing, by the clock, as a user waits for them.
+"""Wall-clock seconds of commands that compute nothing, as a user waits for them.
 
     python benchmarks/startup.py [--rounds 5] [--earlier-runs 0]
 
-A store is filled by one run of the preset `smoke` (which has every stage) on drawn images, and
-`--earlier-runs` copies of that run's log are laid beside it. Then every command is run as a process
-of its own: `--help`, `plan`, `results`, and the run again, which finds every stage in the store and
-writes its report, with a temporary server of its own and against a server that is there. The
-medians stand beside what is wanted; the exit status is 1 where one is above it.
+A run of the preset `smoke`, which has every stage, fills a store from synthetic images.
+`--earlier-runs` adds that many copies of its log. Then each command runs in a new process:
+`--help`, `plan`, `results`, and the same run again, which finds every stage in the store and
+writes its report, once with a temporary Prefect server and once with a running one. The table
+shows the median of each command and its limit; the exit status is 1 if a median exceeds its limit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from work import ROOT, without_prefect
 RUN = ("run", "--preset", "smoke", "--dataset", "synthetic", "--quiet")
 ANSWER_S = 60.0
 SAID_LINES = 15
-# What is timed, whether a server is there, and the most seconds that are wanted.
+# The arguments, whether a server is running, and the limit in seconds.
 COMMANDS: Mapping[str, tuple[Sequence[str], bool, float]] = {
     "--help": (("--help",), False, 1.5),
     "plan": (("plan", *RUN[1:-1]), False, 1.5),
@@ -46,9 +46,9 @@ def command(arguments: Sequence[str], store: Path) -> list[str]:
 
 
 def seconds(arguments: Sequence[str], store: Path, environment: Mapping[str, str]) -> float:
-    """How long a command takes, from its start to its end; one that fails ends everything.
+    """The wall-clock time of a command; ends the benchmark if the command fails.
 
-    It is run beside the store, where no file says which server Prefect is to use.
+    It runs in the store's parent folder, which has no configuration file for Prefect.
     """
     line = command(arguments, store)
     began = time.perf_counter()
@@ -59,14 +59,15 @@ def seconds(arguments: Sequence[str], store: Path, environment: Mapping[str, str
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).splitlines()[-SAID_LINES:])
         raise SystemExit(
-            f"error: {' '.join(line)} ended with status {done.returncode} after:\n{said}"
+            f"error: {' '.join(line)} ended with status {done.returncode}. The end of its "
+            f"output:\n{said}"
         )
     return took
 
 
 @contextmanager
 def server(environment: Mapping[str, str], folder: Path) -> Iterator[None]:
-    """A server of `fashion-flow ui`, which runs find by themselves."""
+    """A server started by `fashion-flow ui`, which runs find by themselves."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -88,14 +89,14 @@ def server(environment: Mapping[str, str], folder: Path) -> Iterator[None]:
 
 
 def add_runs(store: Path, number: int) -> None:
-    """Lay copies of the log of the store's run beside it, as if it had run more often."""
+    """Copy the log of the store's only run, as if it had run more often."""
     (only,) = (store / "runs").iterdir()
     for index in range(number):
         shutil.copytree(only, store / "runs" / f"20260101-000000-{index:04x}")
 
 
 def main() -> None:
-    """Print a table of medians; end with status 1 where one is above what is wanted."""
+    """Print a table of medians; exit with status 1 if one exceeds its limit."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -104,27 +105,27 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
-        # Prefect's own database is made by the first run, as it is for a user.
+        # The first run creates Prefect's database, as it does for a user.
         environment = without_prefect() | {"PREFECT_HOME": folder, "PYTHONPATH": str(ROOT)}
         print(f"the first run computes everything: {seconds(RUN, store, environment):.1f} s")
         add_runs(store, options.earlier_runs)
         found: dict[str, list[float]] = {name: [] for name in COMMANDS}
         for _ in range(options.rounds):
-            for name, (arguments, served, _wanted) in COMMANDS.items():
+            for name, (arguments, served, _limit) in COMMANDS.items():
                 if not served:
                     found[name].append(seconds(arguments, store, environment))
         with server(environment, Path(folder)):
-            for name, (arguments, served, _wanted) in COMMANDS.items():
+            for name, (arguments, served, _limit) in COMMANDS.items():
                 if served:
                     rounds = range(options.rounds)
                     found[name] += [seconds(arguments, store, environment) for _ in rounds]
-    print(f"{'command':<36}{'seconds':>8}{'least':>8}{'most':>8}{'wanted':>8}")
+    print(f"{'command':<36}{'median':>8}{'min':>8}{'max':>8}{'limit':>8}")
     slow = False
-    for name, (_arguments, _served, wanted) in COMMANDS.items():
+    for name, (_arguments, _served, limit) in COMMANDS.items():
         middle = median(found[name])
-        slow |= middle > wanted
+        slow |= middle > limit
         line = f"{name:<36}{middle:>8.2f}{min(found[name]):>8.2f}{max(found[name]):>8.2f}"
-        print(f"{line}{wanted:>8.1f}")
+        print(f"{line}{limit:>8.1f}")
     sys.exit(int(slow))
 
 

@@ -1,11 +1,12 @@
-"""Two trainings: one after the other with two threads, or side by side with one thread each.
+"""Two trainings: one after the other with two threads, or at the same time with one thread each.
 
     python benchmarks/threads.py [--epochs 3] [--rounds 3]
 
-What is trained is the notebook's final network on 8,000 drawn images, scored on 2,000 after each
-epoch. Each way is a process of its own, since TensorFlow's threads are set once a process; the ways
-take turns. Seconds of CPU stand beside seconds: what other work takes from the machine shows there.
-The ratio is that of the medians of seconds, side by side to one after the other.
+Trains the notebook's final network on 8,000 random images and scores 2,000 images after each epoch.
+Each variant runs in a new process, since TensorFlow's threads can only be set once per process; the
+variants take turns. CPU seconds are printed beside wall-clock seconds: they show whether other
+programs slowed the machine down. The ratio is that of the median wall-clock times: two trainings at
+the same time with one thread each, divided by two in sequence with two threads.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ IMAGES, HELD_OUT, CLASSES = 8_000, 2_000, 10
 
 @dataclass(frozen=True)
 class Way:
-    """How trainings are done: how many, with how many threads, and whether side by side."""
+    """How many trainings run with how many threads, and whether at the same time."""
 
     title: str
     threads: int
@@ -42,14 +43,14 @@ class Way:
 WAYS = (
     Way("one, two threads", 2, 1, together=False),
     Way("one, one thread", 1, 1, together=False),
-    Way("two one after the other, two threads", 2, 2, together=False),
-    Way("two side by side, two threads", 2, 2, together=True),
-    Way("two side by side, one thread", 1, 2, together=True),
+    Way("two in sequence, two threads", 2, 2, together=False),
+    Way("two at the same time, two threads", 2, 2, together=True),
+    Way("two at the same time, one thread", 1, 2, together=True),
 )
 
 
 def final_network(epochs: int) -> TrainSettings:
-    """What the notebook's decisions leave standing."""
+    """The network that results from the notebook's decisions."""
     settings = NOTEBOOK.overfitting
     for entry in NOTEBOOK.plan:
         if entry.replay == "forward":
@@ -58,9 +59,9 @@ def final_network(epochs: int) -> TrainSettings:
 
 
 def measured(way: Way, epochs: int) -> Seconds:
-    """What it takes that way; TensorFlow's own start does not count."""
+    """The time of a variant, without that of importing TensorFlow."""
     configure(resolve_profile(ExecutionSettings(device="cpu", threads=way.threads)))
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Examples, Schedule, train
 
@@ -71,7 +72,7 @@ def measured(way: Way, epochs: int) -> Seconds:
     examples, held_out = Examples(x[:IMAGES], y[:IMAGES]), Examples(x[IMAGES:], y[IMAGES:])
 
     def one(seed: int) -> None:
-        model = quickest(build_network(spec, x.shape[1:], CLASSES, seed))
+        model = fast_network(build_network(spec, x.shape[1:], CLASSES, seed))
         schedule = Schedule(epochs, spec.batch_size, spec.learning_rate)
         train(model, examples, held_out, schedule, seed)
 

@@ -1,25 +1,27 @@
-"""An epoch of the final model in the flow's training loop, and in Keras's own.
+"""An epoch of the final model in the flow's training loop, compared with Keras's own loop.
 
     python benchmarks/training_loop.py [--images 10000 --epochs 3 --rounds 3] [--profile]
 
-Keras's way is one call of `fit` with arrays, which shuffles for itself, for the notebook's final
-network of Keras's own layers and for the form of it that trains fastest
-(`tasks/core/networks/quick.py`).
-Ours is what the stages do with that form: order of samples from the seed, batches made beside the
-learning, one call of `fit` an epoch, a check that all numbers are finite, a checkpoint on the disk,
-the epoch's line in the log. All train on drawn images, in turn, in one process; the first epoch, in
-which TensorFlow traces its graph, does not count. The same with the notebook's augmentation, which
-Keras's way does without here: what it costs shows in the difference. Seconds of CPU stand beside
-seconds, since other work makes a machine slower at one time than at another. That noise is of the
-size of what is looked for, so the parts of our loop are timed one by one, too, each in its thread.
-The last line is the CPU of all of them, augmentation included, as a fraction of an epoch of Keras's
-of the quick form.
+Keras's loop is one call of `fit` with arrays, which shuffles by itself, both for the notebook's
+final network as built from Keras's layers and for its quick form
+(`tasks/core/networks/fast_layers.py`).
+The flow's loop is that of the stages, with the quick form: order of samples from the seed, batches
+prepared in another thread, one call of `fit` per epoch, a check that all numbers are finite, a
+checkpoint on disk, a line in the log. It is also measured with the notebook's augmentation, which
+Keras's loop does not do here: the difference shows what augmentation costs. All train on random
+images, alternately, in one process. The first epoch does not count, since TensorFlow traces its
+graph then.
 
-Keras's own epoch waits at times for TensorFlow to let go of its pipeline, ours does not; the least
-of Keras's seconds are those of an epoch that did not wait.
+CPU seconds are printed beside wall-clock seconds, since other programs can slow a machine down.
+This noise is as large as the differences of interest. Therefore each part of the flow's loop is
+also timed alone, in its thread. The last line is the CPU time of all these parts, augmentation
+included, as a fraction of an epoch of Keras's loop with the quick form.
 
-`--profile` shows instead which of TensorFlow's operations an epoch of the final network spends its
-time on, in both forms, and one of VGG16's block 5 on stored outputs of block 4.
+At the end of an epoch, Keras's loop sometimes waits for TensorFlow to release its pipeline; the
+flow's loop does not. The minimum of Keras's times is that of an epoch that did not wait.
+
+`--profile` shows instead on which TensorFlow operations time is spent, for an epoch of the final
+network in both forms, and for an epoch of VGG16's block 5 on stored outputs of block 4.
 """
 
 from __future__ import annotations
@@ -46,25 +48,27 @@ from tasks.core.networks.vgg16_layout import block_below
 from tasks.core.records import Stage
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.training import AugmentSettings, TrainSettings
+from tasks.core.stage_specs import RetrainSpec
+from tasks.engine.keys import key_of
 from tasks.engine.profile import configure, resolve_profile
 from tasks.storage.store import Store
 
 Epochs = list[Seconds]
 
-PLAIN, QUICK = "Keras's own", "Keras's own, of the quick form"
+PLAIN, QUICK = "Keras's loop", "Keras's loop, quick form"
 
 
 def network(spec: TrainSettings, shape: tuple[int, ...], *, quick: bool) -> Any:
-    from tasks.core.networks.quick import quickest
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
 
     height, width, channels = shape
     model = build_network(spec, (height, width, channels), CLASSES, 0)
-    return quickest(model) if quick else model
+    return fast_network(model) if quick else model
 
 
-def kerass(spec: TrainSettings, examples: Any, epochs: int, *, quick: bool) -> Epochs:
-    """What each epoch but the first takes in one call of `fit`."""
+def keras_loop(spec: TrainSettings, examples: Any, epochs: int, *, quick: bool) -> Epochs:
+    """The time of each epoch but the first in one call of `fit`."""
     import keras
 
     model = network(spec, examples.x.shape[1:], quick=quick)
@@ -87,16 +91,16 @@ def kerass(spec: TrainSettings, examples: Any, epochs: int, *, quick: bool) -> E
     return [end - begun for begun, end in pairwise(ends)]
 
 
-def ours(
+def flow_loop(
     spec: TrainSettings, augmentation: AugmentSettings | None, parts: Counter[str] | None = None
 ) -> Callable[[TrainSettings, Any, int], Epochs]:
-    """The same in the stages' loop; what its parts take is added to `parts`."""
+    """The same for the stages' loop; adds the CPU time of its parts to `parts`."""
 
     def measured(_: TrainSettings, examples: Any, epochs: int) -> Epochs:
         from tasks.core.training.loop import Schedule
         from tasks.models.fit import fit
 
-        stage = Stage("final", "retrain", {"seed": 0}, {}, numerical=True)
+        stage = Stage("final", RetrainSpec(training=spec, seed=0))
         model = network(spec, examples.x.shape[1:], quick=True)
         schedule = Schedule(
             epochs + 1, spec.batch_size, spec.learning_rate, augmentation=augmentation
@@ -104,9 +108,9 @@ def ours(
         ends: list[Seconds] = []
         with tempfile.TemporaryDirectory(dir=".") as folder:
             store = Store(str(Path(folder)))
-            key, basis = store.key_of(stage, {}, resolve_profile(ExecutionSettings(device="cpu")))
+            key, basis = key_of(stage, {}, resolve_profile(ExecutionSettings(device="cpu")))
             outputs = store.writer(stage, key, basis)
-            outputs.watch = lambda _: ends.append(Seconds.now())
+            outputs.on_epoch = lambda *_: ends.append(Seconds.now())
             with timed(Counter() if parts is None else parts, epochs + 1):
                 fit(model, examples, None, schedule, 0, outputs, {})
         return [end - begun for begun, end in pairwise(ends)]
@@ -116,14 +120,14 @@ def ours(
 
 @contextmanager
 def timed(spent: Counter[str], epochs: int) -> Iterator[None]:
-    """Add what an epoch's parts take of CPU, each in the thread that it runs in, to `spent`."""
-    from tasks.core.training.loop import loop as training
+    """Add the CPU seconds per epoch of the loop's parts, each in its thread, to `spent`."""
+    from tasks.core.training import loop as training
     from tasks.storage.checkpoints import Checkpoints
-    from tasks.storage.store import Outputs
+    from tasks.storage.exchange import Outputs
 
     parts = {
-        "order of samples, drawing of transforms": (training, "_epoch_of"),
-        "batches and augmentation, beside the learning": (training.Batches, "__getitem__"),
+        "order of samples, random transforms": (training, "_epoch_of"),
+        "batches and augmentation, in another thread": (training.Batches, "__getitem__"),
         "check that all numbers are finite": (training, "_check_finite"),
         "checkpoint": (Checkpoints, "save"),
         "line in the log": (Outputs, "epoch_done"),
@@ -146,7 +150,7 @@ def timed(spent: Counter[str], epochs: int) -> Iterator[None]:
 
 
 def call_of_fit(spec: TrainSettings, examples: Any) -> float:
-    """CPU of a call of `fit` with a single image: what an epoch has that steps have not."""
+    """CPU seconds of a call of `fit` with a single image: the overhead of an epoch."""
     import keras
 
     from tasks.core.training.loop import Batches, Examples
@@ -157,13 +161,13 @@ def call_of_fit(spec: TrainSettings, examples: Any) -> float:
     taken = []
     for _ in range(10):
         began = time.process_time()
-        model.fit(one.made_ahead(), shuffle=False, verbose=0)
+        model.fit(one.prefetched(), shuffle=False, verbose=0)
         taken.append(time.process_time() - began)
     return median(taken)
 
 
 def profile(title: str, model: Any, x: np.ndarray, batch_size: int) -> None:
-    """Print seconds by kind of operation, of TensorFlow's own profiler, for one epoch."""
+    """Print the seconds per kind of operation in an epoch, by TensorFlow's profiler."""
     import keras
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -191,19 +195,19 @@ def profile(title: str, model: Any, x: np.ndarray, batch_size: int) -> None:
                 )
                 spent[group] += event.duration_ps / 1e12
     whole = sum(spent.values())
-    print(f"{title}: {took} s, of which in operations {whole:.1f}")
+    print(f"{title}: {took} s, of which {whole:.1f} s in operations")
     for kind, seconds in spent.most_common(12):
         print(f"  {kind:<32}{seconds:8.2f} s{100 * seconds / whole:7.1f} %")
 
 
 def profiles(spec: TrainSettings, x: np.ndarray) -> None:
-    """Profile the final network, and what is fine-tuned of VGG16."""
+    """Profile the final network, and the fine-tuned part of VGG16."""
     import keras
 
     from tasks.core.networks import vgg16
     from tasks.core.networks.vgg16_layout import random_weights
 
-    keras.utils.set_random_seed(0)  # the profiler's own operations ask for one
+    keras.utils.set_random_seed(0)  # the profiler's operations need a seed
     for title, quick in (("Keras's layers", False), ("the quick form", True)):
         final = network(spec, x.shape[1:], quick=quick)
         profile(f"final network, {title}, an epoch", final, x, spec.batch_size)
@@ -221,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("images", 10_000), ("epochs", 3), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--profile", action="store_true", help="what an epoch is spent on")
+    parser.add_argument("--profile", action="store_true", help="show the operations of an epoch")
     options = parser.parse_args()
     configure(resolve_profile(ExecutionSettings(device="cpu")))
     from tasks.core.training.loop import Examples
@@ -236,17 +240,17 @@ def main() -> None:
     examples = Examples(x, y)
     spent: Counter[str] = Counter()
     ways: dict[str, Callable[[TrainSettings, Any, int], Epochs]] = {
-        PLAIN: partial(kerass, quick=False),
-        QUICK: partial(kerass, quick=True),
-        "ours": ours(spec, None),
-        "ours, augmented": ours(spec, AugmentSettings(), spent),
+        PLAIN: partial(keras_loop, quick=False),
+        QUICK: partial(keras_loop, quick=True),
+        "the flow's loop": flow_loop(spec, None),
+        "the flow's loop, augmented": flow_loop(spec, AugmentSettings(), spent),
     }
     found: dict[str, Epochs] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, way in ways.items():
             found[name] += way(spec, examples, options.epochs)
-    for title, chosen in (("least", min), ("median", median)):
-        print(f"{title} seconds (of CPU) an epoch, over Keras's own")
+    for title, chosen in (("minimum", min), ("median", median)):
+        print(f"{title} seconds (CPU) per epoch, and difference to Keras's loop")
         taken = {
             name: Seconds(chosen(one.wall for one in epochs), chosen(one.cpu for one in epochs))
             for name, epochs in found.items()
@@ -256,7 +260,9 @@ def main() -> None:
             wall, cpu = seconds.wall / plain.wall - 1, seconds.cpu / plain.cpu - 1
             print(f"  {name:<34}{seconds!s:>17}{100 * wall:+8.1f} % ({100 * cpu:+.1f} %)")
     quick = taken[QUICK].cpu
-    print(f"milliseconds of CPU an epoch in the parts of ours, augmented, of {QUICK}'s")
+    print(
+        f"CPU milliseconds per epoch in parts of the flow's loop, augmented; per cent of '{QUICK}'"
+    )
     costs = {part: seconds / options.rounds for part, seconds in spent.items()}
     costs["a call of `fit`"] = call_of_fit(spec, examples)
     for part, cost in costs.items():

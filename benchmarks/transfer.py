@@ -1,13 +1,14 @@
-"""Transfer from VGG16 at the notebook's size: the notebook's way and ours, in seconds.
+"""Transfer from VGG16 at the notebook's size: plain Keras compared with the flow's stages.
 
     python benchmarks/transfer.py [--train 8000 --validation 2000 --test 2000 --epochs 11]
 
-The notebook's way is plain Keras: every image passes all of VGG16 in each epoch. Ours are the very
-stages of the flow (variant `as_notebook`), reading, hashing, writing and checkpoints included. Both
-start from the same random weights on the same images, train the frozen stage and block 5, and score
-the test images after each. Images are Fashion-MNIST where it is on this machine, else drawn ones;
-which they are changes no time. Seconds of CPU stand beside seconds, since a machine that other work
-shares is slower at one time than at another. At full size it takes about half an hour on two cores.
+The notebook's way is plain Keras: in each epoch, every image passes through all of VGG16. The
+flow's way is that of its stages (variant `as_notebook`), including reading, hashing, writing and
+checkpoints. Both start from the same random weights on the same images, train the frozen base and
+then block 5, and score the test images after each. The images are Fashion-MNIST if it is on this
+machine, otherwise synthetic ones; their content does not affect the time. CPU seconds are printed
+beside wall-clock seconds, since other programs can slow a machine down. At full size the benchmark
+takes about half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from tasks.engine.profile import configure, resolve_profile
 PARTS = ("frozen base", "fine-tuned")
 
 
-def ours(run: BareRun, settings: Settings, arrays: Any) -> tuple[dict[str, Seconds], list[str]]:
-    """What each part takes, and what the scores are."""
+def flows_way(
+    run: BareRun, settings: Settings, arrays: Any
+) -> tuple[dict[str, Seconds], list[str]]:
+    """The time of each part, and the scores."""
     made = transfer(run, settings, arrays)
     scores = []
     for model in model_stages(settings):
@@ -44,10 +47,10 @@ def ours(run: BareRun, settings: Settings, arrays: Any) -> tuple[dict[str, Secon
     return {"features": features, "frozen base": features + frozen, "fine-tuned": tuned}, scores
 
 
-def notebooks(
+def notebooks_way(
     settings: Settings, splits: dict[str, dict[str, np.ndarray]]
 ) -> tuple[dict[str, Seconds], list[str]]:
-    """The notebook's cells 3a to 3e, from the same weights."""
+    """The notebook's cells 3a to 3e, starting from the same weights."""
     import keras
     import tensorflow as tf
 
@@ -106,16 +109,16 @@ def main() -> None:
         given.test,
         {"weights": "random", "variant": "as_notebook", "as_notebook": epochs},
     )
-    # TensorFlow's own start belongs to neither side.
+    # Importing TensorFlow counts for neither side.
     profile = resolve_profile(settings.execution)
     configure(profile)
     with tempfile.TemporaryDirectory(dir=".") as folder:
         run = BareRun(Path(folder), profile)
         arrays = run.preprocessed(settings)
-        here, our_scores = ours(run, settings, arrays)
+        here, our_scores = flows_way(run, settings, arrays)
         splits = {name: run.arrays("preprocess", name) for name in ("train", "validation", "test")}
-        there, their_scores = notebooks(settings, splits)
-    print(f"{'seconds (of CPU)':<17}{'notebook':>17}{'ours':>17}{'ratio':>13}")
+        there, their_scores = notebooks_way(settings, splits)
+    print(f"{'seconds (CPU)':<17}{'notebook':>17}{'flow':>17}{'ratio':>13}")
     print(f"{'(features)':<17}{'':>17}{here['features']!s:>17}")
     for side in (there, here):
         side["in all"] = side["frozen base"] + side["fine-tuned"]
@@ -123,9 +126,9 @@ def main() -> None:
         wall, cpu = there[part].wall / here[part].wall, there[part].cpu / here[part].cpu
         ratio = f"{wall:.1f} ({cpu:.1f})"
         print(f"{part:<17}{there[part]!s:>17}{here[part]!s:>17}{ratio:>13}")
-    print("'frozen base' of ours includes the features. Accuracies (random weights: a control):")
+    print("The flow's 'frozen base' includes the features. Accuracies (random weights: a control):")
     for part, theirs, mine in zip(PARTS, their_scores, our_scores, strict=True):
-        print(f"  {part}: notebook's way {theirs}; ours {mine}")
+        print(f"  {part}: notebook {theirs}; flow {mine}")
     print(f"ratio {there['in all'].wall / here['in all'].wall:.1f}")
 
 

@@ -1,13 +1,13 @@
-"""How well VGG16 transfers: as the notebook does it, and corrected at several sizes and layers.
+"""How well VGG16 transfers: the notebook's variant, and corrected ones at several sizes.
 
     python benchmarks/transfer_accuracy.py [--weights FILE] [--sides 32 48 64 96]
         [--features block4_pool block5_pool] [--store artifacts/transfer-accuracy]
 
-Needs Fashion-MNIST and ImageNet weights: from Keras's cache, its download address or a file. Each
-training is a stage of the flow, kept in the store: stopped and started again, it goes on. Compares
-by validation accuracy; the test split is opened for the notebook's way and for the corrected one
-that was best, and for no other. `--weights random` tries the script out: a control that says
-nothing of transfer.
+Needs Fashion-MNIST and ImageNet weights, from Keras's cache, from its download server or from a
+file. Each training is a stage of the flow and is kept in the store, so the script continues after
+an interruption. Variants are compared by validation accuracy. Only the notebook's variant and the
+best corrected one are scored on the test split. `--weights random` is for trying the script; its
+results say nothing about transfer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 def measure(run: BareRun, settings: Settings, arrays: Any) -> list[Row]:
-    """The two models of one way of transfer, with validation scores and seconds."""
+    """Train the two models of one variant; print and return their scores and seconds."""
     run.seconds.clear()
     run.cached.clear()
     made = transfer.transfer(run, settings, arrays)
@@ -67,7 +67,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--store", type=Path, default=Path("artifacts/transfer-accuracy"))
     given = parser.parse_args()
-    # "required" fails where "imagenet" would skip.
+    # With "required", missing weights are an error; with "imagenet", the stages would be skipped.
     weights: Row = {"weights": "random" if given.weights == "random" else "required"}
     if given.weights not in ("imagenet", "random"):
         weights["weights_file"] = given.weights
@@ -79,14 +79,14 @@ def main() -> None:
         corrected = {"side": side, "features": features, "learning_rate": rate}
         corrected |= {"fine_tune_learning_rate": tuning} | epochs
         ways.append({"variant": "corrected", "corrected": corrected})
-    # Drawn images say nothing of accuracy.
+    # Accuracies on synthetic images mean nothing.
     dataset = dataset_at_hand() if given.weights == "random" else "fashion-mnist"
     every = [
         settings_of(dataset, given.train, given.validation, given.test, weights | way)
         for way in ways
     ]
     run = BareRun(given.store, resolve_profile(every[0].execution))
-    # First, since nothing else is worth doing without them.
+    # First, since everything else depends on them.
     run(transfer.weights(every[0]))
     arrays = run.preprocessed(every[0])
     print(f"data set {dataset}, weights {given.weights}", flush=True)

@@ -1,4 +1,4 @@
-"""What the plain script and the flow are given in `run.py`, so that both do the same work."""
+"""The inputs that `run.py` gives to the plain script and to the flow, so that both do the same."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def without_prefect() -> dict[str, str]:
-    """This process's environment without what would lead to another server or other settings."""
+    """This process's environment without Prefect's variables."""
     return {name: value for name, value in os.environ.items() if name[:8] != "PREFECT_"}
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many images, and how many epochs at most; whether VGG16 is part of it."""
+    """Numbers of images, the limit of epochs, and whether VGG16 is included."""
 
     train: int
     validation: int
@@ -42,7 +42,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Work:
-    """What both sides are given: a size, and files made for it."""
+    """What both sides get: a size, and files made for it."""
 
     size: Size
     data: Path
@@ -55,7 +55,7 @@ class Work:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's, without what would lead to another server, and with the data."""
+        """The environment of both sides, without Prefect's variables and with the data's folder."""
         return without_prefect() | {
             "KERAS_BACKEND": "tensorflow",
             "PYTHONPATH": str(ROOT),
@@ -84,7 +84,7 @@ class Work:
 
     @property
     def settings(self) -> Settings:
-        """What `flow_options` mean."""
+        """The settings that `flow_options` give."""
         weights = {"transfer.weights_file": str(self.weights)} if self.weights else {}
         values = {"rule": "notebook", "dataset": self._dataset} | self._changes() | weights
         values |= {} if self.weights else {"transfer.weights": "off"}
@@ -109,7 +109,7 @@ class Work:
 
 
 def prepared(size: Size, real: Path | None, folder: Path) -> Work:
-    """Draw images where there are no real ones, draw VGG16's weights, write the plan."""
+    """Write synthetic images if there are no real ones, random weights of VGG16, and the plan."""
     data = real or _drawn(size, folder / "drawn.npz")
     weights = plan = None
     if size.transfer:
@@ -135,7 +135,7 @@ def _drawn(size: Size, path: Path) -> Path:
 
 
 def _write_weights(path: Path) -> None:
-    """Random weights of VGG16 without top, in the format of Keras's published file."""
+    """Write random weights of VGG16 without top, in the format of Keras's published file."""
     weights = random_weights(seed=0)
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [layer.encode() for layer in layer_shapes()]

@@ -1,9 +1,9 @@
-"""Make the pictures of this folder: a run in a terminal, in the Prefect UI, and its report.
+"""Take the pictures in this folder: a run in a terminal, in the Prefect UI, and its report.
 
     make screenshots ARGS="OPTIONS OF fashion-flow run"
 
-The run goes to a store and a Prefect server of its own, which are gone afterwards. Without options
-it is the notebook's, with its decisions, on Fashion-MNIST and without VGG16.
+The run uses a temporary store and a temporary Prefect server. Without options it replays the
+notebook's decisions on Fashion-MNIST, without VGG16.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from tests.support import on_disk
 from tests.terminal import on_terminal
 
 DOCS = Path(__file__).parent
-THE_NOTEBOOKS = ("--dataset", "fashion-mnist", "--rule", "notebook", "--transfer-weights", "off")
+NOTEBOOK_OPTIONS = ("--dataset", "fashion-mnist", "--rule", "notebook", "--transfer-weights", "off")
 COLUMNS, ROWS = 100, 42
 RUN_S = 7200
-WIDE, HIGH = 1400, 900
-TELEPHONE = 400
+WIDTH, HEIGHT = 1400, 900
+REPORT_HEIGHT = 1600
+PHONE_WIDTH = 400
 LOADING_MS = 4000
 COLOURS = 64
-# A training in its midst, after some gates have decided.
+# A training that is halfway done, after some gates have decided.
 MOMENT = re.compile(r"iteration_8 +.*epoch (\d+)/(\d+)")
 
 PALETTE = {
@@ -52,7 +53,7 @@ pre { margin: 0; padding: 18px 22px; font: 14px/1.25 "DejaVu Sans Mono"; color: 
 
 
 def main(options: list[str]) -> None:
-    """Run, and take the pictures as it goes."""
+    """Run the flow, and take the pictures meanwhile and afterwards."""
     with tempfile.TemporaryDirectory() as name, chromium() as browser:
         folder = Path(name)
         store = folder / "artifacts"
@@ -69,14 +70,14 @@ def main(options: list[str]) -> None:
 
 @contextmanager
 def serving(environment: dict[str, str]) -> Iterator[str]:
-    """`fashion-flow ui` in another terminal."""
+    """Run `fashion-flow ui` as in another terminal; yield its address."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     process = subprocess.Popen(
         [sys.executable, "-m", "flows", "ui", "--port", str(port)],
         env=environment, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        print(process.stdout.readline() if process.stdout else "", end="")  # once it is there
+        print(process.stdout.readline() if process.stdout else "", end="")  # waits until it is up
         yield address
     finally:
         process.terminate()
@@ -125,7 +126,7 @@ def _cell(cell: Char) -> str:
 
 
 def _ui(browser: Browser, address: str, flow_run: str) -> None:
-    page = browser.new_page(viewport={"width": WIDE, "height": HIGH})
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
     page.goto(f"{address}/runs/flow-run/{flow_run}")
     page.get_by_text("Task Runs", exact=True).click()
     page.wait_for_timeout(LOADING_MS)
@@ -138,7 +139,10 @@ def _ui(browser: Browser, address: str, flow_run: str) -> None:
 
 
 def _report(browser: Browser, report: Path) -> None:
-    for name, width, height in (("report", WIDE, 1600), ("report-telephone", TELEPHONE, HIGH)):
+    for name, width, height in (
+        ("report", WIDTH, REPORT_HEIGHT),
+        ("report-telephone", PHONE_WIDTH, HEIGHT),
+    ):
         page = browser.new_page(viewport={"width": width, "height": height})
         page.goto(report.as_uri())
         _save(page.screenshot(), name)
@@ -146,11 +150,11 @@ def _report(browser: Browser, report: Path) -> None:
 
 
 def _save(picture: bytes, name: str) -> None:
-    """As a PNG with few colours, which is a third as large."""
+    """Save a picture as a PNG with few colours, which makes it a third as large."""
     image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS)
     image.save(DOCS / f"{name}.png", optimize=True)
     print(f"docs/{name}.png")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(THE_NOTEBOOKS))
+    main(sys.argv[1:] or list(NOTEBOOK_OPTIONS))

@@ -10,20 +10,21 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; a Ctrl-C while it is still being imported ends it quietly, too."""
-    # At its end a process need not look for garbage in all that it has imported.
+    """Run the command line; a Ctrl-C ends it quietly, even while modules are being imported."""
+    # A process that ends need not search all imported modules for garbage.
     atexit.register(gc.freeze)
     try:
         _prepare_streams()
         from flows.cli.app import main as run
 
-        run()
+        status = run()
     except KeyboardInterrupt:
-        sys.exit(130)
+        status = 130
+    sys.exit(status)
 
 
 def _prepare_streams() -> None:
-    """Open what was closed, since the next file would take its number; print any path."""
+    """Replace closed streams, whose numbers the next files would take; make any path printable."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115

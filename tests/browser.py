@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# A browser that talks to nobody but the page it is shown.
+# The browser connects to nothing but the page that it shows.
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -23,7 +23,7 @@ ARGUMENTS = (
 
 
 def path_of_chromium() -> str | None:
-    """Where Debian's `chromium` is, or another of that name."""
+    """The path of a `chromium` or `chromium-browser` on `PATH`."""
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 

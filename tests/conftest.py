@@ -1,4 +1,4 @@
-"""What every test may need: quiet logs, TensorFlow as a run has it, commands and servers."""
+"""Fixtures for every test: quiet logs, TensorFlow configured as in a run, commands, servers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, settings
 
 from tests.processes import Command, Finished, Server, Start, free_port, wait_for
 
-# Before anything imports Keras, TensorFlow or Prefect: they read these once.
+# Keras, TensorFlow and Prefect read these when they are imported.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-# Whether examples come quickly is the machine's affair, not the code's; the first one of a fresh
-# checkout waits for Hypothesis's table of Unicode.
+# How fast examples are generated depends on the machine, not on the code. In a fresh checkout, the
+# first one waits for Hypothesis's table of Unicode.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -35,11 +35,11 @@ RUN_S = 400
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="Tests that take long, too.")
+    parser.addoption("--full", action="store_true", help="Also run the tests that take long.")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests have measured (`record_property`), whichever process they ran in."""
+    """Print what tests measured (`record_property`), in whichever process they ran."""
     reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
     measured = {
         name: value
@@ -53,17 +53,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(f"{name}: {value}")
 
 
-# Of the session, so that a test is skipped before what it would need is made.
+# Session scope, so that a test is skipped before its other fixtures are set up.
 @pytest.fixture(scope="session")
 def full(pytestconfig: pytest.Config) -> None:
-    """For a test that takes long, and of whose kind `make test` has a shorter one."""
+    """For a test that takes long and has a shorter counterpart in `make test`."""
     if not pytestconfig.getoption("--full"):
         pytest.skip("takes minutes: make test-distributed, make test-reliability")
 
 
 @pytest.fixture(scope="session")
 def tensorflow_ready() -> Mapping[str, Any]:
-    """TensorFlow as a run on this machine's processor has it; the profile, for other processes."""
+    """Configure TensorFlow as a run on this machine's CPU does; return the profile."""
     from tasks.core.settings.execution import ExecutionSettings
     from tasks.engine.profile import configure, resolve_profile
 
@@ -74,7 +74,7 @@ def tensorflow_ready() -> Mapping[str, Any]:
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """This machine's environment with a Prefect home and a home folder of the tests' own."""
+    """This machine's environment with a separate home folder and Prefect home for the tests."""
     home = tmp_path_factory.mktemp("home")
     kept = {
         name: value
@@ -111,7 +111,7 @@ def fashion_flow(environment: dict[str, str], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
-    """Start `fashion-flow ARGS...` and go on; whatever still runs afterwards is killed."""
+    """Start `fashion-flow ARGS...` without waiting; kill it after the test if it still runs."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: str | Path, **extra: str) -> subprocess.Popen[str]:
@@ -163,13 +163,13 @@ def running_server(environment: dict[str, str], port: int = 0) -> Iterator[Serve
 
 @pytest.fixture
 def prefect_server(environment: dict[str, str]) -> Iterator[Server]:
-    """A Prefect server of the test's own, which it may kill."""
+    """A Prefect server for one test, which may kill it."""
     with running_server(environment) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def shared_server(environment: dict[str, str]) -> Iterator[Server]:
-    """A Prefect server that a file's tests share."""
+    """A Prefect server that the tests of a file share."""
     with running_server(environment) as server:
         yield server

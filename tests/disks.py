@@ -1,4 +1,4 @@
-"""Real disks that tests may fill: a small one of their own, so that nothing else runs out."""
+"""Small real disks that tests can fill without affecting anything else."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 
 @contextmanager
 def small_disk(size_kib: int) -> Iterator[Path]:
-    """A file system of so many KiB in memory; the test is skipped where none can be mounted."""
+    """A file system in memory of that size; skips the test if none can be mounted."""
     if os.geteuid() != 0:
-        pytest.skip("mounting a small disk takes root")
+        pytest.skip("mounting a small disk requires root")
     with tempfile.TemporaryDirectory() as folder:
         command = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"a small disk can't be mounted here: {done.stderr.strip()}")
+            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
         try:
             yield Path(folder)
         finally:
@@ -30,7 +30,7 @@ def small_disk(size_kib: int) -> Iterator[Path]:
 
 @contextmanager
 def read_only(disk: Path) -> Iterator[None]:
-    """Have a disk of `small_disk` refuse to be written for a while."""
+    """Make a disk of `small_disk` read-only for a while."""
     _remount(disk, "ro")
     try:
         yield
@@ -39,12 +39,12 @@ def read_only(disk: Path) -> Iterator[None]:
 
 
 def resize(disk: Path, size_kib: int) -> None:
-    """Give a disk of `small_disk` another size."""
+    """Change the size of a disk of `small_disk`."""
     _remount(disk, f"size={size_kib}k")
 
 
 def fill(disk: Path, *, spare: int = 0) -> Path:
-    """Take all of a disk's space but `spare` bytes, in whole pages; return the file that has it."""
+    """Fill a disk with one file, except for `spare` bytes; return the file."""
     path = disk / "ballast"
     with path.open("wb", buffering=0) as handle:
         try:

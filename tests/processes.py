@@ -1,4 +1,4 @@
-"""What the tests of real runs share."""
+"""Commands, processes and servers for the tests of real runs."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command left: exit status, standard output, standard error."""
+    """A finished command: exit status, standard output, standard error."""
 
     status: int
     out: str
     err: str
 
 
-# `fashion-flow ARGS...`, run to its end or only begun; keywords are environment variables.
+# `fashion-flow ARGS...`, run to its end or only started; keywords are environment variables.
 Command = Callable[..., Finished]
 Start = Callable[..., subprocess.Popen[str]]
 
-# A run of seconds: few images, and dense networks only, since what such tests look at does not
-# depend on how well a model does.
+# A run that takes seconds: few images and only dense networks, because these tests do not depend
+# on how well a model performs.
 SMALL = (
     "--preset", "smoke", "--transfer-weights", "off",
     "--set", "subset.train=150", "--set", "subset.validation=60", "--set", "subset.test=60",
@@ -57,7 +57,7 @@ change = {dropout = 0.25, epochs = 1}
 
 
 def free_port() -> int:
-    """A port of the loopback interface on which nothing listens."""
+    """An unused port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -65,7 +65,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until something is true, or fail saying what was awaited."""
+    """Wait until a condition holds; fail after some seconds and say what was awaited."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -73,8 +73,17 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
+def alive(process: int) -> bool:
+    """Whether a process still runs; one that ended but was not waited for does not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:
-    """Begin to run some code in another Python; what it prints can be read."""
+    """Start code in another Python process; its output can be read."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -82,22 +91,22 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
 
 @dataclass
 class Server:
-    """A Prefect server in a process group of its own."""
+    """A Prefect server in its own process group."""
 
     url: str
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """End it with SIGKILL, as a power cut would."""
+        """Kill it without warning, as a power cut would."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[dict[str, str]]:
-    """A server of S3's API with a bucket `bucket`; what the environment needs for it.
+    """A server of S3's API with a bucket `bucket`; yields environment variables for its clients.
 
-    What is fetched from it is kept in `folder`.
+    The clients cache objects in `folder`.
     """
     port = free_port()
     process = subprocess.Popen(
@@ -129,11 +138,11 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def latest_run(store: Path) -> RunLog:
-    """The run that began last, however it ended."""
+    """The run that started last, however it ended."""
     return all_runs(Store(str(store)))[-1]
 
 
 def finished_stages(store: Path) -> list[str]:
-    """The stages that the latest run has finished so far."""
+    """The stages that the latest run has finished until now."""
     runs = all_runs(Store(str(store)))
     return [entry["stage"] for entry in runs[-1].stages()] if runs else []

@@ -1,16 +1,46 @@
-"""What several test files need."""
+"""Helpers that several test files share."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cache
 from typing import Any
 
-from tasks.core.data.labelled import Float32
+from pydantic import ConfigDict
+
+from tasks.core.array_types import Float32
 from tasks.core.records import canonical_json
-from tasks.storage.files import Place
+from tasks.core.seal import Purpose, SealRule
+from tasks.core.stage_specs import StageSpec
+from tasks.storage.local_path import LocalPath
+from tasks.storage.store_path import StorePath
+
+
+class AnySpec(StageSpec):
+    """Takes any values; `spec_of` makes its kinds."""
+
+    model_config = ConfigDict(extra="allow")
+    kind = "any"
+    seal = SealRule(Purpose.REPORT)
+
+
+def spec_of(
+    kind: str, *, numerical: bool = False, tolerant: bool = False, **values: Any
+) -> AnySpec:
+    """A spec of a kind with any values, for tests that look at neither."""
+    return _any_spec(kind, numerical, tolerant)(**values)
+
+
+@cache
+def _any_spec(of: str, is_numerical: bool, is_tolerant: bool) -> type[AnySpec]:
+    class Made(AnySpec):
+        kind = of
+        numerical = is_numerical
+        tolerant = is_tolerant
+
+    return Made
 
 
 def predict(model: Any, x: Float32) -> Float32:
@@ -21,7 +51,7 @@ def predict(model: Any, x: Float32) -> Float32:
 
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Keras's models are made and compute in `precision`, e.g. float64, afterwards in float32."""
+    """Make Keras build models and compute in `precision`, e.g. float64; in float32 afterwards."""
     import keras
 
     try:
@@ -34,20 +64,20 @@ def computing_in(precision: str) -> Iterator[None]:
 
 
 def basis(**values: Any) -> dict[str, Any]:
-    """What a made-up key stands for: nothing, but for `values`."""
+    """The basis of a made-up key: empty except for `values`."""
     nothing = {"format": 1, "settings": {}, "inputs": {}, "external": [], "code": {}, "profile": {}}
     return {**nothing, **values}
 
 
 def meaning(text: str) -> str | None:
-    """The one text of the JSON value that `text` stands for; None where it stands for none."""
+    """The canonical text of the JSON value in `text`; None if it is not JSON."""
     try:
         return canonical_json(json.loads(text))
     except (ValueError, RecursionError):
         return None
 
 
-def on_disk(place: Place) -> Path:
-    """A place in a store of this machine as the path that it is."""
-    assert isinstance(place, Path)
-    return place
+def on_disk(path: StorePath) -> LocalPath:
+    """A path in a store on this machine as the local path that it is."""
+    assert isinstance(path, LocalPath)
+    return path

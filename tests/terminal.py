@@ -1,4 +1,4 @@
-"""A command on a real terminal, for the tests of what is seen and the pictures in `docs/`."""
+"""A command on a pseudo-terminal, for tests of what users see and for the pictures in `docs/`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from pathlib import Path
 
 import pyte
 
-# Makes the terminal on standard input the one whose ^C comes to the process, as a shell does.
+# Makes standard input the process's controlling terminal, as a shell does, so that ^C reaches it.
 CODE = (
     "import fcntl, runpy, termios\n"
     "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
     "runpy.run_module('flows', run_name='__main__', alter_sys=True)"
 )
 
-# What is written at once arrives within this time.
+# Output that is written together arrives within this time.
 FRAME_S = 0.05
 
 
 @dataclass(frozen=True)
 class OnTerminal:
-    """What a command left on its terminal: exit status, all that it wrote, the last screen."""
+    """A command that ended on a terminal: exit status, everything it wrote, the last screen."""
 
     status: int
     written: str
@@ -52,9 +52,9 @@ def on_terminal(
     seconds: float = 300,
     watch: Callable[[pyte.Screen], str] = nothing,
 ) -> OnTerminal:
-    """Run `fashion-flow ARGS...` on a terminal to its end; after `seconds` it is killed.
+    """Run `fashion-flow ARGS...` on a terminal to its end; kill it after `seconds`.
 
-    `watch` is shown the screen whenever all of a change is there, and what it returns is typed.
+    `watch` gets the screen after each complete change; the text it returns is typed.
     """
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -72,13 +72,13 @@ def on_terminal(
         while select.select([ours], [], [], max(0.0, end - time.monotonic()))[0]:
             try:
                 piece = decoder.decode(os.read(ours, 65536))
-            except OSError:  # nobody has the terminal open any more
+            except OSError:  # the terminal was closed
                 break
             written += piece
             stream.feed(piece)
             if not select.select([ours], [], [], FRAME_S)[0]:
                 os.write(ours, watch(screen).encode())
-        # A process may end sooner after its last words than a frame takes.
+        # A process may write its last lines and end within one frame.
         watch(screen)
         status = process.wait(max(1.0, end - time.monotonic()))
     finally:

@@ -16,13 +16,13 @@ from tasks.core.settings.run_settings import Settings
 class Wired:
     """A stage and the stages that it was given, by role."""
 
-    stage: Stage
+    definition: Stage
     inputs: dict[str, Wired] = field(default_factory=dict)
     after: tuple[Wired, ...] = ()
 
     @property
-    def name(self) -> str:
-        return self.stage.name
+    def stage(self) -> str:
+        return self.definition.name
 
 
 class Wiring(Run[Wired]):
@@ -39,7 +39,7 @@ class Wiring(Run[Wired]):
 
     def value(self, handle: Wired) -> Outcome:
         facts = {"decision": "forward", "lowest_validation_loss_epoch": 3}
-        return Record(handle.name, handle.stage.kind, "", {}, facts, {})
+        return Record(handle.stage, handle.definition.kind, "", {}, facts, {})
 
 
 def wire(**settings: Any) -> dict[str, Wired]:

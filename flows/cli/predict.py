@@ -2,126 +2,166 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+from cyclopts import Parameter
 from rich.text import Text
 
-from flows.cli import tables as console
+from flows.cli.options import ARTIFACTS, StoreOption, whole_number
+from flows.cli.screen import Closed, Screen, add_row, line, out, show, show_json, table, warn
 from tasks.core.data.photographs import ImageFormat, Invert
 from tasks.core.errors import UserError
-from tasks.models.classifier import Outcome, Prediction, TrainedModel, find_model, predictions
+from tasks.models.classifier import PictureOutcome, Prediction, predictions
+from tasks.models.model_lookup import TrainedModel, find_model
 from tasks.models.prediction_files import MOST_ON_PAGE, check_target, write_page, write_parquet
-from tasks.sources.pictures import Unreadable, read_pictures, readable
+from tasks.sources.pictures import Unreadable, printable, read_pictures
 from tasks.storage.store import Store
 
 DONE, SOME_FAILED, NOTHING_PREDICTED = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a call is to give: how many classes an image, as JSON or not, and which files."""
+@Parameter("*")
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model is used, and how it is shown the pictures."""
 
-    top: int = 1
-    as_json: bool = False
-    table: Path | None = None
-    page: Path | None = None
+    model: Annotated[
+        str | None,
+        Parameter(
+            help="A .keras or .h5 file, its folder, or the name of a model of a run; by default "
+            "final."
+        ),
+    ] = None
+    run_id: Annotated[
+        str | None,
+        Parameter("--run", help="The run of --model; by default the latest that has this model."),
+    ] = None
+    invert: Annotated[
+        Invert,
+        Parameter(
+            help="Exchange light and dark. auto: if the background is unlike that of the images "
+            "that the model was trained on."
+        ),
+    ] = "auto"
+
+
+@Parameter("*")
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What is printed, and which files are written."""
+
+    top: Annotated[
+        int, Parameter(converter=whole_number(1), help="How many classes to show per picture.")
+    ] = 1
+    as_json: Annotated[bool, Parameter("--json", help="Print JSON instead of a table.")] = False
+    out: Annotated[
+        Path | None,
+        Parameter(help="Write a Parquet table with the probability of every class."),
+    ] = None
+    html: Annotated[
+        Path | None,
+        Parameter(help="Write a page with the pictures, also as the model saw them."),
+    ] = None
 
 
 def predict(
-    paths: Sequence[Path],
-    store: Store,
-    model: str | None,
-    run_id: str | None,
-    invert: Invert,
-    wanted: Wanted,
+    *paths: Annotated[
+        Path,
+        Parameter(
+            "PATH",
+            required=True,
+            help="Pictures, folders of pictures, or .npz and .parquet files with many of them.",
+        ),
+    ],
+    given: ModelOptions = ModelOptions(),
+    output: OutputOptions = OutputOptions(),
+    store: StoreOption = ARTIFACTS,
 ) -> int:
-    """Predict every picture below the paths; return the exit status.
+    """Classify every picture below the paths; return the exit status.
 
-    That is 0 where all went well, 1 where some pictures could not be read, 2 where none could.
+    That is 0 if all went well, 1 if some pictures could not be read, 2 if none could.
 
     Raises:
-        UserError: there is no such model, or a file that is wanted can't be written.
+        UserError: there is no such model, or a file can't be written.
     """
-    targets = _checked_targets(paths, wanted)
-    trained = find_model(model, run_id, store)
+    targets = _checked_targets(paths, output)
+    trained = find_model(given.model, given.run_id, Store(store))
     if trained.usage.dataset == "synthetic":
-        console.warn(
-            "SYNTHETIC DATA: this model has learned from images drawn by the program, so what it "
-            "says of photographs means little. Run with Fashion-MNIST or images of your own."
+        warn(
+            "SYNTHETIC DATA: this model was trained on images drawn by the program, so what it "
+            "says about photographs means little. Train on Fashion-MNIST or on your own images."
         )
-    show = MOST_ON_PAGE if wanted.page else 0
-    pictures = read_pictures(paths, trained.usage.like, invert, show=show, leave=targets)
+    shown = MOST_ON_PAGE if output.html else 0
+    pictures = read_pictures(paths, trained.usage.like, given.invert, show=shown, leave=targets)
     outcomes = _collected(predictions(pictures, trained))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if not predicted:
         return NOTHING_PREDICTED
-    if wanted.table:
-        write_parquet(wanted.table, outcomes, trained)
-    if wanted.page:
-        write_page(wanted.page, outcomes, trained)
-    if wanted.as_json:
-        print(json.dumps(as_json(outcomes, trained, wanted.top), indent=1))
-    else:
-        _show(predicted, trained, invert, wanted.top)
-        for path in targets:
-            _line(f"written: {readable(path)}")
+    if output.out:
+        write_parquet(output.out, outcomes, trained)
+    if output.html:
+        write_page(output.html, outcomes, trained)
+    with suppress(Closed):
+        if output.as_json:
+            show_json(as_json(outcomes, trained, output.top))
+        else:
+            _show(predicted, trained, given.invert, output.top)
+            for path in targets:
+                line(f"written: {printable(path)}")
     return DONE if len(predicted) == len(outcomes) else SOME_FAILED
 
 
-def _checked_targets(paths: Sequence[Path], wanted: Wanted) -> list[Path]:
-    targets = {"--out": wanted.table, "--html": wanted.page}
+def _checked_targets(paths: Sequence[Path], output: OutputOptions) -> list[Path]:
+    targets = {"--out": output.out, "--html": output.html}
     named = {option: path for option, path in targets.items() if path is not None}
     for option, path in named.items():
         check_target(path, option, paths)
     if len({os.path.realpath(path) for path in named.values()}) < len(named):
-        raise UserError("--out and --html name the same file; name two.")
+        raise UserError("--out and --html name the same file; give two different ones.")
     return list(named.values())
 
 
-def _collected(outcomes: Iterator[Outcome]) -> list[Outcome]:
-    """All outcomes; what could not be read is said at once, and on a terminal how far it is."""
-    collected: list[Outcome] = []
-    with _quiet_libraries() as terminal, terminal.status("reading pictures") as status:
-        for outcome in outcomes:
-            collected.append(outcome)
-            if isinstance(outcome, Unreadable):
-                text = f"error: {outcome.source}: {outcome.reason}"
-                terminal.print(
-                    text, style="bold red", markup=False, highlight=False, soft_wrap=True
-                )
-            status.update(f"{len(collected):,} pictures")
+def _collected(outcomes: Iterator[PictureOutcome]) -> list[PictureOutcome]:
+    """All outcomes; print each failure as it comes and, on a terminal, how many are done."""
+    collected: list[PictureOutcome] = []
+    with _quiet_libraries() as terminal:
+        spinner = "line" if terminal.ascii_only else "dots"
+        with terminal.status("reading pictures", spinner=spinner) as status:
+            for outcome in outcomes:
+                collected.append(outcome)
+                if isinstance(outcome, Unreadable):
+                    text = Text(f"error: {outcome.source}: {outcome.reason}")
+                    terminal.print(text, style="bold red", soft_wrap=True)
+                status.update(f"{len(collected):,} pictures")
     return collected
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[Console]:
-    """Send file descriptor 2 to nowhere, C++ libraries included; yield what still reaches it."""
+def _quiet_libraries() -> Iterator[Screen]:
+    """Discard what libraries write to file descriptor 2, C++ ones included; yield what does not."""
     sys.stderr.flush()
     before = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+    encoding, errors = sys.stderr.encoding, sys.stderr.errors
     try:
-        with os.fdopen(os.dup(before), "w", encoding="utf-8", buffering=1) as stream:
-            yield Console(file=stream)
+        with os.fdopen(os.dup(before), "w", 1, encoding, errors) as stream:
+            yield Screen(file=stream, stderr=True)
     finally:
         sys.stderr.flush()
         os.dup2(before, 2)
         os.close(before)
 
 
-def as_json(outcomes: Sequence[Outcome], trained: TrainedModel, top: int) -> dict[str, Any]:
-    """The model, and an entry an image with its best classes, or with what was wrong."""
+def as_json(outcomes: Sequence[PictureOutcome], trained: TrainedModel, top: int) -> dict[str, Any]:
+    """The model, and for each picture its most probable classes, or why it could not be read."""
     names = trained.usage.class_names
     entries = []
     for item in outcomes:
@@ -137,58 +177,49 @@ def as_json(outcomes: Sequence[Outcome], trained: TrainedModel, top: int) -> dic
                 "error": item.reason if isinstance(item, Unreadable) else None,
             }
         )
-    model = {"path": readable(trained.path), "sha256": trained.sha256, "class_names": list(names)}
+    model = {"path": printable(trained.path), "sha256": trained.sha256, "class_names": list(names)}
     return {"model": model, "predictions": entries}
 
 
 def _show(predicted: Sequence[Prediction], trained: TrainedModel, invert: Invert, top: int) -> None:
-    """Print a row an image, or `top` rows, and what was done to them."""
-    _line(f"{trained.title}, which has learned from: {trained.usage.dataset}")
-    inverted = sum(item.inverted for item in predicted)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("image", overflow="fold")
-    table.add_column("class", overflow="fold", max_width=24)
-    table.add_column("probability", justify="right", no_wrap=True)
+    """Print `top` rows for each picture, and what was done to the pictures."""
+    line(f"{trained.title}, trained on: {trained.usage.dataset}")
+    inverted = any(item.inverted for item in predicted)
+    made = table()
+    made.add_column("image", overflow="fold")
+    made.add_column("class", overflow="fold", max_width=24)
+    made.add_column("probability", justify="right", no_wrap=True)
     if inverted:
-        table.add_column("", no_wrap=True)
+        made.add_column("", no_wrap=True)
     for item in predicted:
         for number, (index, value) in enumerate(item.ranked(top)):
-            mark = [("" if number or not item.inverted else "inverted")] if inverted else []
-            name = Text("" if number else item.source)
-            table.add_row(
-                name, Text(trained.usage.class_names[index]), f"{100 * value:.1f} %", *mark
-            )
-    console.out.print(table)
-    for line in _notes(predicted, trained.usage.like, invert):
-        console.out.print(line, highlight=False)
+            name, mark = ("", "") if number else (item.source, "inverted" * item.inverted)
+            cells = (name, trained.usage.class_names[index], f"{100 * value:.1f} %")
+            add_row(made, *cells, *([mark] if inverted else []))
+    show(made)
+    for note in _notes(predicted, trained.usage.like, invert):
+        out.print(Text(note))
 
 
 def _notes(predicted: Sequence[Prediction], like: ImageFormat, invert: Invert) -> Iterator[str]:
-    """What a reader of predictions has to know of what was done to the pictures, and was not."""
+    """What to know about pictures that were inverted, or were not though they look like it."""
+    if invert != "auto":
+        return
+    background = "light" if like.background < 0.5 else "dark"
     inverted = sum(item.inverted for item in predicted)
-    ground = "light" if like.ground < 0.5 else "dark"
-    if inverted and invert == "auto":
+    if inverted:
         yield (
-            f"{_of(inverted, len(predicted))} inverted, since {_they(inverted)} on {ground} "
-            "ground, unlike the images that the model has learned from; --invert no leaves them."
+            f"{_of(inverted, len(predicted))} inverted because of a {background} background, "
+            "unlike that of the images that the model was trained on; --invert no prevents that."
         )
     unlike = sum(item.unlike for item in predicted)
-    if unlike and invert == "auto":
+    if unlike:
         yield (
-            f"{_of(unlike, len(predicted))} left as given though {_they(unlike)} on {ground} "
-            f"ground: what has {like.height} x {like.width} pixels is taken for an image of the "
-            "data set; --invert yes inverts all."
+            f"{_of(unlike, len(predicted))} left as given in spite of a {background} background: "
+            f"a picture of {like.height} x {like.width} pixels is taken for an image of the data "
+            "set; --invert yes inverts all."
         )
 
 
 def _of(count: int, total: int) -> str:
     return f"{count:,} of {total:,} images {'was' if count == 1 else 'were'}"
-
-
-def _they(count: int) -> str:
-    return "it stands" if count == 1 else "they stand"
-
-
-def _line(text: str) -> None:
-    """A line as it is, so that paths can be copied."""
-    console.out.print(text, markup=False, highlight=False, soft_wrap=True)

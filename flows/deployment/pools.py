@@ -1,4 +1,4 @@
-"""Work pools: where a deployment runs, and what its workers start there."""
+"""Work pools: where a deployment runs, and what its workers start for each run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from tasks.core.errors import UserError
 
+PoolType = Literal["process", "docker", "kubernetes"]
 PROCESS, DOCKER, KUBERNETES = "process", "docker", "kubernetes"
-# The working folder of the image (Dockerfile), where a volume is mounted.
+# The working folder of the image (Dockerfile). A volume is mounted there.
 WORK = PurePosixPath("/var/lib/fashion-flow")
-# [registry[:port]/]name[:tag][@digest], as container engines take it.
+# [registry[:port]/]name[:tag][@digest], the form that container engines accept.
 IMAGE = re.compile(
     r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?"
     r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
@@ -24,16 +25,16 @@ IMAGE = re.compile(
 
 @dataclass(frozen=True)
 class Pool:
-    """A work pool, and what this deployment's runs get in it.
+    """A work pool, and the resources of one deployment's runs in it.
 
     Args:
         name: the pool's name on the server.
         type: `process`, `docker` or `kubernetes`.
-        image: the image of each run's container; none in a process pool.
-        gpus: how many GPUs each run's container gets.
+        image: the image for the container of each run; None in a process pool.
+        gpus: the number of GPUs for the container of each run; 0 in a process pool.
 
     Raises:
-        UserError: they do not go together, or the image's name is none.
+        UserError: they contradict each other, or the image's name is malformed.
     """
 
     name: str
@@ -44,25 +45,25 @@ class Pool:
     def __post_init__(self) -> None:
         if self.type == PROCESS:
             if self.image:
-                raise UserError("--image is for --type docker or kubernetes, which have images.")
+                raise UserError("--image is only for --type docker or kubernetes.")
             if self.gpus:
                 raise UserError(
-                    "--gpus is for --type docker or kubernetes; a process sees the GPUs that "
-                    "CUDA_VISIBLE_DEVICES of its worker names (docs/deployment.md)."
+                    "--gpus is only for --type docker or kubernetes; a process sees the GPUs in "
+                    "its worker's CUDA_VISIBLE_DEVICES (docs/deployment.md)."
                 )
         elif not self.image:
             raise UserError(
-                f"--type {self.type} needs --image, the name under which the image of this "
-                "project was built (docs/containers.md)."
+                f"--type {self.type} needs --image, the name of this project's image "
+                "(docs/containers.md)."
             )
         elif not IMAGE.fullmatch(self.image):
             raise UserError(
-                f"--image {self.image!r}: expected the name of an image, such as "
+                f"--image {self.image!r}: expected the name of an image, e.g. "
                 "registry.example.org/fashion-flow:0.1.0."
             )
 
     def job_variables(self) -> dict[str, Any]:
-        """What the pool's job template gets for this deployment's runs."""
+        """The values of the variables in the pool's job template."""
         if self.type == PROCESS:
             return {}
         variables: dict[str, Any] = {"image": self.image}
@@ -70,21 +71,21 @@ class Pool:
             variables["device_requests"] = [{"count": self.gpus, "capabilities": [["gpu"]]}]
         elif self.gpus:
             variables["gpus"] = self.gpus
-            # Nodes with GPUs are commonly kept free of all that does not say this.
+            # Nodes with GPUs usually have a taint that keeps other pods away.
             variables["tolerations"] = [
                 {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
             ]
         return variables
 
     def path(self, path: str) -> str:
-        """Where a run finds a path: in containers, relative ones are below `WORK`."""
+        """A path as runs in the pool see it; in containers, relative paths are below `WORK`."""
         return path if self.type == PROCESS or "://" in path else str(WORK / path)
 
     def ensure(self) -> None:
-        """Create the pool on the server unless it is there.
+        """Create the pool on the server unless it exists.
 
         Raises:
-            UserError: it is there with another type.
+            UserError: it exists with another type.
         """
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import WorkPoolCreate
@@ -101,16 +102,16 @@ class Pool:
                 return
         if found.type != self.type:
             raise UserError(
-                f"work pool {self.name!r} is of type {found.type!r}; say --type {found.type}, or "
-                f"name another with --pool, which is made with type {self.type!r}."
+                f"work pool {self.name!r} has type {found.type!r}; use --type {found.type}, or "
+                f"name another pool with --pool to create one of type {self.type!r}."
             )
 
 
 def base_job_template(pool_type: str) -> dict[str, Any]:
-    """What workers of such a pool start, with the variables that deployments may set.
+    """The template of what a worker starts for a run, with the variables that deployments set.
 
-    Those for containers lie beside this module, so that neither prefect-docker nor
-    prefect-kubernetes is needed but where workers run.
+    The templates for containers are files of this package, so that only workers need prefect-docker
+    or prefect-kubernetes.
     """
     if pool_type == PROCESS:
         from prefect.workers.process import ProcessWorker

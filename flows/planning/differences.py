@@ -1,4 +1,4 @@
-"""Why a key is another one than before: what it stands for, compared piece by piece."""
+"""Why a key changed: everything that goes into it, compared piece by piece."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LONGEST_VALUE = 40
 def closest(
     records: Iterable[Record], basis: Mapping[str, Any], makers: Mapping[str, str]
 ) -> tuple[Record | None, list[str]]:
-    """The record whose key stands for most nearly the same, and what is different.
+    """The record with the fewest differences from `basis`, and these differences.
 
     Args:
         records: a stage's records.
-        basis: what the stage's key stands for now; inputs that are not known yet are left out.
+        basis: what goes into the stage's key now; inputs that are not known yet are left out.
         makers: by role, the stages that the inputs come from.
     """
     compared = [(record, changes(record.basis, basis, makers)) for record in records]
@@ -29,14 +29,14 @@ def closest(
 def changes(
     before: Mapping[str, Any], now: Mapping[str, Any], makers: Mapping[str, str]
 ) -> list[str]:
-    """What of a key's meaning differs, a phrase each; the arguments are those of `closest`."""
+    """A phrase for each difference between two keys' bases; `makers` as in `closest`."""
     inputs = [role for role in now["inputs"] if now["inputs"][role] != before["inputs"].get(role)]
     outside = before["external"] != now["external"]
     return [
         *_values({"store format": before["format"]}, {"store format": now["format"]}),
         *_values(flat(before["settings"]), flat(now["settings"])),
-        *(f"{makers[role]} is not what it was" for role in inputs),
-        *(["the file given from outside is another"] if outside else []),
+        *(f"{makers[role]} changed" for role in inputs),
+        *(["the file from outside the store changed"] if outside else []),
         *(f"code of {name} {how}" for name, how in _modules(before["code"], now["code"])),
         *_values(before["profile"], now["profile"]),
     ]
@@ -70,8 +70,11 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
 
 
 def _modules(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str]]:
+    def fate(name: str) -> str:
+        if name in before and name in now:
+            return "changed"
+        return "was added" if name in now else "was removed"
+
     return [
-        (name, "changed" if name in before and name in now else "joined" if name in now else "left")
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
+        (name, fate(name)) for name in sorted({*before, *now}) if before.get(name) != now.get(name)
     ]

@@ -1,4 +1,4 @@
-"""What a run would do, found without doing it and without Prefect or TensorFlow."""
+"""Find out what a run would do, without doing it and without Prefect or TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.planning.differences import closest
-from flows.planning.stage_selection import EVERYTHING, Choice, Enough
+from flows.planning.stage_selection import EVERYTHING, Enough, StageSelection
 from flows.recipe.contents import build, stage_names
 from flows.recipe.run import Run
 from tasks.core.errors import UserError
 from tasks.core.records import Outcome, Record, Stage, digest_of
 from tasks.core.settings.run_settings import Settings
+from tasks.engine.keys import basis_of
 from tasks.storage.run_log import computed
 from tasks.storage.store import ABSENT, Miss, Store
 
@@ -25,12 +26,12 @@ class Planned:
 
     Attributes:
         stage: its name.
-        state: `cached`; `will run`; `may run` where that depends on what an input turns out to
-            be; `open` where the stage itself depends on a decision.
-        reason: why.
-        record: what is in the store for it; None where it has to be computed.
-        last: the log's line on the last time that it, or what comes nearest to it, was computed.
-        follows: whether it is to be computed anew since it depends on a stage that is.
+        state: `cached`; `will run`; `may run` if that depends on an input that will be computed;
+            `open` if the stage itself depends on a decision.
+        reason: why it is in this state.
+        record: its record in the store; None if there is none.
+        last: the log's line on the last time that it, or the nearest record, was computed.
+        follows: whether all that depend on it are to be computed again.
         needs: the stages that it needs.
     """
 
@@ -42,20 +43,15 @@ class Planned:
     follows: bool = False
     needs: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """The stage's name."""
-        return self.stage
-
 
 class _OpenError(Exception):
-    """The recipe needs an outcome that is not there yet, so the rest can't be foreseen."""
+    """The recipe needs an outcome that is not in the store yet, so the rest is unknown."""
 
 
 class PlannedRun(Run[Planned]):
     """Carries the recipe out by looking each stage up in the store."""
 
-    def __init__(self, store: Store, profile: Mapping[str, Any], choice: Choice) -> None:
+    def __init__(self, store: Store, profile: Mapping[str, Any], choice: StageSelection) -> None:
         super().__init__()
         self._store = store
         self._profile = profile
@@ -66,7 +62,7 @@ class PlannedRun(Run[Planned]):
     def take(
         self, stage: Stage, after: Sequence[Planned], inputs: Mapping[str, Planned]
     ) -> Planned:
-        """Look the stage up, and say what a run would do about it."""
+        """Look the stage up, and return what a run would do about it."""
         planned = self.planned[stage.name] = self._look_up(stage, inputs, after)
         self._choice.check_enough(self.planned)
         return planned
@@ -75,7 +71,7 @@ class PlannedRun(Run[Planned]):
         """The record of a cached stage.
 
         Raises:
-            _OpenError: it is not cached; the message is the stage's name.
+            _OpenError: the stage is not cached; the message is its name.
         """
         if handle.record is None:
             raise _OpenError(handle.stage)
@@ -87,7 +83,7 @@ class PlannedRun(Run[Planned]):
         read = {role: item for role, item in inputs.items() if stage.reads[role]}
         known = {role: item.record for role, item in read.items() if item.record}
         pending = [item.stage for item in read.values() if not item.record]
-        basis = self._store.basis_of(stage, known, self._profile)
+        basis = basis_of(stage, known, self._profile)
         found = Miss(ABSENT) if pending else self._store.lookup(stage, digest_of(basis))
         record = found if isinstance(found, Record) else None
         nearest, differences = (record, []) if record else self._closest(stage, basis, inputs)
@@ -119,7 +115,7 @@ class PlannedRun(Run[Planned]):
 
 
 def _why(done_before: bool, differences: Sequence[str], pending: Sequence[str]) -> tuple[str, str]:
-    """State and reason of a stage that is not in the store, or for which that is open."""
+    """State and reason of a stage that is not in the store, or not known to be."""
     if differences:
         return WILL_RUN, "; ".join(differences)
     if not pending:
@@ -129,13 +125,16 @@ def _why(done_before: bool, differences: Sequence[str], pending: Sequence[str]) 
 
 
 def plan(
-    store: Store, settings: Settings, profile: Mapping[str, Any], choice: Choice = EVERYTHING
+    store: Store,
+    settings: Settings,
+    profile: Mapping[str, Any],
+    choice: StageSelection = EVERYTHING,
 ) -> list[Planned]:
     """Every stage of a run in the notebook's order, and what a run would do about it.
 
     Raises:
-        UserError: `choice` names a stage that the run does not have, or wants one anew that those
-            it asks for do not need.
+        UserError: `choice` names a stage that the run does not have, or refreshes one that the
+            stages in `only` do not need.
     """
     names = stage_names(settings)
     choice.check(names)
@@ -155,13 +154,13 @@ def plan(
         if unneeded and not open_stage:
             raise UserError(
                 f"{', '.join(sorted(unneeded))} is not needed by {', '.join(sorted(choice.only))}, "
-                "so nothing would be done anew; ask for it by --only, too."
+                "so it would not be computed again; name it with --only, too."
             )
     return [run.planned.get(name, Planned(name, OPEN, unseen)) for name in names if name in shown]
 
 
 def _needed(planned: Mapping[str, Planned], wanted: Iterable[str]) -> set[str]:
-    """The wanted stages and all that they need, whatever their state, as a run takes them up."""
+    """The wanted stages and all that they need, directly or not, whatever their state."""
     needed = set(wanted)
     pending = [name for name in needed if name in planned]
     while pending:

@@ -1,4 +1,4 @@
-"""Which stages of a run are done, and which of them anew."""
+"""Which stages of a run to carry out, and which of them to compute again."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from tasks.core.settings.base import Spec
 
 
 class Enough(Exception):  # noqa: N818 - no error: there is nothing left to do
-    """All that was chosen has been made, so the rest of the recipe is not carried out."""
+    """All selected stages have been made, so the rest of the recipe is not carried out."""
 
 
-class Choice(Spec):
-    """Stages by name, as `fashion-flow plan` shows them; by default all, from the store if there.
+class StageSelection(Spec):
+    """Stages by name, as `fashion-flow plan` shows them; by default all, cached where possible.
 
     The fields are the options `--only`, `--refresh` and `--from` of `fashion-flow run`.
     """
 
     only: frozenset[str] = Field(
         frozenset(),
-        description="These stages and what they need that is not in the store; nothing else.",
+        description="Run only these stages and the missing ones that they need; empty: all.",
     )
     refresh: frozenset[str] = Field(
-        frozenset(), description="These stages anew, though they may be in the store."
+        frozenset(), description="Compute these stages again, even if they are in the store."
     )
     refresh_from: frozenset[str] = Field(
-        frozenset(), description="These stages and all that depend on them anew."
+        frozenset(), description="Compute these stages and all that depend on them again."
     )
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse a name that no stage of the run has.
 
         Raises:
-            UserError: there is one; the message names what is like it.
+            UserError: there is such a name; the message suggests similar ones.
         """
         for name in sorted(self.only | self.refresh | self.refresh_from):
             if name not in names:
@@ -45,27 +45,27 @@ class Choice(Spec):
                 raise UserError(f"no stage {name!r} in this run; {hint}")
 
     def check_enough(self, made: Iterable[str]) -> None:
-        """Say when only some stages are chosen, and all of them are among those made so far.
+        """End the recipe if only some stages are selected and all of them have been made.
 
         Raises:
-            Enough: that is so.
+            Enough: the recipe is to end.
         """
         if self.only and self.only <= set(made):
             raise Enough
 
     def follows(self, name: str, followed: Collection[str]) -> bool:
-        """Whether a stage is in `refresh_from` or depends on one; `followed` are inputs that do.
+        """Whether a stage is in `refresh_from` or depends on such a stage.
 
-        A stage that is only in `refresh` leads to nothing: its result is the same again, and if it
-        is not, then the keys of what depends on it are not either.
+        `followed` names its inputs that do. A stage in `refresh` does not count: its result is
+        normally the same again, and if it is not, the keys of its dependents change by themselves.
         """
         return name in self.refresh_from or bool(followed)
 
     def anew(self, name: str, followed: Collection[str]) -> str:
-        """Why a stage is computed though it may be in the store; empty where it is not."""
+        """Why a stage is computed even if it is in the store; empty if it is not."""
         if name in self.refresh | self.refresh_from:
-            return "asked for anew"
-        return f"{min(followed)} is made anew" if followed else ""
+            return "recomputation requested"
+        return f"{min(followed)} is recomputed" if followed else ""
 
 
-EVERYTHING = Choice()
+EVERYTHING = StageSelection()

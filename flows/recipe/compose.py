@@ -1,4 +1,4 @@
-"""Settings from a preset, a plan file and single values, with errors that name the field."""
+"""Compose settings from a preset, a plan file and single values; errors name the setting."""
 
 from __future__ import annotations
 
@@ -22,13 +22,19 @@ def compose(
     values: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
 ) -> Settings:
-    """The preset's settings with a plan, values by dotted name, then `name=value` texts over them.
+    """The preset's settings, changed by a plan file, then `values`, then `assignments`.
+
+    Args:
+        preset: one of PRESETS.
+        plan_file: a TOML file whose iterations replace the preset's.
+        values: values by dotted name, e.g. `{"overfitting.epochs": 3}`.
+        assignments: texts like `overfitting.epochs=3`.
 
     Raises:
-        UserError: an unknown preset or setting, or a value of the wrong type or out of range.
+        UserError: a preset or setting is unknown, or a value has the wrong type or is out of range.
     """
     if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}.")
+        raise UserError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}.")
     tree = PRESETS[preset].model_dump()
     if plan_file is not None:
         tree["plan"] = [entry.model_dump() for entry in read_plan(plan_file)]
@@ -49,10 +55,10 @@ def compose(
 
 
 def read_plan(path: Path) -> tuple[Iteration, ...]:
-    """The iterations of a TOML file with one `[[iteration]]` table each.
+    """Read the iterations from a TOML file with a table `[[iteration]]` for each.
 
     Raises:
-        UserError: the file can't be read, is no TOML, or a field is unknown or wrong.
+        UserError: the file can't be read or is not TOML, or a field is unknown or wrong.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -61,7 +67,7 @@ def read_plan(path: Path) -> tuple[Iteration, ...]:
     except UnicodeDecodeError as error:
         raise UserError(f"plan {path} can't be read: {error}.") from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"plan {path} is no valid TOML: {error}") from None
+        raise UserError(f"plan {path} is not valid TOML: {error}") from None
     unknown = sorted(set(content) - {"iteration"})
     if unknown or not content.get("iteration"):
         found = f", found {', '.join(unknown)}" if unknown else ""
@@ -73,7 +79,7 @@ def read_plan(path: Path) -> tuple[Iteration, ...]:
 
 
 def _names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Every setting's dotted name, and that of each group of them."""
+    """The dotted names of all settings and of all groups of settings."""
     for name, value in tree.items():
         yield prefix + name
         if isinstance(value, Mapping):
@@ -89,14 +95,14 @@ def _assign(tree: dict[str, Any], name: str, value: Any) -> None:
         if not isinstance(inner, dict):
             raise UserError(
                 f"--set {name}: {group!r} has no settings inside it; "
-                "the iterations are changed with --plan FILE."
+                "change the iterations with --plan FILE."
             )
         tree = inner
     tree[field] = value
 
 
 def _parsed(text: str) -> Any:
-    """A TOML value; a bare word is a string, and `none` is no value."""
+    """Parse a TOML value; a bare word is a string, and `none` is None."""
     if text.lower() in ("none", "null"):
         return None
     try:

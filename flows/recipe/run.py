@@ -15,7 +15,7 @@ class Handle(Protocol):
     """Stands for the outcome of a stage that may not be there yet."""
 
     @property
-    def name(self) -> str:
+    def stage(self) -> str:
         """The stage's name."""
 
 
@@ -39,7 +39,7 @@ class Run(ABC, Generic[H]):
             SealedError: the stage would read sealed data, or its name is that of another stage
                 with other marks.
         """
-        read = {role: self._marks[given.name] for role, given in inputs.items()}
+        read = {role: self._marks[given.stage] for role, given in inputs.items()}
         marks = check_seal(stage.name, stage.spec.seal, stage.reads, read)
         if self._marks.setdefault(stage.name, marks) != marks:
             raise SealedError(

@@ -75,7 +75,8 @@ from tasks.core.stage_specs import (
     TrainSpec,
     Vgg16Input,
 )
-from tasks.core.statistics.replicates import Replicate, level_of_a_gate, replicates
+from tasks.core.statistics.multiple_testing import gate_level
+from tasks.core.statistics.replicates import Replicate, replicates
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 BINARY = "binary_crossentropy"
@@ -123,9 +124,9 @@ def load(settings: Settings) -> Stage:
         return Stage(LOAD, LoadSpec(dataset="synthetic", synthetic=settings.synthetic))
     if settings.dataset == "fashion-mnist":
         return Stage(LOAD, LoadSpec(dataset="fashion-mnist"))
-    from tasks.sources.datasets import path_files
+    from tasks.sources.datasets import dataset_files
 
-    files = path_files(Path(settings.dataset).expanduser())
+    files = dataset_files(Path(settings.dataset).expanduser())
     return Stage(LOAD, LoadSpec(dataset="own"), external=tuple(map(str, files)))
 
 
@@ -204,7 +205,7 @@ def decide(
         incumbent=incumbent,
         candidate=candidate,
         rule=settings.rule,
-        level=level_of_a_gate(settings.alpha, len(settings.plan)),
+        level=gate_level(settings.alpha, len(settings.plan)),
         replay=replay if settings.rule == "notebook" else None,
         forced=settings.force.get(gate),
         trainings=suffixes,

@@ -128,11 +128,10 @@ def frozen(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
     """The training of a head on the outputs of VGG16's frozen layers."""
     spec = Vgg16TrainSpec(
         training=_training(variant, variant.epochs, variant.learning_rate),
-        side=variant.side,
         preprocessing=variant.preprocessing,
         after=variant.features,
         seed=settings.seed,
-        head=TransferHead(dense=variant.dense, dropout=variant.dropout),
+        head=TransferHead(side=variant.side, dense=variant.dense, dropout=variant.dropout),
     )
     reads = {FEATURES: (*TRAINING_SPLITS, FACTS), WEIGHTS: (WEIGHTS,)}
     return Stage(f"{VGG16_FROZEN}{suffix}", spec, reads)
@@ -143,7 +142,6 @@ def fine_tuned(settings: Settings, suffix: str, variant: TransferVariant) -> Sta
     rate = variant.fine_tune_learning_rate
     spec = Vgg16TrainSpec(
         training=_training(variant, variant.fine_tune_epochs, rate),
-        side=variant.side,
         preprocessing=variant.preprocessing,
         after=block_below(variant.features),
         seed=settings.seed,

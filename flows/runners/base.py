@@ -1,28 +1,22 @@
-"""Where stages are computed: in threads of the flow's process, or on the workers of a cluster."""
+"""What a runner and a compute site are: the types behind `--runner` and `--dask-address`."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.errors import UserError
 from tasks.core.settings.base import Spec, explain
-from tasks.core.settings.execution import ExecutionSettings
-from tasks.engine.profile import resolve_profile
 
-if TYPE_CHECKING:
-    from prefect.task_runners import TaskRunner
+RunnerKind = Literal["local", "dask"]
 
 LOOPBACK = "127.0.0.1"
 ADDRESS = re.compile(r"(?P<protocol>tcp|tls)://(?P<host>\[[0-9a-fA-F:]+\]|[^\s/:@\[\]]+):\d{1,5}")
-# Threads that wait for inputs compute nothing; the slots bound what is computed at once.
-WAITING_STAGES = 64
 
 
 class Runner(Spec):
@@ -31,15 +25,15 @@ class Runner(Spec):
     The fields are the options `--runner` and `--dask-address` of `fashion-flow run`.
     """
 
-    kind: Literal["local", "dask"] = Field(
+    kind: RunnerKind = Field(
         "local",
-        description="local: in the flow's own process. dask: by worker processes, each of which "
+        description="local: in the flow's own process. dask: in worker processes, each of which "
         "computes one stage at a time.",
     )
     address: str | None = Field(
         None,
         description="A running Dask scheduler, tls://HOST:PORT or tcp://127.0.0.1:PORT. Without "
-        "one, dask starts workers on this machine, which end with the run.",
+        "an address, dask starts workers on this machine, which end with the run.",
     )
 
     @property
@@ -53,7 +47,7 @@ class Runner(Spec):
         if self.address is None:
             return self
         if self.kind != "dask":
-            raise ValueError("the address of a Dask cluster goes with runner dask, not with local")
+            raise ValueError("the address of a Dask cluster requires the runner dask, not local")
         found = ADDRESS.fullmatch(self.address)
         if not found:
             raise ValueError(
@@ -61,8 +55,8 @@ class Runner(Spec):
             )
         if found["protocol"] == "tcp" and not is_loopback(found["host"]):
             raise ValueError(
-                f"{self.address} is neither encrypted nor on this machine. Dask unpickles what it "
-                "is sent, so whoever reaches such a port runs code on every worker: use "
+                f"{self.address} is neither encrypted nor on this machine. Dask unpickles every "
+                "message, so anyone who can reach such a port can run code on every worker: use "
                 f"tls://HOST:PORT, or a scheduler on {LOOPBACK} (docs/clusters.md)"
             )
         return self
@@ -75,7 +69,7 @@ def runner_of(kind: str | None, address: str | None) -> Runner:
     """The runner that the options name; an address alone means a Dask cluster.
 
     Raises:
-        UserError: the address is none, or one that anybody could listen on.
+        UserError: the address is malformed, or neither encrypted nor on this machine.
     """
     try:
         return Runner.model_validate(
@@ -86,7 +80,7 @@ def runner_of(kind: str | None, address: str | None) -> Runner:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine's own."""
+    """Whether a host name or address is this machine's loopback interface."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -94,51 +88,15 @@ def is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the stages of a run are computed.
+class ComputeSite:
+    """The process or the workers that compute the stages of a run.
 
     Attributes:
         profile: the execution profile there.
-        at_once: how many stages are computed side by side.
-        gpus: whether workers declare a resource `GPU`, of which stages that train take one each.
+        at_once: how many stages are computed in parallel.
+        gpus: whether workers declare a resource `GPU`; each stage that trains then takes one.
     """
 
     profile: Mapping[str, Any]
     at_once: int
     gpus: bool = False
-
-
-def find_place(runner: Runner, execution: ExecutionSettings) -> Place:
-    """What the settings mean where the stages will be computed; of a cluster, asked there.
-
-    Raises:
-        StageError: the cluster can't be reached, has no workers, or workers with other code or
-            libraries.
-        UserError: a GPU is asked for and there is none.
-    """
-    if runner.kind == "local":
-        return Place(resolve_profile(execution), execution.workers)
-    from flows.runners.dask import own_place, survey
-
-    return survey(runner.address, execution) if runner.address else own_place(execution)
-
-
-@contextmanager
-def task_runner(runner: Runner, place: Place, run_id: str) -> Iterator[TaskRunner[Any]]:
-    """What stages are submitted to, until all of them are done.
-
-    Raises:
-        StageError: the cluster was lost.
-        UserError: its workers could not reach the Prefect server.
-    """
-    if runner.kind == "dask":
-        from flows.runners.dask import cluster_runner
-
-        with cluster_runner(runner, place, run_id) as on_cluster:
-            yield on_cluster
-        return
-    from prefect.task_runners import ThreadPoolTaskRunner
-
-    threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=WAITING_STAGES)
-    with threads:
-        yield threads

@@ -1,10 +1,10 @@
-"""The errors that the program raises on purpose; each message is written for its reader."""
+"""The errors that the program raises itself, with messages written for the user."""
 
 import re
 
 
 def without_password(text: str) -> str:
-    """A text whose addresses may be shown: `//name:password@host` becomes `//host`."""
+    """Remove credentials from the addresses in a text: `//name:password@host` -> `//host`."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
@@ -13,15 +13,15 @@ class FashionFlowError(Exception):
 
 
 class UserError(FashionFlowError):
-    """A mistake in what the user gave: settings, files, arguments. Exit status 2; never retried."""
+    """A mistake in the user's settings, files or arguments. Exit status 2; never retried."""
 
 
 class StageError(FashionFlowError):
-    """A stage could not do its work though its settings were right. Exit status 1."""
+    """A stage failed although its settings were right. Exit status 1."""
 
 
 class StorageError(StageError):
-    """The store can't be written or read, e.g. a full disk. Retried only where waiting may help."""
+    """The store cannot be read or written, e.g. the disk is full. Retried only if `may_pass`."""
 
     def __init__(self, message: str, *, may_pass: bool = False) -> None:
         super().__init__(message)
@@ -29,16 +29,16 @@ class StorageError(StageError):
 
 
 class NumericalError(StageError):
-    """A computation left the finite numbers, e.g. a loss of NaN. Never retried."""
+    """A computation gave a number that is not finite, e.g. a loss of NaN. Never retried."""
 
 
 class UnavailableError(StageError):
-    """Something that has to be fetched could not be had, e.g. a download without a network."""
+    """Something could not be fetched, e.g. a download without a network connection."""
 
 
 class SealedError(StageError):
-    """A stage asked for data that it is not allowed to see, such as the test split."""
+    """A stage asked for data that it may not read, such as the test split."""
 
 
 class CriteriaError(FashionFlowError):
-    """The run is done, but its final model does not meet a success criterion. Exit status 3."""
+    """The run finished, but its final model misses a success criterion. Exit status 3."""

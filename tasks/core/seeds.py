@@ -1,4 +1,4 @@
-"""Random numbers from (seed, purpose, position) alone, never from global state."""
+"""Random numbers that depend on (seed, purpose, position) alone, never on global state."""
 
 from __future__ import annotations
 

@@ -256,8 +256,9 @@ class TransferTraining(Spec):
 
 
 class TransferHead(Spec):
-    """The layers put on VGG16's base."""
+    """The layers put on VGG16's base, which reads images of `side` x `side` pixels."""
 
+    side: int
     dense: int
     dropout: float
 
@@ -270,7 +271,6 @@ class Vgg16TrainSpec(StageSpec):
     numerical = True
 
     training: TransferTraining
-    side: int
     preprocessing: VGG16Preprocessing
     after: str
     seed: int

@@ -1,1 +1,1 @@
-"""What makes a cached Prefect task of a stage: keys, fingerprints, profile, events, publishing."""
+"""Turn stages into cached Prefect tasks: keys, code fingerprints, profile, events, publishing."""

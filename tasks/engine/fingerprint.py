@@ -1,4 +1,4 @@
-"""Fingerprints of the code behind a stage: what it computes, not how it is commented."""
+"""Fingerprints of the code behind a stage. Comments, docstrings and layout do not count."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("tasks", "flows")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
-# Packages and modules that decide where, when and for whom things are computed, but not what: a
-# format version in the key stands for the store, and settings are part of the key by value.
+# Packages and modules that do not affect results. A format version in the key stands for the
+# store, and settings are part of the key by value.
 NEUTRAL = (
     "tasks.engine",
     "tasks.storage",
@@ -35,15 +35,15 @@ NEUTRAL = (
 
 
 def is_neutral(module: str) -> bool:
-    """Whether a module is left out of every fingerprint, with all that it imports."""
+    """Whether fingerprints leave out a module and everything that only it imports."""
     return any(module == name or module.startswith(f"{name}.") for name in NEUTRAL)
 
 
 def code_of(module: str) -> dict[str, str]:
-    """Digests of `module` and of every project module it imports, directly or not, lazily or not.
+    """Digests of `module` and of every project module that it imports, directly or indirectly.
 
-    A digest is the SHA-256 of the syntax tree without docstrings, so comments, docstrings and
-    layout change nothing and any other edit does.
+    Imports inside functions are followed, too. A digest is the SHA-256 of the syntax tree without
+    docstrings: comments, docstrings and layout do not change it, any other edit does.
     """
     found: dict[str, str] = {}
     pending = [module]
@@ -58,22 +58,22 @@ def code_of(module: str) -> dict[str, str]:
 
 
 def changed_since(code: Mapping[str, str]) -> list[str]:
-    """The modules whose code is no longer what `code_of` found it to be."""
+    """The modules that were edited since `code_of` made their digests."""
     return [name for name, digest in code.items() if _digest_now(_source(name)) != digest]
 
 
 def remember_code() -> None:
-    """Take every module's code as it is now; to be called before any of it is imported.
+    """Take the digests of all modules now; call this before any of them is imported.
 
-    What is imported first and fingerprinted later might be edited in between, and nobody would
-    see it; the other way round `changed_since` does.
+    If a module were edited between its import and its first digest, nobody would notice. An edit
+    between digest and import is noticed by `changed_since`.
     """
     for path in sorted((ROOT / "tasks").rglob("*.py")):
         _parsed(path)
 
 
 def code_digest() -> str:
-    """One digest of every module's code, as this process knows it."""
+    """One digest of all modules, as this process first read them."""
     remember_code()
     paths = sorted((ROOT / "tasks").rglob("*.py"))
     lines = [f"{path.relative_to(ROOT)} {_parsed(path).digest}" for path in paths]
@@ -81,16 +81,16 @@ def code_digest() -> str:
 
 
 def refuse_edits(stage: str, code: Mapping[str, str]) -> None:
-    """Refuse what a stage made if its code is no longer that of its key.
+    """Refuse a stage's result if its code is no longer that of its key.
 
     Raises:
-        StageError: it was edited meanwhile.
+        StageError: the code was edited since the key was made.
     """
     edited = changed_since(code)
     if edited:
         raise StageError(
-            f"{', '.join(edited)} changed while {stage} was computed. It is not clear which code "
-            "made the result, so it is not kept; start the run again."
+            f"{', '.join(edited)} changed while {stage} was computed. It is unclear which code "
+            "made the result, so it is not stored; start the run again."
         )
 
 
@@ -103,7 +103,7 @@ def _digest_now(path: Path) -> str | None:
         return known.digest
     try:
         return _parse(path, text).digest
-    except UserError:  # an edit that is not finished is an edit
+    except UserError:  # an unfinished edit is an edit, too
         return None
 
 
@@ -126,22 +126,24 @@ def _parsed(path: Path) -> _Module:
 
 def _parse(path: Path, text: str) -> _Module:
     try:
-        # Python 3.11's parser counts its recursion in one place for all threads.
+        # Python 3.11's parser counts its recursion depth for all threads together.
         with _parser:
             tree = ast.parse(text, filename=str(path))
     except SyntaxError as error:
         where = f"{path}, line {error.lineno}"
-        raise UserError(f"{where}: {error.msg}; no Python code, so nothing can run.") from None
+        raise UserError(
+            f"{where}: {error.msg}. This is not valid Python, so nothing can run."
+        ) from None
     imports: set[str] = set()
     digest = hashlib.sha256(_dumped(tree, imports).encode()).hexdigest()
     return _Module(text, digest, tuple(sorted(name for name in imports if _is_ours(name))))
 
 
 def _dumped(node: object, imports: set[str]) -> str:
-    """A syntax tree as text, without docstrings; the modules that it imports go into `imports`.
+    """A syntax tree as text, without docstrings; adds the modules that it imports to `imports`.
 
-    The same for every version of Python: empty fields are left out. One walk through the tree does
-    all of it, since every start of the program waits for that.
+    Empty fields are left out, so the text is the same in all versions of Python. Both are done in
+    one walk through the tree, since each start of the program has to wait for it.
     """
     if isinstance(node, ast.AST):
         if isinstance(node, ast.Import | ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""The execution profile: what besides settings and code decides the last bits of a result."""
+"""The execution profile: what affects the last bits of a result besides settings and code."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from tasks.core.settings.execution import ExecutionSettings
 from tasks.engine.fingerprint import code_digest
 
 DEVICES = Path("/dev")
-STATISTICS = ("scipy", "statsmodels")
 BACKENDS = ("tensorflow", "jax")
-# Of glibc's malloc.h, in bytes: how much may be free at the end of a heap before it is given back,
-# what is asked for beyond the need, and from when on a block is mapped by itself, and so given back
-# when it is freed. What a step needs is smaller; a data set that is copied and let go is larger.
+# Options in glibc's malloc.h, in bytes: how much free memory the end of a heap may keep, how much
+# is requested in advance, and from which size a block is mapped by itself, so that its memory goes
+# back to the system once it is freed. A training step uses smaller blocks, a data set larger ones.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 MALLOC = {M_TRIM_THRESHOLD: 2**28, M_TOP_PAD: 2**26, M_MMAP_THRESHOLD: 2**26}
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -33,12 +32,12 @@ _lock = threading.Lock()
 
 
 def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
-    """The profile of this machine and these settings, found without importing TensorFlow.
+    """The profile of these settings on this machine, found without importing TensorFlow.
 
-    Keras's own variable, `KERAS_BACKEND`, chooses the backend.
+    The environment variable `KERAS_BACKEND` selects the backend, as it does for Keras.
 
     Raises:
-        UserError: a GPU is asked for and none is visible, or the backend is none that is here.
+        UserError: a GPU is requested but none is visible, or the backend is not available.
     """
     backend = _backend()
     visible = visible_gpus()
@@ -47,7 +46,7 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
             "execution.device is 'gpu', but no NVIDIA device is visible here; "
             "set execution.device=cpu or check the driver and CUDA_VISIBLE_DEVICES."
         )
-    # CUDA's libraries as PyPI packages them; a card without them is of no use to TensorFlow.
+    # PyPI's packages of the CUDA libraries. Without them, TensorFlow cannot use a GPU.
     usable = bool(visible) and find_spec("nvidia") is not None
     gpu = settings.device == "gpu" or (settings.device == "auto" and usable)
     return {
@@ -67,8 +66,8 @@ def _backend() -> str:
         raise UserError(f"KERAS_BACKEND is {backend!r}: expected one of {', '.join(BACKENDS)}.")
     if find_spec(backend) is None:
         raise UserError(
-            f"KERAS_BACKEND is {backend!r}, which is not installed here: pip install "
-            f"'fashion-flow[{backend}]', or leave the variable out."
+            f"KERAS_BACKEND is {backend!r}, which is not installed here: run pip install "
+            f"'fashion-flow[{backend}]', or unset the variable."
         )
     return backend
 
@@ -79,28 +78,28 @@ def visible_gpus() -> list[str]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not found or chosen is None:
         return [path.name[6:] for path in found]
-    # CUDA itself reads the list up to the first entry that is none.
+    # Like CUDA, which ignores everything from the first invalid entry on.
     return list(takewhile(lambda name: name not in ("", "-1"), chosen.split(",")))
 
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Versions that decide the bytes of stages that are not numerical: drawings, splits, tables."""
-    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", *STATISTICS)}
+    """Versions that affect the bytes of stages that are not numerical: figures, splits, tables."""
+    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", "scipy")}
 
 
 @cache
 def installation() -> dict[str, str]:
-    """What must be the same wherever the stages of a run are computed: code and libraries."""
+    """The code and the library versions, which must be the same on all machines of a run."""
     libraries = {name: version(name) for name in ("tensorflow", "keras", "prefect")}
     return {"code": code_digest(), **library_versions(), **libraries}
 
 
 def configure(profile: Mapping[str, Any]) -> None:
-    """Bring TensorFlow into the state that the profile describes, once a process.
+    """Configure the backend as the profile says; a process can have only one profile.
 
     Raises:
-        StageError: the process is already configured otherwise, or lacks what the profile names.
+        StageError: the process already has another profile, or does not match this one.
     """
     global _configured
     with _lock:
@@ -109,8 +108,8 @@ def configure(profile: Mapping[str, Any]) -> None:
             _configured = dict(profile)
         if _configured != dict(profile):
             raise StageError(
-                f"this process computes with {_configured}, but the run wants {dict(profile)}; "
-                "start the run in a process of its own, or the worker of a cluster anew."
+                f"this process is configured for {_configured}, but the run needs {dict(profile)}; "
+                "start the run in a new process, or restart the Dask worker."
             )
 
 
@@ -130,12 +129,13 @@ def _configure(profile: Mapping[str, Any]) -> None:
     }
     wrong = {name: value for name, value in found.items() if profile[name] != value}
     if wrong:
-        raise StageError(f"the run's profile is {dict(profile)}, but here it is {wrong}.")
+        raise StageError(f"the run's profile is {dict(profile)}, but this process has {wrong}.")
 
 
 def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # oneDNN changes the last bits; it is the default on x86, and a user's variable must not decide.
+    # oneDNN affects the last bits, so a variable set by the user must not decide. It is the default
+    # on x86.
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     _keep_freed_memory()
     import tensorflow as tf
@@ -147,7 +147,7 @@ def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
         tf.config.set_visible_devices([], "GPU")
     elif not gpus:
         raise StageError(
-            "the profile names a GPU, but TensorFlow finds none; install its CUDA libraries "
+            "the profile needs a GPU, but TensorFlow finds none; install the CUDA libraries "
             "(requirements-gpu.lock) or set execution.device=cpu."
         )
     else:
@@ -159,10 +159,10 @@ def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc hold on to what TensorFlow frees in one step and asks for in the next.
+    """Make glibc keep the memory that TensorFlow frees in one step and needs again in the next.
 
-    Else much of it goes back to Linux, and comes again as pages that are cleared first. Where the C
-    library has no such call, that stays as it is.
+    Otherwise much of it goes back to Linux, which has to clear the pages before the next step gets
+    them. Other C libraries have no such call and are left alone.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
@@ -171,7 +171,7 @@ def _keep_freed_memory() -> None:
 
 
 def _configure_jax(profile: Mapping[str, Any]) -> dict[str, Any]:
-    # XLA reads these once, when its first device is asked for.
+    # XLA reads these once, when it looks for devices.
     os.environ["JAX_PLATFORMS"] = "cuda" if profile["device"] == "gpu" else "cpu"
     os.environ["NPROC"] = str(profile["threads"])
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -184,6 +184,6 @@ def _configure_jax(profile: Mapping[str, Any]) -> dict[str, Any]:
         jax.devices()
     except RuntimeError as error:
         raise StageError(
-            f"the profile names a {profile['device']}, but JAX finds none ({error})."
+            f"the profile needs a {profile['device']}, but JAX finds none ({error})."
         ) from None
     return {"jax": jax.__version__}

@@ -1,7 +1,7 @@
-"""What the Prefect UI shows of a stage: its numbers, pictures and tables, and how far it is.
+"""Publish a stage's numbers, figures, tables and progress to the Prefect UI.
 
-Published each time that a stage ends, cached or not. What can't be published is no reason to lose
-a result: it is noted in the log, and the stage is as good as before.
+A stage is published each time it ends, cached or not. If publishing fails, the failure is logged
+and the stage's result is kept.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fashion_flow")
 
-# By kind of stage: the tables that are worth looking at as they are.
+# By kind of stage: the tables that are published as they are.
 TABLES = {
     "results": ("results", "replicates", "verdicts"),
     "success": ("criteria",),
     "quality": ("per_class",),
 }
-# Numbers of a gate that are differences of accuracies.
+# Facts of gates that are differences of accuracies.
 DIFFERENCES = ("delta_accuracy", "ci_", "gap_")
 MOST_VALUES = 12
 LONGEST_WORDS = 60
 UPDATE_S = 2.0
 SILENCE_S = 60.0
-# More than this the server's database does not take at once.
+# The server's database cannot handle more at the same time.
 SENDERS = 2
 
 _senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="publish")
@@ -62,13 +62,21 @@ def publish_stage(
     message: str,
     purpose: str,
     *,
-    at_once: bool,
+    background: bool,
 ) -> None:
-    """Publish a Markdown artifact of a stage that ended, and the tables of its kind.
+    """Publish a Markdown artifact about a stage that ended, and the tables of its kind.
 
-    A stage has the same key in every run, so that the UI can show how it changed over runs.
-    Unless it is to be done `at_once`, in this thread, the next stage does not wait for the server
-    to take it; `await_published` does.
+    An artifact's key depends on the stage alone, so the UI can show how it changed over runs.
+
+    Args:
+        store: holds the stage's result.
+        stage: the stage.
+        outcome: its record, or why it was skipped.
+        state: the name of its state.
+        message: what the log says about its end.
+        purpose: a sentence that says what the stage does.
+        background: whether to return before the server has answered; `await_published` waits for
+            the answer. Otherwise this thread publishes.
     """
     if TaskRunContext.get() is None:
         return
@@ -76,13 +84,13 @@ def publish_stage(
     def publish() -> None:
         _publish_stage(store, stage, outcome, state, message, purpose)
 
-    if at_once:
+    if not background:
         _try(stage.name, publish)
         return
     try:
         future = _senders.submit(copy_context().run, _try, stage.name, publish)
     except RuntimeError as error:
-        # The interpreter is about to end.
+        # The interpreter is shutting down.
         _not_shown(stage.name, error)
         return
     _sent.add(future)
@@ -90,7 +98,7 @@ def publish_stage(
 
 
 def await_published() -> None:
-    """Wait until what was published is at the server, or until it is known not to come there."""
+    """Wait until everything in the background has been published or has failed."""
     wait(_sent.copy())
 
 
@@ -111,16 +119,16 @@ def _publish_stage(
         numbers=numbers(record.facts) if record else {},
         files=[file for _, file in files],
     )
-    create_markdown_artifact(text, key_of(stage.name), f"{stage.name}: {state}")
+    create_markdown_artifact(text, artifact_key(stage.name), f"{stage.name}: {state}")
     for name in TABLES.get(stage.kind, ()) if record else ():
         assert record
         rows = store.table(record, name).to_pylist()
         if rows:
-            create_table_artifact(rows, f"table-{key_of(name)}", f"The table {name}")
+            create_table_artifact(rows, f"table-{artifact_key(name)}", f"The table {name}")
 
 
 def publish_summary(text: str, description: str) -> None:
-    """Publish a Markdown artifact of the whole run, which the UI shows before those of tasks."""
+    """Publish a Markdown artifact of the flow run, which the UI shows before those of tasks."""
     summary = ArtifactCreate(
         key="summary",
         type="markdown",
@@ -132,7 +140,7 @@ def publish_summary(text: str, description: str) -> None:
 
 
 def tag_run(words: Collection[str]) -> None:
-    """Let the run be found in the UI by what characterises it."""
+    """Tag the flow run, so that it can be found in the UI."""
     tags = sorted({*flow_run.tags, *words})
 
     def tag() -> None:
@@ -155,7 +163,7 @@ def _template() -> Template:
 
 
 def numbers(facts: Mapping[str, Any]) -> dict[str, str]:
-    """The facts of a record that can be read at a glance, in words by name."""
+    """A record's short facts as text, by name; long ones and tables are left out."""
     found = {name.replace("_", " "): _words(name, value) for name, value in facts.items()}
     return {name: words for name, words in found.items() if words}
 
@@ -173,10 +181,10 @@ def _words(name: str, value: Any) -> str:
         case int():
             return f"{value:,}"
         case str():
-            # A gate's reason stands above its numbers.
+            # A gate's reason is already above its numbers.
             return value if len(value) <= LONGEST_WORDS else ""
         case [dict(), *_]:
-            # Such are tables, and stand beside.
+            # These are published as tables.
             return ""
         case list() if len(value) <= MOST_VALUES:
             return ", ".join(filter(None, (_words(name, item) for item in value)))
@@ -186,26 +194,26 @@ def _words(name: str, value: Any) -> str:
     return ""
 
 
-def key_of(name: str) -> str:
-    """A name as the key of an artifact, which may hold no underscores."""
+def artifact_key(name: str) -> str:
+    """A name as the key of an artifact, which must not contain underscores."""
     return name.replace("_", "-")
 
 
-class Progress:
-    """A progress bar in the UI for one training, moved at most every other second."""
+class ProgressBar:
+    """A progress bar in the UI for one training, updated at most every other second."""
 
     def __init__(self) -> None:
         self._id: Any = None
-        self._moved = 0.0
+        self._updated = 0.0
 
     def __call__(self, event: EpochEvent) -> None:
-        """Show how far the training is."""
+        """Show how many epochs are done."""
         if TaskRunContext.get() is None:
             return
         now = time.monotonic()
-        if event.epoch < event.epochs and now - self._moved < UPDATE_S:
+        if event.epoch < event.epochs and now - self._updated < UPDATE_S:
             return
-        self._moved = now
+        self._updated = now
         _try(event.stage, lambda: self._show(event))
 
     def _show(self, event: EpochEvent) -> None:
@@ -213,7 +221,7 @@ class Progress:
         accuracy = event.row["accuracy"]
         words = f"{event.stage}: epoch {event.epoch} of {event.epochs}, accuracy {accuracy:.2%}"
         if self._id is None:
-            key = f"progress-{key_of(event.stage)}"
+            key = f"progress-{artifact_key(event.stage)}"
             self._id = create_progress_artifact(done, key, words)
         else:
             update_progress_artifact(self._id, done, words)
@@ -223,10 +231,10 @@ _silence = {"until": 0.0}
 
 
 def _try(what: str, publish: Callable[[], None]) -> None:
-    """Publish, take a failure for what it is, and let a server that is lost cost little.
+    """Publish something and log a failure; do not spend time on a server that cannot be reached.
 
-    Prefect's client would try for over a minute each time; here it tries twice, and once the
-    server could not be reached nothing is published for a while, whichever stage it is of.
+    Prefect's client would retry for over a minute each time; here it retries once. If the server
+    could not be reached, nothing is published for a while, for no stage.
     """
     if time.monotonic() < _silence["until"]:
         return
@@ -244,9 +252,10 @@ def _not_shown(what: str, error: Exception) -> None:
 
 
 def prefect_settings(section: str, **changes: Any) -> SettingsContext:
-    """Settings of Prefect as they are but for some of one section, to be entered.
+    """A context in which some of Prefect's settings in one section have other values.
 
-    `temporary_settings` would read the environment and all files of settings anew, 60 ms a time.
+    Prefect's `temporary_settings` would read the environment and all settings files, which takes
+    60 ms each time.
     """
     now = get_settings_context()
     part = getattr(now.settings, section).model_copy(update=changes)
@@ -255,7 +264,7 @@ def prefect_settings(section: str, **changes: Any) -> SettingsContext:
 
 
 def is_lost_server(error: BaseException) -> bool:
-    """Whether an error says that the Prefect server can't be reached."""
+    """Whether an error means that the Prefect server cannot be reached."""
     if isinstance(error, httpx.HTTPError) or "Failed to reach API" in str(error):
         return True
     return error.__cause__ is not None and is_lost_server(error.__cause__)

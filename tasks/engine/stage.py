@@ -1,53 +1,43 @@
-"""The thin wrapper that makes a cached Prefect task of a function that computes a stage."""
+"""The wrapper that turns a function that computes a stage into a cached Prefect task."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from tasks.core.errors import StageError, StorageError, UnavailableError
+from tasks.core.errors import StageError, UnavailableError
 from tasks.core.records import Outcome, Record, Skipped, Stage
-from tasks.core.seal import check_seal
+from tasks.core.seal import MarkedFiles, check_seal
 from tasks.core.stage_specs import StageSpec
-from tasks.engine.events import FAILED, RUNNING, WAITING, stage_is
-from tasks.engine.fingerprint import code_of
+from tasks.engine.events import FAILED, RUNNING, WAITING, log_epoch, stage_is
+from tasks.engine.fingerprint import code_of, refuse_edits
+from tasks.engine.keys import key_of, refuse_changes
 from tasks.engine.profile import configure
-from tasks.engine.publish import Progress, publish_stage
-from tasks.engine.worker import away_from_home
+from tasks.engine.publish import ProgressBar, publish_stage
+from tasks.engine.retries import RETRY_DELAYS_S, worth_a_retry
+from tasks.engine.worker import on_worker
+from tasks.storage.exchange import Inputs as Inputs
+from tasks.storage.exchange import Outputs as Outputs
 from tasks.storage.files import explaining
 from tasks.storage.run_log import RunLog, now
-from tasks.storage.store import Inputs as Inputs
 from tasks.storage.store import Miss, Store
-from tasks.storage.store import Outputs as Outputs
 
 log = logging.getLogger("fashion_flow")
 
-# The kinds of stages that measure an accuracy; others may have one of another stage.
+# Kinds of stages that measure an accuracy. Facts of other kinds may repeat that of another stage.
 SCORED = ("train", "vgg16_train", "evaluate")
 
 COMPUTED, CACHED, SKIPPED = "Completed", "Cached", "Skipped"
-
-# Waiting may help here; a file that is not there, or a path that is none, is not mended by it.
-PASSING = frozenset(
-    {
-        errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOLCK,
-        errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH,
-        errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ECONNABORTED,
-        errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE,
-    }
-)  # fmt: skip
-RETRY_DELAYS_S = [2.0, 4.0, 8.0]
 
 Facts = Mapping[str, Any]
 SpecT = TypeVar("SpecT", bound=StageSpec)
@@ -58,25 +48,35 @@ BeforeCompute = Callable[["RunContext", Stage, Mapping[str, Outcome]], None]
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every stage of a run is told: the store, the run's id, the execution profile.
+    """What each stage of a run is told about the run.
 
-    `anew` says why the stage is to be computed though the store may hold it; empty where not.
-    `home` is the installation of the flow where stages run on the workers of a cluster.
+    Attributes:
+        store_url: the store in which results are looked up and kept.
+        run_id: the run.
+        profile: the execution profile, part of the key of numerical stages.
+        workers: how many stages may compute at the same time in this process.
+        recompute: why the stage is computed even if the store holds its result; empty if it is not.
+        installation: the flow's code and library versions, if stages run on Dask workers.
     """
 
     store_url: str
     run_id: str
     profile: Mapping[str, Any]
     workers: int
-    anew: str = ""
-    home: Mapping[str, str] | None = None
+    recompute: str = ""
+    installation: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a stage ended: what it left, the name of its state and a message.
+class StageEnd:
+    """How a stage ended.
 
-    Where it was computed: in how many seconds, and after how many epochs taken from a checkpoint.
+    Attributes:
+        outcome: its record, or why it was skipped.
+        state: the name of its state: `Completed`, `Cached` or `Skipped`.
+        message: a line about it for the log and the UI.
+        seconds: how long the computation took; 0 if nothing was computed.
+        resumed_after: the number of epochs taken from a checkpoint.
     """
 
     outcome: Outcome
@@ -86,26 +86,48 @@ class Ended:
     resumed_after: int = 0
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A stage to be found or computed, with the function that computes it."""
+
+    compute: Compute[Any]
+    before_compute: BeforeCompute | None
+    stage: Stage
+    inputs: Mapping[str, Outcome]
+    context: RunContext
+    store: Store
+
+    @property
+    def run_log(self) -> RunLog:
+        return RunLog(self.store, self.context.run_id)
+
+    @property
+    def slot(self) -> threading.BoundedSemaphore:
+        if self.context.installation is not None:
+            return _worker_slot
+        return slots(self.context.run_id, self.context.workers)
+
+
 @cache
 def slots(_run_id: str, workers: int) -> threading.BoundedSemaphore:
-    """What bounds how many stages of a run compute at once; waiting for inputs takes no slot."""
+    """Limit how many stages of a run compute at the same time; waiting for inputs takes no slot."""
     return threading.BoundedSemaphore(workers)
 
 
-# A worker of a cluster computes one stage at a time, whichever runs it works for.
-_one = threading.BoundedSemaphore(1)
+# A Dask worker computes one stage at a time, even if several runs use it.
+_worker_slot = threading.BoundedSemaphore(1)
 
 
 @cache
-def made_anew(_store_url: str, _run_id: str) -> set[str]:
-    """The keys of what a run has made anew, which its retries need not make again."""
+def recomputed_keys(_store_url: str, _run_id: str) -> set[str]:
+    """Keys that a run has already recomputed, so that a retry does not do it once more."""
     return set()
 
 
 class StageTask(Task[..., State[Outcome]]):
-    """A task that is sent to other processes as its name: what runs there is the code of there.
+    """A task that is pickled as its name, so that a worker runs the code that it imports itself.
 
-    Its keys are made there, too, of that code. Prefect would send a copy of the function.
+    The worker makes the keys from that code, too. Prefect would pickle a copy of the function.
     """
 
     def __reduce__(self) -> str:
@@ -118,52 +140,31 @@ def stage_task(
     state_of: StateOf | None = None,
     before_compute: BeforeCompute | None = None,
 ) -> Callable[[Compute[SpecT]], Task[..., State[Outcome]]]:
-    """Decorate a function `(spec, inputs, outputs) -> facts` to become a Prefect task.
+    """Turn a function `(spec, inputs, outputs) -> facts` into a cached Prefect task.
 
-    The task takes `(stage, inputs, context)`. It returns the stage's record as a state named
-    `Cached` where the store holds it intact, and computes, commits and reads it back otherwise.
-    What fails in a way that may pass (network, storage) is tried again after a while.
+    The task takes `(stage, inputs, context)`. If the store holds the stage's result intact, it
+    returns the record as a state named `Cached`. Otherwise it computes the result, commits it and
+    reads the record back. Failures of the network or the storage that may pass are retried.
 
     Args:
         spec: the class of the values that the function receives.
-        state_of: name and message of the final state, for stages whose outcome has a name.
-        before_compute: what to do first where the stage is computed rather than found.
+        state_of: gives the final state's name and message, for stages whose outcome has a name.
+        before_compute: called before a computation, but not if the result is cached.
     """
 
     def decorate(compute: Compute[SpecT]) -> Task[..., State[Outcome]]:
-        # The keys speak of the code as it is now, which is what this process imports.
+        # Fingerprint the code now, so that keys describe the code that this process imports.
         if compute.__module__.startswith("tasks."):
             code_of(compute.__module__)
 
         def run(stage: Stage, inputs: dict[str, Outcome], context: RunContext) -> State[Outcome]:
             assert isinstance(stage.spec, spec), f"{stage.name} is not of kind {compute.__name__}"
-            started = now()
             store = Store(context.store_url)
-            with _place(store, context):
-                with explaining(store.root):
-                    try:
-                        ended = _end(compute, stage, inputs, context, before_compute)
-                    except Exception as error:
-                        stage_is(stage.name, FAILED, str(error) or type(error).__name__)
-                        raise
-                    RunLog(store, context.run_id).stage(
-                        ended.outcome,
-                        ended.state.lower(),
-                        started,
-                        ended.seconds,
-                        ended.resumed_after,
-                    )
-                state, message = ended.state, ended.message
-                if state_of and isinstance(ended.outcome, Record):
-                    state, message = state_of(ended.outcome)
-                stage_is(stage.name, state, message)
-                purpose = (compute.__doc__ or "").partition("\n\n")[0]
-                # A worker of a cluster may be taken away once it has nothing to do.
-                at_once = context.home is not None
-                publish_stage(store, stage, ended.outcome, state, message, purpose, at_once=at_once)
-            return Completed(name=state, message=message, data=ended.outcome)
+            call = _Call(compute, before_compute, stage, inputs, context, store)
+            with _checked_worker(call):
+                return _run(call, state_of)
 
-        # Found by this name wherever it is sent, see StageTask.
+        # Unpickling looks the task up under this name, see StageTask.
         run.__module__, run.__qualname__ = compute.__module__, compute.__name__
         return StageTask(
             fn=run,
@@ -172,7 +173,7 @@ def stage_task(
             task_run_name="{stage.name}",
             retries=len(RETRY_DELAYS_S),
             retry_delay_seconds=RETRY_DELAYS_S,
-            retry_condition_fn=_may_pass,
+            retry_condition_fn=worth_a_retry,
             persist_result=False,
             cache_result_in_memory=True,
         )
@@ -180,102 +181,127 @@ def stage_task(
     return decorate
 
 
-def _place(store: Store, context: RunContext) -> AbstractContextManager[None]:
-    """What comes before and after a stage where it runs on a worker of a cluster."""
-    if context.home is None:
+def _checked_worker(call: _Call) -> AbstractContextManager[None]:
+    """On a Dask worker, check the worker and send the log to the flow; elsewhere do nothing."""
+    context = call.context
+    if context.installation is None:
         return nullcontext()
 
     def sees_run() -> bool:
         try:
-            return bool(RunLog(store, context.run_id).read())
+            return bool(call.run_log.read())
         except StageError:
             return False
 
-    return away_from_home(context.run_id, context.home, sees_run)
+    return on_worker(context.run_id, context.installation, sees_run)
 
 
-def _may_pass(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
-    """Whether a failure may pass by itself: not a user's mistake, a seal, or a number gone bad."""
-    try:
-        state.result()
-    except StorageError as error:
-        passing = error.may_pass
-    except OSError as error:
-        passing = error.errno in PASSING or isinstance(error, TimeoutError | ConnectionError)
-    except Exception:
-        passing = False
-    else:
-        return False
-    if passing:
-        log.warning("%s It is tried again in a moment.", state.message)
-    return passing
+def _run(call: _Call, state_of: StateOf | None) -> State[Outcome]:
+    """Find or compute the stage, log how it ended, and publish it."""
+    stage, started = call.stage, now()
+    with explaining(call.store.root):
+        try:
+            end = _find_or_compute(call)
+        except Exception as error:
+            stage_is(stage.name, FAILED, str(error) or type(error).__name__)
+            raise
+        call.run_log.stage(end.outcome, end.state.lower(), started, end.seconds, end.resumed_after)
+    state, message = end.state, end.message
+    if state_of and isinstance(end.outcome, Record):
+        state, message = state_of(end.outcome)
+    stage_is(stage.name, state, message)
+    purpose = (call.compute.__doc__ or "").partition("\n\n")[0]
+    # A Dask worker may be shut down as soon as it is idle, before its threads are done.
+    background = call.context.installation is None
+    publish_stage(call.store, stage, end.outcome, state, message, purpose, background=background)
+    return Completed(name=state, message=message, data=end.outcome)
 
 
-def _end(
-    compute: Compute[Any],
-    stage: Stage,
-    inputs: dict[str, Outcome],
-    context: RunContext,
-    before_compute: BeforeCompute | None,
-) -> Ended:
-    """Have the stage from the store, or compute it, or skip it."""
-    skipped = next((given for given in inputs.values() if isinstance(given, Skipped)), None)
+def _find_or_compute(call: _Call) -> StageEnd:
+    """Return the stage's result from the store, compute it, or skip the stage."""
+    stage, context, store = call.stage, call.context, call.store
+    skipped = next((given for given in call.inputs.values() if isinstance(given, Skipped)), None)
     if skipped and not stage.spec.tolerant:
-        reason = f"{skipped.stage} was skipped"
-        return Ended(Skipped(stage.name, reason), SKIPPED, reason)
-    records = {role: given for role, given in inputs.items() if isinstance(given, Record)}
-    read = {role: record.marked for role, record in records.items()}
-    marks = check_seal(stage.name, stage.spec.seal, stage.reads, read)
-    store = Store(context.store_url)
-    key, basis = store.key_of(stage, inputs, context.profile)
+        return _skip(stage, f"{skipped.stage} was skipped")
+    marks = _marks(call)
+    key, basis = key_of(stage, call.inputs, context.profile)
 
     def waiting() -> None:
-        stage_is(stage.name, WAITING, "another run computes it")
+        stage_is(stage.name, WAITING, "another run is computing it")
 
     with store.lock(stage, key, waiting) as held:
-        run_log = RunLog(store, context.run_id)
-        # What is tried again goes on at its checkpoint, and is done where it had come to its end.
-        retried = bool(context.anew) and (stage.name, key) in run_log.results()
-        anew = "" if key in made_anew(context.store_url, context.run_id) else context.anew
-        # Noted while the lock is held, so that nobody clears away what this run is about to use.
-        run_log.taken(stage.name, key)
+        recomputed = key in recomputed_keys(context.store_url, context.run_id)
+        recompute = "" if recomputed else context.recompute
+        # The first attempt starts from scratch. A retry resumes from the run's own checkpoint.
+        discard = bool(recompute) and (stage.name, key) not in call.run_log.results()
+        # Noted while the lock is held, so that housekeeping leaves alone what this run will use.
+        call.run_log.taken(stage.name, key)
         found = store.lookup(stage, key)
-        if isinstance(found, Record) and not anew:
-            # Whoever computed it may have been killed just before it could do this itself.
+        if isinstance(found, Record) and not recompute:
+            # The process that computed it may have been killed before it could do this.
             store.settle(found)
-            return Ended(found, CACHED, f"{_score(found)}record {key[:16]}")
-        with _one if context.home else slots(context.run_id, context.workers):
-            reason = found.reason if isinstance(found, Miss) else anew
-            stage_is(stage.name, RUNNING, reason)
-            clock = time.monotonic()
-            try:
-                if before_compute:
-                    before_compute(context, stage, inputs)
-                forget = bool(anew) and not retried
-                outputs = store.writer(stage, key, basis, inputs, held=held, anew=forget)
-                outputs.watch = Progress()
-                if stage.spec.numerical:
-                    configure(context.profile)
-                facts = compute(stage.spec, store.inputs(stage, inputs), outputs)
-                record = store.commit(outputs, facts, marks)
-                if anew:
-                    made_anew(context.store_url, context.run_id).add(key)
-            except UnavailableError as error:
-                if not stage.optional:
-                    raise
-                return Ended(Skipped(stage.name, str(error)), SKIPPED, str(error))
-            seconds = time.monotonic() - clock
-    message = f"{seconds:.1f} s, {_score(record)}record {key[:16]}"
+            return StageEnd(found, CACHED, f"{_score(found)}record {key[:16]}")
+        outputs = store.writer(stage, key, basis, call.inputs, held=held, anew=discard)
+        try:
+            return _compute(call, outputs, marks, found, recompute)
+        except UnavailableError as error:
+            if not stage.optional:
+                raise
+            return _skip(stage, str(error))
+
+
+def _marks(call: _Call) -> MarkedFiles:
+    """Check the seal on what the stage reads; return the marks on what it will store."""
+    records = {role: given for role, given in call.inputs.items() if isinstance(given, Record)}
+    marks = {role: record.marked for role, record in records.items()}
+    return check_seal(call.stage.name, call.stage.spec.seal, call.stage.reads, marks)
+
+
+def _skip(stage: Stage, reason: str) -> StageEnd:
+    return StageEnd(Skipped(stage.name, reason), SKIPPED, reason)
+
+
+def _compute(
+    call: _Call, outputs: Outputs, marks: MarkedFiles, found: Record | Miss, recompute: str
+) -> StageEnd:
+    """Compute and commit the stage's result; compare it with the one found in the store, if any."""
+    stage, context, store = call.stage, call.context, call.store
+    with call.slot:
+        stage_is(stage.name, RUNNING, found.reason if isinstance(found, Miss) else recompute)
+        clock = time.monotonic()
+        if call.before_compute:
+            call.before_compute(context, stage, call.inputs)
+        _watch(outputs, stage)
+        if stage.spec.numerical:
+            configure(context.profile)
+        facts = call.compute(stage.spec, store.inputs(stage, call.inputs), outputs)
+        refuse_changes(stage, outputs.basis)
+        record = store.commit(outputs, facts, marks)
+        if recompute:
+            recomputed_keys(context.store_url, context.run_id).add(record.key)
+        seconds = time.monotonic() - clock
+    message = f"{seconds:.1f} s, {_score(record)}record {record.key[:16]}"
     if record == found:
         message += ", the same bytes as before"
     elif isinstance(found, Record):
-        message += ", NOT the bytes of before"
-        log.warning("%s: computed anew, it has other bytes than before", stage.name)
-    return Ended(record, COMPUTED, message, seconds, outputs.resumed_after)
+        message += ", NOT the same bytes as before"
+        log.warning("%s: recomputed, and its bytes differ from those before", stage.name)
+    return StageEnd(record, COMPUTED, message, seconds, outputs.resumed_after)
+
+
+def _watch(outputs: Outputs, stage: Stage) -> None:
+    """Refuse checkpoints of edited code; log each epoch and show it in the UI."""
+    show = ProgressBar()
+
+    def on_epoch(epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+        show(log_epoch(stage.name, epoch, epochs, row))
+
+    outputs.check = partial(refuse_edits, stage.name, outputs.basis["code"])
+    outputs.on_epoch = on_epoch
 
 
 def _score(record: Record) -> str:
-    """The accuracy that the stage has measured, if it has."""
+    """The accuracy that the stage measured, if it did."""
     if record.kind not in SCORED:
         return ""
     for split, name in (("test", "test_accuracy"), ("validation", "val_accuracy")):

@@ -1,6 +1,6 @@
-"""A stage on a worker of a Dask cluster: the same code and store as the flow's, its log sent home.
+"""Stages on Dask workers: check that code and store are the flow's, and send it the log.
 
-Dask itself is imported only where there is a cluster.
+Dask is imported only on a worker.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ EVENTS = {"stage": StageEvent, "epoch": EpochEvent}
 
 
 def topic_of(run_id: str) -> str:
-    """The topic of Dask under which a run's workers send their log."""
+    """The Dask topic to which a run's workers send their log."""
     return f"fashion-flow-{run_id}"
 
 
 def describe(execution: Mapping[str, Any]) -> dict[str, Any]:
-    """What a worker says of itself: code and versions, and the profile that the settings give it.
+    """A worker's installation, and the execution profile that these settings give it.
 
     Raises:
-        UserError: a GPU is asked for and the worker sees none.
+        UserError: a GPU is requested and the worker sees none.
     """
     settings = ExecutionSettings.model_validate(execution)
     return {"installation": installation(), "profile": resolve_profile(settings)}
 
 
 def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
-    """What is not the same in two installations, in words; empty where nothing is."""
+    """The differences between two installations as text; empty if there are none."""
     return ", ".join(
         f"{name} {found.get(name, 'none')[:12]} instead of {expected.get(name, 'none')[:12]}"
         for name in sorted({*found, *expected})
@@ -47,43 +47,43 @@ def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
 
 
 def refuse_other_code(worker: str, differing: str) -> None:
-    """Refuse a worker that would make other keys, or the same keys of something else.
+    """Refuse a worker whose code or libraries could give other keys or other results.
 
     Raises:
-        StageError: something differs.
+        StageError: `differing` is not empty.
     """
     if differing:
         raise StageError(
             f"the worker {worker} has another installation than the run: {differing}; install "
-            "the same there and start the worker anew."
+            "the same there and restart the worker."
         )
 
 
 @contextmanager
-def away_from_home(
-    run_id: str, home: Mapping[str, str], sees_run: Callable[[], bool]
+def on_worker(
+    run_id: str, expected: Mapping[str, str], sees_run: Callable[[], bool]
 ) -> Iterator[None]:
-    """Compute something on a worker: check that it may, and send the log to the flow meanwhile.
+    """Check that a Dask worker may compute a stage, and send its log to the flow meanwhile.
 
     Args:
-        run_id: the run for which it is computed.
-        home: the installation of the flow.
-        sees_run: whether the store that the worker sees knows the run.
+        run_id: the run to which the stage belongs.
+        expected: the flow's installation.
+        sees_run: whether the store, as this worker sees it, contains the run.
 
     Raises:
-        StageError: the worker has other code or libraries, or another store.
+        StageError: the worker has other code or libraries, or sees another store.
     """
     from distributed import get_worker
 
     worker = get_worker()
-    refuse_other_code(worker.address, differences(installation(), home))
+    refuse_other_code(worker.address, differences(installation(), expected))
     if not sees_run():
         raise StageError(
             f"the worker {worker.address} on {platform.node()} does not see the run's store; "
-            "it has to be one place that the flow and all workers share."
+            "--store must name a place that the flow and all workers share."
         )
     sender = _Sender(lambda message: worker.log_event(topic_of(run_id), message))
-    # The flow chooses what of it is shown.
+    # The flow decides which of these lines it shows.
     log.setLevel(logging.DEBUG)
     log.addHandler(sender)
     try:
@@ -93,7 +93,7 @@ def away_from_home(
 
 
 class _Sender(logging.Handler):
-    """Sends what its own thread logs: a worker may have several."""
+    """Sends what the thread that created it logs; a worker may have several threads."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
         super().__init__(logging.DEBUG)
@@ -106,7 +106,7 @@ class _Sender(logging.Handler):
 
 
 def packed(record: logging.LogRecord) -> dict[str, Any]:
-    """A log record as plain values."""
+    """A log record as plain values, which Dask can send."""
     message: dict[str, Any] = {"level": record.levelno, "text": record.getMessage()}
     event = getattr(record, "event", None)
     for name, kind in EVENTS.items():
@@ -118,7 +118,7 @@ def packed(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def unpacked(message: Mapping[str, Any]) -> logging.LogRecord:
-    """The log record that `packed` made plain values of."""
+    """The log record from which `packed` made the message."""
     record = logging.LogRecord(
         log.name, message["level"], "", 0, "%s", (message["text"],), exc_info=None
     )

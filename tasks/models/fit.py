@@ -7,18 +7,18 @@ from typing import Any
 
 import keras
 
-from tasks.core.data.labelled import Float32
+from tasks.core.array_types import Float32
 from tasks.core.names import HISTORY, MODEL, VALIDATION_PREDICTIONS
-from tasks.core.networks.quick import quickest
+from tasks.core.networks.fast_layers import fast_network
 from tasks.core.networks.stack import build_network
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.trainings import EPOCHS
 from tasks.core.training.loop import Examples, Schedule, evaluate, train
 from tasks.core.training.progress import Progress, Row
-from tasks.engine.stage import Outputs
 from tasks.models.model_files import save_keras
 from tasks.models.prediction_tables import prediction_table
-from tasks.storage.tables import from_columns
+from tasks.storage.exchange import Outputs
 
 
 def fit_network(
@@ -38,7 +38,7 @@ def fit_network(
         training.learning_rate,
         augmentation=training.augmentation,
     )
-    quick = quickest(model)
+    quick = fast_network(model)
     # Trainings that differ only in their number of epochs share their beginnings.
     lineage = spec.model_dump(mode="json", exclude={"training": {"epochs"}})
     history = fit(quick, examples, validation, schedule, spec.seed, outputs, lineage)

@@ -1,4 +1,4 @@
-"""Model files whose bytes depend on the model alone."""
+"""Save and load models; the bytes of a file depend on the model alone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import keras
 
-# The earliest date that a zip archive can hold; it stands for "no date".
+# The earliest date that a zip archive can hold, used in place of a date.
 NO_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def save_keras(model: keras.Model, path: Path) -> None:
-    """Save as `.keras` without the date that Keras puts into the archive and its metadata."""
+    """Save as `.keras`, without the dates that Keras writes into the archive and its metadata."""
     model.save(path)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in sorted(archive.namelist())}
@@ -28,7 +28,7 @@ def save_keras(model: keras.Model, path: Path) -> None:
 
 
 def _renumbered(config: bytes) -> bytes:
-    """The configuration with shared objects numbered; Keras marks them by memory address."""
+    """Number the shared objects in a configuration, which Keras identifies by memory address."""
     numbers: dict[bytes, int] = {}
 
     def number(match: re.Match[bytes]) -> bytes:
@@ -38,10 +38,10 @@ def _renumbered(config: bytes) -> bytes:
 
 
 def save_h5(model: keras.Model, path: Path) -> None:
-    """Save as legacy HDF5, the notebook's format."""
+    """Save as HDF5, the legacy format that the notebook uses."""
     model.save(path)
 
 
 def load_keras(path: Path) -> keras.Model:
-    """Load a `.keras` model, uncompiled; code stored in it is refused."""
+    """Load a `.keras` or `.h5` model, uncompiled; a model that contains code is refused."""
     return keras.models.load_model(path, compile=False, safe_mode=True)

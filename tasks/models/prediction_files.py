@@ -1,4 +1,4 @@
-"""Predictions as files for other programs and for people: a Parquet table, a page."""
+"""Write predictions as a Parquet table for programs and as an HTML page for people."""
 
 from __future__ import annotations
 
@@ -11,40 +11,47 @@ from typing import Any
 import numpy as np
 
 from tasks.core.errors import UserError
-from tasks.models.classifier import Outcome, Prediction, TrainedModel
+from tasks.models.classifier import PictureOutcome, Prediction
+from tasks.models.model_lookup import TrainedModel
 from tasks.reporting.rendering import environment
-from tasks.sources.pictures import Unreadable, readable
+from tasks.sources.pictures import Unreadable, printable
 from tasks.storage.files import replacing, write_atomically
 
-# A page with thousands of pictures is opened by no browser, and looked through by nobody.
+# Browsers struggle with a page of thousands of pictures, and nobody looks through them.
 MOST_ON_PAGE = 200
 BEST_ON_PAGE = 3
 
 
 def check_target(path: Path, option: str, inputs: Sequence[Path]) -> None:
-    """Refuse a path that can't be written, or should not be, before there is something to write.
+    """Check that a file may be written, before any time is spent on its content.
+
+    Args:
+        path: the file to write.
+        option: the command-line option that gave it, for messages.
+        inputs: the files to read, which must not be overwritten.
 
     Raises:
-        UserError: it is a folder or no file, one of the inputs, or its folder is not there.
+        UserError: the path is not a regular file or is one of the inputs, or its folder is missing
+            or not writable.
     """
     if path.is_dir():
-        raise UserError(f"{option} {path}: is a folder; name a file in it.")
+        raise UserError(f"{option} {path}: is a folder; give a file in it.")
     if path.exists() and not path.is_file():
-        raise UserError(f"{option} {path}: is no file; name another.")
+        raise UserError(f"{option} {path}: is not a regular file; give another.")
     if any(os.path.realpath(path) == os.path.realpath(given) for given in inputs):
-        raise UserError(f"{option} {path}: is one of the files to be read; name another.")
+        raise UserError(f"{option} {path}: is one of the files to be read; give another.")
     if not path.absolute().parent.is_dir():
-        raise UserError(f"{option} {path}: there is no folder {path.parent}; make it first.")
+        raise UserError(f"{option} {path}: there is no folder {path.parent}; create it first.")
     if not os.access(path.absolute().parent, os.W_OK):
-        raise UserError(f"{option} {path}: permission is denied in {path.absolute().parent}.")
+        raise UserError(f"{option} {path}: no permission to write in {path.absolute().parent}.")
 
 
-def write_parquet(path: Path, outcomes: Sequence[Outcome], trained: TrainedModel) -> None:
-    """Write a row an image as Parquet, whole or not at all.
+def write_parquet(path: Path, outcomes: Sequence[PictureOutcome], trained: TrainedModel) -> None:
+    """Write one row per image as Parquet, atomically.
 
-    Columns: `source`, `class`, `probability`, `p_<i>` for each class, `inverted`, `error` (null
-    where all went well; else all others but `source` are null). The schema's metadata hold the
-    model's path `model`, its `model_sha256`, and `class_names` as JSON.
+    Columns: `source`, `class`, `probability`, `p_<i>` for each class, `inverted` and `error`. For
+    an image that could not be read, only `source` and `error` are set; otherwise `error` is null.
+    The schema's metadata hold `model` (its path), `model_sha256`, and `class_names` as JSON.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -65,25 +72,25 @@ def write_parquet(path: Path, outcomes: Sequence[Outcome], trained: TrainedModel
     columns["error"] = pa.array(errors, pa.string())
     table = pa.table(columns).replace_schema_metadata(
         {
-            "model": readable(trained.path),
+            "model": printable(trained.path),
             "model_sha256": trained.sha256,
             "class_names": json.dumps(names),
         }
     )
-    # Arrow itself opens no path that is not UTF-8.
+    # Arrow cannot open paths that are not UTF-8, so Python opens the file.
     with replacing(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file)
 
 
-def write_page(path: Path, outcomes: Sequence[Outcome], trained: TrainedModel) -> None:
-    """Write a page that needs no other file and no network, whole or not at all."""
+def write_page(path: Path, outcomes: Sequence[PictureOutcome], trained: TrainedModel) -> None:
+    """Write a self-contained HTML page, atomically."""
     write_atomically(path, render_page(outcomes, trained).encode())
 
 
-def render_page(outcomes: Sequence[Outcome], trained: TrainedModel) -> str:
-    """The page: the first pictures as given and as the model sees them, with the best classes.
+def render_page(outcomes: Sequence[PictureOutcome], trained: TrainedModel) -> str:
+    """Render the page: the first pictures as given and as the model sees them, with their classes.
 
-    Only predictions with `shown` have a picture on it; the counts are of all.
+    Only predictions with `shown` appear with a picture; the counts include all of them.
     """
     names = trained.usage.class_names
     predicted = [item for item in outcomes if isinstance(item, Prediction)]

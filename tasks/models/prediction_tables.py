@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.core.data.labelled import Float32, Int64
+from tasks.core.array_types import Float32, Int64
 from tasks.core.names import predictions_name
 from tasks.core.statistics.evidence import Scored
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.trainings import PREDICTIONS
 from tasks.engine.stage import Inputs
-from tasks.storage.tables import from_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

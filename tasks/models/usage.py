@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.core.names import USAGE
-from tasks.engine.stage import Outputs
+from tasks.storage.exchange import Outputs
 
 # How pixels become the input of a model, by name.
 SCALED, RAW, VGG16 = "scaled", "raw", "vgg16"

@@ -1,38 +1,39 @@
-"""The final model with its description, in a folder as the Hugging Face hub has it."""
+"""The final model's card in Markdown, as the Hugging Face hub expects it in `README.md`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from tasks.core.names import MODEL
 from tasks.core.records import Record
-from tasks.reporting.page import ReportView, render_model_card
-from tasks.storage.files import Place, write_atomically
-from tasks.storage.store import Store
+from tasks.reporting.report_view import ReportView, render_view
 
 WEAKEST = 3
 
 
-def write_model_folder(
-    folder: Place, store: Store, view: ReportView, final: Record, about: Mapping[str, Any]
-) -> None:
-    """Write the model's files and `README.md`, the model card; `about` are its images' facts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, file in final.files.items():
-        if file.kind in ("keras", "h5", "json"):
-            write_atomically(folder / Path(file.path).name, store.content(final, name))
+def render_model_card(view: ReportView, final: Record, about_images: Mapping[str, Any]) -> str:
+    """Render the card of the final model.
+
+    The model that is stored is the first of its trainings, so the card gives that one's scores,
+    and the mean of all trainings beside it.
+
+    Args:
+        view: the run's results.
+        final: the record of the final training.
+        about_images: facts about the images that the model was trained on.
+    """
     by_recall = sorted(view.per_class, key=lambda row: float(row["recall"]))
-    first = next(row for row in view.trainings if row["stage"] == "final")
-    card = render_model_card(
+    first = next(row for row in view.trainings if row["stage"] == final.stage)
+    return render_view(
+        "model_card.md.j2",
         view,
         name=f"fashion-flow {view.run_id}",
-        shape=about["image_shape"],
+        shape=about_images["image_shape"],
         seed=first["seed"],
         training=final.basis["settings"]["training"],
         model_accuracy=first["test_accuracy"],
         model_loss=first["test_loss"],
-        digest=final.files["model"].sha256,
+        digest=final.files[MODEL].sha256,
         weakest=by_recall[:WEAKEST],
     )
-    write_atomically(folder / "README.md", card.encode())

@@ -1,4 +1,4 @@
-"""How values are written in pages and Markdown, and the templates that say where."""
+"""The Jinja environment of all pages and Markdown texts, and how values are formatted in them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 UNKNOWN = "\N{EN DASH}"
-# What has a meaning in Markdown; HTML is escaped besides.
+# Characters with a meaning in Markdown; Jinja escapes those of HTML.
 MARKDOWN = re.compile(r"[\\`*_\[\]!|~]|://")
 
 
 def environment() -> Environment:
-    """The templates, with the filters and functions that they use; all values are escaped."""
+    """The Jinja environment with the project's filters and functions; all values are escaped."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     templates.filters |= {
         "count": lambda value: UNKNOWN if value is None else f"{value:,}",
@@ -36,7 +37,12 @@ def environment() -> Environment:
         ),
         "pretty_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
     }
-    templates.filters |= {"markdown": _markdown, "p_value": _p_value, "when": _when}
+    templates.filters |= {
+        "markdown": _markdown,
+        "p_value": _p_value,
+        "unbroken": _unbroken,
+        "when": _when,
+    }
     templates.globals |= {"interval": _interval, "points": _points, "range_of": _range_of}
     return templates
 
@@ -46,7 +52,7 @@ def _data_uri(png: bytes) -> str:
 
 
 def _points(accuracy: float | None, other: float | None) -> str:
-    """The difference of two accuracies in percentage points, with its sign."""
+    """The difference of two accuracies in percentage points, with its sign, e.g. `+1.25`."""
     if accuracy is None or other is None:
         return UNKNOWN
     return f"{100 * (accuracy - other):+.2f}".replace("-", "\N{MINUS SIGN}")
@@ -61,7 +67,7 @@ def _interval(row: Mapping[str, Any], split: str) -> str:
 
 
 def _range_of(low: float | None, high: float | None, scale: float = 100, digits: int = 2) -> str:
-    """Both ends of an interval with their signs."""
+    """An interval with signs, e.g. `−1.25 to +3.00`."""
     if low is None or high is None:
         return UNKNOWN
     ends = (f"{scale * end:+.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (low, high))
@@ -69,12 +75,12 @@ def _range_of(low: float | None, high: float | None, scale: float = 100, digits:
 
 
 def _when(time: str) -> str:
-    """A time in UTC as `tasks.storage.run_log.now` writes it, to the minute."""
+    """A UTC time from `tasks.storage.run_log.now`, to the minute."""
     return f"{time[:16].replace('T', ' ')} UTC"
 
 
 def _markdown(text: object) -> str:
-    """Text as Markdown that reads as it stands: no link, picture, table or emphasis comes of it."""
+    """Escape text for Markdown, so that it cannot make links, pictures, tables or emphasis."""
     return MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 
@@ -82,3 +88,8 @@ def _p_value(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _unbroken(text: object) -> str:
+    """Keep numbers and their percent signs on one line."""
+    return str(text).replace(" %", "\N{NO-BREAK SPACE}%")

@@ -1,9 +1,10 @@
-"""What the run's page says of the transfer from VGG16: its variants, and why they differ."""
+"""The transfer from VGG16 as the report shows it: its variants, and how the notebook differs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from tasks.core.settings.transfer import VARIANTS, TransferVariant, corrected_transfer
@@ -12,20 +13,21 @@ LABELS = {"as_notebook": "As in the notebook", "corrected": "Corrected"}
 DEFAULTS = {"as_notebook": TransferVariant(), "corrected": corrected_transfer()}
 PIXELS = {
     "raw": "RGB, 0 to 255",
-    "vgg16": "BGR, ImageNet's mean subtracted: VGG16's own preprocessing",
+    "vgg16": "BGR, ImageNet mean subtracted (VGG16's own preprocessing)",
 }
 LOSSES = {
     "binary_crossentropy": "binary cross-entropy",
     "categorical_crossentropy": "categorical cross-entropy",
 }
-DECAYS = {"none": "constant", "cosine": "rising, then falling to 0 along a cosine"}
-INPUT, SIDE, LAYER, LOSS = "Pixels", "Size", "Layer that the head reads", "Loss"
-RATE, TUNING_RATE = "RMSprop's rate, frozen base", "RMSprop's rate, fine-tuning"
+DECAYS = {"none": "constant", "cosine": "warm-up, then cosine decay to 0"}
+INPUT, SIDE, LAYER, LOSS = "Pixel values", "Image size", "Last layer used", "Loss"
+RATE, TUNING_RATE = "RMSprop learning rate, frozen base", "RMSprop learning rate, fine-tuning"
+EPOCHS = "Epochs, frozen + fine-tuning"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One point in which this program does something else than the notebook, and why."""
+    """A difference between this program and the notebook, with the reason."""
 
     where: str
     notebook: str
@@ -34,16 +36,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of transfer that a run went.
+    """A transfer variant that has results.
 
     Attributes:
-        key: its name among the settings.
+        key: its name in the settings.
         label: its name for readers.
         frozen: the model with the frozen base.
-        fine_tuned: the model with the last block trained too.
-        words: its settings for readers.
-        binary: whether its losses are binary cross-entropy.
-        swapped: whether VGG16 is given blue, green and red instead of red, green and blue.
+        fine_tuned: the model whose last block was fine-tuned.
+        words: its settings as text, by label.
+        binary: whether it was trained with binary cross-entropy.
+        swapped: whether VGG16 gets BGR instead of RGB images.
         default: whether its settings are the default ones.
     """
 
@@ -60,7 +62,9 @@ class Variant:
 def transfer_variants(models: Sequence[str], settings: Mapping[str, Any]) -> list[Variant]:
     """The variants that have results, the notebook's first.
 
-    `settings` are the transfer's; where a variant's are missing, its default ones are meant.
+    Args:
+        models: the names of the models with results.
+        settings: the transfer settings; a variant that is missing has its default settings.
     """
     found = []
     for suffix, key in VARIANTS.items():
@@ -90,22 +94,27 @@ def _words(spec: TransferVariant) -> dict[str, str]:
         SIDE: f"{spec.side} x {spec.side}",
         LAYER: spec.features,
         LOSS: LOSSES[spec.loss],
-        RATE: f"{spec.learning_rate:g}, {decay}",
-        TUNING_RATE: f"{spec.fine_tune_learning_rate:g}, {decay}",
-        "Epochs": f"{spec.epochs} + {spec.fine_tune_epochs}",
+        RATE: f"{_decimal(spec.learning_rate)}, {decay}",
+        TUNING_RATE: f"{_decimal(spec.fine_tune_learning_rate)}, {decay}",
+        EPOCHS: f"{spec.epochs} + {spec.fine_tune_epochs}",
     }
 
 
+def _decimal(rate: float) -> str:
+    """A learning rate without an exponent, which a line break would cut in two."""
+    return f"{Decimal(str(rate)):f}"
+
+
 def transfer_differences(variants: Sequence[Variant]) -> list[Difference]:
-    """What is done otherwise than in the notebook's transfer; nothing where there was none."""
+    """The differences from the notebook's transfer; none without transfer results."""
     if not variants:
         return []
     points = [
         Difference(
             "VGG16, frozen layers",
-            "Every image passes all of VGG16 in each epoch.",
-            "The frozen layers' outputs are computed once and trained on: equal up to rounding, "
-            "in a fraction of the time.",
+            "Every image passes through all of VGG16 in each epoch.",
+            "The outputs of the frozen layers are computed once and used for training, which is "
+            "equal up to rounding and takes a fraction of the time.",
         )
     ]
     for variant in variants:
@@ -117,7 +126,7 @@ _CLEAN_START = [
     Difference(
         "VGG16, start",
         "The log begins at 94.6 % training accuracy, so the cell had probably been run before.",
-        "A clean start: a fresh head, and for fine-tuning the frozen stage's model.",
+        "A clean start: a new head, and for fine-tuning the model from the frozen stage.",
     )
 ]
 
@@ -132,8 +141,8 @@ def _corrections(words: Mapping[str, str]) -> list[Difference]:
         ),
         Difference(
             "VGG16 corrected, training",
-            "Softmax with binary cross-entropy; RMSprop at a constant 1e-05.",
-            f"{words[LOSS].capitalize()}; RMSprop at {words[RATE]}, for fine-tuning at "
+            "Softmax with binary cross-entropy; RMSprop at a constant learning rate of 0.00001.",
+            f"Softmax with {words[LOSS]}; RMSprop at {words[RATE]}; for fine-tuning at "
             f"{words[TUNING_RATE]}.",
         ),
     ]

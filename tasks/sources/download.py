@@ -1,4 +1,4 @@
-"""Fetching one file over HTTP: afterwards it is there whole and verified, or not there at all."""
+"""Download one file over HTTP, so that it exists complete and verified or not at all."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _RETRIED_STATUSES = frozenset({408, 429})
 
 
 class _TryAgainError(Exception):
-    """The attempt failed in a way that the next one may not."""
+    """The attempt failed, but the next one may succeed."""
 
 
 class _GiveUpError(Exception):
-    """The attempt failed in a way that the next one would too."""
+    """The attempt failed, and so would the next one."""
 
 
 def download(
@@ -41,16 +41,24 @@ def download(
     deadline_s: float = 600.0,
     backoff_s: float = 1.0,
 ) -> Path:
-    """Fetch `url` into `destination`, replacing what is there, and return `destination`.
+    """Download `url` to `destination`, replace any file there, and return `destination`.
 
-    `verify` is given the whole file under a temporary name in the same folder and raises
-    `UserError` where the content is wrong, which counts as a failed attempt. `timeout_s` bounds
-    each socket operation, `deadline_s` all attempts with the pauses between them; the first pause
-    is `backoff_s`, each further one twice as long. The bytes are stored as the server sends them:
-    a `Content-Encoding` is neither asked for nor undone.
+    The bytes are stored as the server sends them: a `Content-Encoding` is neither requested nor
+    decoded.
+
+    Args:
+        url: an http or https address.
+        destination: the path of the file; its folder is created if necessary.
+        verify: gets the complete file under a temporary name in the same folder. If the content is
+            wrong, it raises `UserError`, which counts as a failed attempt.
+        log: gets a line about each failed attempt.
+        attempts: how often to try.
+        timeout_s: the limit of each socket operation.
+        deadline_s: the limit of all attempts together, with the pauses between them.
+        backoff_s: the first pause; each further pause is twice as long.
 
     Raises:
-        UnavailableError: the file could not be had; `destination` is as it was before.
+        UnavailableError: the download failed; `destination` is unchanged.
     """
     deadline = time.monotonic() + deadline_s
     for attempt in itertools.count(1):
@@ -63,16 +71,16 @@ def download(
             pause = backoff_s * 2 ** (attempt - 1)
             if attempt >= attempts or time.monotonic() + pause >= deadline:
                 raise _unavailable(url, destination, attempt, error) from error
-            log(f"{url}: attempt {attempt} of {attempts} failed ({error}); next in {pause:g} s")
+            log(f"{url}: attempt {attempt} of {attempts} failed ({error}); retrying in {pause:g} s")
         time.sleep(pause)
-    raise AssertionError("unreachable: the attempts end by return or raise")
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _unavailable(url: str, destination: Path, attempt: int, error: Exception) -> UnavailableError:
     cause = str(error) or type(error).__name__
     return UnavailableError(
         f"{url} could not be downloaded to {destination} ({attempt} "
-        f"attempt{'s' if attempt > 1 else ''}). Last cause: {cause}"
+        f"attempt{'s' if attempt > 1 else ''}). Last error: {cause}"
     )
 
 
@@ -93,7 +101,7 @@ def _attempt(
 
 @contextmanager
 def _partial_beside(destination: Path) -> Iterator[Path]:
-    """A name that no other process uses, whose file is gone afterwards unless renamed."""
+    """A unique name for a temporary file, which is removed afterwards unless it was renamed."""
     partial = destination.with_name(f".{destination.name}.{secrets.token_hex(8)}.partial")
     try:
         yield partial
@@ -120,7 +128,7 @@ def _fetch(url: str, partial: Path, timeout_s: float, deadline: float) -> None:
             _check_status(response)
             _write(response.iter_raw(), partial, watchdog)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise _GiveUpError(f"{url!r} is no http or https address: {error}") from error
+        raise _GiveUpError(f"{url!r} is not an http or https address: {error}") from error
     except httpx.HTTPError as error:
         watchdog.check()
         raise _TryAgainError(f"{type(error).__name__}: {error}") from error
@@ -132,7 +140,7 @@ def _client(timeout: float) -> httpx.Client:
     try:
         return httpx.Client(timeout=timeout, follow_redirects=True)
     except (ImportError, ValueError) as error:
-        raise _GiveUpError(f"the proxy that the environment names is unusable: {error}") from error
+        raise _GiveUpError(f"the proxy set in the environment cannot be used: {error}") from error
 
 
 def _check_status(response: httpx.Response) -> None:
@@ -150,18 +158,18 @@ def _write(chunks: Iterator[bytes], partial: Path, watchdog: _Watchdog) -> None:
         for chunk in chunks:
             watchdog.check()
             file.write(chunk)
-        # A connection cut by the watchdog looks like the end of a body of unknown length.
+        # If the body's length is unknown, a closed connection looks like its end.
         watchdog.check()
         file.flush()
         os.fsync(file.fileno())
 
 
 class _Watchdog:
-    """Cuts the connections of an attempt at the deadline, whatever they are waiting for.
+    """Closes an attempt's connections at the deadline, whatever they are waiting for.
 
-    A timeout starts anew with each byte that arrives, and httpx gives no control back until the
-    response's header is whole; so a server that trickles can be stopped from outside only.
-    (Looking up the host's name is left to the system's own time limits.)
+    A timeout is not enough: each byte that arrives restarts it, and httpx does not return before
+    the response's header is complete. So a server that sends a byte now and then can only be
+    stopped by another thread. (The system limits the time of a DNS lookup.)
     """
 
     def __init__(self, deadline: float) -> None:
@@ -177,19 +185,19 @@ class _Watchdog:
         self._timer.cancel()
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Take note of each connection; httpx calls this as its `trace` extension."""
+        """Note each connection; httpx calls this as its `trace` extension."""
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._sockets.append(info["return_value"].get_extra_info("socket"))
-            if time.monotonic() >= self._deadline:  # the timer came before this connection
+            if time.monotonic() >= self._deadline:  # the timer fired before this connection
                 self._cut()
 
     def check(self) -> None:
-        """Raise once the deadline has passed."""
+        """Raise an error if the deadline has passed."""
         if time.monotonic() >= self._deadline:
-            raise _GiveUpError("the deadline passed before the whole file had come")
+            raise _GiveUpError("the deadline passed before the file was complete")
 
     def _cut(self) -> None:
         for connection in self._sockets:
-            with suppress(OSError):  # closed meanwhile
-                # Not SSLSocket's own method, which is not safe beside a reading thread.
+            with suppress(OSError):  # already closed
+                # SSLSocket's own method is not safe while another thread is reading.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Pictures in files and folders, decoded and made into what a model is shown, one at a time."""
+"""Read the pictures in files and folders, one at a time, and prepare them for a model."""
 
 from __future__ import annotations
 
@@ -6,62 +6,40 @@ import io
 import os
 import stat
 import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.core.data.photographs import FILTER, ImageFormat, Invert, Prepared, eight_bits, prepared
 from tasks.core.errors import UserError
-from tasks.storage.npz import Rows, read_rows
+from tasks.sources.picture_decoding import (
+    THUMBNAIL,
+    TOO_LARGE,
+    Undecoded,
+    decoded,
+    first_line,
+    from_array,
+)
+from tasks.sources.picture_tables import in_npz, in_parquet
 
-# Pillow reads many more, some of them with other programs; these are common and well tried.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-# What is looked for in folders; a file that is named itself may be called anything.
+# Only such files are taken from folders. A file that the user names may have any suffix.
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npz", ".parquet")
 )
-# Pillow's own limit, above which a small file is more likely a trap than a picture.
-MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 0
-THUMBNAIL = 160
 
-NPZ_NAMES = ("x", "images")
-PARQUET_NAMES = ("image", "images", "img", "bytes", "pixels")
-# How many values a byte of a Parquet file may stand for: pixels rarely pass ten, traps a million.
-MOST_VALUES_A_BYTE = 100
-
-_TOO_LARGE = (
-    f"has more than {MOST_PIXELS // 1_000_000} megapixels, as a file made to fill the memory "
-    "would; make it smaller."
-)
-_TOO_LARGE_TABLE = (
-    "unpacks to more than a hundred times its size, as a file made to fill the memory would; leave "
-    "it out."
-)
 _UNKNOWN = (
-    "is no picture that can be read (PNG, JPEG, WebP, BMP, TIFF or GIF), or a damaged one; convert "
+    "is not a picture that can be read (PNG, JPEG, WebP, BMP, TIFF or GIF), or is damaged; convert "
     "it to PNG."
-)
-_NPZ_EXPECTED = (
-    "expected what np.savez writes of an array (n, h, w) or (n, h, w, channels) with 1, 3 or 4 "
-    "channels, uint8 from 0 to 255, in C order"
-)
-_PARQUET_EXPECTED = (
-    "expected pictures as encoded bytes (binary, or a struct with `bytes`), or lists of pixels "
-    "from 0 to 255"
 )
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Two pictures for people, as PNG: as it was given, made small, and as the model sees it."""
+    """Two thumbnails as PNG: the picture as given, and what the model gets of it."""
 
     given: bytes
     seen: bytes
@@ -69,7 +47,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that could be read; `shown` only where it was asked for."""
+    """A picture that could be read; `shown` is None unless thumbnails were requested."""
 
     source: str
     prepared: Prepared
@@ -84,14 +62,6 @@ class Unreadable:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A picture that is not decoded yet."""
-
-    source: str
-    decode: Callable[[], Image.Image]
-
-
 def read_pictures(
     paths: Iterable[Path],
     like: ImageFormat,
@@ -100,27 +70,38 @@ def read_pictures(
     show: int = 0,
     leave: Collection[Path] = (),
 ) -> Iterator[Picture | Unreadable]:
-    """Read every picture below the paths, one at a time, made like those that the model knows.
+    """Read every picture in the paths, one at a time, and prepare it for a model.
 
     Args:
-        paths: files, or folders, in which and below which all that look like pictures are taken in
-            the order of their names. `.npz` and `.parquet` files hold many; any other holds one.
-        like: the images that the model has learned from.
+        paths: files and folders. Of a folder and its subfolders, all files with one of `SUFFIXES`
+            are read in the order of their names. `.npz` and `.parquet` files contain many
+            pictures, any other file one.
+        like: the format of the images on which the model was trained.
         invert: see `tasks.core.data.photographs.prepared`.
-        show: of how many pictures, from the first on, thumbnails are wanted.
-        leave: files that are not taken out of folders, since they are about to be written.
+        show: how many pictures get thumbnails, counted from the first.
+        leave: files in folders that are not read, since the caller is about to write them.
     """
     resolved = {os.path.realpath(path) for path in leave}
-    for found in chain.from_iterable(_below(path, like, resolved) for path in paths):
-        item = _read(found, like, invert, show=show > 0) if isinstance(found, _Found) else found
+    for found in chain.from_iterable(_in_path(path, like, resolved) for path in paths):
+        item = _read(found, like, invert, show=show > 0) if isinstance(found, Undecoded) else found
         if isinstance(item, Picture):
             show -= 1
         yield item
 
 
-def _read(found: _Found, like: ImageFormat, invert: Invert, *, show: bool) -> Picture | Unreadable:
+def printable(path: Path | str) -> str:
+    """A text that can be printed and stored: characters that are not printable are escaped."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
+        for sign in str(path)
+    )
+
+
+def _read(
+    found: Undecoded, like: ImageFormat, invert: Invert, *, show: bool
+) -> Picture | Unreadable:
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata, which are of no interest here, and of far too many pixels.
+        # Pillow warns about odd metadata, which do not matter here, and about too many pixels.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -128,7 +109,7 @@ def _read(found: _Found, like: ImageFormat, invert: Invert, *, show: bool) -> Pi
             image = prepared(picture, like, invert)
             return Picture(found.source, image, _shown(picture, image) if show else None)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            reason = _TOO_LARGE
+            reason = TOO_LARGE
         except UnidentifiedImageError:
             reason = _UNKNOWN
         except UserError as error:
@@ -136,9 +117,9 @@ def _read(found: _Found, like: ImageFormat, invert: Invert, *, show: bool) -> Pi
         except OSError as error:
             reason = _os_reason(error)
         except Exception as error:
-            # Decoders raise whatever they stumble over in bytes that are not what they expect.
+            # Decoders raise all kinds of exceptions for damaged bytes.
             reason = _damaged(error)
-    return Unreadable(found.source, readable(reason))
+    return Unreadable(found.source, printable(reason))
 
 
 def _os_reason(error: OSError) -> str:
@@ -148,19 +129,15 @@ def _os_reason(error: OSError) -> str:
 
 
 def _damaged(error: Exception) -> str:
-    return f"is damaged ({_first_line(error)}); get it anew, or leave it out."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return f"is damaged ({first_line(error)}); get another copy, or leave it out."
 
 
 def _shown(picture: Image.Image, image: Prepared) -> Shown:
     given = eight_bits(ImageOps.exif_transpose(picture)).copy()
-    # Neither colour profiles nor where and when it was taken.
+    # Drop the metadata, which may tell where and when the picture was taken.
     given.info.clear()
     given.thumbnail((THUMBNAIL, THUMBNAIL), FILTER)
-    return Shown(_png(given), _png(_from_array(image.pixels)))
+    return Shown(_png(given), _png(from_array(image.pixels)))
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -169,15 +146,9 @@ def _png(picture: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def readable(path: Path | str) -> str:
-    """A path as text that may be printed and stored: what is no printable character is escaped."""
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
-        for sign in str(path)
-    )
-
-
-def _below(path: Path, like: ImageFormat, leave: Collection[str]) -> Iterator[_Found | Unreadable]:
+def _in_path(
+    path: Path, like: ImageFormat, leave: Collection[str]
+) -> Iterator[Undecoded | Unreadable]:
     if not os.path.isdir(path):
         yield from _in_file(path, like)
         return
@@ -186,23 +157,19 @@ def _below(path: Path, like: ImageFormat, leave: Collection[str]) -> Iterator[_F
     for folder, folders, files in os.walk(path, onerror=unlisted.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in (Path(folder, name) for name in sorted(files)):
-            hidden = file.name.startswith(".")
-            if (
-                file.suffix.lower() in SUFFIXES
-                and not hidden
-                and os.path.realpath(file) not in leave
-            ):
+            wanted = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+            if wanted and os.path.realpath(file) not in leave:
                 empty = False
                 yield from _in_file(file, like)
     for error in unlisted:
-        yield Unreadable(readable(error.filename), _os_reason(error))
+        yield Unreadable(printable(error.filename), _os_reason(error))
     if empty and not unlisted:
         kinds = ", ".join(sorted(SUFFIXES))
-        yield Unreadable(readable(path), f"has no pictures in it: no file ends with {kinds}.")
+        yield Unreadable(printable(path), f"contains no pictures: no file ends with {kinds}.")
 
 
-def _in_file(path: Path, like: ImageFormat) -> Iterator[_Found | Unreadable]:
-    source = readable(path)
+def _in_file(path: Path, like: ImageFormat) -> Iterator[Undecoded | Unreadable]:
+    source = printable(path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -211,182 +178,20 @@ def _in_file(path: Path, like: ImageFormat) -> Iterator[_Found | Unreadable]:
             raise UserError("is empty (0 bytes).")
         match path.suffix.lower():
             case ".npz":
-                yield from _in_npz(path, source, like)
+                yield from in_npz(path, source, like)
             case ".parquet":
-                yield from _in_parquet(path, source, like)
+                yield from in_parquet(path, source, like)
             case _:
-                yield _Found(source, partial(_from_file, path, like))
+                yield Undecoded(source, partial(_from_file, path, like))
     except UserError as error:
-        yield Unreadable(source, readable(str(error)))
+        yield Unreadable(source, printable(str(error)))
     except OSError as error:
-        yield Unreadable(source, readable(_os_reason(error)))
+        yield Unreadable(source, printable(_os_reason(error)))
     except Exception as error:
-        # What zip, NumPy and Arrow raise for damaged files has no common name.
-        yield Unreadable(source, readable(_damaged(error)))
+        # zipfile, NumPy and Arrow raise all kinds of exceptions for damaged files.
+        yield Unreadable(source, printable(_damaged(error)))
 
 
 def _from_file(path: Path, like: ImageFormat) -> Image.Image:
     with path.open("rb") as file:
-        return _decoded(file, like)
-
-
-def _decoded(file: IO[bytes], like: ImageFormat) -> Image.Image:
-    """The one picture in a file.
-
-    Raises:
-        UserError: it has several.
-        OSError, ValueError, ...: whatever Pillow makes of damaged files.
-    """
-    picture = Image.open(file, formats=FORMATS)
-    # Phones put a preview or a map of depths behind a JPEG's picture, which Pillow calls MPO.
-    if getattr(picture, "is_animated", False) and picture.format != "MPO":
-        raise UserError("has more than one picture in it (an animation, or pages); save one.")
-    # Has a JPEG decoded at a fraction of its size, smoothly, where that is still more than enough.
-    enough = 2 * max(THUMBNAIL, like.height, like.width)
-    picture.draft(None, (enough, enough))
-    picture.load()
-    return picture
-
-
-def _from_array(pixels: np.ndarray) -> Image.Image:
-    """`(h, w)` or `(h, w, 1, 3 or 4)` uint8 as a picture."""
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
-
-
-def _in_npz(path: Path, source: str, like: ImageFormat) -> Iterator[_Found]:
-    with path.open("rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                arrays = [name for name in archive.namelist() if name.endswith(".npy")]
-            names = [name.removesuffix(".npy") for name in arrays]
-            chosen = next((name for name in NPZ_NAMES if name in names), None)
-            if chosen is None:
-                chosen = _only_images(file, names)
-            # A row at a time, since a header may announce rows of any size.
-            with read_rows(file, chosen, 1) as rows:
-                _check_array(chosen, rows.shape, rows.dtype, like)
-                yield from _in_rows(rows, source)
-        except (UserError, OSError):
-            raise
-        except Exception as error:
-            raise UserError(f"can't be read ({_first_line(error)}); {_NPZ_EXPECTED}.") from None
-
-
-def _in_rows(rows: Rows, source: str) -> Iterator[_Found]:
-    number = 0
-    try:
-        for row in rows.batches:
-            yield _Found(f"{source}[{number}]", partial(_from_array, row[0]))
-            number += 1
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError(
-            f"is damaged or cut off after {number:,} of {rows.shape[0]:,} pictures; get it anew."
-        ) from None
-
-
-def _only_images(file: IO[bytes], names: list[str]) -> str:
-    images = []
-    for name in names:
-        with read_rows(file, name, 1) as rows:
-            if _looks_like_images(rows.shape, rows.dtype):
-                images.append(name)
-    if len(images) != 1:
-        which = f"several that may be images ({', '.join(images)})" if images else "no images"
-        raise UserError(
-            f"has the arrays {', '.join(names) or 'none'}, {which}; "
-            f"{_NPZ_EXPECTED}, named x or images."
-        )
-    return images[0]
-
-
-def _looks_like_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    return dtype == np.uint8 and (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4)))
-
-
-def _check_array(
-    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], like: ImageFormat
-) -> None:
-    if dtype.hasobject:
-        raise UserError(f"holds Python objects in {name}, which are not opened; {_NPZ_EXPECTED}.")
-    if not _looks_like_images(shape, dtype):
-        raise UserError(f"has {name} {dtype} {shape}; {_NPZ_EXPECTED}.")
-    if shape[1:] != (like.height, like.width) and len(shape) == 3 and shape[2] in (3, 4):
-        raise UserError(
-            f"has {name} {shape}, which looks like one picture in colour; write it as (1, h, w, 3)."
-        )
-    if min(shape) < 1:
-        raise UserError(f"has {name} {shape}, so there is no picture in it.")
-    if shape[1] * shape[2] > MOST_PIXELS:
-        raise UserError(_TOO_LARGE)
-
-
-def _in_parquet(path: Path, source: str, like: ImageFormat) -> Iterator[_Found]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # Arrow itself opens no path that is not UTF-8.
-        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
-            names = file.schema_arrow.names
-            chosen = next((name for name in PARQUET_NAMES if name in names), None)
-            if chosen is None:
-                raise UserError(
-                    f"has the columns {', '.join(names) or 'none'}; "
-                    f"{_PARQUET_EXPECTED}, in a column named {', '.join(PARQUET_NAMES)}."
-                )
-            if file.metadata.num_rows == 0:
-                raise UserError("has no rows, so there is no picture in it.")
-            _check_table(file.metadata, path.stat().st_size)
-            # A row at a time, since one may be as large as a picture may be.
-            # Without threads, as everywhere: see `tasks.storage.store`.
-            batches = file.iter_batches(1, columns=[chosen], use_threads=False)
-            for number, batch in enumerate(batches):
-                value = batch.column(0)[0]
-                yield _Found(f"{source}[{number}]", partial(_from_value, value, like))
-    except pa.ArrowException as error:
-        raise UserError(f"is no Parquet file, or a damaged one ({_first_line(error)}).") from None
-
-
-def _check_table(metadata: Any, size: int) -> None:
-    """Refuse what grows out of all proportion when it is read: a repeated value takes no room."""
-    for group in range(metadata.num_row_groups):
-        for index in range(metadata.num_columns):
-            column = metadata.row_group(group).column(index)
-            values = max(column.num_values, column.total_uncompressed_size)
-            if values > max(MOST_PIXELS, MOST_VALUES_A_BYTE * size):
-                raise UserError(_TOO_LARGE_TABLE)
-
-
-def _from_value(scalar: Any, like: ImageFormat) -> Image.Image:
-    """What stands in a Parquet column, an Arrow scalar, as a picture.
-
-    Raises:
-        UserError: it is neither encoded bytes nor numbers from 0 to 255 in the shape of a picture.
-    """
-    value = scalar.as_py()
-    if isinstance(value, dict):
-        value = value.get("bytes")
-    if value is None:
-        raise UserError("has no picture in it; paths to other files are not followed.")
-    if isinstance(value, bytes):
-        return _decoded(io.BytesIO(value), like)
-    if not isinstance(value, list):
-        raise UserError(f"is of type {type(value).__name__}; {_PARQUET_EXPECTED}.")
-    return _from_array(_from_list(value, like))
-
-
-def _from_list(value: list[Any], like: ImageFormat) -> np.ndarray:
-    try:
-        pixels = np.asarray(value)
-    except ValueError:
-        pixels = np.empty(0, object)
-    shape = (like.height, like.width, like.channels)
-    if pixels.shape == (np.prod(shape),):
-        pixels = pixels.reshape(shape)
-    pictures = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
-    if not pictures or pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > 255:
-        raise UserError(
-            f"is a list {pixels.shape} of {pixels.dtype}; expected whole numbers from 0 to 255, "
-            f"{np.prod(shape)} of them or nested as rows (and channels)."
-        )
-    return pixels.astype(np.uint8)
+        return decoded(file, like)

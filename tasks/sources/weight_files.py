@@ -1,4 +1,4 @@
-"""Reading VGG16's weights from HDF5 without Keras, so that errors can name layer and shape."""
+"""Read VGG16's weights from HDF5 without Keras, so that errors can name layer and shape."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def read_weights(path: Path) -> Weights:
     """The base's weights from `.h5` (as Keras publishes them) or `.weights.h5` (Keras 3).
 
     Raises:
-        UserError: no HDF5 file, or not the weights of VGG16 without top; the message names the
-            layer with the shape expected and the shape found.
+        UserError: the file is not HDF5, or does not contain the weights of VGG16 without top; the
+            message names the layer with the expected shape and the shape found.
     """
     import h5py
 
@@ -26,7 +26,7 @@ def read_weights(path: Path) -> Weights:
         with h5py.File(path, "r") as file:
             layers = _legacy_layers(file) if "layer_names" in file.attrs else _keras_3_layers(file)
     except (OSError, KeyError) as error:
-        raise UserError(f"{path} is no HDF5 file with weights: {error}") from None
+        raise UserError(f"{path} is not an HDF5 file with weights: {error}") from None
     weights = {
         f"{layer}/{name}": value
         for layer, values in layers.items()
@@ -38,7 +38,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def _refuse_more_convolutions(layers: Mapping[str, Sequence[Any]], path: Path) -> None:
-    """VGG19 has every layer of VGG16 and three more; a classifier on top may be there."""
+    """Refuse VGG19, which has every layer of VGG16 and three more; allow a classifier on top."""
     for layer, values in layers.items():
         if layer not in layer_shapes() and values and values[0].ndim == 4:
             raise UserError(
@@ -52,7 +52,7 @@ def _names(layer: str) -> tuple[str, str]:
 
 
 def _legacy_layers(file: Any) -> dict[str, list[Any]]:
-    """Keras 1 and 2: attributes list each layer's weights in order, under names that vary."""
+    """Keras 1 and 2: attributes list each layer's weights in order; the names vary."""
     layers = {}
     for name in map(_text, file.attrs["layer_names"]):
         group = file.get(name)
@@ -63,7 +63,7 @@ def _legacy_layers(file: Any) -> dict[str, list[Any]]:
 
 
 def _keras_3_layers(file: Any) -> dict[str, list[Any]]:
-    """Keras 3: `layers/<name>/vars/0`, `1`; convolutions are named by layer or numbered."""
+    """Keras 3: `layers/<name>/vars/0`, `1`; convolutions have the layers' names or numbers."""
     groups = file.get("layers", {})
     found = {name: groups[name]["vars"] for name in groups if len(groups[name].get("vars", ()))}
     ordered = sorted(found, key=_natural)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.core.drawing import figures as draw
+from tasks.core.drawing import training_curves
 from tasks.core.drawing.titles import title_of
 from tasks.core.names import HISTORY, curves_name
 from tasks.core.stage_specs import CurvesSpec
@@ -24,8 +24,10 @@ def curves(spec: CurvesSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         title += " (random weights)"
     if "val_loss" in first:
         top = BINARY_LOSS_TOP if spec.binary else LOSS_TOP
-        picture = draw.learning_curves(first, title, spec.note, loss_top=top, others=others)
+        picture = training_curves.learning_curves(
+            first, title, spec.note, loss_top=top, others=others
+        )
     else:
-        picture = draw.final_curves(first, title, spec.note)
+        picture = training_curves.final_curves(first, title, spec.note)
     outputs.blob(curves_name(spec.model), "png", picture)
     return {name: values[-1] for name, values in first.items()}

@@ -12,10 +12,10 @@ from tasks.core.stage_specs import DecideSpec
 from tasks.core.statistics.decisions import Contender, Evidence, gather, opinions
 from tasks.core.statistics.decisions import decide as verdict_of
 from tasks.core.statistics.evidence import Scored
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.verdicts import GATE_VERDICT
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import scored
-from tasks.storage.tables import from_rows
 
 
 def _state(record: Record) -> tuple[str, str]:

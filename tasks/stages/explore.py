@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.core.drawing import figures
+from tasks.core.drawing import class_charts, image_grids
 from tasks.core.names import CLASS_COUNTS, RAW, TEST, TRAIN
 from tasks.core.stage_specs import ExploreSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import COUNTS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.storage.tables import from_columns
 
 SHOWN = 25
 
@@ -23,9 +23,11 @@ def explore(spec: ExploreSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         name: np.bincount(split["labels"], minlength=len(names))
         for name, split in ((TRAIN, train), (TEST, test))
     }
-    grid = figures.sample_grid(train["images"][:SHOWN], train["labels"][:SHOWN], names, spec.note)
+    grid = image_grids.sample_grid(
+        train["images"][:SHOWN], train["labels"][:SHOWN], names, spec.note
+    )
     outputs.blob("samples", "png", grid)
-    balance = figures.class_balance(counts[TRAIN], counts[TEST], names, spec.note)
+    balance = class_charts.class_balance(counts[TRAIN], counts[TEST], names, spec.note)
     outputs.blob("balance", "png", balance)
     outputs.table(CLASS_COUNTS, from_columns(COUNTS, {"class": names} | counts))
     return {"balanced": all(len(set(count.tolist())) == 1 for count in counts.values())}

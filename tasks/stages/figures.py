@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.core.drawing import figures as draw
+from tasks.core.drawing import comparisons, image_grids
 from tasks.core.drawing.titles import title_of
 from tasks.core.names import INPUT_SAMPLES, PREPROCESS, RESULTS, SUBSET, TRAIN, VERDICTS
 from tasks.core.seeds import generator
@@ -19,7 +19,7 @@ SAMPLES = 8
 def figures(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Store one PNG for each picture."""
     table = inputs.table(RESULTS, RESULTS).to_pydict()
-    chart = draw.accuracy_chart(
+    chart = comparisons.accuracy_chart(
         [_title(name, spec) for name in table["name"]],
         table["test_accuracy"],
         list(zip(table["test_accuracy_low"], table["test_accuracy_high"], strict=True)),
@@ -29,7 +29,7 @@ def figures(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     outputs.blob("accuracy", "png", chart)
     verdicts = inputs.table(RESULTS, VERDICTS).to_pylist()
     if verdicts:
-        tree = draw.decision_tree(verdicts, spec.changes, spec.note)
+        tree = comparisons.decision_tree(verdicts, spec.changes, spec.note)
         outputs.blob("decisions", "png", tree)
     _draw_inputs(spec, inputs, outputs)
     return {}
@@ -49,12 +49,14 @@ def _draw_inputs(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> None:
     if spec.augmentation is not None:
         rng = generator(spec.seed, "augmentation", 1)
         augmented = augment(originals, spec.augmentation, rng)
-        picture = draw.augmented_samples(originals, augmented, spec.note)
+        picture = image_grids.augmented_samples(originals, augmented, spec.note)
         outputs.blob("augmentation", "png", picture)
     for role, variant in spec.vgg16_inputs.items():
         if inputs.skipped(role) is None:
             seen = inputs.arrays(role, INPUT_SAMPLES)
             count = len(seen["before"])
             before = np.rint(seen["before"] * 255).astype(np.uint8)
-            picture = draw.before_after(before, seen["after"], labels[:count], names, spec.note)
+            picture = image_grids.before_after(
+                before, seen["after"], labels[:count], names, spec.note
+            )
             outputs.blob(f"vgg16_input_{variant}", "png", picture)

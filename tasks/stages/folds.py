@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.core.data.fold_assignment import assigned_folds
+from tasks.core.data.fold_assignment import assign_folds
 from tasks.core.names import (
     DUPLICATES,
     FOLDS,
@@ -16,9 +16,9 @@ from tasks.core.names import (
 )
 from tasks.core.seeds import generator
 from tasks.core.stage_specs import FoldsSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import FOLD_OF_IMAGE
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.storage.tables import from_columns
 
 
 @stage_task(FoldsSpec)
@@ -33,6 +33,6 @@ def folds(spec: FoldsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         np.array([offsets[row["other_split"]] + row["other_position"] for row in pairs], np.int64),
     )
     rng = generator(spec.seed, "folds", spec.replicate)
-    found = assigned_folds(labels, alike, spec.folds, rng)
+    found = assign_folds(labels, alike, spec.folds, rng)
     outputs.table(FOLDS, from_columns(FOLD_OF_IMAGE, {"fold": found, "label": labels}))
     return {"sizes": np.bincount(found)[1:].tolist()}

@@ -9,15 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.data.duplicates import Pairs, alike_pairs, described, principal_axes
-from tasks.core.data.labelled import Split
-from tasks.core.drawing import figures
+from tasks.core.data.duplicates import Pairs, find_duplicates
+from tasks.core.data.image_descriptors import describe_images, principal_axes
+from tasks.core.data.labelled_images import Split
+from tasks.core.drawing import image_grids
 from tasks.core.errors import UserError
 from tasks.core.names import PAIRS, PAIRS_PICTURE, SPLIT, SPLITS, TEST, TRAIN, TRAINING_PAIRS
 from tasks.core.stage_specs import GuardSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import DUPLICATE_PAIRS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.storage.tables import from_columns
 
 SHOWN = 12
 NAMED = 3
@@ -58,12 +59,12 @@ def _search(
     """Return the pairs for each two splits that are compared, and their numbers."""
     shift = spec.guard.shift
     axes = principal_axes(splits[TRAIN].images, shift)
-    sets = {name: described(split.images, axes, shift) for name, split in splits.items()}
+    sets = {name: describe_images(split.images, axes, shift) for name, split in splits.items()}
     tables = []
     counts = []
     for one, other in spec.compared:
         second = None if one == other else sets[other]
-        found = alike_pairs(sets[one], second, spec.guard.similarity)
+        found = find_duplicates(sets[one], second, spec.guard.similarity)
         exact = int(found.exact.sum())
         counts.append({"splits": [one, other], "exact": exact, "near": len(found) - exact})
         tables.append(_table(one, other, splits, found))
@@ -122,4 +123,4 @@ def _picture(splits: Mapping[str, Split], rows: list[Row], names: list[str], not
         "identical" if row["exact"] else f"similarity {row['similarity']:.3f}" for row in rows
     ]
     first, second = (np.stack(side) for side in zip(*pairs, strict=True))
-    return figures.image_pairs(first, second, titles, captions, note)
+    return image_grids.image_pairs(first, second, titles, captions, note)

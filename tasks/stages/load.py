@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.core.data.labelled import Dataset, Split
+from tasks.core.data.labelled_images import Dataset, Split
 from tasks.core.data.synthetic import draw_dataset
 from tasks.core.names import TEST, TRAIN, labels_name
 from tasks.core.stage_specs import LoadSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import LABELS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.sources.datasets import (
+from tasks.sources.datasets import read_dataset
+from tasks.sources.fashion_mnist import (
     RAW_FOLDER,
     download_fashion_mnist,
     find_fashion_mnist,
     read_fashion_mnist,
-    read_path,
 )
-from tasks.storage.tables import from_columns
 
 log = logging.getLogger("fashion_flow")
 
@@ -48,7 +48,7 @@ def _dataset(spec: LoadSpec, files: tuple[Path, ...]) -> Dataset:
     if spec.dataset == "fashion-mnist":
         folder = find_fashion_mnist(os.environ, Path.cwd())
         return read_fashion_mnist(folder or download_fashion_mnist(RAW_FOLDER, log.info))
-    return read_path(files[0] if len(files) == 1 else files[0].parent)
+    return read_dataset(files[0] if len(files) == 1 else files[0].parent)
 
 
 def label_table(split: Split, class_names: tuple[str, ...]) -> pa.Table:

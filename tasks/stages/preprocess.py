@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.core.data.labelled import Split
-from tasks.core.data.splitting import ground, prepared
+from tasks.core.data.labelled_images import Split
+from tasks.core.data.preprocessing import background_brightness, prepared
 from tasks.core.names import SPLIT, SPLITS, TRAIN
 from tasks.core.stage_specs import PreprocessSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
@@ -18,5 +18,8 @@ def preprocess(_spec: PreprocessSpec, inputs: Inputs, outputs: Outputs) -> Facts
         split = Split(**inputs.arrays(SPLIT, name))
         outputs.arrays(name, **prepared(split, classes))
         if name == TRAIN:
-            found = {"image_shape": list(split.images.shape[1:]), "ground": ground(split.images)}
+            found = {
+                "image_shape": list(split.images.shape[1:]),
+                "ground": background_brightness(split.images),
+            }
     return {name: facts[name] for name in ("dataset", "class_names")} | found

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data.labelled import Int64
-from tasks.core.drawing import figures as draw
+from tasks.core.array_types import Int64
+from tasks.core.drawing import class_charts, image_grids
 from tasks.core.names import (
     CALIBRATION,
     CONFUSION,
@@ -28,10 +28,10 @@ from tasks.core.statistics.metrics import (
     confusion_matrix,
     most_confused,
 )
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.quality import CLASS_SCORES, CONFUSIONS, RELIABILITY
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import Predictions, predictions
-from tasks.storage.tables import from_rows
 
 CONFUSED_PAIRS = 5
 IMAGES_PER_PAIR = 8
@@ -137,8 +137,8 @@ def _draw(
     matrix: Int64, calibrated: Calibration, names: list[str], note: str, outputs: Outputs
 ) -> None:
     title = "Final model, test images"
-    outputs.blob("confusion_final", "png", draw.confusion(matrix, names, title, note))
-    outputs.blob("reliability_final", "png", draw.reliability(calibrated, title, note))
+    outputs.blob("confusion_final", "png", class_charts.confusion(matrix, names, title, note))
+    outputs.blob("reliability_final", "png", class_charts.reliability(calibrated, title, note))
 
 
 def _confused(
@@ -166,5 +166,5 @@ def _confused(
             title = f"{names[label]} taken for {names[other]}, {count} times"
             rows.append((title, images[surest], confidence[surest]))
     if rows:
-        outputs.blob("confused_final", "png", draw.confused_pairs(rows, note))
+        outputs.blob("confused_final", "png", image_grids.confused_pairs(rows, note))
     return facts

@@ -9,13 +9,14 @@ import numpy as np
 
 from tasks.core.names import REPLICATES, RESULTS, TEST, VALIDATION, VERDICTS, evaluation_name
 from tasks.core.stage_specs import Model, ModelInResults, ResultsSpec
-from tasks.core.statistics.evidence import Scored, accuracy, holm
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.evidence import Scored, accuracy
+from tasks.core.statistics.multiple_testing import holm
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import MODELS, SCORES, SIZES, TRAININGS
 from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import scored
-from tasks.storage.tables import from_rows
 
 LOSSES = ("val_loss", "test_loss")
 
@@ -66,7 +67,7 @@ def _row(model: ModelInResults, trainings: Sequence[Row], inputs: Inputs, spec: 
     stages = [training.stage for training in model.trainings]
     sizes = inputs.facts(stages[0])
     verdict = inputs.facts(model.gate) if model.gate else {}
-    reported = REPORTED.get(model.name) if spec.notebook else None
+    reported = NOTEBOOK_RESULTS.get(model.name) if spec.notebook else None
     control = spec.random_transfer and model.name.startswith("vgg16")
     row: Row = {
         "name": model.name,

@@ -9,10 +9,10 @@ from tasks.core.names import FOLDS, SELECTION, VALIDATION, folds_name
 from tasks.core.seeds import generator
 from tasks.core.stage_specs import Model, SelectionSpec
 from tasks.core.statistics.optimism import optimism
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import OPTIMISM
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import scored
-from tasks.storage.tables import from_rows
 
 METHOD = (
     "bootstrap bias correction (BBC-CV, Tsamardinos et al. 2018) over the images, as if the best "

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.data.labelled import Split
+from tasks.core.data.labelled_images import Split
 from tasks.core.data.splitting import choose_indices
 from tasks.core.names import INDEX, RAW, TEST, TRAIN, VALIDATION
 from tasks.core.stage_specs import SubsetSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import SPLIT_INDEX
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.storage.tables import from_columns
 
 
 @stage_task(SubsetSpec)

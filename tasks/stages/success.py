@@ -9,11 +9,12 @@ import numpy as np
 from tasks.core.names import CRITERIA, PREPROCESS, TEST
 from tasks.core.records import Record
 from tasks.core.stage_specs import SuccessSpec
-from tasks.core.statistics.evidence import Estimate, accuracy, accuracy_difference
+from tasks.core.statistics.estimates import Estimate
+from tasks.core.statistics.evidence import accuracy, accuracy_difference
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import SUCCESS_CRITERIA
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.prediction_tables import predictions, scored
-from tasks.storage.tables import from_rows
 
 
 def _state(record: Record) -> tuple[str, str]:

@@ -53,6 +53,6 @@ def _start(spec: Vgg16TrainSpec, inputs: Inputs, classes: int) -> keras.Model:
 
     if spec.head is None:
         return load_keras(inputs.path(START, MODEL))
-    base = vgg16.build_base(spec.side, spec.after)
+    base = vgg16.build_base(spec.head.side, spec.after)
     vgg16.set_weights(base, inputs.arrays(WEIGHTS, WEIGHTS))
     return vgg16.build_complete(base, spec.head.dense, spec.head.dropout, classes, spec.seed)

@@ -1,8 +1,8 @@
-"""Checkpoints of a training in the making: private to its stage, and worth nothing unless intact.
+"""Checkpoints of a training that is not finished; only intact ones are used.
 
-A checkpoint is one file, `checkpoint-<epoch>-<SHA-256>.npz`, in the folder of the stage. Its name
-tells its content, so one rename makes it count and no half of it ever does. One that another stage
-begins from is called `snapshot-...` and stays when the stage is done; all others go.
+A checkpoint is one file, `checkpoint-<epoch>-<SHA-256>.npz`, in the folder of its stage. The digest
+in the name is that of the content, so a partial file never counts. A checkpoint that another stage
+begins from is called `snapshot-...` and stays when the stage is done; all others are removed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 from tasks.core.settings.training import LOWEST_VALIDATION_LOSS
-from tasks.storage.files import Place, content_digest, entries, write_atomically
+from tasks.storage.files import content_digest, entries
+from tasks.storage.store_path import StorePath
 
 if TYPE_CHECKING:
     from tasks.core.training.progress import Progress
@@ -32,39 +33,38 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Attributes:
-        stage: its name, for messages.
-        folder: where its own are.
-        lineage: digest of all that the state after an epoch depends on, so of everything in the
-            stage's key but its name and its number of epochs. A checkpoint of another lineage is
-            passed over.
-        epochs: how many the training has.
-        snapshots: the epochs that other stages begin from, the last one standing for all beyond
-            it; `lowest_validation_loss` stands for the first epoch at which that was lowest.
-        elsewhere: folders of stages whose snapshots this one may begin from.
-        check: called before each writing; raises where a checkpoint could not be trusted.
+        stage: the stage's name, for messages.
+        folder: the stage's folder, to which checkpoints are written.
+        lineage: digest of everything that the state after an epoch depends on: the stage's key
+            without its name and its number of epochs. Checkpoints of another lineage are ignored.
+        epochs: the number of epochs of the training.
+        snapshots: the epochs that other stages begin from; an epoch beyond the last means the last,
+            and `lowest_validation_loss` the first epoch with the lowest validation loss.
+        elsewhere: folders of stages from whose snapshots this one may begin.
+        check: called before each write; raises if a checkpoint could not be trusted.
     """
 
     stage: str
-    folder: Place
+    folder: StorePath
     lineage: str
     epochs: int
     snapshots: tuple[int | str, ...]
-    elsewhere: tuple[Place, ...]
+    elsewhere: tuple[StorePath, ...]
     check: Callable[[], None]
 
     def latest(self) -> Progress | None:
-        """The furthest intact state that the training passes through; None where there is none."""
+        """The intact state after the most epochs, at most `epochs`; None if there is none."""
         found = [path for folder in (self.folder, *self.elsewhere) for path in checkpoints(folder)]
         for path in sorted(found, key=_epoch, reverse=True):
             if _epoch(path) > self.epochs:
                 continue
             progress = self._read(path)
             if isinstance(progress, str):
-                log.warning("%-31s %-14s %s %s", self.stage, "Passed over", path.name, progress)
+                log.warning("%-31s %-14s %s %s", self.stage, "Ignored", path.name, progress)
                 continue
             origin = "" if path.parent == self.folder else f" of {path.parent.parent.name}"
             log.info(
-                "%-31s %-14s goes on after epoch %d%s",
+                "%-31s %-14s continues after epoch %d%s",
                 self.stage,
                 "Resumed",
                 progress.epoch,
@@ -74,27 +74,27 @@ class Checkpoints:
         return None
 
     def save(self, progress: Progress) -> None:
-        """Leave the state after an epoch; the one before goes unless another stage needs it."""
+        """Write the state after an epoch; remove older ones that no other stage begins from."""
         self.check()
         wanted = self._wanted(progress)
         content = _packed(progress, self.lineage)
         word = SNAPSHOT if progress.epoch in wanted else CHECKPOINT
         name = f"{word}-{progress.epoch:06d}-{content_digest(content)}.npz"
-        write_atomically(self.folder / name, content)
+        (self.folder / name).write(content)
         for path in checkpoints(self.folder):
             if path.name != name and not (is_snapshot(path) and _epoch(path) in wanted):
                 path.unlink()
 
     def _wanted(self, progress: Progress) -> set[int]:
-        """The epochs among those done so far that other stages begin from."""
+        """The epochs that other stages begin from, as far as they are known now."""
         wanted = {min(epoch, self.epochs) for epoch in self.snapshots if isinstance(epoch, int)}
         if LOWEST_VALIDATION_LOSS in self.snapshots:
             lowest = min(progress.history, key=lambda row: row["val_loss"])
             wanted.add(int(lowest["epoch"]))
         return wanted
 
-    def _read(self, path: Place) -> Progress | str:
-        """The state in a file, or why it is of no use."""
+    def _read(self, path: StorePath) -> Progress | str:
+        """The state in a file, or why it can't be used."""
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -105,51 +105,51 @@ class Checkpoints:
         try:
             lineage, progress = _unpacked(content)
         except (KeyError, ValueError, EOFError, BadZipFile):
-            return "is of another format"
+            return "has another format"
         mine = lineage == self.lineage and progress.epoch == _epoch(path)
         return progress if mine else "belongs to another training"
 
 
-def checkpoints(folder: Place) -> list[Place]:
+def checkpoints(folder: StorePath) -> list[StorePath]:
     """Every checkpoint and snapshot in a stage's folder."""
     return [path for path in entries(folder) if is_checkpoint(path)]
 
 
-def is_checkpoint(path: Place) -> bool:
-    """Whether a file is called as checkpoints or snapshots are."""
+def is_checkpoint(path: StorePath) -> bool:
+    """Whether a file has the name of a checkpoint or snapshot."""
     return NAME.fullmatch(path.name) is not None
 
 
-def is_snapshot(path: Place) -> bool:
-    """Whether a file is called as checkpoints are that other stages begin from."""
+def is_snapshot(path: StorePath) -> bool:
+    """Whether a file has the name of a snapshot, which other stages begin from."""
     match = NAME.fullmatch(path.name)
     return match is not None and match[1] == SNAPSHOT
 
 
-def content_fault(path: Place, content: bytes) -> str | None:
-    """What is wrong with a checkpoint's content; None where it is what was written."""
+def content_fault(path: StorePath, content: bytes) -> str | None:
+    """The fault of a checkpoint's content; None if it is intact."""
     return None if content_digest(content) == _match(path)[3] else "is not what was written"
 
 
-def remove_checkpoints(folder: Place, *, snapshots: bool) -> None:
-    """Remove what a training left: once its result is committed, or where it begins anew."""
+def remove_checkpoints(folder: StorePath, *, snapshots: bool) -> None:
+    """Remove a training's checkpoints when its result is committed or it starts from scratch."""
     for path in checkpoints(folder):
         if snapshots or not is_snapshot(path):
             path.unlink()
 
 
-def _match(path: Place) -> re.Match[str]:
+def _match(path: StorePath) -> re.Match[str]:
     match = NAME.fullmatch(path.name)
-    assert match is not None, "only checkpoints are asked for"
+    assert match is not None, "path must be that of a checkpoint"
     return match
 
 
-def _epoch(path: Place) -> int:
+def _epoch(path: StorePath) -> int:
     return int(_match(path)[2])
 
 
 def _packed(progress: Progress, lineage: str) -> bytes:
-    """A training's state as the bytes of an `.npz`, in an order that its names tell."""
+    """A training's state as the bytes of an `.npz`; the names of its arrays give their order."""
     import numpy as np
 
     columns = {

@@ -1,4 +1,4 @@
-"""`.npz` archives whose arrays need never be in memory as a whole; no pickle, no date."""
+"""`.npz` archives that are written and read in batches of rows, without pickles or dates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """An array `(n, ...)` whose rows come in batches, in order."""
+    """An array `(n, ...)` as an iterable of batches of its rows, in order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -22,10 +22,11 @@ class Rows:
 
 
 def write_npz(handle: IO[bytes], arrays: Mapping[str, np.ndarray | Rows]) -> None:
-    """Write the archive that `np.savez` writes, to the byte, with rows as they come.
+    """Write the same bytes as `np.savez`, without ever holding all rows of a `Rows` in memory.
 
     Raises:
-        ValueError: an array holds Python objects, or there are not as many rows as were announced.
+        ValueError: an array contains Python objects, or the batches do not have the announced
+            number, shape or type of rows.
     """
     import numpy as np
 
@@ -62,10 +63,10 @@ def _write_rows(member: IO[bytes], rows: Rows, name: str) -> None:
 
 @contextmanager
 def read_rows(handle: IO[bytes], name: str, size: int) -> Iterator[Rows]:
-    """An array of an archive in batches of `size` rows, to be taken once and within the context.
+    """An array of an archive in batches of `size` rows, to be iterated once within the context.
 
     Raises:
-        ValueError: the array is stored by columns, so that rows can't be read one after another.
+        ValueError: the array is stored by columns, so its rows can't be read one after another.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The log of runs: when, where and how long, kept beside the results and never in them."""
+"""The log of runs: dates, durations and machines, which results never contain."""
 
 from __future__ import annotations
 
@@ -9,39 +9,28 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from tasks.core.errors import StageError, UserError
 from tasks.core.records import Outcome, Record, digest_of
-from tasks.storage.files import (
-    CHECK,
-    LEASE_POLL_S,
-    Held,
-    Place,
-    append_line,
-    checked,
-    damaged_lines,
-    hold,
-    is_locked,
-    read_lines,
-    write_atomically,
-)
-from tasks.storage.s3 import LEASE_S, S3Path
+from tasks.storage.files import CHECK, append_line, checked, damaged_lines, read_lines
 from tasks.storage.store import RUNS, Store
+from tasks.storage.store_path import Held, StorePath
 
 RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "interrupted", "killed"
 TAKEN = "taken"
+# A process that looks whether a run is alive holds its lock only briefly.
 LOOKING_S = 5.0
 RUN, STAGE_LINES, ALIVE = "run.json", "stages.jsonl", "alive.lock"
 RUN_LOG, REPORT, MODEL = "run.log", "report.html", "model"
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the millisecond."""
+    """The current time in UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -51,10 +40,10 @@ def new_run_id() -> str:
 
 
 def checked_run_id(run_id: str) -> str:
-    """A run's id as given, if it can be the name of a folder.
+    """Return the id of a run, which must be usable as the name of a folder.
 
     Raises:
-        UserError: it can't.
+        UserError: it is not.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", run_id):
         raise UserError(
@@ -72,23 +61,23 @@ class RunLog:
     run_id: str
 
     @property
-    def folder(self) -> Place:
-        """Where the log and the report of the run are."""
+    def folder(self) -> StorePath:
+        """The folder of the run's log and report."""
         return self.store.root / RUNS / self.run_id
 
     @property
-    def log(self) -> Place:
-        """Where all lines of the run's process are, once it ended."""
+    def log(self) -> StorePath:
+        """The file of all lines that the run's process logged, complete when it ends."""
         return self.folder / RUN_LOG
 
     @property
-    def report(self) -> Place:
-        """Where the run's report is, once it is written."""
+    def report(self) -> StorePath:
+        """The run's report, once it is written."""
         return self.folder / REPORT
 
     @property
-    def model_folder(self) -> Place:
-        """Where the run's final model is with its card, once it is written."""
+    def model_folder(self) -> StorePath:
+        """The folder of the run's final model and its card, once they are written."""
         return self.folder / MODEL
 
     def begin(
@@ -98,10 +87,10 @@ class RunLog:
         flow_run: str | None,
         only: Sequence[str] = (),
     ) -> None:
-        """Note what is about to run, and hold the run's lock until it ends or the process does.
+        """Record that the run starts, and hold its lock until it or the process ends.
 
         Raises:
-            UserError: a run of that id is going on in another process.
+            UserError: a run with that id is still running in another process.
         """
         self._hold()
         self._write(
@@ -124,7 +113,7 @@ class RunLog:
         )
 
     def end(self, status: str, error: str | None = None) -> None:
-        """Note how the run ended, and that it lives no more. The first word counts."""
+        """Record how the run ended, unless that is recorded already, and release its lock."""
         with _lock:
             try:
                 entry = self.read()
@@ -134,7 +123,7 @@ class RunLog:
                 self._release()
 
     def taken(self, stage: str, key: str) -> None:
-        """Note that the run is about to use or to compute a result. The stage's lock is held."""
+        """Record that the run is about to use or compute a result; its lock must be held."""
         append_line(
             self.folder / STAGE_LINES,
             {"stage": stage, "state": TAKEN, "key": key, "started": now()},
@@ -148,7 +137,15 @@ class RunLog:
         seconds: float = 0.0,
         resumed_after: int = 0,
     ) -> None:
-        """Note a finished stage: its state and key, how long it was computed, from which epoch."""
+        """Record a finished stage.
+
+        Args:
+            outcome: its record, or why it was skipped.
+            state: its final state, in lower case.
+            started: when it started, as `now` gives it.
+            seconds: how long it was computed.
+            resumed_after: the number of epochs that were taken from a checkpoint.
+        """
         key = outcome.key if isinstance(outcome, Record) else None
         append_line(
             self.folder / STAGE_LINES,
@@ -164,16 +161,16 @@ class RunLog:
         )
 
     def stages(self) -> list[dict[str, Any]]:
-        """The run's stages in the order in which they ended."""
+        """The lines of the run's finished stages, in the order in which they ended."""
         return [line for line in read_lines(self.folder / STAGE_LINES) if line["state"] != TAKEN]
 
     def results(self) -> set[tuple[str, str]]:
-        """Stage and key of every result that the run used, computed, or was about to compute."""
+        """Stage and key of every result that the run used, computed, or started to compute."""
         lines = read_lines(self.folder / STAGE_LINES)
         return {(line["stage"], line["key"]) for line in lines if line["key"]}
 
     def fault(self) -> str | None:
-        """What is wrong with the run's log; None where it can be believed and is complete."""
+        """The fault of the run's log; None if it is intact and complete."""
         try:
             done = self.read()["status"] == DONE
         except StageError:
@@ -185,10 +182,10 @@ class RunLog:
         return f"{STAGE_LINES} is missing" if done and not lines.is_file() else None
 
     def read(self) -> dict[str, Any]:
-        """What is known of the run; a run that stands at `running` without a process was killed.
+        """The entry of `run.json`; see `status` for runs that were killed.
 
         Raises:
-            StageError: what was noted of it is damaged.
+            StageError: it is missing or damaged.
         """
         path = self.folder / RUN
         try:
@@ -202,12 +199,12 @@ class RunLog:
         return entry
 
     def status(self) -> str:
-        """`running`, `done`, `failed`, `interrupted`, or `killed` where nothing could be noted."""
+        """`running`, `done`, `failed`, `interrupted`, or `killed` if the process just vanished."""
         status: str = self.read()["status"]
         return KILLED if status == RUNNING and not self._alive() else status
 
     def record(self, stage: str) -> Record | None:
-        """The record that a stage of the run left; None where it was skipped or never reached."""
+        """The record of a stage of the run; None if the stage was skipped or never reached."""
         for entry in reversed(self.stages()):
             if entry["stage"] == stage and entry["key"]:
                 return self.store.record(stage, entry["key"])
@@ -217,14 +214,14 @@ class RunLog:
         path = self.folder / ALIVE
         if path in _held:
             return
-        # Who looks whether the run lives holds the lock for an instant.
-        end = time.monotonic() + LOOKING_S + (LEASE_S if isinstance(path, S3Path) else 0)
-        while (held := hold(path)) is None:
+        end = time.monotonic() + LOOKING_S + path.lease_s
+        while (held := path.hold()) is None:
             if time.monotonic() > end:
                 raise UserError(
-                    f"run {self.run_id!r} is going on in another process; give another run id."
+                    f"run {self.run_id!r} is still running in another process; choose another "
+                    "run id."
                 )
-            time.sleep(LEASE_POLL_S if isinstance(path, S3Path) else 0.01)
+            time.sleep(path.poll_s)
         _held[path] = held
 
     def _release(self) -> None:
@@ -233,20 +230,32 @@ class RunLog:
             held.release()
 
     def _alive(self) -> bool:
-        return is_locked(self.folder / ALIVE)
+        return (self.folder / ALIVE).is_locked()
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         signed = {**entry, CHECK: digest_of(entry)[:16]}
         text = json.dumps(signed, indent=1, sort_keys=True) + "\n"
-        write_atomically(self.folder / RUN, text.encode())
+        (self.folder / RUN).write(text.encode())
+
+
+@contextmanager
+def local_log(path: StorePath) -> Iterator[TextIO]:
+    """A text file of this machine for adding lines to a run's log, published at the end."""
+    local = path.log_file()
+    local.parent.mkdir(parents=True, exist_ok=True)
+    with local.open("a", encoding="utf-8", buffering=1) as file:
+        try:
+            yield file
+        finally:
+            path.publish_log()
 
 
 _lock = threading.Lock()
-_held: dict[Place, Held] = {}
+_held: dict[StorePath, Held] = {}
 
 
 def all_runs(store: Store) -> list[RunLog]:
-    """Every run in the store whose log can be read, oldest first."""
+    """Every run in the store whose log is readable, oldest first."""
     found = []
     for path in (store.root / RUNS).glob(f"*/{RUN}"):
         run = RunLog(store, path.parent.name)
@@ -256,21 +265,21 @@ def all_runs(store: Store) -> list[RunLog]:
 
 
 def damaged_runs(store: Store) -> list[str]:
-    """The runs whose log can't be read."""
+    """The ids of the runs whose log is damaged."""
     readable = {run.run_id for run in all_runs(store)}
     found = {path.parent.name for path in (store.root / RUNS).glob(f"*/{RUN}")}
     return sorted(found - readable)
 
 
 def no_run(store: Store) -> str:
-    """That there is no run to be shown, and which ones are damaged."""
+    """A text that says that there is no run to show, and which ones are damaged."""
     damaged = damaged_runs(store)
-    beside = f" but those whose log is damaged ({', '.join(damaged)})" if damaged else ""
+    beside = f" except those whose log is damaged ({', '.join(damaged)})" if damaged else ""
     return f"no run in {store.root} yet{beside}"
 
 
 def computed(store: Store) -> dict[str, dict[str, Any]]:
-    """By key, the line of the log that tells how a result was computed the last time."""
+    """By key, the line of the log about the last time that a result was computed."""
     return {
         line["key"]: line
         for run in all_runs(store)
@@ -280,7 +289,7 @@ def computed(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def find_run(store: Store, run_id: str | None) -> RunLog:
-    """The run of that id, or the latest one that is done with all of its stages.
+    """The run with that id, or the latest one that finished with all of its stages.
 
     Raises:
         UserError: there is no such run.
@@ -299,7 +308,7 @@ def find_run(store: Store, run_id: str | None) -> RunLog:
     done = [run for run in runs if run.status() == DONE and not run.read()["only"]]
     if not done:
         raise UserError(
-            f"no run in {store.root} has come to its end (the latest: {runs[-1].run_id}, "
-            f"{runs[-1].status()}); start `fashion-flow run` again to go on."
+            f"no run in {store.root} has finished (the latest: {runs[-1].run_id}, "
+            f"{runs[-1].status()}); start `fashion-flow run` again to continue it."
         )
     return done[-1]

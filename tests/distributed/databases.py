@@ -1,4 +1,4 @@
-"""Databases of a test's own."""
+"""Databases that a test starts for itself."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ START_S = 120
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL cluster on the loopback interface; the address of its database for Prefect."""
+    """A PostgreSQL server on the loopback interface; yields its database's address for Prefect."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
-        pytest.skip("there is no initdb: apt-get install postgresql")
-    # It refuses to run as root; Debian's package makes a user for it.
+        pytest.skip("initdb is not installed: apt-get install postgresql")
+    # It refuses to run as root; Debian's package creates a user for it.
     user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     password, port = secrets.token_hex(16), free_port()

@@ -1,4 +1,4 @@
-"""A flow that says which GPUs it is given, for the tests of workers."""
+"""A flow that reports which GPUs it sees, for tests of workers."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from prefect import flow
 
 @flow
 def look(path: str) -> None:
-    """Write what CUDA would see into a file."""
+    """Write the GPUs that CUDA would see to a file."""
     Path(path).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "everything"))

@@ -1,4 +1,4 @@
-"""A real Dask cluster: a scheduler and two worker processes that declare a GPU each."""
+"""A real Dask cluster: a scheduler, and two worker processes that declare one GPU each."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.processes import (
     Finished,
     Server,
     Start,
+    alive,
     free_port,
     latest_run,
     wait_for,
@@ -34,13 +35,13 @@ from tests.reliability.support import SMOKE, contents, differing
 
 START_S = 120
 RUN_S = 400
-# Of a task (most of which is what Prefect says of its flow) and of its result, a record, pickled.
+# Limits for the pickled task, most of which is Prefect's context, and for its result, a record.
 MOST_BYTES = {"begins": 100_000, "ends": 20_000}
-# Two side by side and one after them are enough to see whether two ever share a worker.
+# Two in parallel and one after them suffice to see whether two ever share a worker.
 THREE = ("--only", "baseline", "--only", "low_capacity", "--only", "overfitting")
 
 
-# As in docs/clusters.md: an authority for this cluster, and one certificate for all of it.
+# As in docs/clusters.md: a certificate authority, and one certificate for the whole cluster.
 CERTIFICATES = (
     "req -x509 -newkey rsa:3072 -nodes -days 365 -subj /CN=fashion-flow-ca "
     "-keyout ca-key.pem -out ca.pem",
@@ -52,7 +53,7 @@ CERTIFICATES = (
 
 @dataclass
 class Cluster:
-    """A scheduler and its workers, each a process group, and what the workers noted."""
+    """A scheduler and its workers, each in its own process group, and the notes of the workers."""
 
     address: str
     scheduler: subprocess.Popen[bytes]
@@ -60,14 +61,14 @@ class Cluster:
     notes: Path
 
     def noted(self) -> dict[int, list[dict[str, Any]]]:
-        """What each worker process noted, see `watched.py`."""
+        """The notes of each worker process; see `watched.py`."""
         return {
             int(path.stem): [json.loads(line) for line in path.read_text().splitlines()]
             for path in self.notes.glob("*.jsonl")
         }
 
     def computing(self, stage: str) -> int | None:
-        """The process that has begun the stage and not ended it."""
+        """The worker process that is computing a stage, if any."""
         for process, entries in self.noted().items():
             last = [entry["what"] for entry in entries if name_of(entry["key"]) == stage][-1:]
             if last == ["begins"]:
@@ -76,7 +77,7 @@ class Cluster:
 
 
 def name_of(key: str) -> str:
-    """The stage of a task's key, which ends with a UUID."""
+    """The stage in a task's key, which ends with a UUID."""
     return key[:-37]
 
 
@@ -91,7 +92,7 @@ def running(
 ) -> Iterator[Cluster]:
     """A cluster on the loopback interface.
 
-    Workers have more threads than they should, so that it is the resource that counts.
+    Workers have more threads than needed, so that only the resource limits them.
     """
     folder.mkdir(exist_ok=True)
     port = free_port()
@@ -130,7 +131,7 @@ def running(
         yield Cluster(address, scheduler, found, folder)
     finally:
         for process in begun:
-            # A worker is below its nanny, in the same group.
+            # A worker is a child of its nanny, in the same group.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
@@ -159,14 +160,14 @@ def assert_small(cluster: Cluster) -> None:
 
 
 def numerical(store: Path) -> set[str]:
-    """The stages that train or use a network: those whose key has a device."""
+    """The stages that train or use a network: their keys include a device."""
     run = latest_run(store)
     records = [run.record(line["stage"]) for line in run.stages()]
     return {record.stage for record in records if record and "device" in record.basis["profile"]}
 
 
 def assert_alone(cluster: Cluster, store: Path) -> None:
-    """No worker ever executed two stages that compute with a network."""
+    """Assert that no worker ever executed two stages with a network at the same time."""
     guarded = numerical(store)
     assert {"baseline", "low_capacity", "overfitting"} <= guarded
     assert not {"load", "subset", "preprocess"} & guarded
@@ -176,7 +177,7 @@ def assert_alone(cluster: Cluster, store: Path) -> None:
             assert len(together) <= 1, together
 
 
-def test_trainings_on_two_workers_have_the_bytes_of_a_run_alone(
+def test_two_workers_produce_the_same_bytes_as_one_process(
     cluster: Cluster,
     plan: Path,
     fashion_flow: Command,
@@ -192,24 +193,24 @@ def test_trainings_on_two_workers_have_the_bytes_of_a_run_alone(
     assert alone.status == 0, alone.err
     assert differing(contents(tmp_path / "cluster"), contents(tmp_path / "alone")) == []
 
-    # The GPUs that they declare are taken one by one, though there is a thread for a second.
+    # Each worker computes one such stage at a time, although it has a second thread.
     assert_alone(cluster, tmp_path / "cluster")
     workers = [
         {name_of(entry["key"]) for entry in notes} & {"baseline", "low_capacity", "overfitting"}
         for notes in cluster.noted().values()
     ]
-    assert all(workers), f"one worker did it all: {workers}"
+    assert all(workers), f"one worker did everything: {workers}"
 
-    # Nothing but records passes the scheduler.
+    # Only records pass through the scheduler.
     assert_small(cluster)
 
-    # The terminal and the run's log show what happens elsewhere.
+    # The terminal and the run's log show what happens on the workers.
     assert "overfitting                     Running" in done.err
     log = (latest_run(tmp_path / "cluster").folder / "run.log").read_text()
     assert "epoch 2/2" in log
 
 
-def test_a_cluster_that_is_not_there_is_explained(fashion_flow: Command, tmp_path: Path) -> None:
+def test_an_unreachable_cluster_is_explained(fashion_flow: Command, tmp_path: Path) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
     done = fashion_flow("run", *SMOKE, "--dask-address", address, "--store", tmp_path / "store")
     assert done.status == 1
@@ -240,7 +241,7 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_of_a_runs_own_end_when_it_is_killed(
+def test_workers_that_a_run_starts_end_when_it_is_killed(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     script = tmp_path / "own.py"
@@ -259,24 +260,16 @@ def test_workers_of_a_runs_own_end_when_it_is_killed(
         assert address.startswith("tls://127.0.0.1:")
         assert sorted(card for _, card in workers) == ["", "1"]
         assert sorted(map(str, resources)) == ["{'GPU': 1}", "{}"]
-        # Itself alone, not its group.
+        # Only the process, not its group.
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        wait_for(lambda: not any(alive(pid) for pid, _ in workers), 30, "the workers' end")
+        wait_for(lambda: not any(alive(pid) for pid, _ in workers), 30, "the workers to end")
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-# What follows takes minutes.
+# The tests below take minutes.
 
 
 REPLICATES = ("--preset", "smoke", "--transfer-weights", "off", "--replicates", "3")
@@ -284,7 +277,7 @@ REPLICATES = ("--preset", "smoke", "--transfer-weights", "off", "--replicates", 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("full")
-def test_three_replicates_go_on_when_a_worker_is_killed(
+def test_three_replicates_continue_when_a_worker_is_killed(
     environment: dict[str, str], start: Start, shared_server: Server, tmp_path: Path
 ) -> None:
     settings = (*REPLICATES, "--set", "overfitting.epochs=12")
@@ -293,15 +286,15 @@ def test_three_replicates_go_on_when_a_worker_is_killed(
     with running(environment, tmp_path / "cluster") as cluster:
         address = ("--dask-address", cluster.address)
         run = start("run", *settings, *address, "--store", store, **server)
-        wait_for(lambda: bool(in_training(store)), RUN_S, "a training in its midst")
+        wait_for(lambda: bool(in_training(store)), RUN_S, "a training in progress")
         (stage, *_) = in_training(store)
         process = cluster.computing(stage)
         assert process
         os.kill(process, signal.SIGKILL)
         said, _ = run.communicate(timeout=1800)
         assert run.returncode == 0, said
-        assert "is gone; taken up by another:" in said
-        assert stage in said.partition("is gone; taken up by another:")[2].splitlines()[0]
+        assert "other workers take over:" in said
+        assert stage in said.partition("other workers take over:")[2].splitlines()[0]
         assert_alone(cluster, store)
         assert_small(cluster)
     done = start("run", *settings, "--store", alone, **server)
@@ -309,7 +302,7 @@ def test_three_replicates_go_on_when_a_worker_is_killed(
     assert done.returncode == 0, said
     assert differing(contents(store), contents(alone)) == []
     resumed = [line["resumed_after"] for line in latest_run(store).stages()]
-    assert max(resumed) > 0, "nothing went on at a checkpoint"
+    assert max(resumed) > 0, "no stage resumed from a checkpoint"
 
 
 def in_training(store: Path) -> list[str]:
@@ -319,7 +312,7 @@ def in_training(store: Path) -> list[str]:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("full")
-def test_a_lost_scheduler_is_explained_and_the_next_run_goes_on(
+def test_a_lost_scheduler_is_explained_and_the_next_run_continues(
     environment: dict[str, str],
     fashion_flow: Command,
     start: Start,
@@ -333,12 +326,12 @@ def test_a_lost_scheduler_is_explained_and_the_next_run_goes_on(
     with running(environment, tmp_path / "first") as cluster:
         address = ("--dask-address", cluster.address)
         run = start("run", *settings, *address, "--store", store, **server)
-        wait_for(lambda: bool(in_training(store)), RUN_S, "a training in its midst")
+        wait_for(lambda: bool(in_training(store)), RUN_S, "a training in progress")
         os.killpg(cluster.scheduler.pid, signal.SIGKILL)
         said, _ = run.communicate(timeout=300)
     assert run.returncode == 1, said
-    assert f"the Dask cluster {cluster.address} was lost" in said
-    assert "start the same command again to go on" in said
+    assert f"lost the connection to the Dask cluster at {cluster.address}" in said
+    assert "start the same command again to continue" in said
     assert "Traceback" not in said
     with running(environment, tmp_path / "second") as cluster:
         done = run_on(fashion_flow, cluster, settings, store, server)
@@ -361,7 +354,7 @@ def run_on(
 
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("full")
-def test_workers_with_other_code_or_none_are_refused(
+def test_workers_with_different_code_or_none_are_refused(
     environment: dict[str, str], fashion_flow: Command, shared_server: Server, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
@@ -398,14 +391,14 @@ def test_a_cluster_behind_tls(
     with running({**environment, **ours}, tmp_path / "tls", protocol="tls") as cluster:
         done = run_on(fashion_flow, cluster, settings, tmp_path / "store", {**server, **ours})
         assert done.status == 0, done.err
-        # Who has no certificate of this authority is not let in.
+        # A client without a certificate of this authority is refused.
         done = run_on(fashion_flow, cluster, settings, tmp_path / "store", {**server, **others})
         assert done.status == 1
         assert "can't be reached" in done.err
 
 
 def certified(folder: Path) -> dict[str, str]:
-    """Certificates in a folder, and the environment that has Dask use them."""
+    """Create certificates in a folder; return the environment that makes Dask use them."""
     folder.mkdir()
     for arguments in CERTIFICATES:
         subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Workers of a process pool: they run what is deployed, and take up what another left behind."""
+"""Workers of a process pool: they run deployments, and continue runs that died elsewhere."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.deployment.deploy import AGAIN, REST, SILENT
-from flows.running.server import SERVER_SETTINGS
+from flows.deployment.recovery import AGAIN, REST, SILENT
+from flows.running.ui_server import SERVER_SETTINGS
 from tasks.storage.run_log import all_runs
 from tasks.storage.store import Store
 from tests.conftest import running_server
@@ -25,10 +25,10 @@ from tests.distributed.databases import postgresql
 from tests.processes import SMALL, Command, Finished, Server, free_port, wait_for
 from tests.reliability.support import contents, differing
 
-# What a run takes here, with the time until it is known to be lost.
+# Seconds for a run, including the time until a dead one is noticed.
 RUN_S = 900
 SHORT = (*SMALL, "--set", "plan=[]")
-# Long enough in training for a worker to be killed there.
+# Trains long enough for a worker to be killed meanwhile.
 LONG = (*SHORT, "--set", "overfitting.epochs=15")
 SECRET = "open sesame"
 
@@ -48,18 +48,18 @@ class Deployed:
         return httpx.post(f"{self.server.url}/{path}", json=body).raise_for_status().json()
 
     def start(self) -> str:
-        """Ask for a run; its id."""
+        """Request a run; return its id."""
         found: str = self.post(f"deployments/{self.deployment}/create_flow_run")["id"]
         return found
 
     def wait_for_end(self, run: str) -> None:
-        """Wait until the run is completed; its log is shown where it is not."""
+        """Wait until the run is completed; if it fails, show its log."""
 
         def state() -> str:
             found: str = self.get(f"flow_runs/{run}")["state"]["name"]
             return found
 
-        wait_for(lambda: state() in ("Completed", "Failed"), RUN_S, "the run's end")
+        wait_for(lambda: state() in ("Completed", "Failed"), RUN_S, "the run to end")
         assert state() == "Completed", self.post("logs/filter")
 
 
@@ -77,13 +77,13 @@ def deploy(
 
 @pytest.fixture(scope="session")
 def served(environment: dict[str, str]) -> dict[str, str]:
-    """The environment of a server that stays, and of what asks it."""
+    """The environment of a lasting server and of its clients."""
     return environment | SERVER_SETTINGS
 
 
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, served: dict[str, str]) -> Iterator[Server]:
-    """A server with a database on SQLite, or on what a test asks for."""
+    """A server with an SQLite database, or with the database that a test names."""
     if getattr(request, "param", "sqlite") != "postgresql":
         with running_server(served) as server:
             yield server
@@ -109,7 +109,7 @@ Workers = Callable[[], subprocess.Popen[bytes]]
 
 @pytest.fixture
 def worker(served: dict[str, str], server: Server, tmp_path: Path) -> Iterator[Workers]:
-    """Start `prefect worker start`; what still runs afterwards is killed with all below it."""
+    """Start `prefect worker start`; kill it and its descendants after the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def begin() -> subprocess.Popen[bytes]:
@@ -135,14 +135,14 @@ def worker(served: dict[str, str], server: Server, tmp_path: Path) -> Iterator[W
 
 
 def below(process: int) -> list[int]:
-    """A process and all that it and those below it have started, last ones first."""
+    """A process and all its descendants, the deepest first."""
     children = Path(f"/proc/{process}/task/{process}/children")
     found = children.read_text().split() if children.exists() else []
     return [pid for child in found for pid in below(int(child))] + [process]
 
 
 def kill_tree(process: int, *, itself: bool = True) -> None:
-    """SIGKILL for all below a process, and for itself, as when its machine is lost."""
+    """Kill a process and all its descendants, as when a machine is lost."""
     for pid in below(process)[: None if itself else -1]:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -155,10 +155,10 @@ def in_training(store: Path) -> bool:
 
 
 def training(deployed: Deployed, worker: Workers) -> tuple[subprocess.Popen[bytes], str]:
-    """A worker in the middle of a training, and the run that it works for."""
+    """Start a worker and a run; wait until it trains; return both."""
     process = worker()
     run = deployed.start()
-    wait_for(lambda: in_training(deployed.store), RUN_S, "a training in its midst")
+    wait_for(lambda: in_training(deployed.store), RUN_S, "a training in progress")
     return process, run
 
 
@@ -170,14 +170,14 @@ def environment_of(process: int) -> list[str]:
 def undisturbed(
     fashion_flow: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, str]:
-    """What is in the store after a run in one process on this machine."""
+    """The contents of the store after an undisturbed run in one process."""
     store = tmp_path_factory.mktemp("undisturbed") / "store"
     done = fashion_flow("run", *LONG, "--store", store)
     assert done.status == 0, done.err
     return contents(store)
 
 
-def test_a_deployment_can_be_renewed_and_has_what_takes_up_dead_runs(
+def test_a_deployment_can_be_updated_and_brings_the_automations_for_dead_runs(
     fashion_flow: Command, server: Server, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
@@ -189,7 +189,7 @@ def test_a_deployment_can_be_renewed_and_has_what_takes_up_dead_runs(
     (planned,) = found["schedules"]
     assert planned["schedule"]["cron"] == "0 3 * * *"
     assert planned["schedule"]["timezone"] == "Europe/Berlin"
-    # What lets no run overlap another: its queue gives out one at a time.
+    # Runs do not overlap, because the queue starts one at a time.
     assert found["work_queue_name"] == "nightly"
     assert deployed.get("work_pools/local/queues/nightly")["concurrency_limit"] == 1
     assert found["entrypoint"] == "flows.build_model.build_model"
@@ -206,10 +206,10 @@ def test_a_deployment_can_be_renewed_and_has_what_takes_up_dead_runs(
         ((), "fashion-flow ui"),
         (("--cron", "at dawn"), "schedule 'at dawn': expected minute, hour"),
         (("--cron", "0 3 * * *", "--timezone", "Mars"), "time zone 'Mars': expected a name"),
-        (("--env", "=open sesame"), "environment '': expected NAME=VALUE"),
+        (("--env", "=open sesame"), "--env '': expected NAME=VALUE"),
     ],
 )
-def test_what_can_not_be_deployed_is_explained(
+def test_wrong_requests_are_explained(
     arguments: tuple[str, ...], said: str, fashion_flow: Command, tmp_path: Path
 ) -> None:
     home = str(tmp_path / "no-server")
@@ -220,7 +220,7 @@ def test_what_can_not_be_deployed_is_explained(
     assert "Traceback" not in done.err
 
 
-def test_a_server_that_is_away_is_named_without_its_password(
+def test_an_unreachable_server_is_named_without_its_password(
     fashion_flow: Command, tmp_path: Path
 ) -> None:
     address = f"http://someone:{SECRET.replace(' ', '')}@127.0.0.1:{free_port()}/api"
@@ -231,7 +231,7 @@ def test_a_server_that_is_away_is_named_without_its_password(
 
 
 @pytest.mark.usefixtures("full")
-def test_a_server_with_a_password_takes_only_that(
+def test_a_server_with_a_password_accepts_only_that(
     fashion_flow: Command, served: dict[str, str], tmp_path: Path
 ) -> None:
     with running_server(served | {"PREFECT_SERVER_API_AUTH_STRING": "admin:right"}) as server:
@@ -244,7 +244,7 @@ def test_a_server_with_a_password_takes_only_that(
     assert "Traceback" not in said[0].err
 
 
-def test_a_worker_runs_what_is_deployed_and_its_secret_is_shown_nowhere(
+def test_a_worker_runs_a_deployment_and_its_secret_is_shown_nowhere(
     fashion_flow: Command, served: dict[str, str], server: Server, worker: Workers, tmp_path: Path
 ) -> None:
     save = f"from prefect.blocks.system import Secret; Secret(value='{SECRET}').save('word')"
@@ -275,7 +275,7 @@ def test_a_worker_runs_what_is_deployed_and_its_secret_is_shown_nowhere(
     indirect=["server"],
 )
 @pytest.mark.usefixtures("full")
-def test_what_is_lost_in_the_middle_of_training_is_taken_up_again(
+def test_a_run_that_dies_while_training_is_retried(
     lost: str,
     tries: int,
     fashion_flow: Command,
@@ -295,7 +295,7 @@ def test_what_is_lost_in_the_middle_of_training_is_taken_up_again(
     deployed.wait_for_end(run)
     assert differing(contents(deployed.store), undisturbed) == []
     assert deployed.get(f"flow_runs/{run}")["run_count"] == tries
-    # One crash, one more attempt.
+    # Each crash leads to one more attempt.
     names = [state["name"] for state in deployed.get(f"flow_run_states/?flow_run_id={run}")]
     assert names.count("Crashed") == names.count("AwaitingRetry") == tries - 1
     entries = [entry for log in all_runs(Store(str(deployed.store))) for entry in log.stages()]
@@ -306,7 +306,7 @@ def test_what_is_lost_in_the_middle_of_training_is_taken_up_again(
 
 
 @pytest.mark.timeout(2 * RUN_S + 300)
-# A server of its own, as it kills it.
+# A separate server, because the test kills it.
 @pytest.mark.parametrize("server", ["sqlite, killed"], indirect=True)
 @pytest.mark.usefixtures("full")
 def test_a_server_that_is_away_for_half_a_minute_costs_no_run(
@@ -328,7 +328,7 @@ def test_a_server_that_is_away_for_half_a_minute_costs_no_run(
 
 
 @pytest.mark.usefixtures("full")
-def test_a_cancelled_run_is_not_taken_up_again(
+def test_a_cancelled_run_is_not_retried(
     fashion_flow: Command, server: Server, worker: Workers, tmp_path: Path
 ) -> None:
     deployed = deployed_as("cancelled", fashion_flow, server, tmp_path / "store", *LONG)
@@ -339,6 +339,6 @@ def test_a_cancelled_run_is_not_taken_up_again(
         found: str = deployed.get(f"flow_runs/{run}")["state"]["name"]
         return found
 
-    wait_for(lambda: state() == "Cancelled", 120, "the run's end")
+    wait_for(lambda: state() == "Cancelled", 120, "the run to end")
     time.sleep(2 * REST.seconds)
     assert state() == "Cancelled"

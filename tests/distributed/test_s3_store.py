@@ -1,4 +1,4 @@
-"""Runs whose store is in a bucket: the bytes of a run on this machine, cached and healed alike."""
+"""Runs with a store in a bucket: the same bytes as in a folder, the same caching and repair."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TINY = (*SMALL, "--set", "plan=[]")
 
 @dataclass
 class Bucket:
-    """A server of S3's API; the environment names it, a cache and a Prefect server."""
+    """An S3 server; `environment` names it, a cache folder and a Prefect server."""
 
     environment: Mapping[str, str]
 
     @property
     def client(self) -> S3Client:
-        """The bucket without the program's help."""
+        """A client that bypasses the program."""
         return boto3.client(
             "s3",
             endpoint_url=self.environment["AWS_ENDPOINT_URL"],
@@ -51,7 +51,7 @@ class Bucket:
         }
 
     def digests(self, store: str) -> dict[str, str]:
-        """SHA-256 of all that stages left, by name, as `contents` has it of a folder."""
+        """SHA-256 of every file of every stage, by name, like `contents` for a folder."""
         found = self.objects(f"{store}/stages/")
         return {f"stages/{name}": hashlib.sha256(b).hexdigest() for name, b in found.items()}
 
@@ -70,7 +70,7 @@ def first(bucket: Bucket, fashion_flow: Command) -> Finished:
 
 
 @pytest.mark.usefixtures("first")
-def test_a_run_leaves_the_bytes_of_a_run_in_a_folder(
+def test_a_run_stores_the_same_bytes_as_in_a_folder(
     bucket: Bucket, fashion_flow: Command, tmp_path: Path
 ) -> None:
     server = bucket.environment["PREFECT_API_URL"]
@@ -79,7 +79,7 @@ def test_a_run_leaves_the_bytes_of_a_run_in_a_folder(
     assert differing(bucket.digests("small"), contents(tmp_path / "store")) == []
 
 
-def test_credentials_are_in_no_object_and_in_no_line(bucket: Bucket, first: Finished) -> None:
+def test_no_object_and_no_output_contains_credentials(bucket: Bucket, first: Finished) -> None:
     secret = bucket.environment["AWS_SECRET_ACCESS_KEY"]
     assert secret not in first.out + first.err
     found = bucket.objects("small/")
@@ -88,7 +88,7 @@ def test_credentials_are_in_no_object_and_in_no_line(bucket: Bucket, first: Fini
 
 
 @pytest.mark.usefixtures("first")
-def test_another_machine_computes_nothing_again_and_heals_what_is_damaged(
+def test_another_machine_computes_only_what_is_damaged(
     bucket: Bucket, fashion_flow: Command, tmp_path: Path
 ) -> None:
     before = bucket.digests("small")
@@ -110,7 +110,7 @@ def test_another_machine_computes_nothing_again_and_heals_what_is_damaged(
 
 @pytest.mark.timeout(2 * RUN_S)
 @pytest.mark.usefixtures("full")
-def test_a_run_that_is_killed_is_gone_on_with_once_its_leases_end(
+def test_a_killed_run_is_continued_once_its_leases_expire(
     bucket: Bucket,
     fashion_flow: Command,
     start: Start,
@@ -125,11 +125,11 @@ def test_a_run_that_is_killed_is_gone_on_with_once_its_leases_end(
     def in_training() -> bool:
         return any("/checkpoint-" in name for name in bucket.objects("killed/stages/overfitting/"))
 
-    wait_for(in_training, RUN_S, "a training in its midst")
+    wait_for(in_training, RUN_S, "a training in progress")
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = fashion_flow(*command, **bucket.environment)
     assert done.status == 0, done.err
-    assert "goes on after epoch" in done.err
-    assert "another run computes it" in done.err, "the dead run's lease had not ended yet"
+    assert "continues after epoch" in done.err
+    assert "another run is computing it" in done.err, "the dead run's lease had not expired yet"
     assert differing(bucket.digests("killed"), contents(tmp_path / "store")) == []

@@ -1,7 +1,7 @@
-"""Loaded by each Dask worker of the tests (`--preload`): notes what it executes, and how big.
+"""Loaded by each Dask worker of the tests (`--preload`): notes what it executes, and its size.
 
-A line for each time that a task begins or ends: its key, the bytes of what was sent for it or of
-what it left (pickled, as Dask sends it), and what else was being executed.
+Writes a line whenever a task begins or ends: its key, the size in bytes of the task or of its
+result (pickled, as Dask sends them), and the tasks that were executing at that time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from distributed.protocol.pickle import dumps
 
 
 def size_of(value: Any) -> int:
-    """Bytes of a value as Dask pickles it."""
+    """The size in bytes of a value as Dask pickles it."""
     return len(dumps(value))  # type: ignore[no-untyped-call]
 
 

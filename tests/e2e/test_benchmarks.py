@@ -1,4 +1,4 @@
-"""The benchmarks run to their end at a size that measures nothing."""
+"""The benchmarks run without errors at a size too small to measure anything."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def benchmark(
     )
 
 
-def test_the_two_ways_are_timed_and_the_last_line_is_the_ratio(
+def test_both_sides_are_timed_and_the_last_line_is_the_ratio(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     done = benchmark("transfer.py", environment=environment, folder=tmp_path)
@@ -45,11 +45,11 @@ def test_the_two_ways_are_timed_and_the_last_line_is_the_ratio(
     for part in ("(features)", "frozen base", "fine-tuned", "in all"):
         assert sum(line.startswith(part) for line in lines) == 1, done.stdout
     assert re.fullmatch(r"ratio \d+\.\d", lines[-1])
-    assert list(tmp_path.iterdir()) == [], "its store is gone"
+    assert list(tmp_path.iterdir()) == [], "its store is removed"
 
 
 @pytest.mark.usefixtures("full")
-def test_accuracies_are_compared_and_the_test_split_opened_for_few(
+def test_accuracies_are_compared_and_few_models_are_scored_on_the_test_split(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
@@ -72,7 +72,7 @@ def test_without_weights_nothing_is_measured(environment: dict[str, str], tmp_pa
 
 
 def titles(models: tuple[str, ...] = MODELS) -> set[str]:
-    """What the table of `run.py` calls the parts of the notebook that make models."""
+    """The titles in the table of `run.py` of those parts of the notebook that train models."""
     words = {name: name.replace("_", " ") for name in models}
     vgg16 = {"vgg16_frozen": "VGG16 frozen", "vgg16_fine_tuned": "VGG16 fine-tuned"}
     return set((words | vgg16).values())
@@ -95,20 +95,20 @@ def test_the_notebook_and_the_flow_do_the_same_work_and_the_last_line_is_the_rat
         assert columns.count(title) == 2, f"{title}: its seconds, its accuracy: {done.stdout}"
     assert {"data and plots", "the rest", "wall, s", "CPU, s", "peak, MiB"} <= set(columns)
     assert re.fullmatch(r"ratio \d+\.\d\d", lines[-1])
-    assert list(tmp_path.iterdir()) == [tmp_path / "rounds.json"], "stores and pictures are gone"
+    assert list(tmp_path.iterdir()) == [tmp_path / "rounds.json"], "stores and plots are removed"
     rounds = json.loads((tmp_path / "rounds.json").read_text())["measurements"]
     assert [found["side"] for found in rounds] == ["script", "flow"]
     script, flow = rounds
     assert set(script["models"]) == set(flow["models"]) == set(MODELS)
     assert set(script["parts"]) == set(flow["parts"]) == {"data", "rest", *MODELS}
-    # No stage is counted twice or left out, and none computes outside the run.
+    # Every stage is counted once, and none computes outside the run.
     computing = flow["wall"] - sum(flow["idle"].values())
     assert all(seconds >= 0 for seconds in flow["idle"].values())
     assert computing <= sum(part["wall"] for part in flow["parts"].values()) <= 2 * computing
 
 
 @pytest.mark.usefixtures("full")
-def test_a_side_that_fails_is_told_with_the_end_of_what_it_said(
+def test_a_failing_side_is_reported_with_the_end_of_its_output(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
@@ -121,7 +121,7 @@ def test_a_side_that_fails_is_told_with_the_end_of_what_it_said(
 
 
 def saved_round(side: str, wall: float, **params: int) -> dict[str, Any]:
-    """A round as `run.py --save` keeps it; `params` are those of models that differ."""
+    """A round as `run.py --save` stores it; `params` overrides numbers of parameters."""
     trained = {"epochs": 1, "batch_size": 128, "train_samples": 40, "test_accuracy": 0.5}
     parts = ("data", *MODELS, "rest")
     idle = {"before": wall / 8, "between": 0.0, "after": wall / 8}
@@ -143,7 +143,7 @@ def save(path: Path, *rounds: dict[str, Any]) -> Path:
     return path
 
 
-def test_saved_rounds_are_put_together_by_their_medians(
+def test_saved_rounds_are_summarised_by_medians(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     rounds = [saved_round("script", wall) for wall in (100.0, 400.0, 200.0)]
@@ -159,7 +159,7 @@ def test_saved_rounds_are_put_together_by_their_medians(
     assert "no stage computes for 12.5 s of the flow's run, 25.0 % of it" in done.stdout
 
 
-def test_rounds_that_can_not_be_compared_are_refused(
+def test_rounds_that_cannot_be_compared_are_refused(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     unlike = save(
@@ -167,7 +167,7 @@ def test_rounds_that_can_not_be_compared_are_refused(
         saved_round("script", 100.0),
         saved_round("flow", 50.0, iteration_3=99),
     )
-    # Another machine's, as those of this one know more of it.
+    # The machine's entry differs, since that of a real round has more fields.
     others = save(tmp_path / "others.json", saved_round("script", 100.0))
     for path, rounds, message in (
         (unlike, "0", "error: the sides have not done the same work: iteration_3 has"),
@@ -186,7 +186,7 @@ def test_start_up_is_timed(environment: dict[str, str], tmp_path: Path) -> None:
     done = benchmark(
         "startup.py", "--rounds", "1", environment=environment, folder=tmp_path, size=()
     )
-    # Whether it is quick is the machine's affair; that it was measured is not.
+    # Times depend on the machine; this test only checks that they are measured.
     assert done.returncode in (0, 1), done.stderr
     assert not done.stderr
     columns = first_columns(done.stdout.splitlines())
@@ -208,5 +208,5 @@ def test_growth_has_a_slope_for_each_stage(environment: dict[str, str], tmp_path
         "guard",
         "preprocess",
     ]
-    # Peaks and seconds for three numbers of images, then the five figures of growth.
+    # Peaks and seconds for three numbers of images, then five columns about growth.
     assert all(len(line.split()) == 1 + 2 * 3 + 5 for line in table)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tests.processes import Command, Server, latest_run
 
 # The notebook's preset, cut down to what shows how data sets are chosen.
@@ -104,7 +104,7 @@ def test_the_real_images_stand_beside_the_notebooks_figures(
     assert "SYNTHETIC" not in done.err
     rows = json.loads(fashion_flow("results", "--json", "--store", tmp_path).out)
     for row in rows:
-        assert row["notebook_test_accuracy"] == REPORTED[row["name"]].test_accuracy
+        assert row["notebook_test_accuracy"] == NOTEBOOK_RESULTS[row["name"]].test_accuracy
     assert rows[0]["name"] == "baseline"
     assert rows[0]["test_accuracy"] > 0.3, "one epoch suffices to be well above guessing"
     assert "SYNTHETIC DATA" not in latest_run(tmp_path).report.read_text()

@@ -1,4 +1,4 @@
-"""Runs that are over: compared, opened in a browser, and the model that one leaves."""
+"""Runs looked back on: shown while unfinished, compared, opened in a browser; the final model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from tasks.core.records import Record
-from tasks.storage.files import file_digest
-from tasks.storage.run_log import FAILED, RunLog, all_runs
+from tasks.storage.run_log import FAILED, RunLog, all_runs, now
 from tasks.storage.store import Store
 from tests.processes import ONE_CHANGE, SMALL, Command, Server
 from tests.support import on_disk
@@ -53,7 +52,7 @@ def ids(runs: list[RunLog]) -> list[str]:
 
 @pytest.fixture
 def unfinished(store: Path, tmp_path: Path) -> tuple[Path, str]:
-    """A copy of the store with a run more, which failed before it had results."""
+    """A copy of the store with a third run, which failed before its first stage ended."""
     copy = tmp_path / "store"
     shutil.copytree(store, copy)
     settings = all_runs(Store(str(store)))[0].read()["settings"]
@@ -66,6 +65,49 @@ def unfinished(store: Path, tmp_path: Path) -> tuple[Path, str]:
 def results(fashion_flow: Command, store: Path, run_id: str) -> dict[str, dict[str, Any]]:
     shown = fashion_flow("results", "--json", "--run", run_id, "--store", store)
     return {row["name"]: row for row in json.loads(shown.out)}
+
+
+# A run that is still running
+
+
+@pytest.mark.parametrize("last", ["baseline", "gate_1", "test_final"])
+def test_a_running_run_shows_what_it_will_show_at_the_end(
+    last: str, store: Path, runs: list[RunLog], fashion_flow: Command, tmp_path: Path
+) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    run = RunLog(Store(str(copy)), "99991231-235959-beef")
+    run.begin(runs[0].read()["settings"], runs[0].read()["profile"], None)
+    names = [entry["stage"] for entry in runs[0].stages()]
+    for name in names[: names.index(last) + 1]:
+        record = runs[0].record(name)
+        assert record is not None
+        run.stage(record, "cached", now())
+    try:
+        found = results(fashion_flow, copy, run.run_id)
+        complete = results(fashion_flow, copy, runs[0].run_id)
+        assert {"baseline": set(), "gate_1": {"iteration_1"}}.get(last, {"final"}) <= set(found)
+        for model, row in found.items():
+            known = {name: value for name, value in row.items() if value is not None}
+            assert known.items() <= complete[model].items()
+        if last == "test_final":
+            assert found["final"]["test_accuracy"] == complete["final"]["test_accuracy"]
+        given = ("--run", run.run_id, "--store", copy)
+        shown = json.loads(fashion_flow("verdicts", "--json", *given).out)
+        decided = json.loads(
+            fashion_flow("verdicts", "--json", "--run", runs[0].run_id, "--store", copy).out
+        )
+        blank = [row | {"p_value_adjusted": None} for row in decided]
+        assert shown == ([] if last == "baseline" else blank)
+        done = fashion_flow("results", "--store", copy)
+        assert f"this is run {runs[-1].run_id}, the latest complete one" in plain(done.err)
+    finally:
+        run.end(FAILED)
+
+
+def plain(err: str) -> str:
+    """A note without its frame."""
+    return " ".join(err.replace("│", " ").split())
 
 
 # Two runs compared
@@ -137,16 +179,27 @@ def test_a_run_compared_with_itself_differs_in_nothing(
     assert json.loads(fashion_flow("compare", *same, "--json").out)["settings"] == {}
 
 
-def test_what_can_not_be_compared_is_explained(
-    unfinished: tuple[Path, str], ids: list[str], fashion_flow: Command, tmp_path: Path
+def test_a_run_without_results_is_compared_in_its_settings(
+    unfinished: tuple[Path, str], ids: list[str], fashion_flow: Command
 ) -> None:
     store, failed = unfinished
+    done = fashion_flow("compare", ids[1], failed, "--store", store)
+    assert done.status == 0
+    assert f"Run {failed} did not finish (failed)" in plain(done.err)
+    assert ["low_capacity.epochs", "2", "1"] in [line.split() for line in done.out.splitlines()]
+    found = json.loads(fashion_flow("compare", ids[1], failed, "--json", "--store", store).out)
+    assert found["results"]["final"][0] is not None
+    assert {other for _, other in found["results"].values()} == {None}
+
+
+def test_what_cannot_be_compared_is_explained(
+    store: Path, ids: list[str], fashion_flow: Command, tmp_path: Path
+) -> None:
     for arguments, message in (
         ((ids[0], "nope", "--store", store), "no run 'nope'"),
         (("../runs", ids[0], "--store", store), "no run '../runs'"),
-        ((ids[0], failed, "--store", store), f"run {failed} ended before its results"),
         ((*ids, "--store", tmp_path / "nowhere"), "no run in"),
-        ((ids[0], "--store", store), "Missing argument 'RUN'"),
+        ((ids[0], "--store", store), "missing argument RUN2"),
         ((*ids, ids[0], "--store", store), "unexpected extra argument"),
     ):
         for as_json in ((), ("--json",)):
@@ -161,7 +214,7 @@ def test_what_can_not_be_compared_is_explained(
 
 
 def browser(folder: Path, status: int = 0) -> Path:
-    """A program that notes what it is given, in place of a browser."""
+    """A program in place of a browser that writes down its arguments."""
     script = folder / "browser"
     script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{folder}/opened"\nexit {status}\n')
     script.chmod(0o755)
@@ -180,7 +233,7 @@ def test_the_latest_report_is_opened_in_the_users_browser(
     assert page.is_file()
 
 
-def test_a_report_of_a_given_run_is_named_and_not_opened_unasked(
+def test_the_report_of_a_given_run_is_not_opened_unless_asked_for(
     store: Path, runs: list[RunLog], fashion_flow: Command, tmp_path: Path
 ) -> None:
     given = ("--run", runs[0].run_id, "--store", store)
@@ -190,7 +243,7 @@ def test_a_report_of_a_given_run_is_named_and_not_opened_unasked(
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_where_no_browser_opens_the_path_is_said_all_the_same(
+def test_without_a_browser_the_path_is_printed_all_the_same(
     given: bool, store: Path, runs: list[RunLog], fashion_flow: Command, tmp_path: Path
 ) -> None:
     bare = tmp_path / "bare"
@@ -201,17 +254,16 @@ def test_where_no_browser_opens_the_path_is_said_all_the_same(
     )  # fmt: skip
     assert done.status == 2
     assert done.out == f"{runs[-1].report}\n"
-    assert "error: there is no browser to open it with" in done.err
+    assert "error: no browser was found" in done.err
     assert "Traceback" not in done.err
 
 
-def test_reports_that_are_not_there_are_explained(
+def test_reports_that_do_not_exist_are_explained(
     unfinished: tuple[Path, str], ids: list[str], fashion_flow: Command, tmp_path: Path
 ) -> None:
     store, failed = unfinished
     for arguments, message in (
         (("--run", "nope", "--store", store), "no run 'nope'"),
-        (("--run", failed, "--store", store), "ended before its report was written (failed)"),
         (("--store", tmp_path / "nowhere"), "no run in"),
     ):
         done = fashion_flow("report", "--open", *arguments, BROWSER=str(browser(tmp_path)))
@@ -222,8 +274,11 @@ def test_reports_that_are_not_there_are_explained(
     assert not (tmp_path / "opened").exists()
     latest = fashion_flow("report", "--store", store)
     assert latest.out == f"{store}/runs/{ids[-1]}/report.html\n"
-    note = " ".join(latest.err.replace("│", " ").split())
-    assert f"The latest run, {failed}, is failed; this is run {ids[-1]}" in note
+    said = f"The latest run, {failed}, did not finish (failed); this is run {ids[-1]}"
+    assert said in plain(latest.err)
+    without = fashion_flow("report", "--run", failed, "--store", store)
+    assert (without.status, without.out) == (0, f"{store}/runs/{failed}\n")
+    assert "so it has no report" in plain(without.err)
 
 
 # The model and its card
@@ -246,7 +301,7 @@ def block(card: str, language: str) -> str:
     return str(found)
 
 
-def test_the_model_stands_beside_its_card_byte_by_byte(
+def test_the_model_is_beside_its_card_byte_by_byte(
     runs: list[RunLog], final: Record, card: str
 ) -> None:
     folder, store = runs[0].model_folder, runs[0].store
@@ -258,7 +313,7 @@ def test_the_model_stands_beside_its_card_byte_by_byte(
             (stored,) = [f.path for f in final.files.values() if Path(f.path).name == name]
             assert (folder / name).read_bytes() == (store.root / stored).read_bytes(), name
     (digest,) = re.findall(r"SHA-256 of `model\.keras`: `([0-9a-f]{64})`", card)
-    assert digest == file_digest(folder / "model.keras")[0] == final.files["model"].sha256
+    assert digest == (folder / "model.keras").digest()[0] == final.files["model"].sha256
     assert digest in card
 
 
@@ -326,14 +381,14 @@ def test_the_code_in_the_card_runs_where_the_model_is(
     assert ours == "False", "plain Keras is enough"
 
 
-def test_each_run_has_a_model_folder_of_its_own(runs: list[RunLog]) -> None:
+def test_each_run_has_its_own_model_folder(runs: list[RunLog]) -> None:
     one, other = (on_disk(run.model_folder) / "README.md" for run in runs)
     assert one.read_text() != other.read_text()
     assert os.path.commonpath([one, other]) == str(on_disk(runs[0].store.root) / "runs")
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_an_old_run_goes_with_its_model_unless_somebody_keeps_a_file_there(
+def test_cleaning_removes_an_old_runs_model_unless_somebody_added_a_file(
     kept: bool, store: Path, ids: list[str], fashion_flow: Command, tmp_path: Path
 ) -> None:
     copy = tmp_path / "store"

@@ -28,7 +28,7 @@ TELEPHONE, DESKTOP = 400, 1400
 MARGIN = 38  # 1 cm at 96 dots an inch
 RUN_TWICE_S = 900
 
-# What is cut off at an edge or lies beside the page; what scrolls may be wider.
+# Elements that are cut off or extend beyond the page; what scrolls may be wider.
 CUT_OFF = """() => {
   const overflow = e => getComputedStyle(e).overflowX;
   const scrolls = e => e && (/auto|scroll/.test(overflow(e)) || scrolls(e.parentElement));
@@ -40,7 +40,7 @@ CUT_OFF = """() => {
   }).map(e => `${e.tagName}: ${(e.textContent || e.alt || '').slice(0, 60)}`);
   return document.documentElement.scrollWidth > innerWidth ? ['the page', ...cut] : cut;
 }"""
-# Cells whose words lie over those of the next one.
+# Cells whose text overlaps the next cell.
 OVERFLOWING = """() => [...document.querySelectorAll('td, th')].filter(
   e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
 PICTURES = "() => [...document.images].map(i => [i.alt, i.naturalWidth, i.clientWidth])"
@@ -54,7 +54,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Prefect home in which nobody has ever run anything."""
+    """A new Prefect home."""
     return tmp_path_factory.mktemp("pages") / "prefect"
 
 
@@ -87,7 +87,7 @@ def ui(environment: dict[str, str], home: Path) -> Iterator[str]:
 def smoke(
     ui: str, fashion_flow: Command, home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The store of a smoke run, done twice: all of the second one is cached."""
+    """The store of two smoke runs; all stages of the second one are cached."""
     store = tmp_path_factory.mktemp("pages") / "store"
     for _ in range(2):
         done = fashion_flow("run", "--preset", "smoke", "--store", store, PREFECT_HOME=str(home))
@@ -98,7 +98,7 @@ def smoke(
 
 @pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page as wide as the test's parameter says, which notes errors and requests."""
+    """A page as wide as the test's parameter."""
     context = browser.new_context(
         viewport={"width": getattr(request, "param", DESKTOP), "height": 900}
     )
@@ -108,7 +108,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 
 
 def requests_and_errors(page: Page) -> tuple[list[str], list[str]]:
-    """Lists that fill with what a page asks for and what its console calls an error."""
+    """Lists that fill with the page's requests and with the errors in its console."""
     requests: list[str] = []
     errors: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
@@ -136,7 +136,7 @@ class TestReport:
         assert page.evaluate(CUT_OFF) == []
         assert page.evaluate(OVERFLOWING) == []
 
-    def test_opens_from_a_file_and_asks_for_nothing(self, page: Page, smoke: Path) -> None:
+    def test_it_opens_from_a_file_and_makes_no_requests(self, page: Page, smoke: Path) -> None:
         requests, errors = requests_and_errors(page)
         address = on_disk(latest_run(smoke).report).as_uri()
         page.goto(address, wait_until="networkidle")
@@ -171,10 +171,8 @@ class TestReport:
         assert links.count() == page.locator("h2").count()
 
     @pytest.mark.parametrize("sideways", [False, True])
-    def test_nothing_is_printed_beside_the_paper(
-        self, page: Page, smoke: Path, sideways: bool
-    ) -> None:
-        """What is printed on upright A4 at 96 dots an inch, and the section that lies sideways."""
+    def test_nothing_is_cut_off_in_print(self, page: Page, smoke: Path, sideways: bool) -> None:
+        """Portrait A4 at 96 dots per inch, and the section in landscape."""
         page.set_viewport_size({"width": (1123 if sideways else 794) - 2 * MARGIN, "height": 700})
         page.emulate_media(media="print")
         page.goto(on_disk(latest_run(smoke).report).as_uri())
@@ -188,9 +186,7 @@ class TestPrefectUI:
     def open_run(self, page: Page, ui: str, smoke: Path) -> None:
         page.goto(f"{ui}/runs/flow-run/{latest_run(smoke).read()['flow_run']}")
 
-    def test_a_cached_run_stands_there_with_its_states(
-        self, page: Page, ui: str, smoke: Path
-    ) -> None:
+    def test_a_cached_run_is_shown_with_its_states(self, page: Page, ui: str, smoke: Path) -> None:
         self.open_run(page, ui, smoke)
         run = latest_run(smoke).run_id
         page.get_by_text(f"{run}, SYNTHETIC DATA, rule validation", exact=True).first.wait_for()
@@ -206,8 +202,8 @@ class TestPrefectUI:
         self.open_run(page, ui, smoke)
         page.get_by_text("Artifacts", exact=True).click()
         page.get_by_text("summary", exact=True).first.click()
-        page.get_by_role("heading", name="of the test images named correctly").wait_for()
-        page.get_by_alt_text("What became of each change").wait_for()
+        page.get_by_role("heading", name="Test accuracy of the final model").wait_for()
+        page.get_by_alt_text("Decision on each change").wait_for()
         page.get_by_alt_text("Test accuracy of each model").wait_for()
         assert [
             alt for alt, natural, shown in page.evaluate(PICTURES) if not (natural and shown)
@@ -217,7 +213,7 @@ class TestPrefectUI:
         ("key", "pictures"), [("curves-overfitting", 1), ("quality", 3), ("guard", 0)]
     )
     @pytest.mark.usefixtures("smoke")
-    def test_a_stage_has_one_artifact_with_numbers_and_figures_a_run(
+    def test_a_stage_has_one_artifact_per_run_with_numbers_and_figures(
         self, page: Page, ui: str, key: str, pictures: int
     ) -> None:
         page.goto(f"{ui}/artifacts/key/{key}")

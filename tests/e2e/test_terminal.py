@@ -284,7 +284,7 @@ def test_ctrl_c_leaves_the_terminal_clean_and_says_how_to_go_on(
     # The terminal breaks a long line anywhere.
     text = "".join(screen).replace(" ", "")
     assert "finished stages are kept in".replace(" ", "") in text
-    assert "start the same command again to go on".replace(" ", "") in text
+    assert "start the same command again to continue".replace(" ", "") in text
     assert not [line for line in screen if "━" in line or "^C" in line], "the bars are gone"
     assert not [line for line in screen if line.startswith("overfitting")], "and their names"
     assert [run.status() for run in all_runs(Store(str(store)))].count(INTERRUPTED) == 1

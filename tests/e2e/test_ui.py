@@ -36,7 +36,7 @@ def test_a_server_that_is_killed_leaves_nothing_that_runs_or_misleads(
 
     second = fashion_flow("ui", "--port", str(free_port()), **home)
     assert second.status == 2
-    assert f"there is one already: {url}" in second.err
+    assert f"a Prefect server is already running: {url}" in second.err
 
     os.kill(ui.pid, signal.SIGKILL)
     wait_for(lambda: not answers(url), GONE_S, "the server to end with its command")
@@ -50,7 +50,7 @@ def test_a_port_that_is_taken_is_a_users_mistake(fashion_flow: Command, tmp_path
         port = taken.getsockname()[1]
         done = fashion_flow("ui", "--port", str(port), PREFECT_HOME=str(tmp_path))
     assert done.status == 2
-    assert f"something listens on port {port} already; choose another with --port." in done.err
+    assert f"port {port} is already in use; choose another with --port." in done.err
     assert "Traceback" not in done.err
 
 
@@ -65,7 +65,7 @@ def test_a_server_that_the_users_profile_names_is_not_overridden(
     ui = start("ui", "--port", str(free_port()), PREFECT_HOME=str(home))
     assert ui.stdout
     said = [ui.stdout.readline() for _ in range(3)]
-    assert "runs go to http://127.0.0.1:1/api" in said[2]
+    assert "runs use http://127.0.0.1:1/api" in said[2]
     assert "secret" not in "".join(said)
     preset = ("run", "--preset", "smoke", "--only", "load", "--store", tmp_path / "store")
     done = fashion_flow(*preset, PREFECT_HOME=str(home), PREFECT_CLIENT_MAX_RETRIES="0")

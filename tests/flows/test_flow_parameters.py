@@ -1,4 +1,4 @@
-"""What Prefect shows and accepts where the flow is started by form or API."""
+"""What Prefect's form shows, and what the form and the API accept as parameters of the flow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flows.build_model import build_model
 from flows.recipe.presets import NOTEBOOK
 
 
-def test_the_run_form_shows_each_setting_with_type_default_bounds_and_help() -> None:
+def test_the_form_shows_type_default_bounds_and_help_of_each_setting() -> None:
     schema: dict[str, Any] = build_model.parameters.model_dump()
     groups = schema["definitions"]
     for group in ("Settings", "SubsetSettings", "TrainSettings", "TransferSettings"):
@@ -24,14 +24,14 @@ def test_the_run_form_shows_each_setting_with_type_default_bounds_and_help() -> 
     assert schema["properties"]["settings"]["default"] == NOTEBOOK.model_dump(mode="json")
 
 
-def test_what_is_left_out_is_the_notebooks() -> None:
+def test_settings_that_are_left_out_are_the_notebook_s() -> None:
     given = build_model.validate_parameters({"settings": {"subset": {"train": 5000}}})
     changed = NOTEBOOK.subset.model_copy(update={"train": 5000})
     assert given["settings"] == NOTEBOOK.model_copy(update={"subset": changed})
 
 
 @pytest.mark.parametrize("network", ["baseline", "low_capacity", "overfitting"])
-def test_a_partly_given_network_stays_the_network_that_it_is(network: str) -> None:
+def test_a_partly_given_network_keeps_its_other_settings(network: str) -> None:
     given = build_model.validate_parameters({"settings": {network: {"epochs": 3}}})["settings"]
     own = getattr(NOTEBOOK, network)
     assert getattr(given, network) == own.model_copy(update={"epochs": 3})

@@ -1,4 +1,4 @@
-"""Real processes, killed; real files, damaged; real disks, full."""
+"""Fixtures of the tests that kill real processes, damage real files and fill real disks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.reliability.support import FULL, SMALL, Size
 
 @pytest.fixture(scope="session")
 def size(pytestconfig: pytest.Config) -> Size:
-    """How much to do."""
+    """How much the tests do."""
     return FULL if pytestconfig.getoption("--full") else SMALL
 
 
 @pytest.fixture(scope="session")
 def reliability_server(environment: dict[str, str]) -> Iterator[Server]:
-    """A Prefect server that all of these tests share."""
+    """A Prefect server shared by all of these tests."""
     with running_server(environment) as server:
         yield server
 
@@ -32,7 +32,7 @@ def undisturbed(
     reliability_server: Server,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """The store after a run that nothing disturbed, for comparison. Nobody changes it."""
+    """The store of an undisturbed run, for comparison. No test changes it."""
     store = tmp_path_factory.mktemp("undisturbed") / "store"
     done = fashion_flow(
         "run", *size.settings, "--store", store, PREFECT_API_URL=reliability_server.url

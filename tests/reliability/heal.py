@@ -1,8 +1,8 @@
-"""Damage files of a finished store in turn and run the flow after each: `heal.py STORE FLOW COUNT`.
+"""Damage a store's files one by one and run the flow after each: `heal.py STORE FLOW COUNT`.
 
-One process does all runs, so that TensorFlow is imported once. The last line on standard output is
-JSON that says what was done and what was not healed. A COUNT of 0 stands for every file in every
-way.
+All runs share one process, so that TensorFlow is imported once. The last line of standard output is
+JSON that says what was damaged and what was not repaired. With a COUNT of 0, every file is damaged
+in every way.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from flows.recipe.compose import compose
-from flows.running.server import PREFECT_DEFAULTS
+from flows.running.server_address import PREFECT_DEFAULTS
 from tasks.core.settings.run_settings import Settings
 from tasks.storage.checkpoints import is_snapshot
+from tasks.storage.local_path import LocalPath
 from tasks.storage.run_log import all_runs
 from tasks.storage.store import Store
 from tests.reliability.support import contents, differing
@@ -37,25 +38,25 @@ def delete(path: Path, _other: bytes) -> None:
 
 
 def empty(path: Path, _other: bytes) -> None:
-    """Leave nothing of it."""
+    """Truncate the file to nothing."""
     path.write_bytes(b"")
 
 
 def truncate(path: Path, _other: bytes) -> None:
-    """Leave the first half of it."""
+    """Keep the first half of the file."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
 
 
 def flip_a_bit(path: Path, _other: bytes) -> None:
-    """Change one bit in the middle of it."""
+    """Change one bit in the middle of the file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 def replace(path: Path, other: bytes) -> None:
-    """Put another stage's file of that kind in its place."""
+    """Replace the file's content with that of another stage's file."""
     path.write_bytes(other)
 
 
@@ -63,7 +64,7 @@ WAYS: tuple[Damage, ...] = (delete, empty, truncate, flip_a_bit, replace)
 
 
 def stranger_to(path: Path, files: list[Path]) -> bytes:
-    """The content of another stage's file of the same kind; of any kind where there is none."""
+    """The content of another stage's file, of the same kind if there is one."""
     others = [other for other in files if other.parent.parent != path.parent.parent]
     alike = [other for other in others if other.suffix == path.suffix] or others
     content = path.read_bytes()
@@ -71,12 +72,12 @@ def stranger_to(path: Path, files: list[Path]) -> bytes:
 
 
 def main(store: Path, settings: Settings, count: int) -> None:
-    """Do `count` damages, evenly spread over files and ways, each followed by a run."""
+    """Damage a random sample of `count` pairs of file and way; run the flow after each."""
     from flows.build_model import build_model
 
     expected = contents(store)
     files = [store / path for path in expected]
-    snapshots = {path: path.read_bytes() for path in files if is_snapshot(path)}
+    snapshots = {path: path.read_bytes() for path in files if is_snapshot(LocalPath(path))}
     pairs = [(path, way) for path in files for way in WAYS]
     random.Random(2).shuffle(pairs)
     ways: Counter[str] = Counter()
@@ -88,8 +89,8 @@ def main(store: Path, settings: Settings, count: int) -> None:
         shown = f"{path.relative_to(store)} {way.__name__}"
         assert differing(contents(store), expected), f"{shown} changed nothing"
         build_model(settings=settings, store=str(store), run_id=f"heal-{number}")
-        if is_snapshot(path):
-            # Only trainings that have yet to run would begin from it, and here none has.
+        if is_snapshot(LocalPath(path)):
+            # A run does not repair snapshots: only trainings that have not run yet would use them.
             path.write_bytes(snapshots[path])
         wrong = differing(contents(store), expected)
         not_healed += [f"{shown}: {left}" for left in wrong]

@@ -1,4 +1,4 @@
-"""What the reliability tests share: what a store holds, and how big the tests are."""
+"""Helpers of the reliability tests: the contents of a store, and how much the tests do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Enough stages to stop between, few enough to finish soon.
+# Enough stages to interrupt a run between them, few enough to finish soon.
 SHORT = ("--preset", "smoke", "--set", "plan=[]", "--transfer-weights", "off")
 SMOKE = ("--preset", "smoke")
 
@@ -17,11 +17,11 @@ class Size:
     """How much the tests do: `full` in `make test-reliability`, small in `make test`.
 
     Attributes:
-        full: whether everything is done that is worth doing.
+        full: whether the tests do everything worth doing.
         training_kills: how often a training is killed.
         flow_kills: how often a flow is killed.
         damages: how often a file is damaged; None for every file in every way.
-        settings: the arguments of the flow that is run.
+        settings: the arguments of `fashion-flow run`.
     """
 
     full: bool
@@ -34,14 +34,14 @@ class Size:
 SMALL = Size(False, training_kills=3, flow_kills=2, damages=8, settings=SHORT)
 FULL = Size(True, training_kills=30, flow_kills=30, damages=None, settings=SMOKE)
 
-# What a test has measured, by name: printed when all have run.
+# Records what a test measured, by name; printed after all tests.
 Record = Callable[[str, object], None]
 
 
 def contents(store: Path) -> Mapping[str, str]:
-    """SHA-256 of every file that stages left, records included, by path in the store.
+    """SHA-256 of every file in the stages' folders, records included, by path in the store.
 
-    Checkpoints and strays would be in it, too: they are to be gone when a run is done.
+    Leftover checkpoints and temporary files count, too: after a run, there must be none.
     """
     paths = [path for path in (store / "stages").rglob("*") if path.is_file()]
     assert paths, "there is nothing to compare"
@@ -52,5 +52,5 @@ def contents(store: Path) -> Mapping[str, str]:
 
 
 def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
-    """The paths at which two stores are not the same."""
+    """The paths at which two stores differ."""
     return sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))

@@ -1,4 +1,4 @@
-"""Every file of a finished store damaged in turn: the next run heals it, with the same bytes."""
+"""If any file of a finished store is damaged, the next run restores it with the same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.reliability.support import Record, Size, contents, differing
 
 
 @pytest.mark.timeout(3 * 3600)
-def test_whatever_is_damaged_is_healed(
+def test_any_damaged_file_is_restored(
     size: Size,
     undisturbed: Path,
     environment: dict[str, str],
@@ -49,8 +49,8 @@ def test_whatever_is_damaged_is_healed(
     record_property(
         "files damaged",
         f"{found['files']} files, {found['healed']} damages "
-        f"({', '.join(f'{count} {way}' for way, count in found['ways'].items())}), all healed by "
-        f"the next run, which computed {found['computed']} stages for that",
+        f"({', '.join(f'{count} {way}' for way, count in found['ways'].items())}), all repaired by "
+        f"the next run; {found['computed']} stages were computed again",
     )
 
 
@@ -75,7 +75,7 @@ def test_damaged_logs_break_nothing(
     record_property: Record,
 ) -> None:
     pairs = [(log, way) for log in LOGS for way in WAYS]
-    # At the small size all logs at once, each in another way; at full size each in turn.
+    # At the small size, all logs are damaged together, each in another way.
     together = [(log, WAYS[number % len(WAYS)]) for number, log in enumerate(LOGS)]
     rounds = [[pair] for pair in pairs] if size.full else [together]
     server = {"PREFECT_API_URL": reliability_server.url}
@@ -96,8 +96,10 @@ def test_damaged_logs_break_nothing(
         for command in (["runs"], ["results"], ["report"], ["clean", "--keep", "1"]):
             shown = fashion_flow(*command, "--store", store)
             assert shown.status == 0, (damages, shown.err)
-        assert differing(contents(store), contents(undisturbed)) == [], "clean keeps what is used"
+        assert differing(contents(store), contents(undisturbed)) == [], (
+            "clean keeps files that are in use"
+        )
     record_property(
         "logs damaged",
-        f"{sum(map(len, rounds))} times, no command and no run was broken by it",
+        f"{sum(map(len, rounds))} times; no command and no run failed",
     )

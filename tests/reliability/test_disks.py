@@ -1,4 +1,4 @@
-"""A full disk and a read-only store: one clear message, nothing half-written, and it goes on."""
+"""A full disk or a read-only store: a clear message, no partial files, and the run can continue."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def assert_refused(done: Finished, said: str) -> None:
     assert done.status == 1, done.err
     assert said in " ".join(done.err.split())
     assert "Traceback" not in done.err
-    assert "clean" in done.err or "--store" in done.err, "it says what to do"
+    assert "clean" in done.err or "--store" in done.err, "the message says what to do"
 
 
 @pytest.mark.timeout(3600)
-def test_a_full_disk_costs_nothing_but_the_stage_that_did_not_fit(
+def test_a_full_disk_costs_only_the_stage_that_did_not_fit(
     size: Size,
     undisturbed: Path,
     fashion_flow: Command,
@@ -41,7 +41,7 @@ def test_a_full_disk_costs_nothing_but_the_stage_that_did_not_fit(
             assert_refused(done, "no space is left on its disk")
             checked = fashion_flow("verify", "--store", store)
             assert checked.status == 0, checked.out
-            assert not list(store.rglob(".part-*")), "nothing half-written stays"
+            assert not list(store.rglob(".part-*")), "no partial file remains"
             failed_in.append(f"{len(list(store.glob('stages/*/*/record.json')))}")
         resize(disk, 4 * needed)
         done = fashion_flow("run", *size.settings, "--store", store, **server)
@@ -49,7 +49,7 @@ def test_a_full_disk_costs_nothing_but_the_stage_that_did_not_fit(
         assert differing(contents(store), contents(undisturbed)) == []
     record_property(
         "full disks",
-        f"{steps} runs refused with {', '.join(failed_in)} stages done, then one that went on to "
+        f"{steps} runs stopped after {', '.join(failed_in)} stages; then one continued and gave "
         "the same bytes",
     )
 
@@ -59,7 +59,7 @@ def disk_usage(folder: Path) -> int:
     return int(subprocess.check_output(["du", "-sk", str(folder)]).split()[0])
 
 
-def test_a_read_only_store_can_be_looked_at_and_is_not_written(
+def test_a_read_only_store_can_be_inspected_but_not_written(
     size: Size, undisturbed: Path, fashion_flow: Command, reliability_server: Server
 ) -> None:
     server = {"PREFECT_API_URL": reliability_server.url}
@@ -85,7 +85,7 @@ def test_a_read_only_store_can_be_looked_at_and_is_not_written(
         assert done.status == 0, done.err
 
 
-def test_a_store_that_cannot_be_made_is_refused(size: Size, fashion_flow: Command) -> None:
+def test_a_store_that_cannot_be_created_is_refused(size: Size, fashion_flow: Command) -> None:
     with small_disk(64) as disk, read_only(disk):
         done = fashion_flow("run", *size.settings, "--store", disk / "store")
         assert_refused(done, "it is on a read-only file system")

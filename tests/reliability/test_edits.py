@@ -1,4 +1,4 @@
-"""The cache follows the code: an edit runs again what depends on it, a comment runs nothing."""
+"""The cache follows the code: an edit recomputes what depends on it, a comment nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Planned = dict[str, tuple[str, str]]
 def planned(
     size: Size, undisturbed: Path, environment: dict[str, str], tmp_path: Path
 ) -> Callable[[], Planned]:
-    """What `plan` says in a copy of the project, by stage: state and reason."""
+    """Run `plan` in a copy of the project; return state and reason by stage."""
     for package in ("flows", "tasks"):
         shutil.copytree(ROOT / package, tmp_path / package)
 
@@ -59,7 +59,7 @@ def of_state(planned: Planned, state: str) -> set[str]:
     return {stage for stage, (found, _) in planned.items() if found == state}
 
 
-def test_nothing_runs_again_for_a_comment_or_a_docstring(
+def test_comments_and_docstrings_recompute_nothing(
     planned: Callable[[], Planned], tmp_path: Path
 ) -> None:
     stages = set(planned())
@@ -70,13 +70,13 @@ def test_nothing_runs_again_for_a_comment_or_a_docstring(
     assert of_state(planned(), "cached") == stages
 
 
-def test_an_edit_to_a_helper_runs_what_depends_on_it_and_plan_names_it(
+def test_an_edited_helper_recomputes_what_depends_on_it_and_plan_names_it(
     planned: Callable[[], Planned], tmp_path: Path
 ) -> None:
     before = planned()
     add_code(tmp_path, "tasks/core/training/augment.py")
     after = planned()
-    # What comes after a gate is open as long as the gate is.
+    # Stages after a gate are undecided as long as the gate is.
     trained = of_state(after, "will run")
     assert trained >= TRAININGS - {"final"}
     assert {after[name][1] for name in trained} == {"code of tasks.core.training.augment changed"}
@@ -88,13 +88,13 @@ def test_an_edit_to_a_helper_runs_what_depends_on_it_and_plan_names_it(
     assert {"load", "explore", "subset", "preprocess"} <= of_state(after, "cached")
 
 
-def test_an_edit_to_a_figure_or_the_report_trains_nothing(
+def test_edits_to_figures_or_the_report_train_nothing(
     planned: Callable[[], Planned], tmp_path: Path
 ) -> None:
     before = planned()
     add_code(tmp_path, "tasks/reporting/page.py")
     assert of_state(planned(), "cached") == set(before)
-    add_code(tmp_path, "tasks/core/drawing/figures.py")
+    add_code(tmp_path, "tasks/core/drawing/canvas.py")
     drawing = {"explore", "guard", "quality", "figures"}
     drawing |= {name for name in before if name.startswith("curves_")}
     assert of_state(planned(), "will run") == drawing

@@ -1,4 +1,4 @@
-"""The whole flow killed at any moment and started again ends with the same bytes."""
+"""A flow that is killed at any moment and started again ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.reliability.support import Record, Size, contents, differing
 Process = subprocess.Popen[str]
 
 BEGIN_S = 120
-# Longer than the longest stage at this size, so that each run goes further than the one before.
+# Longer than the longest stage at this size, so that each run gets further than the last.
 LONGEST_S = 8.0
 
 
@@ -59,12 +59,12 @@ def test_a_flow_killed_again_and_again_ends_with_the_same_bytes(
     record_property(
         "flows killed",
         f"{kills} times, {rounds} times through, the same bytes each time; {unfinished} times a "
-        "stage was in the making when a kill came",
+        "stage was being computed",
     )
 
 
 def wait_for_a_moment(process: Process, store: Path, chance: random.Random) -> None:
-    """Mostly until stages are computed, sometimes only until the process starts up."""
+    """Wait, usually until stages are being computed, sometimes only until the process starts."""
     logs_before = len(logs(store))
     end = time.monotonic() + (BEGIN_S if chance.random() < 0.9 else 0)
     while time.monotonic() < end and process.poll() is None and len(logs(store)) == logs_before:
@@ -73,5 +73,5 @@ def wait_for_a_moment(process: Process, store: Path, chance: random.Random) -> N
 
 
 def logs(store: Path) -> list[Path]:
-    """The logs of all runs that have taken up a stage."""
+    """The logs of all runs that have started a stage."""
     return list((store / "runs").glob("*/stages.jsonl"))

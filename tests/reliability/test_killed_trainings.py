@@ -1,4 +1,4 @@
-"""A training killed at any moment goes on at its last full epoch and ends with the same bytes."""
+"""A training killed at any moment resumes after its last epoch and ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ import numpy as np
 import pytest
 
 from tasks.storage.checkpoints import checkpoints
+from tasks.storage.local_path import LocalPath
 from tests.conftest import ROOT
 from tests.reliability.support import Record, Size, contents, differing
 from tests.support import on_disk
 
 STEP_S = 120
 EPOCH = re.compile(r"(\S+)\s+epoch (\d+)/(\d+)")
-RESUMED = re.compile(r"(\S+)\s+Resumed\s+goes on after epoch (\d+)$")
+RESUMED = re.compile(r"(\S+)\s+Resumed\s+continues after epoch (\d+)$")
 
 Kill = Callable[["Trainings"], None]
 
 
 class Trainings:
-    """The process that trains, and what it has said so far."""
+    """The process that trains, and what it has logged so far."""
 
     def __init__(self, store: Path, environment: dict[str, str]) -> None:
         self.store = store
@@ -44,7 +45,7 @@ class Trainings:
         )
 
     def kill(self) -> None:
-        """End it with SIGKILL, and read what it had said before."""
+        """Kill the process and read the rest of its log."""
         self.process.kill()
         assert self.process.stderr is not None
         self.lines += self.process.stderr.read().splitlines()
@@ -52,7 +53,7 @@ class Trainings:
         self.process.wait()
 
     def finish(self) -> None:
-        """Let it come to its end."""
+        """Let the process finish."""
         assert self.process.stderr is not None
         self.lines += self.process.stderr.read().splitlines()
         self.process.stderr.close()
@@ -61,7 +62,7 @@ class Trainings:
         assert "all done" in self.lines
 
     def wait_for(self, pattern: str) -> bool:
-        """Wait for a line; false where the process ended before."""
+        """Wait for a line; return False if the process ended before."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line.rstrip("\n"))
@@ -70,19 +71,19 @@ class Trainings:
         return False
 
     def last_epochs(self) -> dict[str, int]:
-        """By training, the last epoch that it has said to be done."""
+        """The last finished epoch of each training."""
         found = [match for line in self.lines if (match := EPOCH.match(line))]
         return {match[1]: int(match[2]) for match in found}
 
     def resumed(self) -> dict[str, int]:
-        """By training, the epoch after which it went on."""
+        """The epoch after which each training resumed."""
         found = [match for line in self.lines if (match := RESUMED.match(line))]
         return {match[1]: int(match[2]) for match in found}
 
 
 @pytest.fixture(scope="module")
 def quiet(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store after trainings that nobody stopped."""
+    """The store after undisturbed trainings."""
     store = tmp_path_factory.mktemp("trainings") / "store"
     Trainings(store, environment).finish()
     return store
@@ -127,7 +128,7 @@ def before_it_has_begun(chance: random.Random) -> Kill:
 
 
 def kinds(chance: random.Random) -> Iterator[tuple[str, Kill]]:
-    """What to wait for before a kill, over and over: most often something that hurts."""
+    """What to wait for before each kill: mostly the moments at which most could go wrong."""
     while True:
         for make in (in_an_epoch, while_a_checkpoint_is_written, in_an_epoch, between_stages):
             yield make.__name__, make(chance)
@@ -135,7 +136,7 @@ def kinds(chance: random.Random) -> Iterator[tuple[str, Kill]]:
 
 
 @pytest.mark.timeout(3600)
-def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
+def test_a_training_killed_repeatedly_ends_with_the_same_bytes(
     size: Size, quiet: Path, environment: dict[str, str], tmp_path: Path, record_property: Record
 ) -> None:
     chance = random.Random(0)
@@ -166,32 +167,37 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
     record_property(
         "trainings killed",
         f"{len(kills)} times ({', '.join(f'{kills.count(n)} {n}' for n in sorted({*kills}))}), "
-        f"{rounds} times through, the same bytes each time; finished epochs lost: {sum(lost)} in "
-        f"all, at most {max(lost)} a kill",
+        f"{rounds} times to the end, the same bytes each time; finished epochs lost: {sum(lost)} "
+        f"in all, at most {max(lost)} per kill",
     )
 
 
 def epochs_lost(before: dict[str, int], after: Trainings) -> list[int]:
-    """How many finished epochs of the process before were not there for the one after it."""
+    """How many finished epochs of one process the next process had to repeat."""
     resumed = after.resumed()
     trained = {*resumed, *after.last_epochs()}
     return [epoch - resumed.get(name, 0) for name, epoch in before.items() if name in trained]
 
 
+def overfitting_folder(store: Path) -> LocalPath:
+    """The folder of the overfitting training."""
+    return next(LocalPath(store / "stages" / "overfitting").iterdir())
+
+
 def stopped_after_an_epoch(store: Path, environment: dict[str, str]) -> Path:
-    """Stop the first training after some epochs; return its checkpoint."""
+    """Kill the first training after some epochs; return its checkpoint."""
     trainings = Trainings(store, environment)
     assert trainings.wait_for("overfitting .*epoch 3/")
     trainings.kill()
-    (checkpoint,) = map(on_disk, checkpoints(next((store / "stages" / "overfitting").iterdir())))
+    (checkpoint,) = map(on_disk, checkpoints(overfitting_folder(store)))
     return checkpoint
 
 
 @pytest.mark.usefixtures("full")
-def test_a_resume_that_forgets_something_is_noticed_by_the_comparison(
+def test_the_comparison_notices_an_incomplete_resume(
     quiet: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """The negative control: without the optimizer's last variable the bytes are not the same."""
+    """Negative control: without the optimizer's last variable, the bytes differ."""
     store = tmp_path / "store"
     checkpoint = stopped_after_an_epoch(store, environment)
     with np.load(checkpoint) as archive:
@@ -207,7 +213,7 @@ def test_a_resume_that_forgets_something_is_noticed_by_the_comparison(
     assert any(path.startswith("stages/overfitting/") and ".keras" in path for path in changed)
 
 
-def test_a_damaged_checkpoint_costs_time_and_nothing_else(
+def test_a_damaged_checkpoint_costs_only_time(
     quiet: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
@@ -218,27 +224,27 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     again = Trainings(store, environment)
     again.finish()
     assert "overfitting" not in again.resumed()
-    assert any("Passed over" in line for line in again.lines)
+    assert any("Ignored" in line for line in again.lines)
     assert differing(contents(store), contents(quiet)) == []
 
 
-def test_a_training_that_began_in_another_has_the_bytes_of_one_that_did_not(
+def test_a_training_from_another_s_snapshot_has_the_same_bytes_as_one_from_scratch(
     quiet: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     shutil.copytree(quiet, store)
-    (snapshot,) = map(on_disk, checkpoints(next((store / "stages" / "overfitting").iterdir())))
+    (snapshot,) = map(on_disk, checkpoints(overfitting_folder(store)))
     snapshot.unlink()
     shutil.rmtree(store / "stages" / "fewer_epochs")
     again = Trainings(store, environment)
     again.finish()
-    assert again.last_epochs() == {"fewer_epochs": 5}, "it is trained from its first epoch on"
+    assert again.last_epochs() == {"fewer_epochs": 5}, "it is trained from scratch"
     missing = str(snapshot.relative_to(store))
     assert differing(contents(store), contents(quiet)) == [missing]
 
 
 def replace(checkpoint: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Put other arrays into a checkpoint, under a name that tells their digest."""
+    """Replace a checkpoint with other arrays, under the name that their digest gives."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()
@@ -248,7 +254,7 @@ def replace(checkpoint: Path, arrays: dict[str, np.ndarray]) -> None:
     checkpoint.with_name(name).write_bytes(content)
 
 
-def test_a_training_that_is_killed_is_killed(environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_kill_is_real(environment: dict[str, str], tmp_path: Path) -> None:
     trainings = Trainings(tmp_path / "store", environment)
     assert trainings.wait_for("overfitting .*epoch 1/")
     trainings.kill()

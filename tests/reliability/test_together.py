@@ -1,4 +1,4 @@
-"""Several runs at once on one store: each stage is computed by one, and all have it."""
+"""Several runs share a store at the same time: one computes each stage, and all get its result."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.storage.files import read_lines
+from tasks.storage.local_path import LocalPath
 from tasks.storage.run_log import DONE, all_runs
 from tasks.storage.store import Store
 from tests.processes import Server, Start
@@ -42,7 +43,7 @@ def test_four_runs_together_compute_each_stage_once(
     )
     assert times == dict.fromkeys(by_run[0], 1)
     assert differing(contents(store), contents(undisturbed)) == []
-    scored = [line["model"] for line in read_lines(store / "test_scorings.jsonl")]
+    scored = [line["model"] for line in read_lines(LocalPath(store / "test_scorings.jsonl"))]
     assert len(scored) == len({*scored}) == sum(s.startswith("test_") for s in by_run[0])
     shares = [sum(state == "completed" for state in states.values()) for states in by_run]
     record_property(

@@ -1,7 +1,7 @@
-"""A few trainings one after the other, in a process of their own: `train.py STORE`.
+"""Run a few trainings one after the other: `train.py STORE`.
 
-The stages are those of the flow, locks, checkpoints and records included; only Prefect's engine is
-left out, so that a process starts and ends sooner. Lines on standard error tell how far it is.
+The stages are those of the flow, with locks, checkpoints and records, but without Prefect's engine,
+so that the process starts and ends sooner. It logs its progress to standard error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SETTINGS = Settings(
     plan=(),
     synthetic=SyntheticSettings(train=1500, test=100),
     subset=SubsetSettings(train=1100, validation=300, test=100),
-    # Everything that draws numbers or keeps a state, and a ragged last batch.
+    # Everything that draws numbers or has a state, and an incomplete last batch.
     overfitting=TrainSettings(
         filters=(16, 16),
         kernel_sizes=(3, 3),
@@ -52,7 +52,7 @@ SETTINGS = Settings(
 
 
 def main(store: Store, run_id: str) -> None:
-    """Carry out each stage in turn, as a flow would that has one worker."""
+    """Run each stage in turn, as a flow with one worker would."""
     profile = resolve_profile(SETTINGS.execution)
     RunLog(store, run_id).folder.mkdir(parents=True, exist_ok=True)
     context = RunContext(str(store.root), run_id, profile, workers=1)
@@ -68,7 +68,7 @@ def main(store: Store, run_id: str) -> None:
     fewer = whole.model_copy(update={"epochs": FEWER_EPOCHS})
     final = whole.model_copy(update={"epochs": FINAL_EPOCHS})
     first = run(stages.train("overfitting", whole, FIRST, snapshots=[FEWER_EPOCHS]), arrays=arrays)
-    # Another seed, so that it begins at the beginning; and one that begins in the first.
+    # One with another seed, which starts from scratch; one that starts from the first's snapshot.
     run(stages.train("other_seed", final, OTHER), arrays=arrays)
     run(
         stages.train("fewer_epochs", fewer, FIRST, beginnings=["first"]), arrays=arrays, first=first

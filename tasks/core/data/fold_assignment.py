@@ -1,38 +1,38 @@
-"""Stratified folds: every image is held out once, and every fold has each class in its share."""
+"""Stratified folds: every image is held out once, and every fold has each class proportionally."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tasks.core.data.labelled import Int64, UInt8
+from tasks.core.array_types import Int64, UInt8
 from tasks.core.errors import UserError
 
 
-def assigned_folds(
-    labels: UInt8, alike: tuple[Int64, Int64], folds: int, rng: np.random.Generator
+def assign_folds(
+    labels: UInt8, duplicates: tuple[Int64, Int64], folds: int, rng: np.random.Generator
 ) -> Int64:
-    """The fold, from 1 to `folds`, in which each image is held out.
+    """The fold, from 1 to `folds`, in which each image is held out, `(n,)`.
 
-    Each class's images, shuffled, are dealt to the folds in turn, one class after the other, so
-    that folds and the classes in them differ by one image at most. Then images that are alike join
-    the first of them, whatever that does to the sizes: what is held out must not be among what is
-    learned from.
+    The shuffled images of each class are dealt to the folds in turn, one class after the other, so
+    the sizes of folds, and of each class in them, differ by at most one image. Then duplicates and
+    near duplicates all move to the fold of the first of them, even if the sizes then differ more:
+    no held-out image may have a duplicate among the training images.
 
     Args:
         labels: `(n,)` class indices.
-        alike: positions of the first and of the second image of each pair that is alike.
-        folds: how many.
-        rng: what the deal is drawn from.
+        duplicates: positions of the first and of the second image of each pair of duplicates.
+        folds: the number of folds.
+        rng: the source of randomness.
 
     Raises:
-        UserError: a class has fewer images than there are folds, or too many images are alike.
+        UserError: a class has fewer images than there are folds, or there are too many duplicates.
     """
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < folds:
         rarest = classes[counts.argmin()]
         raise UserError(
             f"evaluation.folds is {folds}, but class {rarest} has only {counts.min()} training and "
-            "validation images; take fewer folds or more images."
+            "validation images; use fewer folds or more images."
         )
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -41,7 +41,7 @@ def assigned_folds(
     dealt = order[np.argsort(labels[order], kind="stable")]
     found = np.empty(len(labels), np.int64)
     found[dealt] = np.arange(len(labels)) % folds + 1
-    graph = coo_array((np.ones(len(alike[0])), alike), shape=(len(labels), len(labels)))
+    graph = coo_array((np.ones(len(duplicates[0])), duplicates), shape=(len(labels), len(labels)))
     _, group = connected_components(graph, directed=False)
     _, leader = np.unique(group, return_index=True)
     found = found[leader[group]]
@@ -50,12 +50,16 @@ def assigned_folds(
 
 
 def _check(found: Int64, labels: UInt8, folds: int) -> None:
-    """Refuse folds that look-alikes left empty, or without a class to learn from."""
+    """Refuse a fold that duplicates left empty, or whose training images lack a class.
+
+    Raises:
+        UserError: there is such a fold.
+    """
     for fold in range(1, folds + 1):
         held_out = found == fold
         if not held_out.any() or len(np.unique(labels[~held_out])) < len(np.unique(labels)):
             raise UserError(
-                f"evaluation.folds is {folds}, but so many images are alike, and so kept together, "
-                f"that fold {fold} is empty or leaves nothing of a class to learn from; take fewer "
+                f"evaluation.folds is {folds}, but so many images are near duplicates, which share "
+                f"a fold, that fold {fold} is empty or holds out all images of a class; use fewer "
                 "folds, or raise guard.similarity."
             )

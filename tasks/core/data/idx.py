@@ -1,7 +1,7 @@
 """The IDX format, in which MNIST and Fashion-MNIST are published.
 
-A file is two zero bytes, a type code (0x08: unsigned byte), the number of dimensions, each
-dimension as four bytes with the most significant first, and the values in C order.
+A file consists of two zero bytes, a type code (0x08: unsigned byte), the number of dimensions,
+each dimension as four bytes (big-endian), and the values in C order.
 Source: "The IDX file format" in http://yann.lecun.com/exdb/mnist/.
 """
 
@@ -23,13 +23,13 @@ _OTHER_TYPES = {
     0x0D: "float (4 bytes)",
     0x0E: "double (8 bytes)",
 }
-_MAX_DIMENSIONS = 64  # NumPy's own limit; the format has room for 255.
+_MAX_DIMENSIONS = 64  # NumPy's limit; the format allows 255.
 
 
 def parse_idx(data: bytes, origin: str) -> NDArray[np.uint8]:
     """Read the bytes of an uncompressed IDX file of unsigned bytes.
 
-    Returns a read-only uint8 view of `data`, of the shape that its header says.
+    Returns a read-only uint8 view of `data` with the shape given in the header.
 
     Raises:
         UserError: no IDX header, values that are not unsigned bytes, too few bytes or too many.
@@ -39,7 +39,7 @@ def parse_idx(data: bytes, origin: str) -> NDArray[np.uint8]:
     start = 4 + 4 * len(shape)
     expected = start + math.prod(shape)
     if len(data) != expected:
-        fault = "it is truncated" if len(data) < expected else "bytes trail after the last value"
+        fault = "it is truncated" if len(data) < expected else "bytes follow the last value"
         raise UserError(
             f"{origin}: expected {expected} bytes for an IDX array of shape {shape}, found "
             f"{len(data)}: {fault}. Fetch or write the file again."
@@ -83,7 +83,7 @@ def _parse_header(data: bytes, origin: str) -> tuple[int, ...]:
 
 
 def encode_idx(array: NDArray[np.uint8]) -> bytes:
-    """The IDX file of a uint8 array of any shape; `parse_idx` gives the array back.
+    """Encode a uint8 array of any shape as an IDX file, which `parse_idx` reads.
 
     Raises:
         UserError: another dtype, or a dimension that does not fit in four bytes.

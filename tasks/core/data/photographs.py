@@ -1,4 +1,4 @@
-"""From a picture of any size and kind to an image like those that a model has learned from."""
+"""From a picture of any size and kind to an image like those that a model was trained on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from tasks.core.data.labelled import UInt8
+from tasks.core.array_types import UInt8
 from tasks.core.errors import UserError
 
 Invert = Literal["auto", "yes", "no"]
 
-# How much nearer (in lightness from 0 to 1) the inverted ground must come to the data set's, for a
-# picture to be inverted: one on middle grey, from 0.4 to 0.6 for Fashion-MNIST, says nothing.
-CLEARLY = 0.2
+# A picture is inverted only if that brings its background (brightness 0 to 1) nearer to the data
+# set's by more than this. A middle grey (0.4 to 0.6 for Fashion-MNIST) is not evidence enough.
+CLEAR_DIFFERENCE = 0.2
 
-# Lanczos leaves no moire when a picture shrinks, draws no blocks when it grows, and keeps edges
-# sharp. Fashion-MNIST's makers sharpened after shrinking, so what is blurred, as by averaging
-# boxes, is less like their images. Where it overshoots beside an edge, 0 and 255 are the end.
+# Lanczos avoids moire when a picture shrinks and blocks when it grows, and keeps edges sharp.
+# Fashion-MNIST's makers sharpened after shrinking, so blurring filters, such as box averages, give
+# images less like theirs. Overshoot beside an edge is clipped to 0 and 255.
 FILTER = Image.Resampling.LANCZOS
 
 WHITE = 255
@@ -29,23 +29,23 @@ WHITE = 255
 class ImageFormat:
     """The images of a data set.
 
-    `channels` is 1 (grey) or 3 (RGB); `ground` is how light the ground is that objects stand on,
-    from 0 to 1, as `tasks.core.data.splitting.ground` finds it.
+    `channels` is 1 (grey) or 3 (RGB). `background` is the brightness of the background, in [0, 1],
+    as computed by `tasks.core.data.preprocessing.background_brightness`.
     """
 
     height: int
     width: int
     channels: int
-    ground: float
+    background: float
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a model is shown of a picture.
+    """A picture in the form in which a model sees it.
 
-    `pixels`: `(height, width, channels)` uint8 as the data set has them.
-    `inverted`: whether light and dark were exchanged.
-    `unlike`: whether the ground is nevertheless clearly another than the data set's.
+    `pixels`: `(height, width, channels)` uint8, in the data set's format.
+    `inverted`: whether light and dark were swapped.
+    `unlike`: whether the background still differs clearly from the data set's.
     """
 
     pixels: UInt8
@@ -54,48 +54,48 @@ class Prepared:
 
 
 def prepared(picture: Image.Image, like: ImageFormat, invert: Invert = "auto") -> Prepared:
-    """Make an image like those of a data set of a picture that is decoded.
+    """Turn a decoded picture into an image like those of a data set.
 
-    A picture in the data set's size and channels keeps every bit, unless `invert` is `yes`: whoever
-    has such an image has most likely got it from the data set. Any other is turned as its EXIF data
-    say, made grey or RGB, shrunk or enlarged to fit, put on its own ground where it is transparent,
-    inverted where that is wanted, and set in the middle of its own ground.
+    A picture that already has the data set's size and channels keeps every bit unless `invert` is
+    `yes`, since it most likely comes from the data set. Any other picture is rotated according to
+    its EXIF data, converted to grey or RGB and resized to fit; transparent parts get its background
+    colour; it is inverted if necessary, centred, and padded with its background colour.
 
-    With `auto`, a grey picture is inverted where its ground is clearly unlike the data set's and
-    that of the inverted picture is not; light and dark of colours mean nothing of the kind.
+    With `auto`, a grey picture is inverted if its background is clearly unlike the data set's and
+    the inverted background is not. Colour pictures are never inverted automatically.
 
     Raises:
-        UserError: the pixels are numbers of which it is not known what is black and what is white.
+        UserError: the pixels are 32-bit numbers without a defined black and white.
     """
     upright = ImageOps.exif_transpose(picture)
     size = (like.width, like.height)
     given = upright.mode == _mode(like.channels) and upright.size == size
     plain = upright if given else in_channels(eight_bits(upright), like.channels)
-    around = ground_of(plain)
-    pixels = _pixels(plain) if given else on_ground(_resized(plain, size), around)
-    unlike = like.channels == 1 and is_unlike(around[0] / 255, like.ground)
+    background = background_color(plain)
+    pixels = _pixels(plain) if given else on_background(_resized(plain, size), background)
+    unlike = like.channels == 1 and is_unlike(background[0] / 255, like.background)
     inverts = invert == "yes" or (invert == "auto" and unlike and not given)
     if inverts:
-        pixels, around = inverted(pixels), inverted(around)
-    whole = padded(pixels, around, like.height, like.width)
+        pixels, background = inverted(pixels), inverted(background)
+    whole = padded(pixels, background, like.height, like.width)
     return Prepared(whole, inverts, unlike and not inverts)
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:
-    """The same picture with eight bits a channel: L or RGB, LA or RGBA where it is transparent.
+    """Convert a picture to eight bits per channel: L or RGB, or LA or RGBA with transparency.
 
     Raises:
-        UserError: floating-point or 32-bit pixels, of which it is not known what is white.
+        UserError: floating-point or 32-bit pixels, for which white is not defined.
     """
     mode = picture.mode
     if mode.startswith("I;16"):
-        # 257 is 65535 / 255: white stays white.
+        # 257 is 65535 / 255, so white stays white.
         wide = np.asarray(picture).astype(np.uint32)
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     if mode in ("I", "F"):
         raise UserError(
-            "has 32-bit pixels, of which nobody knows what is black and what is white; save it "
-            "with 8 or 16 bits a channel."
+            "has 32-bit pixels, for which black and white are not defined; save it with 8 or 16 "
+            "bits per channel."
         )
     grey = mode in ("1", "L", "LA", "La")
     if picture.has_transparency_data:
@@ -104,7 +104,7 @@ def eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def in_channels(picture: Image.Image, channels: int) -> Image.Image:
-    """L, LA, RGB or RGBA as 1 channel (luma by ITU-R 601) or 3; transparency is kept."""
+    """Convert L, LA, RGB or RGBA to 1 channel (ITU-R 601 luma) or 3; keep transparency."""
     mode = _mode(channels) + ("A" if picture.mode.endswith("A") else "")
     return picture if picture.mode == mode else picture.convert(mode)
 
@@ -114,16 +114,16 @@ def _mode(channels: int) -> str:
 
 
 def _pixels(picture: Image.Image) -> UInt8:
-    """`(h, w, c)` uint8, whatever the number of channels."""
+    """`(h, w, c)` uint8 for any number of channels."""
     return np.atleast_3d(np.asarray(picture, np.uint8))
 
 
-def ground_of(picture: Image.Image) -> UInt8:
-    """The colour of what things stand on, `(1 or 3,)`: the median of the outermost pixels.
+def background_color(picture: Image.Image) -> UInt8:
+    """The median colour of the outermost pixels, `(1 or 3,)`.
 
-    Of large pictures these are as many pixels deep as a hundredth of the shorter side, so that a
-    line around the picture does not count. Where most of them are transparent, the picture is a
-    cut-out, and product pictures stand on white.
+    The border measured is one hundredth of the shorter side wide, at least one pixel, so a thin
+    line around a large picture does not count. If most of the border is transparent, the picture
+    is a cut-out and gets white, the usual background of product pictures.
     """
     width, height = picture.size
     deep = max(1, min(width, height) // 100)
@@ -145,36 +145,38 @@ def ground_of(picture: Image.Image) -> UInt8:
 
 
 def _resized(picture: Image.Image, into: tuple[int, int]) -> UInt8:
-    """As large as fits `into` (width, height) without being stretched, and at least one pixel."""
+    """Scaled to fit `into` (width, height), not stretched, at least one pixel on each side."""
     scale = min(new / old for old, new in zip(picture.size, into, strict=True))
     width, height = (max(1, round(length * scale)) for length in picture.size)
     return _pixels(picture.resize((width, height), FILTER))
 
 
-def on_ground(pixels: UInt8, ground: UInt8) -> UInt8:
-    """`(h, w, 2 or 4)`, opacity last, before a ground `(1 or 3,)`; the opaque stays as it is."""
+def on_background(pixels: UInt8, background: UInt8) -> UInt8:
+    """Blend pixels whose last channel is opacity, `(h, w, 2 or 4)`, onto a colour `(1 or 3,)`.
+
+    Pixels without opacity, `(h, w, 1 or 3)`, are returned unchanged.
+    """
     if pixels.shape[2] in (1, 3):
         return pixels
     colour, opacity = pixels[..., :-1].astype(np.uint32), pixels[..., -1:]
-    return ((colour * opacity + ground.astype(np.uint32) * (255 - opacity) + 127) // 255).astype(
-        np.uint8
-    )
+    behind = background.astype(np.uint32) * (255 - opacity)
+    return ((colour * opacity + behind + 127) // 255).astype(np.uint8)
 
 
 def is_unlike(found: float, wanted: float) -> bool:
-    """Whether the inverse of a ground is clearly nearer to the wanted one; all from 0 to 1."""
-    return bool(abs(1 - found - wanted) + CLEARLY < abs(found - wanted))
+    """Whether inverting a background would bring it clearly nearer to the wanted one, in [0, 1]."""
+    return bool(abs(1 - found - wanted) + CLEAR_DIFFERENCE < abs(found - wanted))
 
 
 def inverted(pixels: UInt8) -> UInt8:
-    """Light and dark exchanged; twice is as it was."""
+    """Swap light and dark."""
     return 255 - pixels
 
 
-def padded(pixels: UInt8, ground: UInt8, height: int, width: int) -> UInt8:
-    """`(h, w, c)` in the middle of `(height, width, c)`, surrounded by a ground `(c,)`."""
+def padded(pixels: UInt8, background: UInt8, height: int, width: int) -> UInt8:
+    """Centre `(h, w, c)` in `(height, width, c)` and fill the rest with a colour `(c,)`."""
     above, left = (height - pixels.shape[0]) // 2, (width - pixels.shape[1]) // 2
     whole = np.empty((height, width, pixels.shape[2]), np.uint8)
-    whole[:] = ground
+    whole[:] = background
     whole[above : above + pixels.shape[0], left : left + pixels.shape[1]] = pixels
     return whole

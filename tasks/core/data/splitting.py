@@ -1,4 +1,4 @@
-"""Which raw images become the training, validation and test split, and how they are scaled."""
+"""The choice of raw images for the training, validation and test split."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.core.data.labelled import Float32, Int64, Split, UInt8
+from tasks.core.array_types import Int64, UInt8
 from tasks.core.errors import UserError
 from tasks.core.settings.images import SubsetSettings
 
 
 @dataclass(frozen=True)
 class Indices:
-    """Positions in the raw training split (train, validation) and the raw test split (test)."""
+    """Positions of the chosen images, `(n,)` each.
+
+    `train` and `validation` are positions in the raw training split, `test` in the raw test split.
+    """
 
     train: Int64
     validation: Int64
@@ -23,10 +26,10 @@ class Indices:
 def choose_indices(
     train_labels: UInt8, test_labels: UInt8, classes: int, settings: SubsetSettings
 ) -> Indices:
-    """Choose the images of each split as `settings.method` says; the splits never overlap.
+    """Choose the images of each split by `settings.method`; the splits never overlap.
 
     Raises:
-        UserError: the data are smaller than the subset, or a class is left without images.
+        UserError: the data set has fewer images than the subset, or a class gets no images.
     """
     total, total_test = len(train_labels), len(test_labels)
     if settings.method == "everything":
@@ -67,7 +70,7 @@ def _stratified(train_labels: UInt8, test_labels: UInt8, settings: SubsetSetting
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0]))
     test_rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 1]))
     pool = stratified_order(train_labels, rng)
-    # The two ends of one order in which every stretch has each class in its share.
+    # Training from the start and validation from the end of one order, so they never overlap.
     return Indices(
         pool[: settings.train],
         pool[len(pool) - settings.validation :],
@@ -76,11 +79,12 @@ def _stratified(train_labels: UInt8, test_labels: UInt8, settings: SubsetSetting
 
 
 def stratified_order(labels: UInt8, rng: np.random.Generator) -> Int64:
-    """A random order of `range(n)` in which every stretch has each class in its share.
+    """A random order of `range(n)` in which every section contains each class proportionally.
 
-    Each class's images, shuffled, are spread evenly over [0, 1) with one random offset a class,
-    and all are sorted by that position. With classes of one size, the count of a class among the
-    first or last m images is its share of m to within one where that is whole, else within two.
+    The images of each class are shuffled and spread evenly over [0, 1), with a random offset for
+    each class; then all images are sorted by these positions. With classes of equal size, the count
+    of a class among the first or last m images differs from its share of m by at most one if that
+    share is a whole number, and by less than two otherwise.
     """
     order = rng.permutation(len(labels))
     position = np.empty(len(labels))
@@ -106,29 +110,3 @@ def _check_every_class(
                 f"{', '.join(map(str, missing))}; make it larger or use "
                 "subset.method=stratified."
             )
-
-
-def scaled(images: UInt8) -> Float32:
-    """`(n, h, w, c)` uint8 in [0, 255] as float32 in [0, 1]."""
-    return images.astype(np.float32) / np.float32(255)
-
-
-def one_hot(labels: UInt8, classes: int) -> Float32:
-    """`(n,)` class indices as `(n, classes)` float32, 1 at the label and 0 elsewhere."""
-    return np.eye(classes, dtype=np.float32)[labels]
-
-
-def prepared(split: Split, classes: int) -> dict[str, Float32]:
-    """What networks read: `x` `(n, h, w, c)` in [0, 1] and one-hot `y` `(n, classes)`."""
-    return {"x": scaled(split.images), "y": one_hot(split.labels, classes)}
-
-
-def ground(images: UInt8) -> float:
-    """How light the ground is that objects stand on, in [0, 1]: the median of border pixels.
-
-    Of each of the images `(n, h, w, c)` it is the median over its outermost pixels, and of those
-    the median over the images. Fashion-MNIST has 0: garments are light on black.
-    """
-    edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
-    border = np.concatenate([edge.reshape(len(images), -1) for edge in edges], axis=1)
-    return float(np.median(np.median(border, axis=1)) / 255)

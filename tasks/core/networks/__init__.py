@@ -1,1 +1,1 @@
-"""Network builders, and faster forms of the same functions."""
+"""Network builders, and equivalent layers that train faster."""

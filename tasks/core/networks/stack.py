@@ -1,4 +1,4 @@
-"""The notebook's networks, built from settings: dense, low-capacity and larger convnets."""
+"""Networks as in the notebook, built from settings: convolutions, then dense layers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tasks.core.settings.training import TrainSettings
 def build_network(
     settings: TrainSettings, input_shape: tuple[int, int, int], classes: int, seed: int
 ) -> keras.Model:
-    """An uncompiled network: `(n, h, w, c)` in [0, 1] to `(n, classes)` probabilities.
+    """Build an uncompiled network from `(n, h, w, c)` in [0, 1] to `(n, classes)` probabilities.
 
-    Initial weights (Glorot uniform, the default of Keras) and dropout depend on `seed` and the
-    layer's name, so equally named layers of two networks start equal where their shapes agree.
+    Initial weights (Glorot uniform, Keras's default) and dropout depend on `seed` and the layer's
+    name, so layers of the same name and shape start equal in two networks.
 
     Raises:
         UserError: the images are too small for the convolutions.

@@ -1,4 +1,4 @@
-"""The layers of VGG16's convolutional base (Simonyan and Zisserman, 2014) and weights for them."""
+"""The layers of VGG16's convolutional base (Simonyan and Zisserman, 2014) and their weights."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tasks.core.data.labelled import Float32
+from tasks.core.array_types import Float32
 from tasks.core.errors import UserError
 from tasks.core.seeds import generator
 
 KERNEL = 3
 CHANNELS = 3
-# Filters of each convolution, block by block; a 2 x 2 max pooling ends each block.
+# Filters of each convolution, block by block; each block ends with 2 x 2 max pooling.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 BLOCK_4, BLOCK_5 = "block4_pool", "block5_pool"
-# ImageNet's mean of blue, green and red, subtracted from what VGG16 was trained on
+# ImageNet's mean of blue, green and red, which was subtracted from VGG16's training images
 # (`keras.applications.imagenet_utils`, mode "caffe").
 MEAN_BGR = (103.939, 116.779, 123.68)
 
@@ -23,7 +23,7 @@ Weights = dict[str, Float32]
 
 
 def layer_shapes() -> dict[str, tuple[int, int, int, int]]:
-    """Each convolution's kernel shape `(height, width, in, out)`, by Keras's name of the layer."""
+    """The kernel shape `(height, width, in, out)` of each convolution, by its name in Keras."""
     shapes = {}
     before = CHANNELS
     for block, filters in enumerate(BLOCKS, start=1):
@@ -34,12 +34,12 @@ def layer_shapes() -> dict[str, tuple[int, int, int, int]]:
 
 
 def block_below(layer: str) -> str:
-    """The pooling layer that ends the block below the one that `layer` ends."""
+    """The pooling layer at the end of the block before `layer`'s, e.g. `block4_pool`."""
     return f"block{int(layer[len('block')]) - 1}_pool"
 
 
 def weight_shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of every weight, by name, e.g. `block1_conv1/kernel`."""
+    """The shape of every weight by its name, e.g. `block1_conv1/kernel`."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, shape in layer_shapes().items():
         shapes |= {f"{layer}/kernel": shape, f"{layer}/bias": shape[-1:]}
@@ -47,10 +47,10 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def check_weights(weights: Mapping[str, Float32], origin: str) -> None:
-    """Refuse anything but the weights of VGG16 without top.
+    """Check that these are the weights of VGG16 without its top.
 
     Raises:
-        UserError: a weight is missing, or of another shape or type; the message names it.
+        UserError: a weight is missing or has a different shape or dtype; the message names it.
     """
     for name, shape in weight_shapes().items():
         found = weights.get(name)
@@ -63,7 +63,7 @@ def check_weights(weights: Mapping[str, Float32], origin: str) -> None:
 
 
 def random_weights(seed: int) -> Weights:
-    """Seeded weights for a control: Glorot-uniform kernels, biases of zero."""
+    """Seeded random weights for a control run: Glorot-uniform kernels, zero biases."""
     weights: Weights = {}
     for name, shape in weight_shapes().items():
         drawn = generator(seed, f"vgg16 {name}").uniform(-1, 1, shape) * _glorot_limit(shape)
@@ -72,7 +72,7 @@ def random_weights(seed: int) -> Weights:
 
 
 def _glorot_limit(shape: tuple[int, ...]) -> float:
-    """sqrt(6 / (fan in + fan out)) of a kernel (Glorot and Bengio, 2010); 0 of a bias."""
+    """sqrt(6 / (fan in + fan out)) for a kernel (Glorot and Bengio, 2010); 0 for a bias."""
     if len(shape) != 4:
         return 0.0
     height, width, fan_in, fan_out = shape

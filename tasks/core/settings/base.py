@@ -1,4 +1,4 @@
-"""What every group of settings shares: frozen, bounded values, and errors that name the field."""
+"""Basics of all groups of settings: frozen, bounded values and errors that name the field."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ S = TypeVar("S", bound=Spec)
 
 
 def changed(settings: S, change: dict[str, Any]) -> S:
-    """`settings` with the fields in `change` replaced and everything validated again.
+    """Replace the fields in `change` and validate everything again.
 
     Raises:
         UserError: an unknown field or a value out of range; the message names the field.
@@ -47,9 +47,9 @@ def changed(settings: S, change: dict[str, Any]) -> S:
 
 
 def explain(error: ValidationError, origin: str, known: Collection[str] = ()) -> str:
-    """Pydantic's findings as one readable message: a line for each field that is wrong.
+    """Turn Pydantic's findings into one readable message that names each wrong field.
 
-    A name that does not exist is answered with the nearest of the names `known`, if one is near.
+    For an unknown name, the message suggests the most similar of the `known` names, if any.
     """
     lines = [_explain_one(finding, known) for finding in error.errors()]
     return f"{origin}: " + "; ".join(dict.fromkeys(lines))
@@ -67,6 +67,6 @@ def _explain_one(finding: Any, known: Collection[str]) -> str:
 
 
 def _dotted(location: Sequence[int | str]) -> str:
-    """The field's name, without the names that Pydantic gives to the members of a union."""
+    """The field's name, without Pydantic's names for members of a union."""
     parts = (str(part) for part in location)
     return ".".join(part for part in parts if "[" not in part and part != "constrained-int")

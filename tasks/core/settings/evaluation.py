@@ -1,4 +1,4 @@
-"""Settings of what a model is judged by."""
+"""Settings of how models are judged."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from pydantic import Field
 
 from tasks.core.settings.base import Spec
 
+Protocol = Literal["holdout", "kfold"]
+
 
 class EvaluationSettings(Spec):
-    """What a model is judged by: the images held out, and how many seeds."""
+    """How models are judged: on which held-out images, and with how many seeds."""
 
-    protocol: Literal["holdout", "kfold"] = Field(
+    protocol: Protocol = Field(
         "holdout",
         description=(
-            "holdout: the validation split. kfold: training and validation split together in "
-            "stratified folds, each held out once."
+            "holdout: score on the validation split. kfold: divide the training and validation "
+            "images into stratified folds and hold out each fold once."
         ),
     )
-    folds: int = Field(5, strict=True, ge=2, le=20, description="Number of folds, for kfold.")
+    folds: int = Field(5, strict=True, ge=2, le=20, description="Number of folds (kfold only).")
     replicates: int = Field(
         1,
         strict=True,
         ge=1,
         le=100,
-        description="Trainings of each model, each with a seed (and folds) of its own.",
+        description="Trainings of each model, each with its own seed (and folds).",
     )
 
     def words(self) -> list[str]:
-        """Folds and replicates in words, where a model is trained more than once."""
+        """Folds and replicates in words, or nothing if each model is trained once."""
         found = [f"{self.folds} folds"] if self.protocol == "kfold" else []
         return found + ([f"{self.replicates} replicates"] if self.replicates > 1 else [])

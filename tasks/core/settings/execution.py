@@ -1,4 +1,4 @@
-"""Settings of where and how the numbers are computed."""
+"""Settings of the computation: device, threads and parallel stages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from tasks.core.settings.base import Spec
 
 
 class ExecutionSettings(Spec):
-    """Where and how the numbers are computed; part of the key of every numerical stage."""
+    """How stages are computed: device, threads and parallel stages."""
 
     device: Literal["auto", "cpu", "gpu"] = Field(
         "auto",
-        description="auto: a GPU where one is visible and CUDA's libraries are installed.",
+        description="auto: use a GPU if one is visible and CUDA's libraries are installed.",
     )
     threads: int = Field(
-        2, ge=1, le=256, description="Threads of TensorFlow's operations; changes the last bits."
+        2,
+        ge=1,
+        le=256,
+        description="Threads per TensorFlow operation; changes the last digits of results.",
     )
     workers: int = Field(
-        2, ge=1, le=64, description="Stages that run side by side; changes no result."
+        2, ge=1, le=64, description="Stages computed at the same time; does not change any result."
     )

@@ -1,4 +1,4 @@
-"""Everything that a run depends on, as one value; its defaults are the notebook's."""
+"""All settings of a run as one value; the defaults are the notebook's."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
 from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Iteration, TrainSettings
 from tasks.core.settings.transfer import TransferSettings
 
+Rule = Literal["validation", "significant", "one_standard_error", "notebook"]
+
 
 def _baseline() -> TrainSettings:
     return TrainSettings(filters=(), kernel_sizes=(), pooled=(), dense=(128,), epochs=5)
@@ -27,12 +29,12 @@ def _low_capacity() -> TrainSettings:
 
 
 class Settings(Spec):
-    """Everything that a run depends on; the defaults are the notebook's."""
+    """All settings of a run; the defaults are the notebook's."""
 
     dataset: str = Field(
         "fashion-mnist",
         min_length=1,
-        description="fashion-mnist, synthetic, or the path of a folder of IDX files or an .npz.",
+        description="fashion-mnist, synthetic, or the path of a folder of IDX files or of an .npz.",
     )
     synthetic: SyntheticSettings = SyntheticSettings()
     subset: SubsetSettings = SubsetSettings()
@@ -40,16 +42,16 @@ class Settings(Spec):
     low_capacity: TrainSettings = _low_capacity()
     overfitting: TrainSettings = TrainSettings()
     plan: tuple[Iteration, ...] = Field(
-        NOTEBOOK_PLAN, description="The iterations of step 7, in order."
+        NOTEBOOK_PLAN, description="The iterations of step 7 in order."
     )
-    rule: Literal["validation", "significant", "one_standard_error", "notebook"] = Field(
+    rule: Rule = Field(
         "validation",
         description=(
-            "validation: keep a change that raises validation accuracy (ties: lowers the loss). "
-            "significant: keep what is better by a one-sided test, each gate at `alpha` divided by "
-            "the number of gates; needs 3 trainings of each model. one_standard_error: keep "
-            "the simpler of the two unless the other is better by more than one standard error. "
-            "notebook: replay the notebook's decisions."
+            "validation: keep a change that raises validation accuracy, or that lowers the loss at "
+            "equal accuracy. significant: keep a change that is better in a one-sided test, each "
+            "gate at `alpha` divided by the number of gates; needs 3 trainings of each model. "
+            "one_standard_error: keep the simpler of two models unless the other is better by more "
+            "than one standard error. notebook: replay the notebook's decisions."
         ),
     )
     alpha: float = Field(
@@ -58,38 +60,40 @@ class Settings(Spec):
         lt=1,
         allow_inf_nan=False,
         description=(
-            "Probability that rule `significant` keeps any change of the plan if none is one for "
-            "the better; also the level of the success criteria."
+            "Probability that rule `significant` keeps at least one change if none is an "
+            "improvement; also the level of the success criteria."
         ),
     )
     force: dict[int, Literal["forward", "back"]] = Field(
-        {}, description="Decisions that override the rule's, by gate, e.g. {4 = 'forward'}."
+        {}, description="Decisions by gate that override the rule, e.g. {4 = 'forward'}."
     )
     guard: GuardSettings = GuardSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     transfer: TransferSettings = TransferSettings()
-    seed: Seed = Field(0, description="Seed of weights, order, dropout and augmentation.")
+    seed: Seed = Field(
+        0, description="Seed of initial weights, sample order, dropout and augmentation."
+    )
     execution: ExecutionSettings = ExecutionSettings()
 
     @field_validator("baseline", "low_capacity", mode="before")
     @classmethod
-    def _notebooks_where_left_out(cls, value: Any, info: ValidationInfo) -> Any:
-        """Fill a partly given network with that network's own values, not the class's defaults."""
+    def _fill_in_the_notebook_s_values(cls, value: Any, info: ValidationInfo) -> Any:
+        """Fill in a partly given network with its own defaults, not those of the class."""
         if not isinstance(value, dict):
             return value
         own = _baseline() if info.field_name == "baseline" else _low_capacity()
         return own.model_dump() | value
 
     @model_validator(mode="after")
-    def _fixed_epochs_outside_the_plan(self) -> Self:
+    def _check_epochs_outside_the_plan(self) -> Self:
         for name in ("baseline", "low_capacity", "overfitting"):
             if getattr(self, name).epochs == LOWEST_VALIDATION_LOSS:
                 raise ValueError(f"{name}.epochs: '{LOWEST_VALIDATION_LOSS}' is for the plan only")
         return self
 
     @model_validator(mode="after")
-    def _applicable_plan(self) -> Self:
-        """Try each change: on the replayed path where it is known, else on the first incumbent."""
+    def _check_plan(self) -> Self:
+        """Apply each change, with rule `notebook` to the replayed incumbent, else to the first."""
         incumbent = self.overfitting
         for number, iteration in enumerate(self.plan, start=1):
             where = f"plan, iteration {number} ({iteration.name})"
@@ -109,7 +113,7 @@ class Settings(Spec):
         return self
 
     @model_validator(mode="after")
-    def _forced_gates_of_the_plan(self) -> Self:
+    def _check_forced_gates(self) -> Self:
         beyond = sorted(set(self.force) - set(range(1, len(self.plan) + 1)))
         if beyond:
             raise ValueError(
@@ -119,23 +123,23 @@ class Settings(Spec):
         return self
 
     @model_validator(mode="after")
-    def _several_trainings_where_they_are_tested(self) -> Self:
+    def _check_number_of_trainings(self) -> Self:
         trainings = self.evaluation.replicates
         if self.evaluation.protocol == "kfold":
             trainings *= self.evaluation.folds
         if self.rule == "significant" and trainings < 3:
             raise ValueError(
-                "rule 'significant' needs 3 trainings of each model or more, since with fewer the "
-                "spread between seeds can't be known; set evaluation.replicates to 5, or "
+                "rule 'significant' needs 3 trainings of each model or more, since fewer do not "
+                "show the spread between seeds; set evaluation.replicates=5, or "
                 "evaluation.protocol=kfold with several replicates"
             )
         return self
 
     @model_validator(mode="after")
-    def _weights_of_one_kind(self) -> Self:
+    def _check_weights_file(self) -> Self:
         if self.transfer.weights_file and self.transfer.weights in ("random", "off"):
             raise ValueError(
                 f"transfer.weights is '{self.transfer.weights}', so transfer.weights_file would "
-                "not be used; leave one of them out"
+                "not be used; remove one of them"
             )
         return self

@@ -1,4 +1,4 @@
-"""Settings of a network and its training, and of the iterations that change them."""
+"""Settings of a network, its training, and the iterations that change them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ LOWEST_VALIDATION_LOSS = "lowest_validation_loss"
 
 
 class AugmentSettings(Spec):
-    """Random distortions of training images, with the meaning of Keras's `ImageDataGenerator`."""
+    """Random distortions of training images, as in Keras's `ImageDataGenerator`."""
 
-    rotation_range: float = Field(40, ge=0, le=180, description="Rotation, +- degrees.")
-    width_shift_range: Fraction = Field(0.2, description="Shift, +- fraction of the width.")
-    height_shift_range: Fraction = Field(0.2, description="Shift, +- fraction of the height.")
-    shear_range: float = Field(0.2, ge=0, le=80, description="Shear angle, +- degrees.")
-    zoom_range: Fraction = Field(0.2, description="Zoom of each axis, 1 +- this fraction.")
-    horizontal_flip: bool = Field(True, description="Mirror every other image, at random.")
+    rotation_range: float = Field(
+        40, ge=0, le=180, description="Rotation by up to +- this many degrees."
+    )
+    width_shift_range: Fraction = Field(
+        0.2, description="Horizontal shift by up to +- this fraction of the width."
+    )
+    height_shift_range: Fraction = Field(
+        0.2, description="Vertical shift by up to +- this fraction of the height."
+    )
+    shear_range: float = Field(0.2, ge=0, le=80, description="Shear by up to +- this many degrees.")
+    zoom_range: Fraction = Field(
+        0.2, description="Zoom of each axis by a factor of 1 +- this fraction."
+    )
+    horizontal_flip: bool = Field(True, description="Mirror a random half of the images.")
 
 
 class TrainSettings(Spec):
@@ -33,7 +41,7 @@ class TrainSettings(Spec):
         (64, 128, 128), description="Filters of each convolution; empty for a dense network."
     )
     kernel_sizes: tuple[Annotated[int, Field(strict=True, ge=1, le=31)], ...] = Field(
-        (2, 3, 3), description="Side of each convolution's square kernel, in pixels."
+        (2, 3, 3), description="Side of the square kernel of each convolution, in pixels."
     )
     pooled: tuple[bool, ...] = Field(
         (True, True, False), description="Whether 2 x 2 max pooling follows each convolution."
@@ -46,15 +54,15 @@ class TrainSettings(Spec):
     epochs: Epochs | Literal["lowest_validation_loss"] = Field(
         40,
         description=(
-            "Passes over the training images; in an iteration also 'lowest_validation_loss': the "
-            "epoch at which the overfitting model's validation loss was lowest, the median of its "
-            "trainings."
+            "Passes over the training images. An iteration may also use 'lowest_validation_loss': "
+            "the epoch of the overfitting model's lowest validation loss (the median over its "
+            "trainings)."
         ),
     )
-    batch_size: BatchSize = Field(128, description="Images a gradient step.")
+    batch_size: BatchSize = Field(128, description="Images per gradient step.")
     learning_rate: LearningRate = Field(0.001, description="Constant learning rate of RMSprop.")
     augmentation: AugmentSettings | None = Field(
-        None, description="Random distortions of the training images; none by default."
+        None, description="Random distortions of the training images; off by default."
     )
 
     @model_validator(mode="after")
@@ -68,13 +76,13 @@ class TrainSettings(Spec):
 
 
 class Iteration(Spec):
-    """One round of step 7: a change to the incumbent and what it is hoped to do."""
+    """One iteration of step 7: a change to the incumbent and its hypothesis."""
 
     name: str = Field(min_length=1, max_length=80, description="Short name of the change.")
-    hypothesis: str = Field("", max_length=500, description="What the change is hoped to do.")
+    hypothesis: str = Field("", max_length=500, description="Expected effect of the change.")
     change: dict[str, Any] = Field(
-        description="Fields of the incumbent's training settings and their new values."
+        description="Training settings of the incumbent to replace, with their new values."
     )
     replay: Literal["forward", "back"] | None = Field(
-        None, description="The decision that rule 'notebook' replays for this entry."
+        None, description="The decision that rule 'notebook' replays for this iteration."
     )

@@ -1,4 +1,4 @@
-"""Whether a change is kept: pure functions of validation results."""
+"""The decision to keep a change or not: pure functions of validation results."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.core.errors import UserError
-from tasks.core.statistics.evidence import (
-    Estimate,
-    McNemar,
-    Scored,
-    accuracy_difference,
-    loss_difference,
-    mcnemar,
-)
+from tasks.core.statistics.estimates import Estimate
+from tasks.core.statistics.evidence import Scored, accuracy_difference, loss_difference
+from tasks.core.statistics.proportions import McNemar, mcnemar
 
 Decision = Literal["forward", "back"]
 FORWARD, BACK = "RolledForward", "KeptIncumbent"
@@ -26,12 +21,12 @@ FORCED = {"forward": "ForcedForward", "back": "ForcedBack"}
 
 @dataclass(frozen=True)
 class Contender:
-    """A model at a gate, its scores averaged over its trainings.
+    """A model at a gate, with its scores averaged over its trainings.
 
     Attributes:
         name: the model's name.
         accuracy: on held-out images, in [0, 1].
-        loss: cross-entropy on held-out images in nats, weight penalties not included.
+        loss: cross-entropy on held-out images in nats, without weight penalties.
         train_accuracy: on training images, in [0, 1].
         params: number of weights.
         epochs: passes over the training images.
@@ -46,25 +41,25 @@ class Contender:
 
     @property
     def gap(self) -> float:
-        """How much better it does on what it has seen: accuracy, in [-1, 1]."""
+        """Training accuracy minus held-out accuracy, in [-1, 1]."""
         return self.train_accuracy - self.accuracy
 
     def simpler_than(self, other: Contender) -> bool:
-        """Whether it has fewer weights, or as many and was trained for fewer epochs."""
+        """Whether it has fewer weights, or equally many and fewer epochs of training."""
         return (self.params, self.epochs) < (other.params, other.epochs)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a candidate and an incumbent.
+    """The comparison of a candidate with the incumbent.
 
     Attributes:
         incumbent: the model to beat.
         candidate: the model with the change.
         accuracy: the candidate's accuracy minus the incumbent's.
         loss: the candidate's loss minus the incumbent's.
-        mcnemar: the first pair of trainings on the same images.
-        trainings: how many trainings of each there are.
+        mcnemar: McNemar's test of the first pair of trainings.
+        trainings: the number of trainings of each model.
     """
 
     incumbent: Contender
@@ -77,7 +72,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate decided, and why; `state` is a name for it."""
+    """The decision of a gate and its reason; `state` is its name in Prefect."""
 
     decision: Decision
     state: str
@@ -96,7 +91,7 @@ def gather(
     after: Sequence[Scored],
     folds: int | None,
 ) -> Evidence:
-    """The evidence that the trainings of two models give, paired by their order."""
+    """Compare the trainings of two models, paired by their order."""
     return Evidence(
         incumbent,
         candidate,
@@ -117,34 +112,16 @@ def decide(
     """Decide whether the candidate replaces the incumbent.
 
     Args:
-        evidence: what is known of both.
-        rule: `validation` keeps what has a higher accuracy, or the same with a lower loss.
-            `significant` keeps what is better by a one-sided test at `level`. `one_standard_error`
-            keeps the simpler of the two unless the other is better by more than one standard error
-            of the difference (after Breiman et al. 1984; Hastie et al. 2009, section 7.10).
-            `notebook` returns `replay`.
-        level: the error that this one gate may make, in (0, 1).
+        evidence: the comparison of both.
+        rule: `validation`, `significant`, `one_standard_error` or `notebook`.
+        level: the probability of a type I error allowed at this gate, in (0, 1).
         replay: the decision that `notebook` replays.
-        forced: a decision that overrides the rule's.
+        forced: a decision that overrides the rule.
 
     Raises:
-        UserError: an unknown rule, nothing to replay, or too little for `significant` to go by.
+        UserError: an unknown rule, no decision to replay, or too few trainings for `significant`.
     """
-    if rule == "notebook":
-        if replay is None:
-            raise UserError("rule 'notebook' has no decision to replay for this iteration")
-        verdict = _verdict(replay, f"the notebook's decision; {_seen(evidence)}")
-    elif rule == "validation":
-        verdict = _validation(evidence)
-    elif rule == "significant":
-        verdict = _significant(evidence, level)
-    elif rule == "one_standard_error":
-        verdict = _one_standard_error(evidence)
-    else:
-        raise UserError(
-            f"unknown rule {rule!r}; expected 'validation', 'significant', 'one_standard_error' "
-            "or 'notebook'"
-        )
+    verdict = _by_rule(evidence, rule, level, replay)
     if forced is None:
         return verdict
     said = "the same" if verdict.decision == forced else verdict.decision
@@ -155,8 +132,23 @@ def decide(
     )
 
 
+def _by_rule(evidence: Evidence, rule: str, level: float, replay: Decision | None) -> Verdict:
+    if rule == "validation":
+        return _validation(evidence)
+    if rule == "significant":
+        return _significant(evidence, level)
+    if rule == "one_standard_error":
+        return _one_standard_error(evidence)
+    if rule == "notebook":
+        return _notebook(evidence, replay)
+    raise UserError(
+        f"unknown rule {rule!r}; expected 'validation', 'significant', 'one_standard_error' "
+        "or 'notebook'"
+    )
+
+
 def opinions(evidence: Evidence, level: float) -> Mapping[str, str | None]:
-    """What each rule that looks at the evidence says of it; None where it has too little."""
+    """The decision of each rule that uses the evidence; None if it has too few trainings."""
     significant = None
     if evidence.trainings >= FEWEST_TRAININGS:
         verdict = _significant(evidence, level)
@@ -169,20 +161,29 @@ def opinions(evidence: Evidence, level: float) -> Mapping[str, str | None]:
     }
 
 
+def _notebook(evidence: Evidence, replay: Decision | None) -> Verdict:
+    """Replay the notebook's decision."""
+    if replay is None:
+        raise UserError("rule 'notebook' has no decision to replay for this iteration")
+    return _verdict(replay, f"the notebook's decision; {_seen(evidence)}")
+
+
 def _validation(evidence: Evidence) -> Verdict:
+    """Keep a candidate with a higher accuracy, or with the same accuracy and a lower loss."""
     gain, change = evidence.accuracy.value, evidence.loss.value
-    # A mean of folds whose gains and losses cancel is not exactly 0 in floating point.
+    # If gains and losses of folds cancel, their floating-point mean is not exactly 0.
     tie = abs(gain) < _TIE
     keep = change < 0 if tie else gain > 0
     return _verdict("forward" if keep else "back", _seen(evidence))
 
 
 def _significant(evidence: Evidence, level: float) -> Verdict:
+    """Keep a candidate that is better in a one-sided test at `level`."""
     if evidence.trainings < FEWEST_TRAININGS:
         raise UserError(
             f"rule 'significant' needs {FEWEST_TRAININGS} trainings of each model or more, since "
-            "with fewer the spread between seeds can't be known. Set evaluation.replicates to 5, "
-            "or evaluation.protocol=kfold with several replicates."
+            "fewer do not show the spread between seeds. Set evaluation.replicates=5, or "
+            "evaluation.protocol=kfold with several replicates."
         )
     found = evidence.accuracy
     seen = f"{_seen(evidence)}; p {_p(found.p_value)}, level {level:.3g}"
@@ -194,6 +195,11 @@ def _significant(evidence: Evidence, level: float) -> Verdict:
 
 
 def _one_standard_error(evidence: Evidence) -> Verdict:
+    """Keep the simpler model unless the other is better by more than one standard error.
+
+    The standard error is that of the difference (after Breiman et al. 1984; Hastie et al. 2009,
+    section 7.10).
+    """
     gain, error = evidence.accuracy.value, evidence.accuracy.error
     simpler = evidence.candidate.simpler_than(evidence.incumbent)
     keep = gain >= -error if simpler else gain > error

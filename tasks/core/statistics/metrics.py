@@ -1,4 +1,4 @@
-"""Counts of right and wrong predictions, and how far probabilities can be believed."""
+"""Confusion matrix, scores per class, and calibration of probabilities."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.data.labelled import Int64
+from tasks.core.array_types import Bool, Float64, Int64
 
 BINS = 15
-
-Floats = NDArray[np.float64]
 
 
 def confusion_matrix(predicted: NDArray[Any], labels: NDArray[Any], classes: int) -> Int64:
@@ -23,14 +21,14 @@ def confusion_matrix(predicted: NDArray[Any], labels: NDArray[Any], classes: int
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Precision, recall and F1 of each class, in [0, 1]; 0 where there is nothing to divide by.
+    """Precision, recall and F1 of each class, in [0, 1]; 0 if the denominator is 0.
 
     `support` is the number of images of each class.
     """
 
-    precision: Floats
-    recall: Floats
-    f1: Floats
+    precision: Float64
+    recall: Float64
+    f1: Float64
     support: Int64
 
 
@@ -57,34 +55,33 @@ def most_confused(matrix: Int64, count: int) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence beside accuracy, in bins of equal width over [0, 1].
+    """Confidence and accuracy in bins of equal width over [0, 1].
 
-    `count` is each bin's images; `confidence` and `accuracy` are their means (0 in an empty bin).
+    `count` is the number of images per bin; `confidence` and `accuracy` are their means (0 in an
+    empty bin).
     """
 
     count: Int64
-    confidence: Floats
-    accuracy: Floats
+    confidence: Float64
+    accuracy: Float64
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean gap, weighted by the bins' images."""
+        """Expected calibration error: the mean gap between confidence and accuracy over images."""
         gaps = np.abs(self.confidence - self.accuracy)
         return float((gaps * self.count).sum() / max(1, self.count.sum()))
 
 
-def calibration(
-    confidence: NDArray[Any], correct: NDArray[np.bool_], bins: int = BINS
-) -> Calibration:
-    """How often predictions of each confidence are right.
+def calibration(confidence: NDArray[Any], correct: Bool, bins: int = BINS) -> Calibration:
+    """Compare the confidence of predictions with their accuracy.
 
     Bins are those of Guo et al., "On calibration of modern neural networks" (2017): bin m holds
     confidences in ((m - 1) / bins, m / bins].
 
     Args:
         confidence: `(n,)` probability of the predicted class.
-        correct: `(n,)` whether it is the label.
-        bins: how many.
+        correct: `(n,)` whether that class is the label.
+        bins: the number of bins.
     """
     bin_of = np.clip(
         np.ceil(confidence.astype(np.float64) * bins).astype(np.int64) - 1, 0, bins - 1

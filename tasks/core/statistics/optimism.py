@@ -1,23 +1,22 @@
-"""How much the choice of the best of several models flatters it."""
+"""How far the best of several models is overrated because the same images chose it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from tasks.core.array_types import Float64, Int64
 
 RESAMPLES = 1_000
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Optimism:
-    """What the best of some models is worth on images that did not choose it, in [0, 1].
+    """The accuracy of the best of several models on images that did not choose it, in [0, 1].
 
-    `corrected` is its accuracy there, with a 95 % percentile interval; `optimism` is by how much
-    the highest accuracy on all images exceeds it.
+    `corrected` is that accuracy, with the 95 % percentile interval `low` to `high`. `optimism` is
+    the highest accuracy on all images minus `corrected`.
     """
 
     optimism: float
@@ -26,18 +25,18 @@ class Optimism:
     high: float
 
 
-def optimism(correct: Floats, rng: np.random.Generator, resamples: int = RESAMPLES) -> Optimism:
+def optimism(correct: Float64, rng: np.random.Generator, resamples: int = RESAMPLES) -> Optimism:
     """Bootstrap bias correction (Tsamardinos, Greasidou and Borboudakis 2018, BBC-CV).
 
-    The images are drawn anew with replacement, many times; each time the model that is best on what
-    was drawn is scored on the images that were not. This holds for picking the best of all models;
-    a row of gates, each of which compares two, chooses less and so flatters less.
+    The images are resampled with replacement many times. Each time, the model that is best on the
+    sample is scored on the images outside of it. The result applies to picking the best of all
+    models. A sequence of gates, each comparing two models, selects less and is less optimistic.
 
     Args:
-        correct: `(models, images)` share of a model's trainings that get an image right; two
-            images or more.
-        rng: what the draws come from.
-        resamples: how many.
+        correct: `(models, images)` share of a model's trainings that classify an image correctly;
+            at least two images.
+        rng: the source of randomness.
+        resamples: the number of samples.
     """
     images = correct.shape[1]
     outside = np.empty(resamples)
@@ -51,8 +50,8 @@ def optimism(correct: Floats, rng: np.random.Generator, resamples: int = RESAMPL
     return Optimism(flattered, corrected, float(low), float(high))
 
 
-def _times_drawn(images: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """How often each image is drawn; at least one is not."""
+def _times_drawn(images: int, rng: np.random.Generator) -> Int64:
+    """How often each image is drawn, `(images,)`; at least one image is not drawn."""
     while True:
         times = np.bincount(rng.integers(images, size=images), minlength=images)
         if not times.all():

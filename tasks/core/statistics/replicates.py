@@ -1,4 +1,4 @@
-"""The trainings that a model is judged by: one for each seed, and for each fold where there are."""
+"""The trainings that judge a model: one for each seed, and for each fold if there are folds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Replicate:
 
     Attributes:
         number: which seed, from 1; all models share the seeds.
-        fold: which fold is held out, from 1; None where the validation split is.
-        seed: what weights, order, dropout and augmentation come from.
+        fold: which fold is held out, from 1; None if the validation split is.
+        seed: the seed of initial weights, order, dropout and augmentation.
     """
 
     number: int
@@ -24,13 +24,13 @@ class Replicate:
 
     @property
     def suffix(self) -> str:
-        """What the training's stage is called after its model's name: `_r3`, `_f2_r3`."""
+        """What follows the model's name in the name of the training's stage: `_r3`, `_f2_r3`."""
         fold = f"_f{self.fold}" if self.fold else ""
         return fold + (f"_r{self.number}" if self.number > 1 else "")
 
 
 def replicates(evaluation: EvaluationSettings, seed: int) -> tuple[Replicate, ...]:
-    """Every training of a model, the first as it would be alone."""
+    """Every training of a model; the first has the run's own seed."""
     folds = range(1, evaluation.folds + 1) if evaluation.protocol == "kfold" else (None,)
     return tuple(
         Replicate(number, fold, _seed(seed, number, fold))
@@ -40,20 +40,12 @@ def replicates(evaluation: EvaluationSettings, seed: int) -> tuple[Replicate, ..
 
 
 def final_replicates(evaluation: EvaluationSettings, seed: int) -> tuple[Replicate, ...]:
-    """The final model's trainings, which hold nothing out: one for each seed."""
+    """The final model's trainings, which hold no images out: one for each seed."""
     return replicates(evaluation.model_copy(update={"protocol": "holdout"}), seed)
 
 
-def level_of_a_gate(alpha: float, gates: int) -> float:
-    """The level of each of a plan's gates: `alpha` divided by their number (Bonferroni).
-
-    A gate decides before the next is known, so the level can't depend on other p values.
-    """
-    return alpha / max(1, gates)
-
-
 def _seed(seed: int, number: int, fold: int | None) -> int:
-    """The run's own seed for the first training, drawn ones for the others; in [0, 2**31)."""
+    """The run's own seed for the first training, a drawn one for each other; in [0, 2**31)."""
     if number == 1 and fold in (None, 1):
         return seed
     return int(generator(seed, "replicate", number, fold or 0).integers(2**31))

@@ -7,7 +7,7 @@ from tasks.core.tables.schema import Column, Table
 
 LABELS = Table(
     "<split>_labels",
-    "an image of the raw data, in their order",
+    "each image of the raw split, in order",
     (
         Column("position", "int64", "position in the split, from 0"),
         Column("label", "uint8", "index of the class"),
@@ -17,7 +17,7 @@ LABELS = Table(
 
 COUNTS = Table(
     CLASS_COUNTS,
-    "a class",
+    "each class",
     (
         Column("class", "string", "name of the class"),
         Column("train", "int64", "number of raw training images"),
@@ -27,7 +27,7 @@ COUNTS = Table(
 
 SPLIT_INDEX = Table(
     INDEX,
-    "an image of the run",
+    "each image of the three splits, in order",
     (
         Column("split", "string", "`train`, `validation` or `test`"),
         Column("source_position", "int64", "position in the raw training or test images, from 0"),
@@ -38,7 +38,7 @@ SPLIT_INDEX = Table(
 
 DUPLICATE_PAIRS = Table(
     PAIRS,
-    "a pair of similar images, the most similar first",
+    "each pair of similar images, identical ones first, then by similarity",
     (
         Column("split", "string", "split of the first image"),
         Column("position", "int64", "position in that split, from 0"),
@@ -53,7 +53,7 @@ DUPLICATE_PAIRS = Table(
 
 FOLD_OF_IMAGE = Table(
     FOLDS,
-    "an image: the training images in their order, then the validation images",
+    "each training image, in order, then each validation image",
     (
         Column("fold", "int64", "the fold that holds the image out, from 1"),
         Column("label", "uint8", "index of the class"),

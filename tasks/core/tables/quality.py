@@ -12,7 +12,7 @@ _SPLIT = (
 
 CLASS_SCORES = Table(
     PER_CLASS,
-    "a class, for each model and split",
+    "each class of each model and split",
     (
         *_SPLIT,
         Column("class", "string", "name of the class"),
@@ -25,7 +25,7 @@ CLASS_SCORES = Table(
 
 CONFUSIONS = Table(
     CONFUSION,
-    "a cell of the confusion matrix, for each model and split",
+    "each cell of the confusion matrix of each model and split",
     (
         *_SPLIT,
         Column("label", "string", "name of the true class"),
@@ -36,7 +36,7 @@ CONFUSIONS = Table(
 
 RELIABILITY = Table(
     CALIBRATION,
-    "a bin of confidence, for each model and split",
+    "each bin of confidence of each model and split",
     (
         *_SPLIT,
         Column("above", "float64", "lower end of the bin, exclusive"),

@@ -37,7 +37,7 @@ def _spread(split: str) -> tuple[Column, ...]:
 
 MODELS = Table(
     RESULTS,
-    "a model",
+    "each model",
     (
         Column("name", "string", "the model"),
         Column("step", "string", "its step in the notebook"),
@@ -59,7 +59,7 @@ MODELS = Table(
 
 TRAININGS = Table(
     REPLICATES,
-    "a training",
+    "each training",
     (
         Column("model", "string", "the model"),
         Column("stage", "string", "the stage of the training"),
@@ -90,7 +90,7 @@ OPTIMISM = Table(
 
 SUCCESS_CRITERIA = Table(
     CRITERIA,
-    "a success criterion",
+    "each success criterion",
     (
         Column("criterion", "string", "what must hold of the final model"),
         Column("met", "bool", "whether the test shows it"),

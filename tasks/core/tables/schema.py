@@ -31,7 +31,7 @@ class Table:
 
     Attributes:
         name: the stored file, without `.parquet`.
-        row: what a row stands for, e.g. `a training`.
+        row: what there is a row for, e.g. `each training`.
         columns: in their order.
         per_class: a column that is repeated for each class, the class's index after its name.
     """

@@ -7,7 +7,7 @@ from tasks.core.tables.schema import Column, Table
 
 EPOCHS = Table(
     HISTORY,
-    "an epoch",
+    "each epoch",
     (
         Column("epoch", "int32", "from 1"),
         Column("accuracy", "float64", "mean over the epoch's batches, in training mode"),
@@ -19,7 +19,7 @@ EPOCHS = Table(
 
 PREDICTIONS = Table(
     "<split>_predictions",
-    "an image of the split, in their order",
+    "each image of the split, in order",
     (
         Column("label", "uint8", "index of the class"),
         Column("predicted", "uint8", "index of the most probable class"),

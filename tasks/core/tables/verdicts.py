@@ -61,4 +61,4 @@ _EVIDENCE = (
 )
 
 GATE_VERDICT = Table(VERDICT, "the gate", (*_TEST, *_EVIDENCE))
-ALL_VERDICTS = Table(VERDICTS, "a gate", (*_TEST, _ADJUSTED, *_EVIDENCE))
+ALL_VERDICTS = Table(VERDICTS, "each gate", (*_TEST, _ADJUSTED, *_EVIDENCE))

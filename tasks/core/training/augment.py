@@ -1,9 +1,9 @@
-"""Random rotation, shift, shear, zoom and flip, as Keras's `ImageDataGenerator` means them.
+"""Random rotation, shift, shear, zoom and flip, as defined by Keras's `ImageDataGenerator`.
 
 The notebook augments with `ImageDataGenerator(rotation_range=40, width_shift_range=0.2,
 height_shift_range=0.2, shear_range=0.2, zoom_range=0.2, horizontal_flip=True)`. That class is
-deprecated, draws from NumPy's global random state and treats one image at a time. This module
-draws from a generator and treats all images at once; a test compares the two.
+deprecated, draws from NumPy's global random state and processes images one by one. This module
+draws from a given generator and processes all images together; a test compares the two.
 
 Source: `get_random_transform` and `apply_affine_transform` in
 `keras/src/legacy/preprocessing/image.py`, Keras 3.15.
@@ -14,25 +14,21 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tasks.core.data.labelled import Float32, Int64
+from tasks.core.array_types import Bool, Float32, Float64, Int64
 from tasks.core.settings.training import AugmentSettings
 
-Float64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
-
-# A chunk's coordinates and pixels then stay in the processor's cache, and their memory is not given
-# back and asked for again: nine times as fast as 8,000 images in one go.
+# A chunk's coordinates and pixels fit in the processor's cache, and their memory is reused instead
+# of being returned to the system: nine times as fast as 8,000 images together.
 _CHUNK_PIXELS = 25_000
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """One random transform an image; every field is `(n,)`, float64 but for the boolean `flip`.
+    """One random transform per image; every field is `(n,)` float64, except the boolean `flip`.
 
-    `rotation` and `shear` are in degrees, the shifts are fractions of the image's size, the zooms
-    are factors on the *source* coordinates: more than 1 makes the garment smaller.
+    `rotation` and `shear` are in degrees, shifts are fractions of the image's size, and zooms are
+    factors of the *source* coordinates: a value above 1 makes the garment smaller.
     """
 
     rotation: Float64
@@ -54,8 +50,8 @@ class Transforms:
 def augment(images: Float32, settings: AugmentSettings, rng: np.random.Generator) -> Float32:
     """A randomly transformed copy of each image.
 
-    `images` is `(n, height, width, channels)` float32 and is left as it is; so is the result,
-    whose values stay within the range of each image's own, up to rounding.
+    `images` is `(n, height, width, channels)` float32 and is not modified. The result has the same
+    shape and dtype; each image's values stay within its range, up to rounding.
     """
     return apply_transforms(images, draw_transforms(len(images), settings, rng))
 
@@ -63,8 +59,8 @@ def augment(images: Float32, settings: AugmentSettings, rng: np.random.Generator
 def draw_transforms(n: int, settings: AugmentSettings, rng: np.random.Generator) -> Transforms:
     """Draw `n` transforms.
 
-    Always seven numbers an image, one image after the other: the first `k` of `n` transforms are
-    what drawing `k` gives, and switching one kind of transform off does not move the others.
+    Each image takes seven random numbers, whatever the settings. So drawing more images leaves the
+    first ones unchanged, and turning off one kind of transform does not affect the others.
     """
     draws = rng.random((n, 7))
     rotation, height_shift, width_shift, shear, zoom_x, zoom_y = 2 * draws[:, :6].T - 1
@@ -80,12 +76,13 @@ def draw_transforms(n: int, settings: AugmentSettings, rng: np.random.Generator)
 
 
 def apply_transforms(images: Float32, transforms: Transforms) -> Float32:
-    """Transform image i by the i-th transform; beyond its edge an image repeats its edge pixels.
+    """Transform image i by the i-th transform; pixels beyond the edge repeat the edge pixels.
 
-    `images` is `(n, height, width, channels)` float32 and is left as it is; so is the result.
+    `images` is `(n, height, width, channels)` float32 and is not modified. The result has the same
+    shape and dtype.
 
     Raises:
-        ValueError: `images` has another rank or dtype, or there is not one transform an image.
+        ValueError: `images` has another rank or dtype, or there is not one transform per image.
     """
     if images.ndim != 4 or images.dtype != np.float32:
         raise ValueError(
@@ -105,14 +102,14 @@ def apply_transforms(images: Float32, transforms: Transforms) -> Float32:
 
 
 def source_matrices(transforms: Transforms, height: int, width: int) -> Float64:
-    """Where in the source each pixel of the result comes from: `(n, 2, 3)` float64.
+    """Matrices that map each pixel of the result to its source: `(n, 2, 3)` float64.
 
     `matrix @ (row, column, 1)` is the `(row, column)` in the source image.
 
     Keras composes rotation, shift, shear and zoom about the centre as if the first coordinate ran
-    down the image, then swaps both coordinates. A square image notices nothing. In a rectangular
-    one the height's shift moves along the width, and the centre of rotation is not the centre of
-    the image; that is kept, since the aim is Keras's meaning and not a better one.
+    down the image, then swaps both coordinates. This makes no difference for square images. For
+    others, the shift of the height moves along the width, and the centre of rotation is not the
+    centre of the image. This is reproduced, since the aim is to match Keras.
     """
     angle, shear = np.deg2rad(transforms.rotation), np.deg2rad(transforms.shear)
     centre = (height / 2 - 0.5, width / 2 - 0.5)
@@ -136,7 +133,7 @@ def _affine(
     yy: float | Float64 = 1.0,
     shift: tuple[float | Float64, float | Float64] = (0.0, 0.0),
 ) -> Float64:
-    """`n` homogeneous matrices of the plane, `(n, 3, 3)`; each entry is a number or `(n,)`."""
+    """`n` homogeneous matrices of the plane, `(n, 3, 3)`; each argument is a number or `(n,)`."""
     matrix = np.zeros((n, 3, 3))
     matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 0, 2] = xx, xy, shift[0]
     matrix[:, 1, 0], matrix[:, 1, 1], matrix[:, 1, 2] = yx, yy, shift[1]
@@ -145,10 +142,10 @@ def _affine(
 
 
 def _sample(images: Float32, matrices: Float64, flip: Bool) -> Float32:
-    """Each image read bilinearly at the places that its `(2, 3)` matrix gives, from right to left
-    where it is flipped.
+    """Interpolate each image bilinearly at the positions that its `(2, 3)` matrix gives.
 
-    In place wherever it can be: here an epoch with augmentation spends its time besides learning.
+    Flipped images are read from right to left. Operations are in place where possible, since an
+    epoch with augmentation spends most of its time outside the training itself here.
     """
     n, height, width, channels = images.shape
     rows, columns = np.arange(height)[:, None], np.arange(width)
@@ -160,7 +157,7 @@ def _sample(images: Float32, matrices: Float64, flip: Bool) -> Float32:
     pixel += (np.arange(n) * (height * width))[:, None, None]
     down, right = (width if height > 1 else 0), (1 if width > 1 else 0)
 
-    # Single numbers are gathered faster than rows of one number.
+    # Gathering single numbers is faster than gathering rows of one number.
     pixels = images.reshape(-1) if channels == 1 else images.reshape(-1, channels)
     if channels > 1:
         row_fraction, column_fraction = row_fraction[..., None], column_fraction[..., None]
@@ -174,7 +171,7 @@ def _sample(images: Float32, matrices: Float64, flip: Bool) -> Float32:
 
 
 def _between(pixels: Float32, place: Int64, right: int, fraction: Float32) -> Float32:
-    """Pixels at `place`, moved by a fraction towards those `right` of it."""
+    """Pixels at `place`, interpolated by a fraction towards those `right` positions further on."""
     found: Float32 = pixels.take(place, axis=0)
     towards = pixels.take(place + right, axis=0)
     towards -= found
@@ -186,11 +183,11 @@ def _between(pixels: Float32, place: Int64, right: int, fraction: Float32) -> Fl
 def _pixel_and_fraction(
     coefficients: Float64, rows: Int64, columns: Int64, size: int
 ) -> tuple[Int64, Float32]:
-    """Along one axis of `size` pixels: the pixel before each place and how far beyond it that is.
+    """Split source positions along one axis of `size` pixels into a pixel and a fraction.
 
     `coefficients` is `(n, 3)`, one row of each matrix; `rows` `(height, 1)` and `columns`
-    `(n, 1, width)` are where in the result each pixel is. Places outside are moved to the edge,
-    which is SciPy's and Keras's filling with the nearest pixel. Both are `(n, height, width)`, in
+    `(n, 1, width)` are the positions in the result. Source positions outside the image move to the
+    edge, like SciPy's and Keras's mode `nearest`. Both results are `(n, height, width)`, in
     [0, size - 2] and in [0, 1].
     """
     by_row, by_column, offset = coefficients.T[:, :, None, None]

@@ -1,4 +1,4 @@
-"""Training whose every number comes from (seed, epoch, step), one epoch at a time."""
+"""Training one epoch at a time; all randomness depends on (seed, epoch, step) alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from tasks.core.data.labelled import Float32, Int64
+from tasks.core.array_types import Float32, Int64
 from tasks.core.errors import NumericalError
 from tasks.core.seeds import generator
 from tasks.core.settings.training import AugmentSettings
@@ -18,7 +18,7 @@ from tasks.core.training.augment import Transforms, apply_transforms, draw_trans
 from tasks.core.training.progress import Progress, Row
 
 EVALUATION_BATCH = 256
-# Batches that wait to be learnt from.
+# Batches prepared in advance.
 _AHEAD = 2
 
 
@@ -36,13 +36,13 @@ class Examples:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Examples in batches.
 
-    No epoch is ever in memory as a whole, so a training holds its examples once.
+    Batches are made one by one, so an epoch needs no second copy of its examples in memory.
 
     Args:
-        examples: what the batches are made of; left as it is.
-        size: examples a batch; the last one may have fewer.
-        order: which example comes when, `(n,)`; as they are where None.
-        transforms: how each is transformed, in that order; not at all where None.
+        examples: the examples; they are not modified.
+        size: examples per batch; the last batch may have fewer.
+        order: `(n,)` positions of the examples in the order of use; None keeps their order.
+        transforms: the transform of each example, in the order of use; None for no transforms.
     """
 
     def __init__(
@@ -62,28 +62,28 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return -(-len(self._examples) // self._size)
 
     def __getitem__(self, number: int) -> tuple[Float32, Float32]:
-        """Inputs and labels of one batch, counted from 0."""
-        place = slice(number * self._size, (number + 1) * self._size)
-        chosen = place if self._order is None else self._order[place]
+        """Inputs and labels of one batch; batches count from 0."""
+        part = slice(number * self._size, (number + 1) * self._size)
+        chosen = part if self._order is None else self._order[part]
         x, y = self._examples.x[chosen], self._examples.y[chosen]
-        return (apply_transforms(x, self._transforms[place]) if self._transforms else x), y
+        return (apply_transforms(x, self._transforms[part]) if self._transforms else x), y
 
-    def made_ahead(self) -> Any:
-        """The same for Keras: TensorFlow has the next batches made while it learns from one."""
+    def prefetched(self) -> Any:
+        """These batches for `fit`: TensorFlow prepares the next ones while it trains on one."""
         if keras.backend.backend() != "tensorflow":
             return self
         import tensorflow as tf
 
         options = tf.data.Options()
-        # Keras leaves it on. It naps between its looks at the pipeline, ever longer, and an epoch
-        # does not end before it wakes: half a second as a rule, and up to five.
+        # Keras leaves autotuning on. Its thread sleeps between measurements for longer and longer,
+        # and an epoch cannot end before it wakes: usually half a second, sometimes five.
         options.autotune.enabled = False
         return (
             tf.data.Dataset.from_generator(
                 lambda: map(self.__getitem__, range(len(self))),
                 output_signature=tuple(
-                    tf.TensorSpec((None, *part.shape[1:]), part.dtype)
-                    for part in (self._examples.x, self._examples.y)
+                    tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+                    for array in (self._examples.x, self._examples.y)
                 ),
             )
             .apply(tf.data.experimental.assert_cardinality(len(self)))
@@ -96,9 +96,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 class Schedule:
     """How a model is trained: RMSprop for a number of epochs.
 
-    `decay` is `none` for a constant rate. With `cosine` it rises linearly to `learning_rate` over
-    the first tenth of all steps (Goyal et al., 2017) and falls to zero along a cosine (Loshchilov
-    and Hutter, 2017), so that an epoch depends on how many there are.
+    `decay` is `none` for a constant learning rate. With `cosine` the rate rises linearly to
+    `learning_rate` over the first tenth of all steps (Goyal et al., 2017) and then falls to zero
+    along a cosine (Loshchilov and Hutter, 2017), so each epoch depends on the number of epochs.
     """
 
     epochs: int
@@ -118,27 +118,27 @@ def train(
     start: Progress | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Train `model` in place to the end of the schedule; return its state there.
+    """Train `model` in place to the end of the schedule; return its final state.
 
-    The history has a row an epoch: `epoch`, `loss`, `accuracy` (Keras's running means over the
-    epoch's batches, taken in training mode), `val_loss` and `val_accuracy` (after the epoch, in
-    inference mode). Epoch k depends on the state after epoch k - 1, the schedule, the seed and k
-    alone, so a training that goes on from `start` ends with the bytes of one never stopped.
+    The history has one row per epoch: `epoch`, `loss` and `accuracy` (Keras's running means over
+    the epoch's batches, in training mode), `val_loss` and `val_accuracy` (after the epoch, in
+    inference mode). Epoch k depends only on the state after epoch k - 1, the schedule, the seed and
+    k, so a training resumed from `start` ends with the same bytes as one never stopped.
 
     Raises:
-        NumericalError: the loss is not finite.
+        NumericalError: the loss, a score or a weight is not finite.
     """
     optimizer = keras.optimizers.RMSprop(learning_rate=_rate(schedule, len(examples)))
     model.compile(optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"])
-    # Built by hand, so that there are variables to restore before the first step.
+    # The optimizer's variables must exist before the first step, to be restored.
     optimizer.build(model.trainable_variables)
     variables = [*model.variables, *optimizer.variables]
     progress = start or Progress((), ())
     for variable, value in zip(variables, progress.variables, strict=bool(start)):
         variable.assign(value)
-    held_out = None if validation is None else Batches(validation, EVALUATION_BATCH).made_ahead()
+    held_out = None if validation is None else Batches(validation, EVALUATION_BATCH).prefetched()
     for epoch in range(progress.epoch + 1, schedule.epochs + 1):
-        batches = _epoch_of(examples, schedule, seed, epoch).made_ahead()
+        batches = _epoch_of(examples, schedule, seed, epoch).prefetched()
         fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=held_out)
         row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
         values = tuple(keras.ops.convert_to_numpy(variable) for variable in variables)
@@ -159,7 +159,7 @@ def _rate(
     steps = schedule.epochs * -(-images // schedule.batch_size)
     warmup = -(-steps // 10)
     return keras.optimizers.schedules.CosineDecay(
-        # The first step is one, too: a training of a single step must learn.
+        # The first rate is not zero: a training of a single step would learn nothing.
         initial_learning_rate=schedule.learning_rate / warmup,
         decay_steps=max(1, steps - warmup),
         warmup_target=schedule.learning_rate,
@@ -179,12 +179,12 @@ def _epoch_of(examples: Examples, schedule: Schedule, seed: int, epoch: int) -> 
 
 def _check_finite(row: Row, values: Mapping[str, np.ndarray], schedule: Schedule) -> None:
     wrong = [name for name, value in row.items() if not math.isfinite(value)]
-    # TensorFlow's ReLU turns NaN into 0 on CPUs: a finite loss does not prove finite weights.
+    # On CPUs, TensorFlow's ReLU turns NaN into 0, so a finite loss does not prove finite weights.
     wrong = wrong or [path for path, value in values.items() if not np.isfinite(value).all()]
     if wrong:
         raise NumericalError(
             f"{', '.join(wrong)} not finite after epoch {int(row['epoch'])} (learning rate "
-            f"{schedule.learning_rate}); lower the learning rate and look at the input's range."
+            f"{schedule.learning_rate}); lower the learning rate and check the input's range."
         )
 
 
@@ -195,13 +195,13 @@ def evaluate(
     prepare: Callable[[Float32], Float32] = lambda x: x,
     batch: int = EVALUATION_BATCH,
 ) -> tuple[float, Float32]:
-    """Loss in nats (weight penalties included) and class probabilities, in inference mode.
+    """Loss in nats (including weight penalties) and class probabilities, in inference mode.
 
-    `prepare` makes the model's input of the `batch` examples that pass at once.
+    `prepare` turns a batch of `batch` examples into the model's input.
 
-    The loss is the one that Keras's `evaluate`, and so the notebook, reports: Keras takes the
-    logits of a softmax layer and not its output, which with binary cross-entropy is another
-    quantity than the one that probabilities give. Nothing is compiled for a single pass.
+    The loss is the one that Keras's `evaluate`, and thus the notebook, reports: Keras uses the
+    logits of a softmax layer instead of its output, which makes a difference with binary
+    cross-entropy. The model is called directly, since compiling does not pay off for a single pass.
     """
     losses, probabilities = [], []
     for start in range(0, len(examples), batch):

@@ -12,12 +12,12 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Progress:
-    """Everything that the rest of a training depends on, after a whole number of epochs.
+    """Everything that determines the rest of a training, after a whole number of epochs.
 
     Attributes:
-        history: a row an epoch, as `tasks.core.training.loop.train` returns them.
-        variables: values of the model's variables, those of its seed generators included, then of
-            the optimizer's.
+        history: one row per epoch, as in `tasks.core.training.loop.train`.
+        variables: values of the model's variables, including its seed generators, followed by those
+            of the optimizer.
     """
 
     history: tuple[Row, ...]
@@ -25,5 +25,5 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """The number of epochs done."""
+        """The number of completed epochs."""
         return len(self.history)

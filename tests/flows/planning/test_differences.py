@@ -1,4 +1,4 @@
-"""What differs between two keys is said piece by piece, and the nearest record is compared."""
+"""Each difference between two keys is named, and the nearest record is compared."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def said(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         ({"x": "a" * 40}, {"x": "b" * 41}, f"x {'a' * 40} → {'b' * 37}..."),
     ],
 )
-def test_a_setting_is_said_from_what_to_what(
+def test_a_setting_is_shown_before_and_after(
     before: dict[str, Any], now: dict[str, Any], expected: str
 ) -> None:
     assert said({"settings": before}, {"settings": now}) == [expected]
@@ -51,22 +51,22 @@ def test_a_setting_is_said_from_what_to_what(
             {"tasks.stages.train": "2"},
             ["code of tasks.stages.train changed"],
         ),
-        ({}, {"tasks.models.fit": "1"}, ["code of tasks.models.fit joined"]),
-        ({"tasks.models.fit": "1"}, {}, ["code of tasks.models.fit left"]),
+        ({}, {"tasks.models.fit": "1"}, ["code of tasks.models.fit was added"]),
+        ({"tasks.models.fit": "1"}, {}, ["code of tasks.models.fit was removed"]),
         (
             {"tasks.b": "1", "tasks.a": "1", "tasks.c": "1"},
             {"tasks.b": "2", "tasks.d": "1", "tasks.c": "1"},
-            ["code of tasks.a left", "code of tasks.b changed", "code of tasks.d joined"],
+            ["code of tasks.a was removed", "code of tasks.b changed", "code of tasks.d was added"],
         ),
     ],
 )
-def test_each_module_that_is_another_is_named(
+def test_each_module_that_changed_is_named(
     before: dict[str, str], now: dict[str, str], expected: list[str]
 ) -> None:
     assert said({"code": before}, {"code": now}) == expected
 
 
-def test_libraries_and_profile_are_said_from_what_to_what() -> None:
+def test_libraries_and_profile_are_shown_before_and_after() -> None:
     before = {"profile": {"numpy": "2.4.6", "threads": 2, "device": "cpu"}}
     now = {"profile": {"numpy": "2.5.0", "threads": 1, "device": "cpu"}}
     assert said(before, now) == ["numpy 2.4.6 → 2.5.0", "threads 2 → 1"]
@@ -74,29 +74,27 @@ def test_libraries_and_profile_are_said_from_what_to_what() -> None:
 
 def test_an_input_is_named_by_the_stage_that_makes_it() -> None:
     before = {"inputs": {"arrays": "1", "start": "1"}}
-    assert said(before, {"inputs": {"arrays": "2", "start": "1"}}) == [
-        "preprocess is not what it was"
-    ]
+    assert said(before, {"inputs": {"arrays": "2", "start": "1"}}) == ["preprocess changed"]
     assert said(before, {"inputs": {"arrays": "2", "start": "2"}}) == [
-        "preprocess is not what it was",
-        "vgg16_frozen is not what it was",
+        "preprocess changed",
+        "vgg16_frozen changed",
     ]
-    assert said({}, {"inputs": {"start": "2"}}) == ["vgg16_frozen is not what it was"]
+    assert said({}, {"inputs": {"start": "2"}}) == ["vgg16_frozen changed"]
 
 
 def test_an_input_that_is_not_known_yet_is_no_difference() -> None:
     assert said({"inputs": {"arrays": "1"}}, {}) == []
 
 
-def test_another_file_from_outside_and_another_format_are_said() -> None:
+def test_a_change_of_an_outside_file_or_of_the_format_is_named() -> None:
     assert said({"external": ["1"]}, {"external": ["2"]}) == [
-        "the file given from outside is another"
+        "the file from outside the store changed"
     ]
-    assert said({}, {"external": ["2"]}) == ["the file given from outside is another"]
+    assert said({}, {"external": ["2"]}) == ["the file from outside the store changed"]
     assert said({"format": 1}, {"format": 2}) == ["store format 1 → 2"]
 
 
-def test_everything_that_differs_is_said_in_one_order() -> None:
+def test_differences_have_a_fixed_order() -> None:
     before = {"settings": {"b": 1, "a": 1}, "code": {"tasks.x": "1"}, "profile": {"threads": 1}}
     now = {
         "format": 2,
@@ -110,8 +108,8 @@ def test_everything_that_differs_is_said_in_one_order() -> None:
         "store format 1 → 2",
         "a 1 → 2",
         "b 1 → 2",
-        "preprocess is not what it was",
-        "the file given from outside is another",
+        "preprocess changed",
+        "the file from outside the store changed",
         "code of tasks.x changed",
         "threads 1 → 2",
     ]
@@ -123,7 +121,7 @@ nested = st.dictionaries(names, plain | st.dictionaries(names, plain, min_size=1
 
 
 @given(nested)
-def test_what_is_alike_has_no_changes(values: dict[str, Any]) -> None:
+def test_equal_settings_have_no_changes(values: dict[str, Any]) -> None:
     assert said({"settings": values}, {"settings": dict(reversed(values.items()))}) == []
 
 

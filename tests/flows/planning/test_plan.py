@@ -14,20 +14,24 @@ import pyarrow as pa
 import pytest
 
 from flows.planning.plan import CACHED, MAY_RUN, OPEN, WILL_RUN, Planned, PlannedRun, plan
-from flows.planning.stage_selection import Choice, Enough
+from flows.planning.stage_selection import Enough, StageSelection
 from flows.recipe import stages
 from flows.recipe.compose import compose
 from flows.recipe.contents import build, model_stages, stage_names
 from flows.recipe.presets import NOTEBOOK, PRESETS
-from tasks.core.records import FACTS, Outcome, Record, Stage, StoredFile
+from flows.recipe.run import Run
+from tasks.core.names import FACTS
+from tasks.core.records import Outcome, Record, Stage, StoredFile
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import AugmentSettings, Iteration
+from tasks.core.stage_specs import Vgg16WeightsSpec
+from tasks.engine import keys
 from tasks.engine.fingerprint import code_of as real_code_of
+from tasks.engine.keys import key_of
 from tasks.engine.profile import library_versions
-from tasks.storage import store as store_module
 from tasks.storage.run_log import DONE, RunLog, now
 from tasks.storage.store import Store
-from tests.support import basis, on_disk
+from tests.support import basis, on_disk, spec_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PROFILE: dict[str, Any] = {"device": "cpu", "threads": 2}
@@ -45,18 +49,21 @@ def made_up_facts(stage: Stage) -> dict[str, Any]:
     }
 
 
-class FakeRun:
+class FakeRun(Run[Outcome]):
     """Answers each stage with a made-up record, and notes what it was asked."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.stages: list[Stage] = []
         self.inputs: dict[str, dict[str, Outcome]] = {}
         self.after: dict[str, list[str]] = {}
 
-    def __call__(self, stage: Stage, after: Sequence[Outcome] = (), **inputs: Outcome) -> Outcome:
+    def take(
+        self, stage: Stage, after: Sequence[Outcome], inputs: Mapping[str, Outcome]
+    ) -> Outcome:
         assert set(inputs) == set(stage.reads), f"{stage.name} is given what it declares"
         self.stages.append(stage)
-        self.inputs[stage.name] = inputs
+        self.inputs[stage.name] = dict(inputs)
         self.after[stage.name] = [outcome.stage for outcome in after]
         return self.outcome(stage, inputs)
 
@@ -92,7 +99,7 @@ class FillingRun(FakeRun):
         self.files = files_read(settings)
 
     def outcome(self, stage: Stage, inputs: Mapping[str, Outcome]) -> Outcome:
-        key, basis = self.store.key_of(stage, inputs, PROFILE)
+        key, basis = key_of(stage, inputs, PROFILE)
         outputs = self.store.writer(stage, key, basis)
         for name in self.files[stage.name]:
             outputs.blob(name, "bin", f"{name} of {stage.name} {key}".encode())
@@ -179,7 +186,7 @@ def test_nothing_is_scored_on_the_test_split_before_the_last_verdict() -> None:
 def test_the_winner_s_settings_are_those_of_the_iterations_that_were_kept() -> None:
     run = FakeRun()
     build(run, compose(values=REPLAY | {"rule": "validation"}))
-    settings = {stage.name: stage.settings for stage in run.stages}
+    settings = {stage.name: stage.spec.as_json() for stage in run.stages}
     # Kept by DECISIONS: 11 epochs, then half the dense units.
     kept = settings["iteration_3"]["training"]
     assert settings["final"]["training"] == kept
@@ -192,7 +199,7 @@ def test_the_winner_s_settings_are_those_of_the_iterations_that_were_kept() -> N
 def test_a_replayed_notebook_ends_with_the_notebook_s_network() -> None:
     run = FakeRun()
     build(run, replayed())
-    final = next(stage for stage in run.stages if stage.name == "final").settings["training"]
+    final = next(stage for stage in run.stages if stage.name == "final").spec.as_json()["training"]
     overfitting = replayed().overfitting.model_dump(mode="json")
     kept = {"epochs": 11, "dropout": 0.25, "kernel_sizes": [3, 3, 3], "padding": "same"}
     assert final == overfitting | kept
@@ -205,7 +212,7 @@ def test_gates_replay_only_under_the_notebook_s_rule() -> None:
     ):
         run = FakeRun()
         build(run, replayed(rule=rule))
-        gates = [stage.settings for stage in run.stages if stage.kind == "decide"]
+        gates = [stage.spec.as_json() for stage in run.stages if stage.kind == "decide"]
         assert [gate["replay"] for gate in gates] == expected
         assert {gate["rule"] for gate in gates} == {rule}
         assert [gate["candidate"] for gate in gates] == [f"iteration_{n}" for n in range(1, 10)]
@@ -216,7 +223,7 @@ def test_epochs_at_the_lowest_validation_loss_come_from_the_overfitting_model() 
     run = FakeRun()
     build(run, replace_plan(NOTEBOOK, lowest))
     stage = next(stage for stage in run.stages if stage.name == "iteration_1")
-    assert stage.settings["training"]["epochs"] == 7
+    assert stage.spec.as_json()["training"]["epochs"] == 7
 
 
 def replace_plan(settings: Settings, *entries: Iteration) -> Settings:
@@ -227,7 +234,7 @@ def replace_plan(settings: Settings, *entries: Iteration) -> Settings:
 
 def test_the_pictures_of_distorted_images_depend_on_every_value_of_the_distortion() -> None:
     def shown(settings: Settings) -> Any:
-        return stages.figures(settings, {}).settings["augmentation"]
+        return stages.figures(settings, {}).spec.as_json()["augmentation"]
 
     assert NOTEBOOK.plan[8].change["augmentation"] == {}, "the defaults are meant"
     assert shown(NOTEBOOK) == AugmentSettings().model_dump()
@@ -276,20 +283,20 @@ def test_fewer_epochs_begin_in_the_overfitting_model_and_nothing_else_begins_els
     assert stage.reads == {"arrays": ("train", "validation", "facts"), "overfitting": ()}
 
 
-def test_where_a_training_may_begin_is_no_part_of_its_key(tmp_path: Path) -> None:
-    store, run = Store(str(tmp_path)), FakeRun()
+def test_where_a_training_may_begin_is_no_part_of_its_key() -> None:
+    run = FakeRun()
     build(run, replayed())
     begun = next(stage for stage in run.stages if stage.name == "iteration_1")
     arrays, splits = run.inputs["iteration_1"]["arrays"], begun.reads["arrays"]
     assert isinstance(arrays, Record)
     files = {name: StoredFile(f"{name}.npz", "1" * 64, 1, "npz", {}) for name in splits}
     given: dict[str, Outcome] = {"arrays": replace(arrays, files=files)}
-    key = store.key_of(begun, given, PROFILE)[0]
+    key = key_of(begun, given, PROFILE)[0]
     for other in ("overfitting", "baseline"):
         beginning = {"overfitting": run.inputs[f"test_{other}"]["model"]}
-        assert store.key_of(begun, given | beginning, PROFILE)[0] == key
+        assert key_of(begun, given | beginning, PROFILE)[0] == key
     alone = replace(begun, reads={"arrays": splits}, snapshots=(3,))
-    assert store.key_of(alone, given, PROFILE)[0] == key
+    assert key_of(alone, given, PROFILE)[0] == key
 
 
 def test_other_epochs_later_in_the_plan_begin_in_all_that_are_the_same_but_for_them() -> None:
@@ -631,7 +638,7 @@ def test_another_library_is_said_of_the_other_stages(
     filled: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = library_versions()
-    monkeypatch.setattr(store_module, "library_versions", lambda: versions | {"numpy": "0.1"})
+    monkeypatch.setattr(keys, "library_versions", lambda: versions | {"numpy": "0.1"})
     found = planned_stage(filled, "load")
     assert (found.state, found.reason) == (WILL_RUN, f"numpy {versions['numpy']} \u2192 0.1")
 
@@ -642,14 +649,14 @@ def test_the_modules_that_changed_are_named(filled: Store, monkeypatch: pytest.M
         edited = {"tasks.core.data.idx": "edited"} if "tasks.core.data.idx" in found else {}
         return found | edited | ({"tasks.core.new": "1"} if module == "tasks.stages.load" else {})
 
-    monkeypatch.setattr(store_module, "code_of", code_of)
+    monkeypatch.setattr(keys, "code_of", code_of)
     reason = planned_stage(filled, "load").reason
-    assert reason == "code of tasks.core.data.idx changed; code of tasks.core.new joined"
+    assert reason == "code of tasks.core.data.idx changed; code of tasks.core.new was added"
     assert planned_stage(filled, "explore").state == MAY_RUN
 
 
 def test_another_store_format_is_said(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "FORMAT_VERSION", 7)
+    monkeypatch.setattr(keys, "FORMAT_VERSION", 7)
     assert planned_stage(filled, "load").reason == "store format 1 \u2192 7"
     planned = plan(filled, replayed(), PROFILE)
     assert in_state(planned, WILL_RUN) == set(stage_names(replayed()))
@@ -664,7 +671,7 @@ def test_another_file_from_outside_is_said(tmp_path: Path) -> None:
     assert not_cached(store, settings) == set()
     weights.write_bytes(b"second")
     found = {item.stage: item for item in plan(store, settings, PROFILE)}
-    assert found["vgg16_weights"].reason == "the file given from outside is another"
+    assert found["vgg16_weights"].reason == "the file from outside the store changed"
     assert found["vgg16_block4"].reason == "if vgg16_weights changed"
     assert in_state(list(found.values()), WILL_RUN) == {"vgg16_weights"}
 
@@ -677,13 +684,13 @@ def test_an_input_that_came_out_otherwise_is_named(tmp_path: Path) -> None:
         build(FillingRun(store, settings), settings)
     record = planned_stage(store, "vgg16_weights").record
     assert record is not None
-    stage = Stage("vgg16_weights", "vgg16_weights", record.basis["settings"])
+    stage = Stage("vgg16_weights", Vgg16WeightsSpec(**record.basis["settings"]))
     outputs = store.writer(stage, record.key, record.basis)
     outputs.blob("weights", "bin", b"other weights")
     store.commit(outputs, record.facts)
     said = {item.stage: item.reason for item in plan(store, settings, PROFILE)}
     assert said["vgg16_weights"] == f"record {record.key[:16]}"
-    assert said["vgg16_block4"] == "vgg16_weights is not what it was"
+    assert said["vgg16_block4"] == "vgg16_weights changed"
     planned = plan(store, settings, PROFILE)
     reads_weights = {"vgg16_block4", "vgg16_block5", "vgg16_frozen"}
     reads_weights |= {f"{name}_corrected" for name in reads_weights}
@@ -693,7 +700,7 @@ def test_an_input_that_came_out_otherwise_is_named(tmp_path: Path) -> None:
 
 def loaded(store: Store, settings: Settings) -> Record:
     stage = stages.load(settings)
-    key, stands_for = store.key_of(stage, {}, PROFILE)
+    key, stands_for = key_of(stage, {}, PROFILE)
     outputs = store.writer(stage, key, stands_for)
     for name in ("train", "test"):
         outputs.blob(name, "bin", name.encode())
@@ -717,7 +724,7 @@ def test_the_closest_record_is_compared_and_its_time_is_shown(tmp_path: Path) ->
     assert load("synthetic.seed=1").last["seconds"] == 3
     assert load("synthetic.seed=1").last["resumed_after"] == 3
     near = load("synthetic.seed=3", "synthetic.train=7")
-    assert (near.reason, near.last["seconds"]) == ("train 60000 \u2192 7", 4)
+    assert (near.reason, near.last["seconds"]) == ("synthetic.train 60000 \u2192 7", 4)
     assert planned_stage(store, "subset").last == {}
 
 
@@ -733,7 +740,7 @@ def test_what_was_never_done_comes_after_its_first_unknown_input(tmp_path: Path)
 
 
 def test_planning_with_only_stops_where_all_is_known(filled: Store) -> None:
-    wanted = Choice(only=frozenset({"baseline", "explore"}))
+    wanted = StageSelection(only=frozenset({"baseline", "explore"}))
     run = PlannedRun(filled, PROFILE, wanted)
     with pytest.raises(Enough):
         build(run, replayed())
@@ -772,13 +779,8 @@ def modules_after(code: str, *arguments: str, status: int = 0) -> tuple[set[str]
 
 
 COMMAND = """
-import sys
 from flows.cli.app import main
-try:
-    main()
-    print("status 0")
-except SystemExit as end:
-    print("status", end.code or 0)
+print("status", main())
 """
 HEAVY = {"prefect", "tensorflow", "keras", "torch", "matplotlib"}
 
@@ -802,7 +804,7 @@ def with_a_run(filled: Store) -> Store:
     """The full store with a finished run whose table of results can be shown."""
     run = RunLog(filled, "20260101-000000-001")
     run.begin(replayed().model_dump(mode="json"), PROFILE, None)
-    stage = Stage("results", "results")
+    stage = Stage("results", spec_of("results"))
     outputs = filled.writer(stage, "d" * 64, basis())
     outputs.table("results", pa.Table.from_pylist([ROW]))
     record = filled.commit(outputs, {})
@@ -849,9 +851,9 @@ def samples_read(run: FakeRun) -> dict[str, str]:
     made = {stage.name: stage for stage in run.stages}
     figures = made["figures"]
     read = {name for name, files in figures.reads.items() if "input_samples" in files}
-    assert read == set(figures.settings["vgg16_inputs"])
-    assert {made[name].settings["after"] for name in read} == {None}
-    found: dict[str, str] = figures.settings["vgg16_inputs"]
+    assert read == set(figures.spec.as_json()["vgg16_inputs"])
+    assert {made[name].spec.as_json()["after"] for name in read} == {None}
+    found: dict[str, str] = figures.spec.as_json()["vgg16_inputs"]
     return found
 
 
@@ -905,7 +907,7 @@ def test_outputs_of_one_layer_for_one_input_are_computed_once(
     assert run.inputs["vgg16_fine_tuned_corrected"]["features"].stage == tuning
     stages_made = {stage.name: stage for stage in run.stages}
     for name in own:
-        after = stages_made[name].settings["after"]
+        after = stages_made[name].spec.as_json()["after"]
         below = f"vgg16_{after.removesuffix('_pool')}_corrected" if after else "preprocess"
         assert run.inputs[name]["source"].stage == below
     assert samples_read(run) == {"vgg16_block4": "as_notebook"}

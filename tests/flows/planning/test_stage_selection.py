@@ -1,4 +1,4 @@
-"""Which stages are done anew, and which at all."""
+"""Which stages are carried out, and which of them are computed again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.planning.plan import CACHED, MAY_RUN, OPEN, WILL_RUN, Planned, plan
-from flows.planning.stage_selection import EVERYTHING, Choice, Enough
+from flows.planning.stage_selection import EVERYTHING, Enough, StageSelection
 from flows.recipe.contents import build, stage_names
 from tasks.core.errors import UserError
 from tasks.storage.store import Store
@@ -26,9 +26,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return filled_store(tmp_path_factory.mktemp("store"))
 
 
-def choice(**names: str) -> Choice:
+def choice(**names: str) -> StageSelection:
     """E.g. `choice(only="load subset")`."""
-    return Choice(**{field: frozenset(value.split()) for field, value in names.items()})
+    return StageSelection(**{field: frozenset(value.split()) for field, value in names.items()})
 
 
 def chosen(store: Store, settings: Any = None, **names: str) -> list[Planned]:
@@ -70,10 +70,10 @@ def dependents(*names: str) -> set[str]:
         ("", "no stage '' in this run; `plan` shows their names."),
     ],
 )
-def test_an_unknown_stage_is_refused_with_what_is_like_it(
+def test_an_unknown_stage_is_refused_with_similar_names(
     filled: Store, field: str, name: str, said: str
 ) -> None:
-    wanted = Choice(**{field: frozenset({name, "load"})})
+    wanted = StageSelection(**{field: frozenset({name, "load"})})
     with pytest.raises(UserError) as refused:
         wanted.check(NAMES)
     assert said in str(refused.value)
@@ -83,9 +83,9 @@ def test_an_unknown_stage_is_refused_with_what_is_like_it(
 
 
 def test_the_stages_of_a_run_are_known_whatever_the_field() -> None:
-    Choice(only=frozenset(NAMES), refresh=frozenset(NAMES), refresh_from=frozenset(NAMES)).check(
-        NAMES
-    )
+    StageSelection(
+        only=frozenset(NAMES), refresh=frozenset(NAMES), refresh_from=frozenset(NAMES)
+    ).check(NAMES)
     EVERYTHING.check([])
 
 
@@ -95,15 +95,15 @@ def test_a_stage_that_other_settings_would_have_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("given", [{"skip": ["load"]}, {"only": "load"}, {"only": [1]}])
-def test_a_choice_that_is_none_is_refused(given: dict[str, Any]) -> None:
+def test_an_invalid_selection_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation error"):
-        Choice.model_validate(given)
+        StageSelection.model_validate(given)
 
 
 # Anew
 
 
-def test_without_a_choice_everything_is_as_it_is(filled: Store) -> None:
+def test_without_a_selection_everything_is_as_it_is(filled: Store) -> None:
     assert chosen(filled) == plan(filled, replayed(), PROFILE)
     assert in_state(chosen(filled), CACHED) == set(NAMES)
 
@@ -114,14 +114,14 @@ def test_what_is_refreshed_leaves_its_dependents_cached(filled: Store, name: str
     assert in_state(planned, WILL_RUN) == {name}
     assert in_state(planned, CACHED) == set(NAMES) - {name}
     (item,) = (item for item in planned if item.stage == name)
-    assert item.reason == "asked for anew"
+    assert item.reason == "recomputation requested"
     assert item.record is not None, "what is there already is still known"
 
 
 @pytest.mark.parametrize(
     "names", ["load", "baseline", "iteration_3", "gate_9", "vgg16_block5 low_capacity", "figures"]
 )
-def test_from_a_stage_on_all_that_depend_on_it_are_done_anew_and_nothing_else(
+def test_from_a_stage_on_it_and_its_dependents_are_computed_again(
     filled: Store, names: str
 ) -> None:
     planned = chosen(filled, refresh_from=names)
@@ -130,9 +130,9 @@ def test_from_a_stage_on_all_that_depend_on_it_are_done_anew_and_nothing_else(
     named, reached = set(names.split()), dependents(*names.split())
     for item in planned:
         if item.stage in named:
-            assert item.reason == "asked for anew"
+            assert item.reason == "recomputation requested"
         elif item.stage in reached:
-            assert item.reason == f"{min(INPUTS[item.stage] & reached)} is made anew"
+            assert item.reason == f"{min(INPUTS[item.stage] & reached)} is recomputed"
 
 
 def test_some_dependents_by_name() -> None:
@@ -143,7 +143,7 @@ def test_some_dependents_by_name() -> None:
     assert {"iteration_1", "gate_1"} <= dependents("overfitting")
 
 
-def test_where_an_input_is_refreshed_and_another_changes_both_are_said(filled: Store) -> None:
+def test_a_refreshed_input_and_a_changed_one_are_both_planned(filled: Store) -> None:
     planned = chosen(filled, replayed("baseline.epochs=4"), refresh="load")
     assert in_state(planned, WILL_RUN) == {"load", "baseline"}
     assert in_state(planned, MAY_RUN) == {
@@ -160,7 +160,7 @@ def test_on_an_empty_store_everything_runs_anyway(tmp_path: Path) -> None:
 def test_a_stage_follows_if_it_is_named_or_one_of_its_inputs_follows(
     named: set[str], followed: list[str]
 ) -> None:
-    wanted = Choice(refresh_from=frozenset(named), refresh=frozenset("abcd"))
+    wanted = StageSelection(refresh_from=frozenset(named), refresh=frozenset("abcd"))
     assert wanted.follows("a", followed) == ("a" in named or followed != [])
     assert not EVERYTHING.follows("a", [])
 
@@ -170,23 +170,23 @@ def test_a_stage_follows_if_it_is_named_or_one_of_its_inputs_follows(
     st.sets(st.sampled_from("ab")),
     st.lists(st.sampled_from("wxyz"), max_size=4),
 )
-def test_why_a_stage_is_made_anew(
+def test_why_a_stage_is_computed_again(
     refresh: set[str], refresh_from: set[str], followed: list[str]
 ) -> None:
-    wanted = Choice(refresh=frozenset(refresh), refresh_from=frozenset(refresh_from))
+    wanted = StageSelection(refresh=frozenset(refresh), refresh_from=frozenset(refresh_from))
     reason = wanted.anew("a", followed)
     if "a" in refresh | refresh_from:
-        assert reason == "asked for anew"
+        assert reason == "recomputation requested"
     elif followed:
-        assert reason in {f"{name} is made anew" for name in followed}
+        assert reason in {f"{name} is recomputed" for name in followed}
         assert reason == wanted.anew("a", followed[::-1]), "the same whatever the order"
     else:
         assert reason == ""
     assert EVERYTHING.anew("a", []) == ""
 
 
-def test_an_input_that_is_made_anew_is_the_reason() -> None:
-    assert choice(refresh_from="load").anew("preprocess", ["subset"]) == "subset is made anew"
+def test_an_input_that_is_computed_again_is_the_reason() -> None:
+    assert choice(refresh_from="load").anew("preprocess", ["subset"]) == "subset is recomputed"
     assert choice(refresh="subset").anew("preprocess", []) == "", "it leads to nothing"
 
 
@@ -194,8 +194,10 @@ def test_an_input_that_is_made_anew_is_the_reason() -> None:
 
 
 @given(st.sets(st.sampled_from("abc")), st.lists(st.sampled_from("abcd")))
-def test_it_is_enough_when_all_that_was_asked_for_is_made(only: set[str], made: list[str]) -> None:
-    wanted = Choice(only=frozenset(only), refresh=frozenset("d"), refresh_from=frozenset("d"))
+def test_it_is_enough_when_all_selected_stages_are_made(only: set[str], made: list[str]) -> None:
+    wanted = StageSelection(
+        only=frozenset(only), refresh=frozenset("d"), refresh_from=frozenset("d")
+    )
     if only and only <= set(made):
         with pytest.raises(Enough):
             wanted.check_enough(made)
@@ -282,7 +284,7 @@ def test_only_and_anew_together(filled: Store) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("cached", [True, False])
-def test_anew_what_the_chosen_stages_do_not_need_is_refused(
+def test_refreshing_a_stage_that_is_not_needed_is_refused(
     filled: Store, tmp_path: Path, names: dict[str, str], said: str, cached: bool
 ) -> None:
     with pytest.raises(UserError) as refused:
@@ -301,7 +303,7 @@ def test_anew_what_the_chosen_stages_do_not_need_is_refused(
         ),
     ],
 )
-def test_only_where_a_gate_is_open_shows_the_way_to_it_and_what_is_asked_for(
+def test_only_behind_an_open_gate_shows_the_gate_and_what_is_asked_for(
     tmp_path: Path, only: str, way: str
 ) -> None:
     planned = chosen(Store(str(tmp_path)), replayed(rule="validation"), only=only)
@@ -311,7 +313,7 @@ def test_only_where_a_gate_is_open_shows_the_way_to_it_and_what_is_asked_for(
     assert in_state(planned, WILL_RUN) == set(way.split()) - behind
 
 
-def test_only_where_a_gate_is_open_anything_may_still_be_needed(tmp_path: Path) -> None:
+def test_only_behind_an_open_gate_anything_may_still_be_needed(tmp_path: Path) -> None:
     settings = replayed(rule="validation")
     names = {"only": "final", "refresh": "iteration_5"}
     planned = chosen(Store(str(tmp_path)), settings, **names)
@@ -331,17 +333,18 @@ class Submitted:
         stage, context = parameters["stage"], parameters["context"]
         given = {future.name for future in (*parameters["inputs"].values(), *wait_for)}
         assert given <= set(self.anew), "what a stage waits for is submitted before it"
-        self.anew[stage.name] = context.anew
+        self.anew[stage.name] = context.recompute
         return SimpleNamespace(name=stage.name)
 
 
 def submitted(store: Store, **names: str) -> Submitted:
-    from flows.build_model import PrefectRun
+    from flows.build_model import TASKS
+    from flows.running.prefect_run import PrefectRun
     from tasks.engine.stage import RunContext
 
     runner = Submitted()
     context = RunContext(str(store.root), "run-1", PROFILE, 2)
-    run = PrefectRun(cast(Any, runner), context, choice(**names))
+    run = PrefectRun(cast(Any, runner), TASKS, context, choice(**names))
     with suppress(Enough):
         build(run, replayed())
     return runner
@@ -370,10 +373,10 @@ def test_prefect_is_given_what_the_plan_shows(
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_what_is_refreshed_behind_what_only_asks_for_is_planned_as_it_is_done(
+def test_a_refreshed_stage_behind_an_only_is_planned_as_it_is_run(
     filled: Store, tmp_path: Path, cached: bool
 ) -> None:
     store = filled if cached else Store(str(tmp_path))
     names = {"only": "gate_2", "refresh": "iteration_1"}
-    assert submitted(store, **names).anew["iteration_1"] == "asked for anew"
+    assert submitted(store, **names).anew["iteration_1"] == "recomputation requested"
     assert "iteration_1" in in_state(chosen(store, **names), WILL_RUN)

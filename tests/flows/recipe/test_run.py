@@ -15,7 +15,7 @@ RETRAIN = RetrainSpec(training=TrainSettings(), seed=0)
 
 
 def names(run: Wiring) -> list[str]:
-    return [wired.name for wired in run.taken]
+    return [wired.stage for wired in run.taken]
 
 
 def test_a_stage_is_taken_with_its_inputs_and_what_it_comes_after() -> None:

@@ -95,9 +95,9 @@ def test_pairs_within_a_split_matter_to_folds_only() -> None:
 def test_drawn_images_are_called_so_on_every_picture() -> None:
     for dataset, note in (("synthetic", stages.SYNTHETIC_NOTE), ("fashion-mnist", "")):
         notes = {
-            name: wired.stage.spec.as_json()["note"]
+            name: wired.definition.spec.as_json()["note"]
             for name, wired in wire(dataset=dataset, **OFF).items()
-            if "note" in type(wired.stage.spec).model_fields
+            if "note" in type(wired.definition.spec).model_fields
         }
         assert set(notes.values()) == {note}
         assert {"explore", "guard", "curves_baseline", "quality", "figures"} <= set(notes)
@@ -149,15 +149,15 @@ def test_nothing_is_preprocessed_before_the_splits_were_searched_for_duplicates(
 @pytest.mark.parametrize("protocol", ["holdout", "kfold"])
 def test_nothing_is_scored_on_test_images_before_the_last_verdict(protocol: str) -> None:
     made = wire(dataset="synthetic", evaluation={"protocol": protocol, "folds": 2}, **OFF)
-    gates = {name for name, wired in made.items() if wired.stage.kind == "decide"}
+    gates = {name for name, wired in made.items() if wired.definition.kind == "decide"}
     assert len(gates) == 9
-    scorings = [wired for wired in made.values() if wired.stage.kind == "evaluate"]
+    scorings = [wired for wired in made.values() if wired.definition.kind == "evaluate"]
     assert scorings
     for wired in scorings:
-        assert {gate.name for gate in wired.after} == gates
+        assert {gate.stage for gate in wired.after} == gates
 
 
 def test_every_stage_is_given_what_it_reads() -> None:
     for settings in (OFF, {"transfer": {"weights": "random"}}):
         for wired in wire(**settings).values():
-            assert set(wired.inputs) == set(wired.stage.reads), wired.name
+            assert set(wired.inputs) == set(wired.definition.reads), wired.stage

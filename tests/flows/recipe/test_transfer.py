@@ -20,7 +20,7 @@ from flows.recipe.contents import model_stages
 from flows.recipe.transfer import fine_tuned, frozen, transfer
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tasks.core.training.progress import Progress
 from tasks.storage.checkpoints import Checkpoints
 from tests.support import on_disk
@@ -126,9 +126,9 @@ def test_the_complete_model_needs_only_plain_keras(
     done: Transferred, elsewhere: dict[str, Any], name: str
 ) -> None:
     """It has all 14,848,586 parameters and predicts from images what the stages predicted."""
-    assert elsewhere[name]["parameters"] == REPORTED["vgg16_frozen"].params
+    assert elsewhere[name]["parameters"] == NOTEBOOK_RESULTS["vgg16_frozen"].params
     run = done.run
-    assert run.made[name].facts["params"] == REPORTED["vgg16_frozen"].params
+    assert run.made[name].facts["params"] == NOTEBOOK_RESULTS["vgg16_frozen"].params
     for split, record in (("validation", run.made[name]), ("test", run.made[f"test_{name}"])):
         table = run.store.table(record, f"{split}_predictions")
         stored = np.stack([table[f"p{index}"].to_numpy() for index in range(10)], axis=1)

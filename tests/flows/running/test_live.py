@@ -1,4 +1,4 @@
-"""What a terminal shows while a run goes on: told by log records, read off an emulated screen."""
+"""What a terminal shows during a run: log records go in, an emulated screen is read."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ log = logging.getLogger("fashion_flow")
 
 
 class Terminal(io.StringIO):
-    """A terminal on which can be read what stands on it."""
+    """An emulated terminal whose screen can be read."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
         self._screen = pyte.HistoryScreen(columns, ROWS, history=1000, ratio=0.5)
         self._screen.set_mode(pyte.modes.LNM)
         self._stream = pyte.Stream(self._screen)
-        # What is drawn in one write is seen as a whole, as by an eye.
+        # Each write is seen as a whole, never in part.
         self._lock = threading.Lock()
 
     def isatty(self) -> bool:
@@ -41,7 +41,7 @@ class Terminal(io.StringIO):
             return len(text)
 
     def lines(self) -> list[str]:
-        """What stands on the screen, empty lines left out."""
+        """The lines on the screen without empty ones."""
         with self._lock:
             lines = [line.rstrip() for line in self._screen.display]
         return [line for line in lines if line]
@@ -50,6 +50,15 @@ class Terminal(io.StringIO):
         with self._lock:
             return len(self._screen.history.top)
 
+    def ever(self) -> list[str]:
+        """All lines since the beginning: those that scrolled off the top, then the screen's."""
+        with self._lock:
+            top = [
+                "".join(line[column].data for column in range(self._screen.columns)).rstrip()
+                for line in self._screen.history.top
+            ]
+        return top + self.lines()
+
     def has_cursor(self) -> bool:
         with self._lock:
             return not self._screen.cursor.hidden
@@ -57,14 +66,14 @@ class Terminal(io.StringIO):
 
 @dataclass
 class Shown:
-    """A view, the terminal that it is on, and the seconds that it takes for the time."""
+    """A view, its terminal, and the clock that it reads."""
 
     view: LiveView
     terminal: Terminal
     clock: dict[str, float]
 
     def soon(self, condition: Callable[[list[str]], bool]) -> list[str]:
-        """What stands on the terminal once the condition holds of it."""
+        """Wait until a condition holds for the lines on the terminal; return them."""
         found: list[str] = []
 
         def holds() -> bool:
@@ -74,11 +83,11 @@ class Shown:
         try:
             wait_for(holds, DRAWN_S, "the view")
         except pytest.fail.Exception:
-            pytest.fail("\n".join(["stood on the terminal:", *found]))
+            pytest.fail("\n".join(["the terminal shows:", *found]))
         return found
 
     def line(self, *words: str) -> str:
-        """The line that has these words, once there is one."""
+        """Wait for a line that contains all these words; return it."""
 
         def fits(line: str) -> bool:
             return all(word in line for word in words)
@@ -91,7 +100,7 @@ Show = Callable[..., Shown]
 
 @pytest.fixture
 def show(monkeypatch: pytest.MonkeyPatch) -> Iterator[Show]:
-    """Begin a view of the project's log, at a level and on a terminal of some width."""
+    """Start a view of the project's log, with a level and a terminal width."""
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -103,7 +112,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Iterator[Show]:
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("LINES", str(ROWS))
         clock = {"now": 1000.0}
-        monkeypatch.setattr("flows.running.live.time", Clock(clock))
+        monkeypatch.setattr("flows.running.stage_rows.time", Clock(clock))
         terminal = Terminal(columns)
         view = LiveView(terminal, level)
         begun.append(view)
@@ -119,7 +128,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Iterator[Show]:
 
 
 class Clock:
-    """In place of the module `time`."""
+    """A replacement for the module `time`."""
 
     def __init__(self, clock: dict[str, float]) -> None:
         self._clock = clock
@@ -137,12 +146,12 @@ def row(**values: float) -> dict[str, float]:
     return {"epoch": 1.0, "loss": 0.5, "accuracy": 0.25} | values
 
 
-def test_before_the_first_stage_it_says_that_it_gets_ready(shown: Shown) -> None:
+def test_it_says_getting_ready_before_the_first_stage(shown: Shown) -> None:
     assert "getting ready" in shown.line("getting ready")
     assert not shown.terminal.has_cursor()
 
 
-def test_a_stage_that_goes_on_has_a_bar_until_it_ends(shown: Shown) -> None:
+def test_a_stage_in_progress_has_a_bar_until_it_ends(shown: Shown) -> None:
     stage_is("baseline", RUNNING, "not computed yet")
     shown.clock["now"] += 65
     assert "━" in shown.line("baseline", "computing, 1:05")
@@ -159,8 +168,8 @@ def test_a_stage_that_goes_on_has_a_bar_until_it_ends(shown: Shown) -> None:
     ]
 
 
-def test_waiting_for_another_run_is_told_from_computing(shown: Shown) -> None:
-    stage_is("load", WAITING, "another run computes it")
+def test_waiting_for_another_run_differs_from_computing(shown: Shown) -> None:
+    stage_is("load", WAITING, "another run is computing it")
     assert "waiting for another run" in shown.line("load")
     stage_is("load", RUNNING, "not computed yet")
     assert "computing" in shown.line("load", "computing")
@@ -171,20 +180,22 @@ def test_a_training_shows_its_epochs_scores_and_the_time_left(shown: Shown) -> N
     shown.clock["now"] += 10
     log_epoch("overfitting", 1, 5, row(val_accuracy=0.125))
     first = shown.line("overfitting", "epoch 1/5")
-    assert "0:40 left" in first, "all that is known is that the first epoch took 10 s"
-    assert first.endswith("loss 0.500  acc 25.0%  val acc 12.5%"), "all fits in 100 columns"
+    assert "0:40 left" in first, "only the first epoch is known, which took 10 s"
+    assert first.endswith("loss 0.500  acc 25.0%  val acc 12.5%"), "everything fits in 100 columns"
     shown.clock["now"] += 4
     log_epoch("overfitting", 2, 5, row())
     assert "0:12 left" in shown.line("epoch 2/5")
     shown.clock["now"] += 3
     assert "0:09 left" in shown.line("epoch 2/5", "0:09"), "it counts down"
     shown.clock["now"] += 60
-    assert "0:08 left" in shown.line("epoch 2/5", "0:08"), "but not below epochs to come"
+    assert "0:08 left" in shown.line("epoch 2/5", "0:08"), (
+        "but not below the time of the later epochs"
+    )
     log_epoch("overfitting", 5, 5, row())
     assert "left" not in shown.line("epoch 5/5")
 
 
-def test_epochs_taken_from_a_checkpoint_do_not_count_as_time(shown: Shown) -> None:
+def test_epochs_from_a_checkpoint_do_not_count_as_time(shown: Shown) -> None:
     stage_is("final", RUNNING, "not computed yet")
     shown.clock["now"] += 30
     log_epoch("final", 41, 50, row())
@@ -200,23 +211,23 @@ def test_a_bar_grows_with_the_epochs(show: Show) -> None:
     for epoch in (1, 3, 4):
         log_epoch("baseline", epoch, 4, row())
         bars.append(shown.line(f"epoch {epoch}/4").split()[1])
-    # Half a cell, of what is done or of what is left, parts the two.
+    # Half a cell separates the two parts: an end of the first or a beginning of the second.
     assert bars == ["━━━╸━━━━━━━━━━", "━━━━━━━━━━╸━━━", "━━━━━━━━━━━━━━"]
 
 
-def test_scores_are_cut_where_the_terminal_ends(show: Show) -> None:
+def test_scores_are_cut_at_the_edge_of_the_terminal(show: Show) -> None:
     shown = show(columns=70)
     stage_is("baseline", RUNNING, "")
     log_epoch("baseline", 1, 4, row(val_accuracy=0.125))
     assert shown.line("epoch 1/4").endswith("…")
 
 
-def test_records_are_for_the_log(shown: Shown) -> None:
+def test_digests_of_records_are_not_shown(shown: Shown) -> None:
     stage_is("baseline", "Completed", "65.0 s, accuracy 80.00 %, record 0123456789abcdef")
     assert shown.line("baseline", "Completed").endswith("65.0 s, accuracy 80.00 %")
 
 
-def test_the_last_line_counts_stages_and_says_how_long_it_will_take(show: Show) -> None:
+def test_the_last_line_counts_stages_and_estimates_the_time_left(show: Show) -> None:
     shown = show(columns=140)
     shown.view.expect(9, {"baseline": 30.0, "final": 60.0})
     assert "about 1:30 left" in shown.line("0 of 9 stages")
@@ -226,14 +237,14 @@ def test_the_last_line_counts_stages_and_says_how_long_it_will_take(show: Show) 
     stage_is("baseline", RUNNING, "")
     shown.clock["now"] += 10
     last = shown.line("3 of 9 stages", "0:10 so far, 1 cached, 1 done, 1 skipped")
-    assert "about 1:20 left, 0:10 so far" in last, "10 of 90 s are behind us"
+    assert "about 1:20 left, 0:10 so far" in last, "10 of 90 s have passed"
     stage_is("baseline", "Completed", "")
     stage_is("final", "Completed", "")
     shown.clock["now"] += 50
     assert shown.line("5 of 9 stages").endswith("1:00 so far, 1 cached, 3 done, 1 skipped")
 
 
-def test_the_time_left_is_shared_by_those_that_compute_but_no_less_than_the_longest(
+def test_workers_share_the_time_left_but_it_is_never_below_the_longest_stage(
     shown: Shown,
 ) -> None:
     shown.view.expect(3, {"baseline": 30.0, "final": 60.0, "overfitting": 70.0}, workers=2)
@@ -242,7 +253,7 @@ def test_the_time_left_is_shared_by_those_that_compute_but_no_less_than_the_long
     assert "about 1:10 left" in shown.line("1 of 3 stages")
 
 
-def test_a_narrow_terminal_has_no_columns(show: Show) -> None:
+def test_a_narrow_terminal_gets_plain_lines(show: Show) -> None:
     shown = show(columns=60)
     stage_is("low_capacity", "Completed", "3.6 s, validation accuracy 28.00 %")
     assert shown.line("low_capacity") == (
@@ -250,7 +261,7 @@ def test_a_narrow_terminal_has_no_columns(show: Show) -> None:
     )
 
 
-def test_a_stage_that_takes_longer_than_the_last_time_takes_nothing_from_the_others(
+def test_a_stage_that_takes_longer_than_last_time_does_not_shorten_the_others(
     shown: Shown,
 ) -> None:
     shown.view.expect(2, {"baseline": 30.0, "final": 60.0})
@@ -259,7 +270,7 @@ def test_a_stage_that_takes_longer_than_the_last_time_takes_nothing_from_the_oth
     assert "about 1:00 left" in shown.line("0 of 2 stages", "8:20 so far")
 
 
-def test_how_a_stage_ended_stays(shown: Shown) -> None:
+def test_lines_of_ended_stages_remain(shown: Shown) -> None:
     stage_is("vgg16_weights", "Skipped", "there are no weights")
     stage_is("gate_1", "RolledForward", "better by 3 points")
     stage_is("gate_2", "ForcedBack", "by hand")
@@ -273,12 +284,12 @@ def test_how_a_stage_ended_stays(shown: Shown) -> None:
     ]
 
 
-def test_what_failed_and_is_tried_again_counts_as_failed_no_more(shown: Shown) -> None:
+def test_a_retried_stage_no_longer_counts_as_failed(shown: Shown) -> None:
     shown.view.expect(1, {})
     stage_is("load", RUNNING, "")
     stage_is("load", FAILED, "Connection reset by peer")
     assert "1 failed" in shown.line("1 of 1 stages")
-    stage_is("load", RUNNING, "tried again")
+    stage_is("load", RUNNING, "retried")
     assert "failed" not in shown.line("0 of 1 stages")
     stage_is("load", "Completed", "")
     assert "1 done" in shown.line("1 of 1 stages")
@@ -299,7 +310,7 @@ def test_cached_stages_share_a_line(shown: Shown) -> None:
     ]
 
 
-def test_other_lines_of_the_log_scroll_by(shown: Shown) -> None:
+def test_other_log_lines_scroll_by(shown: Shown) -> None:
     log.info("Prefect server: %s", "http://127.0.0.1:4200/api")
     log.warning("images [0] of [/tmp/x] are odd")
     log.debug("of no interest")
@@ -311,9 +322,7 @@ def test_other_lines_of_the_log_scroll_by(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize(("level", "lines"), [(logging.INFO, 0), (logging.DEBUG, 3)])
-def test_epochs_have_lines_of_their_own_only_where_that_is_wanted(
-    level: int, lines: int, show: Show
-) -> None:
+def test_epochs_have_lines_only_at_the_debug_level(level: int, lines: int, show: Show) -> None:
     shown = show(level)
     stage_is("baseline", RUNNING, "")
     for epoch in (1, 2, 3):
@@ -337,7 +346,7 @@ ODD: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_what_it_does_not_know_does_not_stop_it(odd: str, shown: Shown) -> None:
+def test_unexpected_records_do_not_stop_it(odd: str, shown: Shown) -> None:
     stage_is("baseline", RUNNING, "")
     ODD[odd]()
     shown.clock["now"] += 3600
@@ -347,7 +356,7 @@ def test_what_it_does_not_know_does_not_stop_it(odd: str, shown: Shown) -> None:
     assert "and on it goes" in shown.terminal.lines()
 
 
-def test_a_line_that_can_not_be_written_is_no_reason_to_stop(
+def test_a_record_that_can_not_be_formatted_does_not_stop_it(
     shown: Shown, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Given to the view alone: pytest's own handler would raise.
@@ -358,7 +367,7 @@ def test_a_line_that_can_not_be_written_is_no_reason_to_stop(
     assert shown.line("and on it goes")
 
 
-def test_the_last_line_stays_on_the_screen_however_much_goes_on(shown: Shown) -> None:
+def test_the_last_line_stays_on_the_screen_with_any_number_of_stages(shown: Shown) -> None:
     for number in range(3 * ROWS):
         stage_is(f"stage_{number}", RUNNING, "")
     found = shown.soon(lambda lines: any("stage_7" in line for line in lines))
@@ -370,21 +379,21 @@ def test_the_last_line_stays_on_the_screen_however_much_goes_on(shown: Shown) ->
 
 
 @pytest.mark.parametrize("columns", [50, 80, 132])
-def test_a_terminal_is_neither_overrun_nor_littered(columns: int, show: Show) -> None:
+def test_rows_fit_the_terminal_and_leave_nothing_behind(columns: int, show: Show) -> None:
     shown = show(columns=columns)
     shown.view.expect(30, {"overfitting": 500.0})
     stage_is("overfitting", RUNNING, "not computed yet with these settings, inputs and code")
     log_epoch("overfitting", 1, 5, row(val_accuracy=0.125))
     shown.clock["now"] += 1
     found = shown.soon(lambda lines: len(lines) == 2)
-    # What is typed, a ^C above all, is echoed at the end of the last line.
+    # The terminal echoes typed characters, ^C above all, at the end of the last line.
     assert all(len(line) <= columns - 2 for line in found)
     shown.terminal.write("^C")
     shown.view.stop()
     assert shown.terminal.lines() == []
 
 
-def test_a_terminal_that_is_too_narrow_gets_what_fits(show: Show) -> None:
+def test_a_very_narrow_terminal_gets_what_fits(show: Show) -> None:
     shown = show(columns=10)
     stage_is("overfitting", RUNNING, "not computed yet with these settings, inputs and code")
     log_epoch("overfitting", 1, 5, row(val_accuracy=0.125))
@@ -393,7 +402,7 @@ def test_a_terminal_that_is_too_narrow_gets_what_fits(show: Show) -> None:
     assert shown.terminal.lines() == []
 
 
-def test_stopping_gives_the_terminal_back(shown: Shown) -> None:
+def test_stopping_restores_the_terminal(shown: Shown) -> None:
     stage_is("load", "Completed", "0.1 s")
     stage_is("overfitting", RUNNING, "")
     assert shown.line("overfitting", "computing")
@@ -404,7 +413,7 @@ def test_stopping_gives_the_terminal_back(shown: Shown) -> None:
     assert [line.split()[0] for line in shown.terminal.lines()] == ["load"]
 
 
-def test_stages_may_be_told_of_from_many_threads(show: Show) -> None:
+def test_records_may_come_from_many_threads(show: Show) -> None:
     shown = show()
     names = [f"stage_{number}" for number in range(8)]
     shown.view.expect(len(names), dict.fromkeys(names, 1.0))
@@ -422,4 +431,5 @@ def test_stages_may_be_told_of_from_many_threads(show: Show) -> None:
         thread.join()
     assert "8 done" in shown.line("8 of 8 stages")
     shown.view.stop()
-    assert sorted(line.split()[0] for line in shown.terminal.lines()) == names
+    ends = [line.split()[0] for line in shown.terminal.ever() if "Completed" in line]
+    assert sorted(ends) == names

@@ -115,7 +115,7 @@ def test_roles_are_names_of_this_module_or_of_stages() -> None:
     suffixes = ("", "_f1", "_f2")
     contenders = {f"{role}{suffix}" for role in ("incumbent", "candidate") for suffix in suffixes}
     for wired in made.values():
-        assert set(wired.stage.reads) <= known | contenders | set(made)
+        assert set(wired.definition.reads) <= known | contenders | set(made)
 
 
 @pytest.mark.parametrize(

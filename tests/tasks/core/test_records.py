@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.records import FACTS, Record, Skipped, StoredFile, canonical_json, digest_of
+from tasks.core.names import FACTS
+from tasks.core.records import Record, Skipped, StoredFile, canonical_json, digest_of
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

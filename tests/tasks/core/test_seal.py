@@ -251,14 +251,14 @@ Node = tuple[int, str]
 
 def sources(made: Wired, file: str) -> list[tuple[Wired, str]]:
     """The files from which a file of a stage was made."""
-    rule = made.stage.spec.seal
+    rule = made.definition.spec.seal
     read = [
         (f"{role}/{name}", made.inputs[role], name)
-        for role, names in made.stage.reads.items()
+        for role, names in made.definition.reads.items()
         if role in made.inputs
         for name in names
     ]
-    if made.stage.kind in PURPOSES[Purpose.DATA] and file in rule.origins:
+    if made.definition.kind in PURPOSES[Purpose.DATA] and file in rule.origins:
         declared = {name for origin in rule.origins.values() for name in origin.reads}
         own = rule.origins[file].reads
         read = [item for item in read if item[0] in own or item[0] not in declared]
@@ -272,13 +272,13 @@ def ancestors(made: Wired) -> set[tuple[str, str]]:
     pending = [
         (given, name)
         for role, given in made.inputs.items()
-        for name in made.stage.reads.get(role, ())
+        for name in made.definition.reads.get(role, ())
     ]
     while pending:
         source, name = pending.pop()
         if (id(source), name) not in seen:
             seen.add((id(source), name))
-            found.add((source.stage.kind, name))
+            found.add((source.definition.kind, name))
             pending += sources(source, name)
     return found
 
@@ -287,9 +287,9 @@ def violates(made: Wired) -> bool:
     """Whether a stage reads what descends from test images or scores and must not."""
     found = ancestors(made)
     scored = any(kind == SCORES_ON_TEST for kind, _ in found)
-    if made.stage.kind in PURPOSES[Purpose.LEARN]:
+    if made.definition.kind in PURPOSES[Purpose.LEARN]:
         return scored or bool(found & TEST_IMAGES)
-    return scored and made.stage.kind in PURPOSES[Purpose.DATA]
+    return scored and made.definition.kind in PURPOSES[Purpose.DATA]
 
 
 def blank(kind: type[StageSpec]) -> StageSpec:
@@ -397,7 +397,7 @@ def sorts(passed: list[Wired], rejected: list[Wired]) -> Iterator[str]:
     """What happens in a graph that the property would mean little without."""
     for made in rejected:
         found = ancestors(made)
-        purpose = made.stage.spec.seal.purpose
+        purpose = made.definition.spec.seal.purpose
         yield f"a {purpose} stage is refused"
         if purpose is Purpose.LEARN:
             scored = any(kind == SCORES_ON_TEST for kind, _ in found)
@@ -407,11 +407,11 @@ def sorts(passed: list[Wired], rejected: list[Wired]) -> Iterator[str]:
                 yield "scores are refused although another stage passed them on"
     for made in passed:
         found = ancestors(made)
-        if made.stage.kind in PURPOSES[Purpose.LEARN]:
+        if made.definition.kind in PURPOSES[Purpose.LEARN]:
             beside = any(ancestors(given) & TEST_IMAGES for given in made.inputs.values())
             if beside and (LOAD, TRAIN) in found:
                 yield "a stage learns from what was made beside test images"
-        if made.stage.kind in PURPOSES[Purpose.DATA] and found & TEST_IMAGES:
+        if made.definition.kind in PURPOSES[Purpose.DATA] and found & TEST_IMAGES:
             yield "a data stage reads test images"
 
 
@@ -435,8 +435,8 @@ def test_no_graph_of_stages_breaks_the_seal() -> None:
     def keeps_the_seal(graph: list[Wanted]) -> None:
         passed, rejected = wired(graph)
         seen.update(sorts(passed, rejected))
-        assert [made.name for made in passed if violates(made)] == []
-        assert [made.name for made in rejected if not violates(made)] == []
+        assert [made.stage for made in passed if violates(made)] == []
+        assert [made.stage for made in rejected if not violates(made)] == []
 
     keeps_the_seal()
     assert set(seen) == SORTS, "the graphs that were drawn are of all sorts"
@@ -482,9 +482,9 @@ def recipe(name: str) -> tuple[Wiring, dict[str, Wired], Settings]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_recipe_can_be_built_and_keeps_the_seal(name: str) -> None:
     run, made, chosen = recipe(name)
-    assert [item.name for item in run.taken if violates(item)] == []
+    assert [item.stage for item in run.taken if violates(item)] == []
     assert set(made) == set(stage_names(chosen))
-    assert sorted(made) == sorted(item.name for item in run.taken), "each stage is made once"
+    assert sorted(made) == sorted(item.stage for item in run.taken), "each stage is made once"
     # Test images and scores do reach the stages that report.
     assert ancestors(made[RESULTS]) >= TEST_IMAGES - {("load", "test_labels")}
     assert (SCORES_ON_TEST, TEST_PREDICTIONS) in ancestors(made[RESULTS])
@@ -501,7 +501,7 @@ DERIVES_FROM_BOTH = "which derives from test images and test scores. Only stages
 
 def test_a_training_must_not_read_test_images() -> None:
     run, made, _ = recipe("holdout, transfer off")
-    wrong = replaced(made["baseline"].stage, arrays=(*TRAINING_SPLITS, FACTS, TEST))
+    wrong = replaced(made["baseline"].definition, arrays=(*TRAINING_SPLITS, FACTS, TEST))
     message = refused(run, wrong, arrays=made[PREPROCESS])
     assert f"stage 'baseline_wrong' reads arrays/test, {DERIVES_FROM_IMAGES}" in message
     # Neither those of other stages, nor under other names.
@@ -512,22 +512,22 @@ def test_a_training_must_not_read_test_images() -> None:
 
 def test_a_gate_must_not_read_results() -> None:
     run, made, _ = recipe("holdout, transfer off")
-    gate = replaced(made["gate_1"].stage, incumbent=(RESULTS,))
+    gate = replaced(made["gate_1"].definition, incumbent=(RESULTS,))
     message = refused(run, gate, incumbent=made[RESULTS], candidate=made["iteration_1"])
     assert f"stage 'gate_1_wrong' reads incumbent/results, {DERIVES_FROM_BOTH}" in message
 
 
 def test_the_choice_of_a_model_must_not_read_success() -> None:
     run, made, _ = recipe("holdout, transfer off")
-    wrong = replaced(made["selection"].stage, success=(FACTS,))
-    given = {role: made[role] for role in made["selection"].stage.reads}
+    wrong = replaced(made["selection"].definition, success=(FACTS,))
+    given = {role: made[role] for role in made["selection"].definition.reads}
     message = refused(run, wrong, success=made[SUCCESS], **given)
     assert f"reads success/facts, {DERIVES_FROM_BOTH}" in message
 
 
 def test_test_predictions_are_refused_under_any_role() -> None:
     run, made, _ = recipe("holdout, transfer off")
-    wrong = replaced(made[FINAL].stage, arrays=(TEST_PREDICTIONS,))
+    wrong = replaced(made[FINAL].definition, arrays=(TEST_PREDICTIONS,))
     message = refused(run, wrong, arrays=made[evaluation_name("baseline")])
     assert f"stage 'final_wrong' reads arrays/test_predictions, {DERIVES_FROM_BOTH}" in message
 
@@ -535,16 +535,16 @@ def test_test_predictions_are_refused_under_any_role() -> None:
 def test_a_training_must_not_have_folds_that_depend_on_test_images() -> None:
     """Although the stage that makes them is a data stage, which may read test images."""
     run, made, _ = recipe("kfold")
-    wrong = replaced(made["folds"].stage, guard=(PAIRS,))
+    wrong = replaced(made["folds"].definition, guard=(PAIRS,))
     folds = run(wrong, split=made[SUBSET], guard=made[GUARD])
-    training = replaced(made["baseline_f1"].stage)
+    training = replaced(made["baseline_f1"].definition)
     message = refused(run, training, arrays=made[PREPROCESS], folds=folds)
     assert f"reads folds/folds, {DERIVES_FROM_IMAGES}" in message
 
 
 def test_a_data_stage_must_not_read_test_scores() -> None:
     run, made, _ = recipe("kfold")
-    wrong = replaced(made["folds"].stage, guard=("per_class",))
+    wrong = replaced(made["folds"].definition, guard=("per_class",))
     message = refused(run, wrong, split=made[SUBSET], guard=made["quality"])
     assert "reads guard/per_class, which derives from test scores. Only" in message
 
@@ -555,7 +555,7 @@ def test_results_are_refused_under_any_name() -> None:
     renamed = Stage("validation", blank(ResultsSpec), stage.reads)
     given: dict[str, Any] = {role: made[role] for role in stage.reads}
     table = run(renamed, **given)
-    gate = Stage("gate", made["gate_1"].stage.spec, {"incumbent": ("validation_predictions",)})
+    gate = Stage("gate", made["gate_1"].definition.spec, {"incumbent": ("validation_predictions",)})
     message = refused(run, gate, incumbent=table)
     assert f"reads incumbent/validation_predictions, {DERIVES_FROM_BOTH}" in message
 
@@ -571,7 +571,7 @@ def test_fine_tuning_must_not_start_from_what_was_chosen_by_test_scores() -> Non
 
 def test_a_stage_that_was_refused_can_be_made_without_what_it_must_not_read() -> None:
     run, made, _ = recipe("holdout, transfer off")
-    training = made["baseline"].stage
+    training = made["baseline"].definition
     refused(run, replaced(training, arrays=(TEST,)), arrays=made[PREPROCESS])
     right = Stage("baseline_wrong", training.spec, {ARRAYS: TRAINING_SPLITS})
     assert not violates(run(right, arrays=made[PREPROCESS]))

@@ -1,4 +1,4 @@
-"""An edit that may change results changes the keys of the stages that it reaches, and no others."""
+"""An edit that may change results changes the keys of the stages that it affects, and no others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Codes = dict[str, dict[str, str]]
 
 
 def codes() -> Codes:
-    """What is fingerprinted for each kind of stage, as a new process would see it."""
+    """The digests for each kind of stage, as a new process would compute them."""
     fingerprint._parsed.cache_clear()
     try:
         return {kind: code_of(f"tasks.stages.{kind}") for kind in KINDS}
@@ -48,7 +48,7 @@ def codes() -> Codes:
 
 @dataclass(frozen=True)
 class Tree:
-    """A copy of the project that may be edited, and its fingerprints before any edit."""
+    """A copy of the project for editing, and its fingerprints before any edit."""
 
     root: Path
     before: Codes
@@ -58,7 +58,7 @@ class Tree:
         path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
 
     def changed(self) -> set[str]:
-        """The kinds of stage that the edits so far reach."""
+        """The kinds of stage whose fingerprints the edits so far have changed."""
         after = codes()
         return {kind for kind in KINDS if self.before[kind] != after[kind]}
 
@@ -92,20 +92,20 @@ def with_statement(text: str) -> str:
     return text + "\nEDITED = 1\n"
 
 
-def test_where_the_project_lies_changes_nothing(tree: Tree) -> None:
+def test_the_project_s_folder_does_not_matter(tree: Tree) -> None:
     assert tree.changed() == set()
     assert all(f"tasks.stages.{kind}" in code for kind, code in tree.before.items())
 
 
-def test_layout_and_comments_change_nothing(tree: Tree) -> None:
+def test_layout_and_comments_do_not_matter(tree: Tree) -> None:
     for name in tree.sources():
-        # Written anew from its syntax tree, a module has no comment and no layout of its own.
+        # Unparsing a module's syntax tree discards its comments and its layout.
         tree.edit(name, lambda text: f"# Comment.\n\n\n{ast.unparse(ast.parse(text))}\n# End.\n")
     assert tree.changed() == set()
 
 
 class Redocumented(ast.NodeTransformer):
-    """Gives each module, class and function another docstring, also where there was none."""
+    """Gives each module, class and function another docstring, or a first one."""
 
     def visit(self, node: ast.AST) -> ast.AST:
         self.generic_visit(node)
@@ -116,7 +116,7 @@ class Redocumented(ast.NodeTransformer):
         return node
 
 
-def test_docstrings_change_nothing(tree: Tree) -> None:
+def test_docstrings_do_not_matter(tree: Tree) -> None:
     for name in tree.sources():
         tree.edit(name, lambda text: ast.unparse(ast.fix_missing_locations(documented(text))))
         assert (tree.root / name).read_text().startswith('"""Another docstring."""')
@@ -133,14 +133,18 @@ def documented(text: str) -> ast.Module:
     ("module", "reached"),
     [
         ("core/data/idx", {"load"}),
-        ("core/statistics/decisions", {"decide", "results"}),
-        ("core/data/splitting", {"subset", "preprocess"}),
+        ("core/statistics/decisions", {"decide"}),
+        ("core/data/splitting", {"subset"}),
+        ("core/data/preprocessing", {"preprocess"}),
         # Imported inside functions, so that a cached run never loads TensorFlow.
         ("core/networks/vgg16", {"vgg16_features", "vgg16_train", "evaluate"}),
         ("core/training/loop", {"train", "retrain", "vgg16_train", "evaluate"}),
         ("core/networks/stack", {"train", "retrain", "vgg16_train", "vgg16_features", "evaluate"}),
         ("models/model_files", {"train", "retrain", "vgg16_train", "evaluate"}),
         ("sources/datasets", {"load"}),
+        ("sources/fashion_mnist", {"load"}),
+        ("sources/idx_folder", {"load"}),
+        ("sources/npz_file", {"load"}),
         ("sources/download", {"load", "vgg16_weights"}),
         ("stages/train", {"train"}),
         ("stages/evaluate", {"evaluate"}),
@@ -155,10 +159,10 @@ def test_a_helper_s_edit_changes_the_stages_that_import_it(
 
 def test_any_number_in_a_helper_matters(tree: Tree) -> None:
     tree.edit("tasks/core/data/splitting.py", lambda text: text.replace("total // 6", "total // 5"))
-    assert tree.changed() == {"subset", "preprocess"}
+    assert tree.changed() == {"subset"}
 
 
-def test_modules_that_a_format_version_or_the_settings_stand_for_change_nothing(
+def test_neutral_modules_do_not_matter(
     tree: Tree,
 ) -> None:
     neutral = [
@@ -172,7 +176,7 @@ def test_modules_that_a_format_version_or_the_settings_stand_for_change_nothing(
     assert tree.changed() == set()
 
 
-def test_the_flow_and_what_publishes_are_part_of_no_stage_s_code(tree: Tree) -> None:
+def test_the_flow_and_the_reporting_do_not_matter(tree: Tree) -> None:
     for name in ("tasks/stages/report.py", "tasks/reporting/page.py"):
         tree.edit(name, with_statement)
     for path in (tree.root / "flows").rglob("*.py"):
@@ -216,7 +220,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], di
         "try:\n    pass\nfinally:\n    from tasks.core.helper import f",
     ],
 )
-def test_forms_of_imports_that_are_followed(
+def test_all_forms_of_imports_are_followed(
     small: Callable[[str], dict[str, str]], tmp_path: Path, text: str
 ) -> None:
     before = small(text)
@@ -226,7 +230,7 @@ def test_forms_of_imports_that_are_followed(
     assert {name for name in after if after[name] != before[name]} == {"tasks.core.helper"}
 
 
-def test_imports_of_imports_are_followed_in_circles_too(
+def test_indirect_and_circular_imports_are_followed(
     small: Callable[[str], dict[str, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "tasks/core/helper.py").write_text("def f():\n    from tasks.core import deeper\n")
@@ -259,20 +263,20 @@ def test_an_edit_after_the_key_was_made_is_noticed(tree: Tree) -> None:
     tree.edit("tasks/sources/datasets.py", lambda text: text + "\nADDED = 1\n")
     assert fingerprint.changed_since(code) == ["tasks.sources.datasets"]
     assert fingerprint.code_of("tasks.stages.load") == code, (
-        "a run's keys speak of one state of the code"
+        "all keys of a run describe one state of the code"
     )
 
 
 @pytest.fixture
 def _forgotten() -> Iterator[None]:
-    """As in a process that has not looked at its code yet."""
+    """As in a process that has not read its code yet."""
     fingerprint._parsed.cache_clear()
     yield
     fingerprint._parsed.cache_clear()
 
 
 @pytest.mark.usefixtures("_forgotten")
-def test_code_is_remembered_as_it_was_when_it_was_looked_at(tree: Tree) -> None:
+def test_code_is_remembered_as_it_was_when_first_read(tree: Tree) -> None:
     fingerprint.remember_code()
     for name in tree.sources():
         tree.edit(name, with_statement)
@@ -286,7 +290,7 @@ def test_code_is_remembered_as_it_was_when_it_was_looked_at(tree: Tree) -> None:
 @pytest.mark.parametrize(
     "name", ["tasks/stages/explore.py", "tasks/core/data/splitting.py", "tasks/storage/store.py"]
 )
-def test_a_module_that_is_no_python_is_refused_by_file_and_line(tree: Tree, name: str) -> None:
+def test_a_syntax_error_is_reported_with_file_and_line(tree: Tree, name: str) -> None:
     tree.edit(name, lambda text: text + "\ndef broken(:\n")
     lines = (tree.root / name).read_text().splitlines()
     with pytest.raises(UserError, match=r"nothing can run") as refused:
@@ -295,7 +299,7 @@ def test_a_module_that_is_no_python_is_refused_by_file_and_line(tree: Tree, name
 
 
 @pytest.mark.usefixtures("_forgotten")
-def test_a_helper_that_is_no_python_is_refused_when_the_key_is_made(tree: Tree) -> None:
+def test_a_syntax_error_in_a_helper_is_reported_when_a_key_needs_it(tree: Tree) -> None:
     tree.edit("tasks/core/data/splitting.py", lambda text: f"(\n{text}")
     assert code_of("tasks.stages.load") == tree.before["load"]
     with pytest.raises(
@@ -308,7 +312,7 @@ def test_a_helper_that_is_no_python_is_refused_when_the_key_is_made(tree: Tree) 
 @pytest.mark.parametrize(
     "change", [lambda text: text + "\ndef broken(:\n", lambda _text: "if"], ids=["end", "all"]
 )
-def test_an_edit_that_is_not_finished_is_an_edit(tree: Tree, change: Callable[[str], str]) -> None:
+def test_an_unfinished_edit_is_an_edit(tree: Tree, change: Callable[[str], str]) -> None:
     code = code_of("tasks.stages.subset")
     before = (tree.root / "tasks/core/data/splitting.py").read_text()
     tree.edit("tasks/core/data/splitting.py", change)
@@ -355,7 +359,7 @@ else:
     ],
     ids=["nothing", "another stage", "the stage"],
 )
-def test_code_that_is_edited_after_its_import_makes_no_record(
+def test_code_that_was_edited_after_its_import_makes_no_record(
     tmp_path: Path, edited: list[str], said: str
 ) -> None:
     copied(SOURCE, tmp_path)

@@ -1,4 +1,4 @@
-"""The execution profile: found without a backend, carried out once, and true."""
+"""The execution profile: resolved without a backend, applied once, and correct."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.engine.profile import _keep_freed_memory, resolve_profile
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Dropout, batch statistics, augmentation: whatever draws numbers or keeps a state.
+# Dropout, batch statistics, augmentation: everything that draws numbers or has a state.
 ON_JAX = """
 import json, os, sys
 from tasks.core.settings.execution import ExecutionSettings
@@ -55,7 +55,7 @@ def test_a_network_trains_on_jax_and_resumes_to_the_same_bytes() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["backend"] == found["profile"]["backend"] == "jax"
-    assert not found["tensorflow"], "nothing but Keras's own API is used"
+    assert not found["tensorflow"], "only Keras's own API is used"
     assert found["losses"][-1] < found["losses"][0]
     assert found["resumed"]
     assert not found["other"]
@@ -74,7 +74,9 @@ def test_the_backend_and_its_version_are_in_the_profile(monkeypatch: pytest.Monk
     assert "tensorflow" not in profiles["jax"]
 
 
-def test_a_backend_that_is_none_or_not_here_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_is_unknown_or_not_installed_is_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     with pytest.raises(UserError, match="expected one of tensorflow, jax"):
         resolve_profile(ExecutionSettings())
@@ -84,7 +86,7 @@ def test_a_backend_that_is_none_or_not_here_is_explained(monkeypatch: pytest.Mon
         resolve_profile(ExecutionSettings())
 
 
-# Blocks of TensorFlow's size, asked for and freed again and again, as in the steps of a training.
+# Blocks as large as TensorFlow's are allocated and freed again and again, as in training steps.
 MEMORY = """
 import ctypes, resource, sys, threading
 from tasks.engine import profile as runtime
@@ -109,7 +111,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's malloc only")
-def test_what_is_freed_stays_with_the_process() -> None:
+def test_freed_memory_stays_with_the_process() -> None:
     faults = {
         name: int(subprocess.check_output([sys.executable, "-c", MEMORY, name], cwd=ROOT))
         for name in ("kept", "given back")
@@ -117,12 +119,12 @@ def test_what_is_freed_stays_with_the_process() -> None:
     assert faults["kept"] < faults["given back"] / 4
 
 
-def test_a_c_library_without_that_call_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_c_library_without_mallopt_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
     _keep_freed_memory()
 
 
-def test_a_gpu_that_is_not_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requested_gpu_must_be_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with pytest.raises(UserError, match="no NVIDIA device is visible here"):
         resolve_profile(ExecutionSettings(device="gpu"))

@@ -1,4 +1,4 @@
-"""What the UI is told of a stage, and what becomes of a run when the server can't be told."""
+"""What the UI shows of a stage, and how a run copes with a server that it cannot reach."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import httpx
 import pytest
 from prefect.flow_engine import FlowRunEngine
 
-from flows.build_model import _logged, build_model
+from flows.build_model import build_model
 from flows.planning.stage_selection import EVERYTHING
 from flows.recipe.presets import NOTEBOOK
+from flows.running.flow_run import logged
 from flows.running.launch import _heartbeat
 from tasks.core.errors import StageError
 from tasks.core.records import Skipped, Stage
@@ -23,11 +24,12 @@ from tasks.engine import publish
 from tasks.reporting.rendering import environment
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
+from tests.support import spec_of
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """The seconds that publishing takes for the time."""
+    """The time that publishing sees, in seconds."""
     now = {"now": 1000.0}
     monkeypatch.setattr("tasks.engine.publish.time.monotonic", lambda: now["now"])
     monkeypatch.setitem(publish._silence, "until", 0.0)
@@ -35,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 def attempt(error: Exception | None = None) -> bool:
-    """Whether publishing was tried."""
+    """Try to publish; return whether the attempt was made."""
     tried = []
 
     def action() -> None:
@@ -50,7 +52,7 @@ def attempt(error: Exception | None = None) -> bool:
 @pytest.mark.parametrize(
     "lost", [httpx.ConnectError("refused"), RuntimeError("Failed to reach API at http://x")]
 )
-def test_a_server_that_is_lost_is_left_alone_for_a_while(
+def test_after_a_lost_connection_nothing_is_published_for_a_while(
     clock: dict[str, float], lost: Exception
 ) -> None:
     assert attempt(lost)
@@ -61,7 +63,7 @@ def test_a_server_that_is_lost_is_left_alone_for_a_while(
     assert attempt()
 
 
-def test_what_one_stage_can_not_publish_does_not_silence_the_others() -> None:
+def test_another_failure_does_not_stop_publishing() -> None:
     assert attempt(ValueError("a table of another kind"))
     assert attempt()
 
@@ -86,11 +88,11 @@ def test_numbers_have_their_units(name: str, value: Any, words: str) -> None:
 @pytest.mark.parametrize(
     "value", [[{"criterion": "better"}], list(range(100)), "a long reason " * 9, None]
 )
-def test_what_is_a_table_or_too_long_is_no_number(value: Any) -> None:
+def test_tables_and_long_facts_are_not_shown_as_numbers(value: Any) -> None:
     assert publish.numbers({"criteria": value}) == {}
 
 
-def test_names_from_a_data_set_mean_nothing_in_markdown() -> None:
+def test_names_from_a_data_set_are_escaped_in_markdown() -> None:
     name = "[click](http://a.example) ![x](http://a.example/t.png) <b>*a*</b> |\n_b_ `c`"
     text = environment().from_string("{{ name | markdown }}").render(name=name)
     assert text == (
@@ -99,7 +101,7 @@ def test_names_from_a_data_set_mean_nothing_in_markdown() -> None:
     )
 
 
-def test_a_lost_server_is_known_by_what_caused_an_error() -> None:
+def test_a_lost_server_is_recognised_by_the_cause_of_an_error() -> None:
     lost = RuntimeError("no slot")
     lost.__cause__ = httpx.ConnectError("connection refused")
     assert publish.is_lost_server(lost)
@@ -109,73 +111,79 @@ def test_a_lost_server_is_known_by_what_caused_an_error() -> None:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading.Event]]:
-    """A server that takes what is published once it may: in which threads it did, and its leave."""
-    took: list[str] = []
-    leave = threading.Event()
+    """A server that answers once the event is set, and the threads in which it was called."""
+    threads: list[str] = []
+    answer = threading.Event()
 
     def publish_slowly(*_arguments: Any) -> None:
-        assert leave.wait(60)
-        took.append(threading.current_thread().name)
+        assert answer.wait(60)
+        threads.append(threading.current_thread().name)
 
     monkeypatch.setattr("tasks.engine.publish._publish_stage", publish_slowly)
     monkeypatch.setattr(
         "tasks.engine.publish.TaskRunContext", SimpleNamespace(get=lambda: "a task's run")
     )
-    yield took, leave
-    leave.set()
+    yield threads, answer
+    answer.set()
     publish.await_published()
 
 
-def publish_one(tmp_path: Path, *, at_once: bool = False) -> None:
-    stage = Stage("load", "load")
+def publish_one(tmp_path: Path, *, background: bool = True) -> None:
+    stage = Stage("load", spec_of("load"))
     publish.publish_stage(
-        Store(str(tmp_path / "store")), stage, Skipped("load", ""), "", "", "", at_once=at_once
+        Store(str(tmp_path / "store")),
+        stage,
+        Skipped("load", ""),
+        "",
+        "",
+        "",
+        background=background,
     )
 
 
 def test_a_stage_does_not_wait_for_the_server(
     slow: tuple[list[str], threading.Event], tmp_path: Path
 ) -> None:
-    took, leave = slow
+    threads, answer = slow
     for _ in range(5):
         publish_one(tmp_path)
-    assert not took
-    leave.set()
+    assert not threads
+    answer.set()
     publish.await_published()
-    assert len(took) == 5
+    assert len(threads) == 5
 
 
-def test_where_it_is_published_at_once_it_is_in_the_stage_s_own_thread(
+def test_a_stage_can_publish_in_its_own_thread(
     slow: tuple[list[str], threading.Event], tmp_path: Path
 ) -> None:
-    took, leave = slow
-    leave.set()
-    publish_one(tmp_path, at_once=True)
-    assert took == [threading.current_thread().name]
+    threads, answer = slow
+    answer.set()
+    publish_one(tmp_path, background=False)
+    assert threads == [threading.current_thread().name]
 
 
 @pytest.mark.parametrize(
     ("error", "status"), [(None, "done"), (StageError("a stage failed"), "failed")]
 )
-def test_a_run_ends_when_what_its_stages_publish_is_there(
+def test_a_run_ends_after_its_stages_have_been_published(
     slow: tuple[list[str], threading.Event],
     tmp_path: Path,
     error: Exception | None,
     status: str,
 ) -> None:
-    took, leave = slow
+    threads, answer = slow
     run_log = RunLog(Store(str(tmp_path / "store")), "run-1")
-    with suppress(StageError), _logged(run_log, NOTEBOOK, {}, EVERYTHING):
+    with suppress(StageError), logged(run_log, NOTEBOOK, {}, EVERYTHING):
         publish_one(tmp_path)
-        threading.Timer(0.2, leave.set).start()
+        threading.Timer(0.2, answer.set).start()
         if error:
             raise error
-    assert len(took) == 1
+    assert len(threads) == 1
     assert run_log.status() == status
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_a_run_that_computes_nothing_has_no_thread_of_heartbeats(wanted: bool) -> None:
+def test_a_run_that_computes_nothing_sends_no_heartbeats(wanted: bool) -> None:
     with publish.prefect_settings("flows", heartbeat_frequency=30), _heartbeat(wanted=wanted):
         seconds = FlowRunEngine(flow=build_model).heartbeat_seconds
     assert seconds == (30 if wanted else None)

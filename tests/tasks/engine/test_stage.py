@@ -1,10 +1,9 @@
-"""What makes a Prefect task of a stage: found or computed, tried again where that may help."""
+"""The stage wrapper: results are found or computed, recomputed, skipped and retried."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from prefect import Task, flow
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
-from prefect.states import Completed, Failed
 from prefect.testing.utilities import prefect_test_harness
 
 from tasks.core.errors import (
@@ -25,47 +23,47 @@ from tasks.core.errors import (
     UnavailableError,
     UserError,
 )
-from tasks.core.records import FACTS, Outcome, Record, Skipped, Stage
+from tasks.core.names import FACTS
+from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.core.training.progress import Progress
+from tasks.engine import fingerprint
 from tasks.engine import stage as stage_module
+from tasks.engine.events import EpochEvent
 from tasks.engine.stage import (
-    PASSING,
-    RETRY_DELAYS_S,
     Inputs,
     Outputs,
     RunContext,
-    _may_pass,
     stage_task,
 )
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
 from tests.disks import fill, small_disk
-from tests.support import on_disk
+from tests.support import AnySpec, on_disk, spec_of
 
-# The code of a real kind enters the key; what it computes is made up here.
-STAGE = Stage("subset", "subset", {"seed": 1})
-NEXT = Stage("next", "preprocess", {}, {"split": (FACTS,)})
+# The key contains the code of a real kind of stage; a `FakeStage` replaces its function.
+STAGE = Stage("subset", spec_of("subset", seed=1))
+NEXT = Stage("next", spec_of("preprocess"), {"split": (FACTS,)})
 
 
-class Made:
-    """A stage's function that counts its calls and does what `work` says."""
+class FakeStage:
+    """A stage's function that counts its calls and does `work`."""
 
     def __init__(self, work: Callable[[Outputs], Any] | None = None) -> None:
         self.calls = 0
         self.work = work
-        self.__name__ = "made"
+        self.__name__ = "fake"
 
-    def __call__(self, settings: Mapping[str, Any], _inputs: Inputs, outputs: Outputs) -> Any:
+    def __call__(self, spec: AnySpec, _inputs: Inputs, outputs: Outputs) -> Any:
         self.calls += 1
         if self.work:
             self.work(outputs)
         else:
             outputs.blob("train", "bin", b"the same each time")
-        return {"seed": settings.get("seed")}
+        return {"seed": spec.as_json().get("seed")}
 
 
 def never(_outputs: Outputs) -> None:
-    pytest.fail("this is not computed")
+    pytest.fail("this stage must not be computed")
 
 
 @pytest.fixture
@@ -77,10 +75,12 @@ def log_of(context: RunContext) -> RunLog:
     return RunLog(Store(context.store_url), context.run_id)
 
 
-def run(made: Made, context: RunContext, stage: Stage = STAGE, **options: Any) -> State[Outcome]:
-    """What the task does, without Prefect's engine."""
+def run(
+    fake: FakeStage, context: RunContext, stage: Stage = STAGE, **options: Any
+) -> State[Outcome]:
+    """Run the task's function without Prefect's engine."""
     inputs: dict[str, Outcome] = options.pop("inputs", {})
-    task: Task[..., Any] = stage_task(**options)(made)
+    task: Task[..., Any] = stage_task(AnySpec, **options)(fake)
     state: State[Outcome] = task.fn(stage, inputs, context)
     return state
 
@@ -94,10 +94,10 @@ def record_of(state: State[Outcome]) -> Record:
 # Found or computed
 
 
-def test_a_stage_is_computed_once_and_found_from_then_on(context: RunContext) -> None:
-    made = Made()
-    first, second = run(made, context), run(made, context)
-    assert made.calls == 1
+def test_a_stage_is_computed_once_and_then_cached(context: RunContext) -> None:
+    fake = FakeStage()
+    first, second = run(fake, context), run(fake, context)
+    assert fake.calls == 1
     assert (first.name, second.name) == ("Completed", "Cached")
     assert first.is_completed()
     assert second.is_completed()
@@ -114,48 +114,50 @@ def test_a_stage_is_computed_once_and_found_from_then_on(context: RunContext) ->
     assert lines[1]["seconds"] == 0
 
 
-def test_other_settings_are_another_result(context: RunContext) -> None:
-    made = Made()
-    states = [run(made, context, replace(STAGE, settings={"seed": seed})) for seed in (1, 2, 1)]
+def test_other_settings_give_another_result(context: RunContext) -> None:
+    fake = FakeStage()
+    states = [
+        run(fake, context, replace(STAGE, spec=spec_of("subset", seed=seed))) for seed in (1, 2, 1)
+    ]
     assert [state.name for state in states] == ["Completed", "Completed", "Cached"]
-    assert made.calls == 2
+    assert fake.calls == 2
 
 
 def test_a_damaged_result_is_computed_again(
     context: RunContext, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = Made()
-    record = record_of(run(made, context))
+    fake = FakeStage()
+    record = record_of(run(fake, context))
     (Path(context.store_url) / record.files["train"].path).write_bytes(b"damaged")
     with caplog.at_level("INFO", "fashion_flow"):
-        assert run(made, context).data == record
-    assert made.calls == 2
+        assert run(fake, context).data == record
+    assert fake.calls == 2
     assert "train has 7 bytes instead of 18" in caplog.text
 
 
-def test_what_is_found_loses_the_checkpoints_that_a_killed_process_left(
+def test_a_cache_hit_removes_checkpoints_that_a_killed_process_left_behind(
     context: RunContext,
 ) -> None:
-    record = record_of(run(Made(), context))
+    record = record_of(run(FakeStage(), context))
     folder = Store(context.store_url).folder(record.stage, record.key)
     names = [f"{word}-000002-{'a' * 64}.npz" for word in ("checkpoint", "snapshot")]
     for name in names:
         (on_disk(folder) / name).write_bytes(b"a state")
-    assert run(Made(never), context).name == "Cached"
+    assert run(FakeStage(never), context).name == "Cached"
     assert [name for name in names if (folder / name).exists()] == names[1:]
 
 
-def test_the_state_may_be_named_by_the_outcome(context: RunContext) -> None:
+def test_the_outcome_can_name_the_state(context: RunContext) -> None:
     def named(record: Record) -> tuple[str, str]:
         return "RolledForward", f"seed {record.facts['seed']}"
 
     for _ in range(2):
-        state = run(Made(), context, state_of=named)
+        state = run(FakeStage(), context, state_of=named)
         assert (state.name, state.message) == ("RolledForward", "seed 1")
     assert [line["state"] for line in log_of(context).stages()] == ["completed", "cached"]
 
 
-def test_what_comes_before_is_done_only_where_the_stage_is_computed(context: RunContext) -> None:
+def test_before_compute_is_called_only_if_the_stage_is_computed(context: RunContext) -> None:
     seen: list[str] = []
 
     def before(given: RunContext, stage: Stage, inputs: Mapping[str, Outcome]) -> None:
@@ -164,99 +166,99 @@ def test_what_comes_before_is_done_only_where_the_stage_is_computed(context: Run
         seen.append(stage.name)
 
     for _ in range(2):
-        run(Made(), context, before_compute=before)
+        run(FakeStage(), context, before_compute=before)
     assert seen == ["subset"]
 
 
-# Anew
+# Recomputed
 
 
-def anew(context: RunContext, run_id: str = "run-2", why: str = "asked for anew") -> RunContext:
-    """Another run, which is to compute the stage anew."""
-    return replace(context, run_id=run_id, anew=why)
+def recomputing(context: RunContext, run_id: str = "run-2", why: str = "asked for") -> RunContext:
+    """Another run, which must recompute the stage."""
+    return replace(context, run_id=run_id, recompute=why)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
 
 
-def test_what_is_asked_for_anew_is_computed_and_compared(
+def test_a_recomputed_result_is_compared_with_the_stored_one(
     context: RunContext, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = Made()
-    record = record_of(run(made, context))
+    fake = FakeStage()
+    record = record_of(run(fake, context))
     with caplog.at_level("INFO", "fashion_flow"):
-        state = run(made, anew(context))
-    assert made.calls == 2
+        state = run(fake, recomputing(context))
+    assert fake.calls == 2
     assert (state.name, state.data) == ("Completed", record)
     assert state.message is not None
     assert state.message.endswith(f"record {record.key[:16]}, the same bytes as before")
-    assert "asked for anew" in caplog.text
+    assert "asked for" in caplog.text
     assert "the same bytes as before" in caplog.text
 
 
-def test_other_bytes_of_what_is_asked_for_anew_are_said_loudly(
+def test_a_recomputed_result_with_other_bytes_is_a_warning(
     context: RunContext, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = record_of(run(Made(), context))
-    other = Made(lambda outputs: outputs.blob("train", "bin", b"others"))
-    run(Made(), anew(context, "run-9"))
+    first = record_of(run(FakeStage(), context))
+    other = FakeStage(lambda outputs: outputs.blob("train", "bin", b"others"))
+    run(FakeStage(), recomputing(context, "run-9"))
     assert warnings(caplog) == []
-    state = run(other, anew(context))
-    assert warnings(caplog) == ["subset: computed anew, it has other bytes than before"]
+    state = run(other, recomputing(context))
+    assert warnings(caplog) == ["subset: recomputed, and its bytes differ from those before"]
     assert state.message is not None
-    assert state.message.endswith(", NOT the bytes of before")
+    assert state.message.endswith(", NOT the same bytes as before")
     assert record_of(state).files != first.files
-    assert run(other, context).data == state.data, "what was computed last counts"
+    assert run(other, context).data == state.data, "the last result counts"
 
 
-def test_what_was_never_there_is_not_compared(context: RunContext) -> None:
-    state = run(Made(), anew(context))
+def test_a_result_that_was_not_stored_is_not_compared(context: RunContext) -> None:
+    state = run(FakeStage(), recomputing(context))
     assert state.message is not None
     assert state.message.endswith(f"record {record_of(state).key[:16]}")
 
 
-def test_an_anew_that_fails_leaves_what_was_there(context: RunContext) -> None:
-    record = record_of(run(Made(), context))
+def test_a_failed_recomputation_keeps_the_stored_result(context: RunContext) -> None:
+    record = record_of(run(FakeStage(), context))
 
     def broken(outputs: Outputs) -> None:
         outputs.blob("other", "bin", b"half of a stage")
         raise StageError("the computation")
 
     with pytest.raises(StageError, match="the computation"):
-        run(Made(broken), anew(context))
-    assert run(Made(never), context).data == record
+        run(FakeStage(broken), recomputing(context))
+    assert run(FakeStage(never), context).data == record
 
 
-def test_why_a_stage_is_computed_anew_is_said(
+def test_the_log_says_why_a_stage_is_recomputed(
     context: RunContext, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run(Made(), context)
+    run(FakeStage(), context)
     with caplog.at_level("INFO", "fashion_flow"):
-        run(Made(), anew(context, why="load is made anew"))
+        run(FakeStage(), recomputing(context, why="load is recomputed"))
     (line,) = (text for text in caplog.messages if " Running " in text)
-    assert line.endswith("load is made anew")
+    assert line.endswith("load is recomputed")
 
 
-def test_a_run_makes_a_stage_anew_once(context: RunContext) -> None:
-    made = Made()
-    names = [run(made, anew(context)).name for _ in range(3)]
+def test_a_run_recomputes_a_stage_once(context: RunContext) -> None:
+    fake = FakeStage()
+    names = [run(fake, recomputing(context)).name for _ in range(3)]
     assert names == ["Completed", "Cached", "Cached"]
-    assert run(made, anew(context, "run-3")).name == "Completed"
-    assert made.calls == 2
+    assert run(fake, recomputing(context, "run-3")).name == "Completed"
+    assert fake.calls == 2
 
 
-def test_what_is_taken_under_another_key_is_still_made_anew(context: RunContext) -> None:
-    other = replace(STAGE, settings={"seed": 2})
-    made = Made()
+def test_each_key_of_a_stage_is_recomputed_once(context: RunContext) -> None:
+    other = replace(STAGE, spec=spec_of("subset", seed=2))
+    fake = FakeStage()
     for stage in (STAGE, other):
-        run(made, context, stage)
-    assert run(made, anew(context), STAGE).name == "Completed"
-    assert run(made, anew(context), other).name == "Completed"
+        run(fake, context, stage)
+    assert run(fake, recomputing(context), STAGE).name == "Completed"
+    assert run(fake, recomputing(context), other).name == "Completed"
 
 
-class Trained(Made):
-    """Saves a state after each of two epochs; breaks off after the first the first time."""
+class Trained(FakeStage):
+    """Saves a checkpoint after each of two epochs; raises the given errors, one per save."""
 
     def __init__(self, *errors: Exception) -> None:
         super().__init__(self.train)
@@ -277,37 +279,37 @@ class Trained(Made):
         outputs.blob("train", "bin", b"the same each time")
 
 
-def test_what_is_made_anew_goes_on_at_its_checkpoint_when_it_is_tried_again(
+def test_a_retried_recomputation_resumes_from_its_own_checkpoint(
     context: RunContext,
 ) -> None:
-    broken_off = Trained(StageError("stopped"))
+    interrupted = Trained(StageError("stopped"))
     with pytest.raises(StageError, match="stopped"):
-        run(broken_off, context)
-    # The other run's state is forgotten, its own is not.
-    made = Trained(OSError(errno.EIO, "Input/output error"))
+        run(interrupted, context)
+    # The checkpoint of the other run is discarded, the run's own is not.
+    fake = Trained(OSError(errno.EIO, "Input/output error"))
     with pytest.raises(OSError, match="Input/output"):
-        run(made, anew(context))
-    assert run(made, anew(context)).name == "Completed"
-    assert made.began == [0, 1]
+        run(fake, recomputing(context))
+    assert run(fake, recomputing(context)).name == "Completed"
+    assert fake.began == [0, 1]
 
 
-def test_what_is_in_the_store_is_made_anew_though_it_has_to_be_tried_again(
+def test_a_retried_recomputation_ignores_the_stored_result(
     context: RunContext,
 ) -> None:
-    """The first try failed before it committed anything: the result is still that of before."""
+    """The first attempt failed before its commit, so the store still holds the earlier result."""
     run(Trained(), context)
-    made = Trained(OSError(errno.EIO, "Input/output error"))
+    fake = Trained(OSError(errno.EIO, "Input/output error"))
     with pytest.raises(OSError, match="Input/output"):
-        run(made, anew(context))
-    assert run(made, anew(context)).name == "Completed"
-    assert made.began == [0, 1]
+        run(fake, recomputing(context))
+    assert run(fake, recomputing(context)).name == "Completed"
+    assert fake.began == [0, 1]
 
 
-def test_what_fails_after_it_was_made_anew_and_committed_is_found_when_it_is_tried_again(
+def test_a_recomputation_that_fails_after_its_commit_is_cached_when_retried(
     context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(Made(), context)
-    made = Made()
+    run(FakeStage(), context)
+    fake = FakeStage()
     with monkeypatch.context() as patch:
 
         def fail(*_arguments: Any) -> None:
@@ -315,18 +317,18 @@ def test_what_fails_after_it_was_made_anew_and_committed_is_found_when_it_is_tri
 
         patch.setattr(RunLog, "stage", fail)
         with pytest.raises(OSError, match="Input/output"):
-            run(made, anew(context))
-    assert run(made, anew(context)).name == "Cached"
-    assert made.calls == 1
+            run(fake, recomputing(context))
+    assert run(fake, recomputing(context)).name == "Cached"
+    assert fake.calls == 1
 
 
-# What the log says
+# The run's log
 
 
-def test_the_key_is_noted_as_taken_under_the_lock_before_the_result_is_looked_at(
+def test_the_key_is_noted_as_taken_under_the_lock_before_the_lookup(
     context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = record_of(run(Made(), context))
+    record = record_of(run(FakeStage(), context))
     other = replace(context, run_id="run-2")
     seen: list[tuple[set[tuple[str, str]], bool]] = []
     look_up = Store.lookup
@@ -337,7 +339,7 @@ def test_the_key_is_noted_as_taken_under_the_lock_before_the_result_is_looked_at
         return look_up(store, stage, key)
 
     monkeypatch.setattr(Store, "lookup", watched)
-    assert run(Made(never), other).name == "Cached"
+    assert run(FakeStage(never), other).name == "Cached"
     assert seen == [({("subset", record.key)}, False)]
 
 
@@ -350,12 +352,12 @@ def free(lock: Path) -> bool:
         return True
 
 
-def test_a_stage_that_fails_is_taken_and_not_finished(context: RunContext) -> None:
+def test_a_failed_stage_is_noted_as_taken_but_not_as_ended(context: RunContext) -> None:
     def broken(_outputs: Outputs) -> None:
         raise StageError("the computation")
 
     with pytest.raises(StageError, match="the computation"):
-        run(Made(broken), context)
+        run(FakeStage(broken), context)
     assert log_of(context).stages() == []
     ((stage, key),) = log_of(context).results()
     assert stage == "subset"
@@ -363,22 +365,64 @@ def test_a_stage_that_fails_is_taken_and_not_finished(context: RunContext) -> No
     assert free(on_disk(store.lock_path(store.folder(stage, key))))
 
 
+def test_a_result_is_not_stored_if_an_outside_file_changed_meanwhile(
+    context: RunContext, tmp_path: Path
+) -> None:
+    path = tmp_path / "raw.npz"
+    path.write_bytes(b"before")
+
+    def change(outputs: Outputs) -> None:
+        outputs.blob("train", "bin", b"of which content?")
+        path.write_bytes(b"after")
+
+    stage = replace(STAGE, external=(str(path),))
+    with pytest.raises(StageError, match=r"raw\.npz changed while subset read it"):
+        run(FakeStage(change), context, stage)
+    assert list(Store(context.store_url).records("subset")) == []
+
+
+def test_neither_checkpoints_nor_results_of_edited_code_are_stored(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit(outputs: Outputs) -> None:
+        monkeypatch.setattr(fingerprint, "changed_since", lambda _code: ["tasks.core.seeds"])
+        with pytest.raises(StageError, match=r"tasks\.core\.seeds changed while subset"):
+            outputs.checkpoints({}, 3).save(Progress(({"epoch": 1.0},), ()))
+        assert list(outputs.folder.iterdir()) == []
+
+    with pytest.raises(StageError, match=r"tasks\.core\.seeds changed while subset"):
+        run(FakeStage(edit), context)
+    assert list(Store(context.store_url).records("subset")) == []
+
+
+def test_each_epoch_of_a_training_is_logged(
+    context: RunContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train(outputs: Outputs) -> None:
+        outputs.epoch_done(1, 2, {"epoch": 1.0, "accuracy": 0.5})
+
+    with caplog.at_level("DEBUG", "fashion_flow"):
+        run(FakeStage(train), context)
+    events = [getattr(entry, "event", None) for entry in caplog.records]
+    assert EpochEvent("subset", 1, 2, {"epoch": 1.0, "accuracy": 0.5}) in events
+
+
 def test_from_which_epoch_a_training_went_on_is_noted(context: RunContext) -> None:
     def resumed(outputs: Outputs) -> None:
         outputs.blob("model", "bin", b"x")
         outputs.resumed_after = 7
 
-    run(Made(resumed), context)
-    run(Made(resumed), context)
+    run(FakeStage(resumed), context)
+    run(FakeStage(resumed), context)
     assert [line["resumed_after"] for line in log_of(context).stages()] == [7, 0]
 
 
 # Skipped
 
 
-def test_a_stage_whose_input_was_skipped_is_skipped_and_takes_nothing(context: RunContext) -> None:
+def test_a_stage_whose_input_was_skipped_is_skipped_and_takes_no_key(context: RunContext) -> None:
     skipped = Skipped("load", "offline")
-    state = run(Made(never), context, NEXT, inputs={"split": skipped})
+    state = run(FakeStage(never), context, NEXT, inputs={"split": skipped})
     assert (state.name, state.message) == ("Skipped", "load was skipped")
     assert state.data == Skipped("next", "load was skipped")
     assert log_of(context).results() == set()
@@ -386,104 +430,40 @@ def test_a_stage_whose_input_was_skipped_is_skipped_and_takes_nothing(context: R
     assert (line["state"], line["key"], line["reason"]) == ("skipped", None, "load was skipped")
 
 
-def test_a_tolerant_stage_is_given_what_was_skipped(context: RunContext) -> None:
-    tolerant = replace(NEXT, tolerant=True)
-    made = Made()
-    state = run(made, context, tolerant, inputs={"split": Skipped("load", "offline")})
-    assert (state.name, made.calls) == ("Completed", 1)
+def test_a_tolerant_stage_is_computed_although_an_input_was_skipped(context: RunContext) -> None:
+    tolerant = replace(NEXT, spec=spec_of("preprocess", tolerant=True))
+    fake = FakeStage()
+    state = run(fake, context, tolerant, inputs={"split": Skipped("load", "offline")})
+    assert (state.name, fake.calls) == ("Completed", 1)
 
 
 def unavailable(_outputs: Outputs) -> None:
     raise UnavailableError("no network; fetch it by hand")
 
 
-def test_an_optional_stage_that_can_t_be_had_is_skipped(context: RunContext) -> None:
-    state = run(Made(unavailable), context, replace(STAGE, optional=True))
+def test_an_optional_stage_that_is_unavailable_is_skipped(context: RunContext) -> None:
+    state = run(FakeStage(unavailable), context, replace(STAGE, optional=True))
     assert (state.name, state.message) == ("Skipped", "no network; fetch it by hand")
     assert state.data == Skipped("subset", "no network; fetch it by hand")
     with pytest.raises(UnavailableError, match="no network"):
-        run(Made(unavailable), context)
+        run(FakeStage(unavailable), context)
 
 
-# Errors of the disk
+# Disk errors
 
 
 def test_a_full_disk_is_explained() -> None:
     with small_disk(256) as disk:
         context = RunContext(str(disk / "store"), "run-1", {}, workers=1)
-        big = Made(lambda outputs: outputs.blob("train", "bin", b"x" * 400_000))
+        big = FakeStage(lambda outputs: outputs.blob("train", "bin", b"x" * 400_000))
         with pytest.raises(StorageError, match="no space is left on its disk; free some") as full:
             run(big, context)
         assert not full.value.may_pass
-        assert not tried_again(full.value)
         fill(disk)
         with pytest.raises(StorageError, match="no space is left"):
-            run(Made(), replace(context, run_id="run-2"))
+            run(FakeStage(), replace(context, run_id="run-2"))
         (disk / "ballast").unlink()
-        assert run(Made(), context).name == "Completed"
-
-
-# Tried again
-
-
-def tried_again(error: BaseException) -> bool:
-    """Whether a task that failed with this error is tried again."""
-    state: State[Any] = Failed(message=str(error), data=error)
-    return _may_pass(stage_task()(Made()), None, state)
-
-
-MAY_PASS = [
-    *(OSError(number, os.strerror(number)) for number in sorted(PASSING)),
-    StorageError("can't be read back", may_pass=True),
-    TimeoutError("timed out"),
-    ConnectionError("the server is gone"),
-    ConnectionResetError(errno.ECONNRESET, "reset"),
-]
-MAY_NOT_PASS = [
-    UserError("no such file"),
-    NumericalError("loss not finite"),
-    SealedError("the test split"),
-    StageError("the code changed"),
-    UnavailableError("no network"),
-    StorageError("the disk is full"),
-    *(
-        OSError(number, os.strerror(number))
-        for number in (
-            errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.EISDIR,
-            errno.ENOTDIR, errno.ENAMETOOLONG,
-        )
-    ),
-    OSError("without a number"),
-    FileNotFoundError("gone"),
-    ValueError("a bug"),
-    MemoryError(),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("error", MAY_PASS, ids=repr)
-def test_what_may_pass_is_tried_again(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    assert tried_again(error)
-    assert "It is tried again in a moment." in caplog.text
-
-
-@pytest.mark.parametrize("error", MAY_NOT_PASS, ids=repr)
-def test_what_does_not_pass_is_not_tried_again(
-    error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert not tried_again(error)
-    assert caplog.text == ""
-
-
-def test_what_is_done_is_not_tried_again() -> None:
-    assert not _may_pass(stage_task()(Made()), None, Completed(data=1))
-
-
-def test_pauses_grow() -> None:
-    task = stage_task()(Made())
-    assert task.retries == len(RETRY_DELAYS_S) == 3
-    assert task.retry_delay_seconds == RETRY_DELAYS_S
-    assert sorted(set(RETRY_DELAYS_S)) == RETRY_DELAYS_S
-    assert task.retry_condition_fn is _may_pass
+        assert run(FakeStage(), context).name == "Completed"
 
 
 # With Prefect's engine
@@ -499,12 +479,12 @@ def prefect() -> Iterator[None]:
 
 
 @pytest.fixture
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_module, "RETRY_DELAYS_S", [0.0, 0.01, 0.02])
 
 
 def failing(*errors: Exception) -> Callable[[Outputs], None]:
-    """Fails with these errors, one a call, and then does its work."""
+    """Raise these errors, one per call, and then do the work."""
     pending = list(errors)
 
     def work(outputs: Outputs) -> None:
@@ -515,9 +495,9 @@ def failing(*errors: Exception) -> Callable[[Outputs], None]:
     return work
 
 
-def in_flow(made: Made, context: RunContext) -> State[Outcome]:
-    """The end of the stage's task in a flow."""
-    task: Task[..., Any] = stage_task()(made)
+def in_flow(fake: FakeStage, context: RunContext) -> State[Outcome]:
+    """The final state of the stage's task in a flow."""
+    task: Task[..., Any] = stage_task(AnySpec)(fake)
 
     @flow(name="test")
     def around() -> list[Any]:
@@ -527,7 +507,7 @@ def in_flow(made: Made, context: RunContext) -> State[Outcome]:
     return state
 
 
-@pytest.mark.usefixtures("prefect", "short_pauses")
+@pytest.mark.usefixtures("prefect", "short_delays")
 @pytest.mark.parametrize(
     ("errors", "calls"),
     [
@@ -535,21 +515,21 @@ def in_flow(made: Made, context: RunContext) -> State[Outcome]:
         ([StorageError("can't be read back", may_pass=True), TimeoutError("timed out")], 3),
         ([OSError(errno.EIO, "Input/output error")] * 3, 4),
     ],
-    ids=["once", "twice", "as often as it may"],
+    ids=["once", "twice", "as often as allowed"],
 )
-def test_prefect_tries_again_what_may_pass(
+def test_prefect_retries_transient_failures(
     context: RunContext, errors: list[Exception], calls: int
 ) -> None:
-    made = Made(failing(*errors))
-    state = in_flow(made, context)
-    assert (state.name, made.calls) == ("Completed", calls)
+    fake = FakeStage(failing(*errors))
+    state = in_flow(fake, context)
+    assert (state.name, fake.calls) == ("Completed", calls)
     assert [line["state"] for line in log_of(context).stages()] == ["completed"]
     record = state.result()
     assert isinstance(record, Record)
     assert Store(context.store_url).lookup(STAGE, record.key) == record
 
 
-@pytest.mark.usefixtures("prefect", "short_pauses")
+@pytest.mark.usefixtures("prefect", "short_delays")
 @pytest.mark.parametrize(
     ("error", "calls"),
     [
@@ -562,11 +542,13 @@ def test_prefect_tries_again_what_may_pass(
     ],
     ids=repr,
 )
-def test_prefect_gives_up(context: RunContext, error: Exception, calls: int) -> None:
-    made = Made(failing(*[error] * 9))
-    state = in_flow(made, context)
+def test_prefect_gives_up_in_the_end_or_does_not_retry(
+    context: RunContext, error: Exception, calls: int
+) -> None:
+    fake = FakeStage(failing(*[error] * 9))
+    state = in_flow(fake, context)
     assert state.is_failed()
-    assert made.calls == calls
+    assert fake.calls == calls
     with pytest.raises(Exception, match=r".") as raised:
         state.result()
     explained = isinstance(error, OSError) and error.errno == errno.ENOSPC
@@ -574,11 +556,11 @@ def test_prefect_gives_up(context: RunContext, error: Exception, calls: int) -> 
     assert log_of(context).stages() == []
 
 
-@pytest.mark.usefixtures("prefect", "short_pauses")
-def test_prefect_s_state_is_the_stage_s(context: RunContext) -> None:
-    assert in_flow(Made(), context).name == "Completed"
-    assert in_flow(Made(), context).name == "Cached"
-    again = in_flow(Made(), anew(context))
+@pytest.mark.usefixtures("prefect", "short_delays")
+def test_prefect_shows_the_state_of_the_stage(context: RunContext) -> None:
+    assert in_flow(FakeStage(), context).name == "Completed"
+    assert in_flow(FakeStage(), context).name == "Cached"
+    again = in_flow(FakeStage(), recomputing(context))
     assert again.name == "Completed"
     assert again.message is not None
     assert "the same bytes as before" in again.message

@@ -1,4 +1,4 @@
-"""Predictions as a table and as a page: everything is on them, escaped, and not too much of it."""
+"""Predictions as a table and as a page: complete, escaped, and limited in size."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import UserError
-from tasks.models.classifier import Outcome, Prediction, TrainedModel, Usage
+from tasks.models.classifier import PictureOutcome, Prediction
+from tasks.models.model_lookup import TrainedModel
 from tasks.models.prediction_files import MOST_ON_PAGE, check_target, render_page, write_parquet
+from tasks.models.usage_file import Usage
 from tasks.sources.pictures import Shown, Unreadable
 
 EVIL = '<script>alert("x")</script>'
@@ -38,12 +40,12 @@ def prediction(source: str, *, inverted: bool = False, unlike: bool = False) -> 
     return Prediction(source, probabilities, inverted, unlike, Shown(PNG, PNG))
 
 
-def page_of(*outcomes: Outcome, trained: TrainedModel = TRAINED) -> str:
+def page_of(*outcomes: PictureOutcome, trained: TrainedModel = TRAINED) -> str:
     return render_page(outcomes, trained)
 
 
 class WellFormed(HTMLParser):
-    """Collects tags and attributes, and insists that what was opened is closed."""
+    """Collects tags and attributes, and checks that every tag is closed."""
 
     VOID = frozenset({"meta", "img", "link", "br"})
 
@@ -87,13 +89,13 @@ def test_the_page_shows_pictures_bars_marks_and_errors() -> None:
     ]
     assert "--share: 70.0%" in page
     assert page.count(">inverted</span>") == 1
-    assert ">light ground</span>" in page
+    assert ">light background</span>" in page
     assert "<strong>b.png</strong>: is empty." in page
-    assert "Predictions of 2 images" in page
+    assert "Predictions for 2 images" in page
     assert "SYNTHETIC" not in page
 
 
-def test_the_page_asks_nothing_of_the_network() -> None:
+def test_the_page_makes_no_requests() -> None:
     parser = parsed(page_of(prediction("a.png")))
     assert "script" not in {tag for tag, _ in parser.found}
     (policy,) = (
@@ -112,7 +114,7 @@ def test_names_are_escaped() -> None:
     parsed(page)
 
 
-def test_drawn_images_are_said_loudly() -> None:
+def test_synthetic_training_data_are_announced() -> None:
     usage = TRAINED.usage.model_copy(update={"dataset": "synthetic"})
     assert "SYNTHETIC DATA" in page_of(prediction("a"), trained=replace(TRAINED, usage=usage))
 
@@ -123,12 +125,12 @@ def test_thousands_of_pictures_are_counted_but_not_shown() -> None:
     page = page_of(*many, *bad)
     assert page.count("<img") == 2 * MOST_ON_PAGE
     assert f"the first {MOST_ON_PAGE} of 3,000 images" in page
-    assert "Predictions of 3,000 images" in page
-    assert "500 could not be read" in page
+    assert "Predictions for 3,000 images" in page
+    assert "500 pictures could not be read" in page
     assert "and 300 more" in page
 
 
-def test_the_table_has_a_row_an_image(tmp_path: Path) -> None:
+def test_the_table_has_a_row_for_each_image(tmp_path: Path) -> None:
     path = tmp_path / "predictions.parquet"
     write_parquet(path, [prediction("a", inverted=True), Unreadable("b", "is empty.")], TRAINED)
     table = pq.read_table(path)
@@ -147,14 +149,14 @@ def test_the_table_has_a_row_an_image(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_what_may_be_replaced_is_replaced(tmp_path: Path) -> None:
+def test_files_that_must_not_be_overwritten_are_refused(tmp_path: Path) -> None:
     folder, given = tmp_path / "folder", tmp_path / "given.parquet"
     folder.mkdir()
     given.write_bytes(b"mine")
     check_target(tmp_path / "new.parquet", "--out", [given])
     for path, message in (
         (folder, "is a folder"),
-        (Path("/dev/null"), "is no file"),
+        (Path("/dev/null"), "is not a regular file"),
         (folder / ".." / "given.parquet", "one of the files to be read"),
         (tmp_path / "nowhere" / "new.parquet", "there is no folder"),
     ):

@@ -1,4 +1,4 @@
-"""The page shows what it is given, escapes it, and asks nothing of the network."""
+"""The report shows what it is given, escapes it, and makes no requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from flows.recipe.presets import NOTEBOOK
-from tasks.reporting.page import RESULT_KEYS, ReportView, differences, render_report
+from tasks.reporting.notebook_differences import differences
+from tasks.reporting.page import render_report
+from tasks.reporting.report_view import RESULT_KEYS, ReportView
 
 PNG = b"\x89PNG\r\n\x1a\n...not really a picture"
 EVIL = '<script>alert("x")</script>'
@@ -258,7 +260,7 @@ def test_self_contained_and_well_formed(view: ReportView) -> None:
 
 
 def test_every_figure_is_shown_once() -> None:
-    """No picture that was drawn gets lost; the notebook's final figure goes by either name."""
+    """Every figure appears; the final model's may have either of two names."""
     assert len(Page(render_report(FULL)).named("img")) == len(FIGURES)
     renamed = {name.replace("curves_final", "final"): PNG for name in FIGURES}
     assert len(Page(render_report(replace(FULL, figures=renamed))).named("img")) == len(FIGURES)
@@ -287,8 +289,8 @@ def test_everything_that_comes_from_outside_is_escaped() -> None:
     assert EVIL in page.text
 
 
-def test_synthetic_data_are_said_first() -> None:
-    """The banner stands before everything else, and in the title."""
+def test_synthetic_data_are_announced_first() -> None:
+    """The banner comes before everything else, and the title has it too."""
     assert "SYNTHETIC" not in Page(render_report(FULL)).text
     page = Page(render_report(VIEWS["synthetic"]))
     title, banner = page.text.split("SYNTHETIC DATA", maxsplit=2)[1:]
@@ -297,15 +299,15 @@ def test_synthetic_data_are_said_first() -> None:
 
 
 def test_headline_compares_with_the_baseline_and_the_notebook() -> None:
-    """The final model's accuracy stands at the top with both differences."""
+    """The final model's accuracy is at the top, with both differences."""
     text = Page(render_report(FULL)).text.replace("\xa0", " ")
-    assert "80.00 % of the 2,000 test images correctly, +5.00 points against the baseline's" in text
-    assert "−7.50 points; the notebook's final model has 87.50 %" in text
+    assert "80.00 % of the 2,000 test images correctly, 5.00 points above the baseline's 75" in text
+    assert "−7.50 points; the notebook's final model reaches 87.50 %" in text
     assert "notebook's final model" not in Page(render_report(VIEWS["synthetic"])).text
 
 
 def test_skipped_transfer_says_why() -> None:
-    """The reason stands in the transfer section, and no row pretends otherwise."""
+    """The transfer section gives the reason, and no table has a row of VGG16."""
     text = Page(render_report(VIEWS["skipped"])).text
     assert "Skipped. no weights; fetch them" in text
     assert "fine-tuned" not in text
@@ -313,7 +315,7 @@ def test_skipped_transfer_says_why() -> None:
 
 
 def with_transfer(*models: str, **settings: Any) -> str:
-    """The page's text where these models have results and the transfer has these settings."""
+    """The page's text if these models have results and the transfer has these settings."""
     rows = [row(name, 0.8) for name in ("final", *models)]
     transfer = NOTEBOOK.model_dump(mode="json")["transfer"]
     for name, value in settings.items():
@@ -326,45 +328,48 @@ def with_transfer(*models: str, **settings: Any) -> str:
 FROZEN = ("vgg16_frozen", "vgg16_frozen_corrected")
 
 
-def test_both_ways_of_transfer_stand_beside_the_notebook() -> None:
+def test_both_transfer_variants_are_compared_with_the_notebook() -> None:
     """Settings and accuracies side by side, and what the notebook's log reveals."""
     text = with_transfer(*FROZEN)
-    assert "Two ways, side by side As in the notebook Corrected Pixels RGB, 0 to 255 BGR" in text
-    assert "Size 32 x 32 64 x 64" in text
+    assert (
+        "Settings of both variants As in the notebook Corrected Pixel values RGB, 0 to 255 BGR"
+        in text
+    )
+    assert "Image size 32 x 32 64 x 64" in text
     assert "Frozen base 82.70 % 83.60 % 80.00 % 80.00 % 80.00 % 80.00 %" in text
     assert "Last block fine-tuned 85.05 % 84.50 % – – – –" in text
-    assert "From a clean start, the same settings are at 31.25 % in their first epoch." in text
-    assert "The corrected way gives VGG16 the input it was trained on" in text
+    assert "From a clean start, the same settings reach 31.25 % in the first epoch." in text
+    assert "The corrected variant gives VGG16 the input it was trained on" in text
     assert "Losses of VGG16 (as in the notebook) are binary cross-entropy" in text
 
 
-def test_one_way_of_transfer_is_shown_without_the_other() -> None:
-    """Nothing is said of what was not done."""
+def test_one_transfer_variant_is_shown_without_the_other() -> None:
+    """The page does not mention a variant that was not run."""
     ours = with_transfer("vgg16_frozen")
-    assert "What was done" in ours
-    assert "The corrected way" not in ours
+    assert "Settings As in the notebook Pixel values" in ours
+    assert "The corrected variant" not in ours
     corrected = with_transfer("vgg16_frozen_corrected")
     assert "As in the notebook" not in corrected
     assert "From a clean start" not in corrected
     assert "are binary cross-entropy" not in corrected
-    assert "a fresh head cannot begin there. So the cell" in corrected
+    assert "A new head cannot start there. So the cell" in corrected
 
 
-def test_other_settings_are_not_taken_for_the_notebooks() -> None:
-    """What is said of the defaults is left out where they were changed, or weights are random."""
+def test_claims_about_default_settings_are_left_out_with_other_settings() -> None:
+    """Changed settings and random weights explain nothing about the notebook's scores."""
     text = with_transfer(*FROZEN, as_notebook__epochs=3, corrected__side=32)
-    assert "Epochs 3 + 11 11 + 11" in text
+    assert "Epochs, frozen + fine-tuning 3 + 11 11 + 11" in text
     assert "From a clean start" not in text
-    assert "The corrected way" not in text
-    assert "a fresh head cannot begin there" in text
+    assert "The corrected variant" not in text
+    assert "A new head cannot start there" in text
     drawn = Page(render_report(VIEWS["random"])).text
     assert "From a clean start" not in drawn
-    assert "The corrected way" not in drawn
+    assert "The corrected variant" not in drawn
     full = replace(FULL, split_sizes={"train": 50_000, "validation": 10_000, "test": 10_000})
     assert "From a clean start" not in Page(render_report(full)).text
 
 
-def test_random_weights_are_labelled_wherever_they_stand() -> None:
+def test_random_weights_are_labelled_everywhere() -> None:
     """In tables (the transfer section's and the results) and in captions."""
     text = Page(render_report(VIEWS["random"])).text
     label = "control: random weights"
@@ -379,7 +384,7 @@ def test_random_weights_are_labelled_wherever_they_stand() -> None:
 
 
 def test_verdicts_show_hypothesis_change_and_decision() -> None:
-    """Each iteration says what was tried and what became of it."""
+    """Each iteration shows what was tried and how it was decided."""
     text = Page(render_report(FULL)).text
     assert "Iteration 1: dropout rolled forward Hypothesis Dropout overfits less." in text
     assert "Iteration 2: dropout rolled back" in text
@@ -387,13 +392,13 @@ def test_verdicts_show_hypothesis_change_and_decision() -> None:
 
 
 def test_differences_follow_the_run() -> None:
-    """Points that do not apply are left out, and those that depend on settings say so."""
+    """Differences that do not apply are left out; others depend on the settings."""
     here = {point.where: point.here for point in differences(FULL)}
-    assert here["Step 1, subsets"] == "The same slices, called slices."
-    assert "10,000 images (79 steps an epoch)" in here["Step 7, final training"]
+    assert here["Step 1, subsets"] == "The same slices, but they are called slices."
+    assert "10,000 images (79 steps per epoch)" in here["Step 7, final training"]
     assert "VGG16, start" in here
     assert "BGR" in here["VGG16 corrected, input"]
-    assert "0.001, rising, then falling" in here["VGG16 corrected, training"]
+    assert "0.001, warm-up, then cosine decay to 0" in here["VGG16 corrected, training"]
     replayed = replace(MINIMAL, rule="notebook", settings={"subset": {"method": "stratified"}})
     there = {point.where: point.here for point in differences(replayed)}
     assert "replayed" in there["Step 7, decisions"]
@@ -425,34 +430,34 @@ def test_each_gate_shows_its_evidence() -> None:
     text = text_of(with_evidence())
     assert "Iteration 1: dropout inconclusive: rolled back" in text
     assert "Gain in accuracy, points −1.25 95 % interval −3.00 to +0.50" in text
-    assert "Change of loss (cross-entropy) +0.0200 95 % interval −0.0100 to +0.0500" in text
-    assert "p 0.9123 adjusted 1.0000" in text
-    assert "first trainings candidate 35, incumbent 60 McNemar's p < 0.0001, two-sided" in text
-    assert "Overfitting gap, points +2.00 incumbent +12.00" in text
+    assert "Change in loss (cross-entropy) +0.0200 95 % interval −0.0100 to +0.0500" in text
+    assert "p value, one-sided 0.9123 adjusted 1.0000" in text
+    assert "(first trainings) candidate 35, incumbent 60 McNemar's p < 0.0001, two-sided" in text
+    assert "Training minus validation accuracy, points candidate +2.00 incumbent +12.00" in text
     assert "validation: back; significant: inconclusive; one standard error: forward" in text
-    assert "by a one-sided test at 0.00556" in text
+    assert "a one-sided test finds it better at level 0.00556, which is alpha divided by" in text
 
 
-def test_the_page_says_what_its_tests_respect() -> None:
+def test_the_page_says_what_its_tests_account_for() -> None:
     assert "crossed random effects" in text_of(with_evidence())
-    assert "Each model is trained 5 times, each time from another seed; figures" in text_of(
+    assert "Each model is trained 5 times, each time with another seed; its scores" in text_of(
         with_evidence()
     )
     once = replace(with_evidence(), settings=NOTEBOOK.model_dump(mode="json"))
-    assert "another seed might turn the result" in text_of(once)
+    assert "another seed may reverse the result" in text_of(once)
     folds = {"evaluation": {"protocol": "kfold", "folds": 5, "replicates": 1}}
-    assert "the corrected resampled t test" in text_of(replace(with_evidence(), settings=folds))
-    assert "dealt into 5 folds" in text_of(replace(with_evidence(), settings=folds))
+    assert "corrected resampled t test" in text_of(replace(with_evidence(), settings=folds))
+    assert "divided into 5 folds" in text_of(replace(with_evidence(), settings=folds))
 
 
-def test_a_forced_gate_is_said_at_the_top_and_at_the_gate() -> None:
+def test_a_forced_gate_is_announced_at_the_top_and_at_the_gate() -> None:
     text = text_of(with_evidence(forced=True, state="ForcedBack"))
-    assert "Forced. Gate 1 was forced back by hand. What follows from it" in text
+    assert "Forced decisions. Gate 1 was forced back by hand. Everything after that" in text
     assert "Iteration 1: dropout forced back" in text
-    assert "Forced." not in text_of(with_evidence())
+    assert "Forced decisions" not in text_of(with_evidence())
 
 
-def test_criteria_that_are_met_and_not() -> None:
+def test_met_and_missed_criteria() -> None:
     text = text_of(FULL)
     assert "Better than a random classifier met 80.00 % 78.00 to 82.00 % 10.00 % < 0.0001" in text
     assert (
@@ -460,12 +465,12 @@ def test_criteria_that_are_met_and_not() -> None:
     )
 
 
-def test_choosing_is_counted() -> None:
+def test_selection_bias_is_shown() -> None:
     text = text_of(FULL)
-    assert "Validation images decided 9 times. Whoever picks the best of 10 models" in text
-    assert "0.42 points better on them than on others" in text
+    assert "Validation images were used for 9 decisions. Choosing the best of 10 models" in text
+    assert "overestimates its accuracy by 0.42 points" in text
     replayed = replace(FULL, selection={**FULL.selection, "looks": 0})
-    assert "No decision of this run was read off validation images" in text_of(replayed)
+    assert "No decision of this run was based on validation images" in text_of(replayed)
 
 
 def test_duplicates_classes_and_calibration_are_shown() -> None:
@@ -477,13 +482,16 @@ def test_duplicates_classes_and_calibration_are_shown() -> None:
     assert "3.12 %" in text
 
 
-def test_the_interval_of_the_final_model_stands_at_the_top() -> None:
+def test_the_interval_of_the_final_model_is_at_the_top() -> None:
     rows = [
         {**found, "test_accuracy_low": 0.78, "test_accuracy_high": 0.82, "test_accuracy_sd": 0.01}
         for found in FULL.results
     ]
     once = text_of(replace(FULL, results=rows))
-    assert "The 95 % interval goes from 78.00 to 82.00 %: other test images" in once
-    assert "one training can't tell" in once
+    assert (
+        "The 95 % confidence interval is 78.00 to 82.00 %. It covers the choice of test images only"
+        in once
+    )
+    assert "with a single training, the variation between seeds is unknown" in once
     several = text_of(replace(FULL, results=[{**found, "trainings": 5} for found in rows]))
-    assert "(5 trainings, standard deviation 1.00 points; the first of them is the model" in several
+    assert "mean of 5 trainings, whose standard deviation is 1.00 points. The stored" in several

@@ -1,4 +1,4 @@
-"""Downloads against a server on loopback that misbehaves in the ways servers do."""
+"""Downloads from a local server that misbehaves as real servers do."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def drop(request: http.server.BaseHTTPRequestHandler) -> None:
 
 
 def trickle(request: http.server.BaseHTTPRequestHandler, head: bytes) -> None:
-    """Send `head`, then a byte each 20 ms, for longer than any test waits."""
+    """Send `head`, then a byte every 20 ms for longer than any test waits."""
     request.wfile.write(head)
     for _ in range(1000):
         request.wfile.write(b"x")
@@ -65,7 +65,7 @@ def redirect(request: http.server.BaseHTTPRequestHandler) -> None:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Gives one answer after the other; the last one again and again."""
+    """Gives one answer after the other, then repeats the last one."""
 
     daemon_threads = True
 
@@ -76,7 +76,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/data.gz"
 
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up is what several tests are about."""
+        """Ignore clients that hang up, as several tests make them do."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -116,7 +116,7 @@ def is_body(path: Path) -> None:
 
 
 def fetch(server: Server, destination: Path, **settings: float) -> list[str]:
-    """Download with short pauses; the lines logged."""
+    """Download with short pauses; return the logged lines."""
     lines: list[str] = []
     path = download(
         server.url,
@@ -151,8 +151,8 @@ def test_the_file_has_ordinary_permissions(server: Server, destination: Path) ->
     assert stat.S_IMODE(destination.stat().st_mode) == 0o666 & ~umask
 
 
-def test_bytes_are_stored_as_they_are_sent(server: Server, destination: Path) -> None:
-    """Some servers label a .gz file as an encoding of its content: it must stay compressed."""
+def test_bytes_are_stored_as_sent(server: Server, destination: Path) -> None:
+    """Some servers declare a .gz file as `Content-Encoding`; it must stay compressed."""
 
     def labelled(request: http.server.BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -184,7 +184,7 @@ def test_refusals_are_not_retried(server: Server, destination: Path, status: int
 
 
 @pytest.mark.parametrize("first", [fail(500), fail(503), fail(408), fail(429), drop])
-def test_passing_faults_are_retried(server: Server, destination: Path, first: Answer) -> None:
+def test_transient_failures_are_retried(server: Server, destination: Path, first: Answer) -> None:
     server.answers = [first, send]
     lines = fetch(server, destination)
 
@@ -195,7 +195,7 @@ def test_passing_faults_are_retried(server: Server, destination: Path, first: An
     assert files(destination.parent) == ["data.gz"]
 
 
-def test_attempts_end(server: Server, destination: Path) -> None:
+def test_the_number_of_attempts_is_limited(server: Server, destination: Path) -> None:
     server.answers = [fail(500)]
 
     with pytest.raises(UnavailableError) as caught:
@@ -226,7 +226,7 @@ def test_wrong_content_is_retried(server: Server, destination: Path, bad: Answer
 @pytest.mark.parametrize(
     "answer", [fail(404), fail(500), drop, partial(send, body=b"<html>sign in</html>")]
 )
-def test_failure_leaves_what_was_there(server: Server, destination: Path, answer: Answer) -> None:
+def test_failure_keeps_the_existing_file(server: Server, destination: Path, answer: Answer) -> None:
     destination.parent.mkdir()
     destination.write_bytes(b"before")
     server.answers = [answer]
@@ -237,7 +237,7 @@ def test_failure_leaves_what_was_there(server: Server, destination: Path, answer
     assert files(destination.parent) == ["data.gz"]
 
 
-def test_wrong_digest_is_named(server: Server, destination: Path) -> None:
+def test_the_error_names_a_wrong_digest(server: Server, destination: Path) -> None:
     server.answers = [partial(send, body=b"<html>")]
 
     with pytest.raises(UnavailableError, match=r"3 attempts.*expected another digest"):
@@ -245,7 +245,7 @@ def test_wrong_digest_is_named(server: Server, destination: Path) -> None:
     assert files(destination.parent) == []
 
 
-def test_success_replaces_what_was_there(server: Server, destination: Path) -> None:
+def test_success_replaces_the_existing_file(server: Server, destination: Path) -> None:
     destination.parent.mkdir()
     destination.write_bytes(b"before")
     server.answers = [send]
@@ -263,7 +263,7 @@ def test_success_replaces_what_was_there(server: Server, destination: Path) -> N
         pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", id="body of unknown length"),
     ],
 )
-def test_a_trickling_server_meets_the_deadline(
+def test_a_trickling_server_is_stopped_at_the_deadline(
     server: Server, destination: Path, head: bytes
 ) -> None:
     server.answers = [partial(trickle, head=head)]
@@ -275,7 +275,7 @@ def test_a_trickling_server_meets_the_deadline(
     assert files(destination.parent) == []
 
 
-def test_a_silent_server_meets_the_timeout(server: Server, destination: Path) -> None:
+def test_a_silent_server_is_stopped_by_the_timeout(server: Server, destination: Path) -> None:
     server.answers = [stall, send]
     lines = fetch(server, destination, timeout_s=0.2)
 
@@ -292,7 +292,7 @@ def test_no_attempt_begins_after_the_deadline(server: Server, destination: Path)
     assert len(server.requests) == 1
 
 
-def test_nobody_listens(server: Server, destination: Path) -> None:
+def test_no_server_listens(server: Server, destination: Path) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         server.url = f"http://127.0.0.1:{bound.getsockname()[1]}/data.gz"
@@ -301,10 +301,10 @@ def test_nobody_listens(server: Server, destination: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "no address", "http://127.0.0.1:port/", ""])
-def test_what_is_no_address(server: Server, destination: Path, url: str) -> None:
+def test_an_address_of_another_kind(server: Server, destination: Path, url: str) -> None:
     server.url = url
 
-    with pytest.raises(UnavailableError, match=r"1 attempt\).*no http or https address"):
+    with pytest.raises(UnavailableError, match=r"1 attempt\).*not an http or https address"):
         fetch(server, destination)
 
 
@@ -315,11 +315,11 @@ def test_an_unusable_proxy(
         monkeypatch.delenv(name)
     monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:1")
 
-    with pytest.raises(UnavailableError, match="proxy that the environment names"):
+    with pytest.raises(UnavailableError, match="proxy set in the environment"):
         fetch(server, destination)
 
 
-def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(server: Server, tmp_path: Path) -> None:
     (tmp_path / "raw").write_text("in the way")
     server.answers = [send]
 

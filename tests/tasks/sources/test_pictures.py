@@ -1,4 +1,4 @@
-"""Pictures in files of every kind are read; what can't be read is one clear line, no exception."""
+"""Pictures in all kinds of files are read; anything unreadable gives one clear line of text."""
 
 from __future__ import annotations
 
@@ -18,16 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.core.data.labelled import UInt8
+from tasks.core.array_types import UInt8
 from tasks.core.data.photographs import ImageFormat
-from tasks.sources.pictures import (
-    MOST_PIXELS,
-    THUMBNAIL,
-    Picture,
-    Unreadable,
-    read_pictures,
-    readable,
-)
+from tasks.sources.picture_decoding import MOST_PIXELS, THUMBNAIL
+from tasks.sources.pictures import Picture, Unreadable, printable, read_pictures
 
 FASHION = ImageFormat(28, 28, 1, 0.0)
 COLOUR = ImageFormat(28, 28, 3, 0.0)
@@ -47,7 +41,7 @@ def pixels_of(found: list[Picture | Unreadable]) -> UInt8:
 
 
 def reason(path: Path, like: ImageFormat = FASHION) -> str:
-    """What is wrong with a path in which nothing can be read."""
+    """Why nothing in a path could be read."""
     (item,) = read(path, like=like)
     assert isinstance(item, Unreadable), item
     assert item.source.startswith(str(path))
@@ -67,7 +61,7 @@ LOSSLESS = {"png": "PNG", "bmp": "BMP", "tiff": "TIFF", "gif": "GIF", "webp": "W
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
 def test_lossless_pictures_keep_every_bit(suffix: str, tmp_path: Path) -> None:
-    # WebP has no grey pictures.
+    # WebP has no greyscale pictures.
     pixels = images(1, 28, 28, 3)[0] if suffix == "webp" else images(1)[0]
     options = {"lossless": True, "exact": True} if suffix == "webp" else {}
     path = tmp_path / f"a.{suffix}"
@@ -82,7 +76,7 @@ def test_a_file_may_be_called_anything(tmp_path: Path) -> None:
     assert (pixels_of(read(path))[0, ..., 0] == images(1)[0]).all()
 
 
-def test_jpegs_of_any_size_are_read_in_good_time(tmp_path: Path) -> None:
+def test_a_large_jpeg_is_read(tmp_path: Path) -> None:
     drawn = Image.new("RGB", (6000, 4000), "white")
     drawn.paste((20, 20, 20), (2000, 1000, 4000, 3000))
     path = tmp_path / "photo.jpg"
@@ -92,7 +86,7 @@ def test_jpegs_of_any_size_are_read_in_good_time(tmp_path: Path) -> None:
     assert found[0, 0, 0, 0] < 5
 
 
-def test_the_exif_orientation_counts_in_files_too(tmp_path: Path) -> None:
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     drawn = np.zeros((64, 64, 3), np.uint8)
     drawn[:32] = 200
     exif = Image.Exif()
@@ -105,14 +99,14 @@ def test_the_exif_orientation_counts_in_files_too(tmp_path: Path) -> None:
         assert (found[:, :12] < 20).all(), kind
 
 
-def test_a_phones_second_picture_does_not_count_as_an_animation(tmp_path: Path) -> None:
+def test_a_second_picture_that_a_phone_appends_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "phone.jpg"
     first, second = (Image.new("RGB", (64, 64), colour) for colour in ("white", "black"))
     first.save(path, "MPO", save_all=True, append_images=[second])
     assert pixels_of(read(path, invert="no")).min() > 250
 
 
-def test_folders_are_read_in_order_and_below(tmp_path: Path) -> None:
+def test_folders_and_subfolders_are_read_in_order(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "sub/c.png", "sub/deeper/d.tif", "Z.webp"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True, parents=True)
@@ -127,7 +121,7 @@ def test_folders_are_read_in_order_and_below(tmp_path: Path) -> None:
     assert str(tmp_path / "b.png") not in [item.source for item in left]
 
 
-def test_what_is_named_twice_is_read_twice(tmp_path: Path) -> None:
+def test_a_path_given_twice_is_read_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(images(1)[0]))
     assert [item.source for item in read(path, path, tmp_path)] == [str(path)] * 3
@@ -185,7 +179,7 @@ def test_a_bad_row_leaves_the_others(tmp_path: Path) -> None:
     found = read(tmp_path / "rows.parquet")
     assert [isinstance(item, Picture) for item in found] == [True, False, False, True]
     assert isinstance(found[1], Unreadable)
-    assert "no picture in it" in found[1].reason
+    assert "contains no picture" in found[1].reason
     lists = [[0] * 784, [0] * 783, [256] * 784, [[0.5] * 28] * 28, [[1], [2, 3]]]
     for number, value in enumerate(lists):
         path = tmp_path / f"{number}.parquet"
@@ -205,7 +199,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     assert peak < 1e6, "the array alone has 3.1 MB"
 
 
-# What can't be read
+# Unreadable
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -218,7 +212,7 @@ def test_missing_empty_and_special_paths(tmp_path: Path) -> None:
     assert "empty (0 bytes)" in reason(write(tmp_path / "empty.png", b""))
     assert "empty (0 bytes)" in reason(write(tmp_path / "empty.npz", b""))
     (tmp_path / "bare").mkdir()
-    assert "no pictures in it" in reason(tmp_path / "bare")
+    assert "contains no pictures" in reason(tmp_path / "bare")
     os.mkfifo(tmp_path / "pipe.png")
     assert "neither a file nor a folder" in reason(tmp_path / "pipe.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
@@ -227,7 +221,7 @@ def test_missing_empty_and_special_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read(tmp_path: Path) -> None:
+def test_files_and_folders_without_permission(tmp_path: Path) -> None:
     closed = write(tmp_path / "closed.png", encoded(images(1)[0]))
     closed.chmod(0)
     assert "Permission denied" in reason(closed)
@@ -237,15 +231,15 @@ def test_what_may_not_be_read(tmp_path: Path) -> None:
     folder.chmod(0o700)
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
+def test_other_kinds_of_files(tmp_path: Path) -> None:
     for content in (b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", b"RIFF1234WEBP"):
-        assert "is no picture" in reason(write(tmp_path / "a.png", content))
-    # Pillow knows these too, but they are not on the list.
+        assert "is not a picture" in reason(write(tmp_path / "a.png", content))
+    # Pillow knows these too, but they are not in `FORMATS`.
     for kind in ("ICO", "PPM", "TGA", "PCX", "DDS"):
         content = encoded(images(1, 32, 32, 3)[0], kind)
-        assert "is no picture" in reason(write(tmp_path / "a", content))
+        assert "is not a picture" in reason(write(tmp_path / "a", content))
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
-    assert "is no picture" in reason(write(tmp_path / "a.png", postscript))
+    assert "is not a picture" in reason(write(tmp_path / "a.png", postscript))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
@@ -269,7 +263,7 @@ def test_damage_never_ends_in_an_exception(data: st.DataObject) -> None:
             assert isinstance(item, Picture) or item.reason
 
 
-def test_far_too_many_pixels(tmp_path: Path) -> None:
+def test_too_many_pixels(tmp_path: Path) -> None:
     side = int(MOST_PIXELS**0.5) + 10
     bomb = tmp_path / "bomb.png"
     Image.new("1", (side, side)).save(bomb)
@@ -285,7 +279,7 @@ def test_animations_and_pages(kind: str, tmp_path: Path) -> None:
     frames = [Image.fromarray(image) for image in images(3, 40, 40, 3)]
     path = tmp_path / "moving"
     frames[0].save(path, kind, save_all=True, append_images=frames[1:])
-    assert "more than one picture" in reason(path)
+    assert "contains more than one picture" in reason(path)
 
 
 BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
@@ -295,7 +289,7 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "one row": ({"images": np.zeros((2, 784), np.uint8)}, "images uint8 (2, 784)"),
     "channels": ({"x": np.zeros((2, 28, 28, 7), np.uint8)}, "1, 3 or 4 channels"),
     "one in colour": ({"x": np.zeros((28, 28, 3), np.uint8)}, "(1, h, w, 3)"),
-    "none": ({"x": np.zeros((0, 28, 28), np.uint8)}, "no picture in it"),
+    "none": ({"x": np.zeros((0, 28, 28), np.uint8)}, "contains no picture"),
     "none suits": ({"y": np.arange(3)}, "has the arrays y, no images"),
     "several": (
         {"x_train": images(2), "x_test": images(2)},
@@ -326,21 +320,21 @@ def test_damaged_archives(tmp_path: Path) -> None:
     assert isinstance(last, Unreadable)
     assert f"damaged or cut off after {len(good)} of 50 pictures" in last.reason
     for length in (9, -9):
-        announce(path, f"({length}, 28, 28)", images(3).tobytes())
+        write_with_header(path, f"({length}, 28, 28)", images(3).tobytes())
         *good, last = read(path)
         assert isinstance(last, Unreadable)
-        said = "cut off after 3 of 9" if length > 0 else "no picture in it"
+        said = "cut off after 3 of 9" if length > 0 else "contains no picture"
         assert said in last.reason
         assert len(good) == (3 if length > 0 else 0)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", b"no array")
     assert "can't be read" in reason(path)
-    announce(path, "(9, 99999, 99999)", b"")
+    write_with_header(path, "(9, 99999, 99999)", b"")
     assert "megapixels" in reason(path)
 
 
-def announce(path: Path, shape: str, content: bytes) -> None:
-    """An archive whose header need not agree with what follows."""
+def write_with_header(path: Path, shape: str, content: bytes) -> None:
+    """Write an archive whose header need not match its content."""
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
     with zipfile.ZipFile(path, "w") as archive:
         padded = header.ljust(117) + b"\n"
@@ -362,7 +356,7 @@ def test_bad_tables(tmp_path: Path) -> None:
     assert "damaged" in reason(write(path, content[:-100]))
 
 
-def test_tables_that_unpack_to_far_more_than_they_are(tmp_path: Path) -> None:
+def test_tables_that_unpack_to_far_more_than_their_size(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     ends = pa.array([0, MOST_PIXELS + 1], pa.int32())
     zeros = pa.ListArray.from_arrays(ends, pa.array(np.zeros(MOST_PIXELS + 1, np.uint8)))
@@ -381,8 +375,8 @@ COLUMNS_TABLE = pa.table({"image": as_hugging_face(images(30))})
 
 
 @given(st.text())
-def test_names_can_be_printed(name: str) -> None:
-    shown = readable(name)
+def test_any_name_can_be_printed(name: str) -> None:
+    shown = printable(name)
     assert shown.isprintable()
     shown.encode()
     assert not name.isprintable() or shown == name
@@ -413,7 +407,7 @@ def test_odd_names_of_arrays_and_columns(tmp_path: Path) -> None:
         assert reason(tmp_path / name).isprintable()
 
 
-def test_thumbnails_are_small_and_few_and_tell_nothing(tmp_path: Path) -> None:
+def test_thumbnails_are_small_and_few_and_have_no_metadata(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
     Image.new("RGBA", (500, 300), (200, 0, 0, 90)).save(tmp_path / "a.png", exif=exif)

@@ -1,4 +1,4 @@
-"""VGG16's weights are read from every file that Keras writes, and nothing else passes for them."""
+"""VGG16's weights are read from all kinds of files that Keras writes; other files are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VGG19_BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for files of some 60 MB, gone after the last test of this module."""
+    """A folder for files of about 60 MB, removed after the last test of this module."""
     path = tmp_path_factory.mktemp("weights")
     yield path
     shutil.rmtree(path)
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     drawn = random_weights(seed=4)
-    # Biases that differ, lest the order of layers could be wrong unnoticed.
+    # With equal biases, a wrong order of layers would go unnoticed.
     rng = np.random.default_rng(4)
     for name in drawn:
         if name.endswith("bias"):
@@ -67,8 +67,8 @@ def write_legacy(
     names: tuple[str, str] = KERAS_1_NAMES,
     dtype: str = "float32",
 ) -> Path:
-    """Weights as Keras 1 and 2 stored them; without `weights`, datasets of which nothing is
-    written, so that even VGG16's top takes no room."""
+    """Weights as Keras 1 and 2 stored them; without `weights`, empty datasets, so that even
+    VGG16's top takes no space."""
     layers = ["input_1"]
     for layer in kernels:
         layers += [layer, f"{layer[:6]}_pool"] if layer.endswith("conv2") else [layer]
@@ -87,7 +87,7 @@ def write_legacy(
 
 
 def write_keras_3(path: Path, groups: dict[str, tuple[Shape, ...]]) -> Path:
-    """Datasets of which nothing is written, laid out as `save_weights` of Keras 3 does it."""
+    """Empty datasets in the layout of Keras 3's `save_weights`."""
     with h5py.File(path, "w") as file:
         for group, shapes in groups.items():
             variables = file.create_group(f"layers/{group}/vars")
@@ -104,20 +104,20 @@ def same(found: Weights, expected: Weights) -> bool:
 
 @pytest.fixture(scope="module")
 def published(folder: Path, weights: Weights) -> Path:
-    """A file laid out as the published one."""
+    """A file in the layout of the published one."""
     return write_legacy(folder / "published.h5", dict(layer_shapes()), weights)
 
 
-def test_blocks_here_are_those_of_the_layout() -> None:
+def test_blocks_here_match_the_layout() -> None:
     assert convolutions(BLOCKS) == layer_shapes()
     assert len(convolutions(VGG19_BLOCKS)) == 16
 
 
-def test_weights_come_out_of_a_file_as_published(published: Path, weights: Weights) -> None:
+def test_the_published_layout_is_read(published: Path, weights: Weights) -> None:
     assert same(read_weights(published), weights)
 
 
-def test_weights_come_out_of_a_file_of_keras_2(folder: Path, weights: Weights) -> None:
+def test_a_file_of_keras_2_is_read(folder: Path, weights: Weights) -> None:
     path = write_legacy(folder / "keras_2.h5", dict(layer_shapes()), weights, KERAS_2_NAMES)
     assert same(read_weights(path), weights)
     path.unlink()
@@ -160,10 +160,10 @@ def test_a_base_with_weights_that_keras_saved_predicts_the_same(
     assert (expected > 0).mean() > 0.1
 
 
-def test_keras_reads_the_same_from_a_file_as_published(
+def test_keras_reads_the_same_from_the_published_layout(
     published: Path, model: Any, weights: Weights
 ) -> None:
-    """So the file written here by hand is one that Keras takes for its own."""
+    """So Keras accepts the file that this test writes by hand."""
     model.set_weights([np.zeros_like(value) for value in weights.values()])
     model.load_weights(published)
     for found, expected in zip(model.get_weights(), weights.values(), strict=True):
@@ -178,7 +178,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_a_classifier_on_top_is_passed_over(tmp_path: Path) -> None:
+def test_a_classifier_on_top_is_ignored(tmp_path: Path) -> None:
     legacy = write_legacy(tmp_path / "top.h5", dict(layer_shapes()) | TOP)
     dense = {f"dense{'_' * bool(i)}{i or ''}": shape for i, shape in enumerate(TOP.values())}
     keras_3 = write_keras_3(
@@ -196,7 +196,7 @@ def with_biases(kernels: dict[str, Shape]) -> dict[str, tuple[Shape, ...]]:
 
 
 def numbered(kernels: dict[str, Shape]) -> dict[str, tuple[Shape, ...]]:
-    """Kernels and biases under the names that Keras 3 gives convolutions in its files."""
+    """Kernels and biases under the names that Keras 3 gives to convolutions."""
     names = ["conv2d", *(f"conv2d_{index}" for index in range(1, len(kernels)))]
     return with_biases(dict(zip(names, kernels.values(), strict=True)))
 
@@ -208,7 +208,7 @@ def test_vgg19_is_refused_although_it_has_every_layer_of_vgg16(tmp_path: Path) -
     assert further in refusal(write_legacy(tmp_path / "vgg19.h5", vgg19))
     named = write_keras_3(tmp_path / "vgg19_named.weights.h5", with_biases(vgg19))
     assert further in refusal(named)
-    # Numbered, the last of VGG19's third block stands where the fourth block of VGG16 begins.
+    # By number, the last layer of VGG19's third block takes the place of VGG16's `block4_conv1`.
     assert (
         "block4_conv1/kernel should be float32 (3, 3, 256, 512), found float32 (3, 3, 256, 256)"
     ) in refusal(write_keras_3(tmp_path / "vgg19.weights.h5", numbered(vgg19)))
@@ -247,7 +247,7 @@ def test_weights_of_another_precision_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("tensorflow_ready")
 @pytest.mark.parametrize("suffix", ["weights.h5", "h5"])
-def test_another_models_file_is_refused(suffix: str, tmp_path: Path) -> None:
+def test_a_file_of_another_model_is_refused(suffix: str, tmp_path: Path) -> None:
     from tasks.core.networks.stack import build_network
     from tasks.core.settings.training import TrainSettings
 
@@ -265,19 +265,19 @@ def test_a_truncated_file_is_refused(published: Path, folder: Path) -> None:
     for length in (0, 100, len(content) // 2, len(content) - 1):
         path = folder / "truncated.h5"
         path.write_bytes(content[:length])
-        assert "is no HDF5 file with weights" in refusal(path)
+        assert "is not an HDF5 file with weights" in refusal(path)
         path.unlink()
 
 
-def test_what_is_no_hdf5_file_is_refused(tmp_path: Path) -> None:
+def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "weights.h5"
     text.write_text("<html>404 Not Found</html>\n" * 100)
-    assert "is no HDF5 file with weights" in refusal(text)
-    assert "is no HDF5 file with weights" in refusal(tmp_path / "missing.h5")
-    assert "is no HDF5 file with weights" in refusal(tmp_path)
+    assert "is not an HDF5 file with weights" in refusal(text)
+    assert "is not an HDF5 file with weights" in refusal(tmp_path / "missing.h5")
+    assert "is not an HDF5 file with weights" in refusal(tmp_path)
 
 
-def test_a_file_that_lists_weights_which_it_lacks_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_the_weights_that_it_lists_is_refused(tmp_path: Path) -> None:
     path = write_legacy(tmp_path / "damaged.h5", dict(layer_shapes()))
     with h5py.File(path, "a") as file:
         del file["block2_conv1"]["block2_conv1_W_1:0"]

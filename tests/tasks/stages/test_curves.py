@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.drawing import figures as draw
+from tasks.core.drawing import training_curves
 from tasks.core.records import Record, Stage
 from tasks.core.stage_specs import CurvesSpec
 from tests.tasks.stages.workbench import Computed, Workbench
@@ -28,13 +28,13 @@ def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the functions that draw were given, by name."""
     found: dict[str, Any] = {}
     for name in ("learning_curves", "final_curves"):
-        real = getattr(draw, name)
+        real = getattr(training_curves, name)
 
         def noted(*arguments: Any, _name: str = name, _real: Any = real, **named: Any) -> Any:
             found[_name] = (arguments, named)
             return _real(*arguments, **named)
 
-        monkeypatch.setattr(draw, name, noted)
+        monkeypatch.setattr(training_curves, name, noted)
     return found
 
 

@@ -21,8 +21,8 @@ from tasks.core.stage_specs import (
     PreprocessSpec,
     SubsetSpec,
 )
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.images import DUPLICATE_PAIRS
-from tasks.storage.tables import from_rows
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, labelled
 
 # load

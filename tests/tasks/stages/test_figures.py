@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tasks.core.drawing import figures as draw
+from tasks.core.drawing import comparisons, image_grids
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.settings.training import AugmentSettings
 from tasks.core.stage_specs import FiguresSpec
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import MODELS
 from tasks.core.tables.verdicts import ALL_VERDICTS
-from tasks.storage.tables import from_rows
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, one_hot, skipped
 
 VERDICT = {
@@ -94,17 +95,17 @@ def drawn(
     )
 
 
-def noted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[Any, ...]]:
+def noted(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[tuple[Any, ...]]:
     """What a function that draws is given."""
     found: list[tuple[Any, ...]] = []
-    real = getattr(draw, name)
+    real = getattr(module, name)
 
     def note(*arguments: Any) -> bytes:
         found.append(arguments)
         picture: bytes = real(*arguments)
         return picture
 
-    monkeypatch.setattr(draw, name, note)
+    monkeypatch.setattr(module, name, note)
     return found
 
 
@@ -118,7 +119,7 @@ def test_only_accuracies_are_drawn_if_there_is_nothing_else(bench: Workbench) ->
 def test_accuracies_are_drawn_with_their_intervals_and_the_notebook_s(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = noted(monkeypatch, "accuracy_chart")
+    given = noted(monkeypatch, comparisons, "accuracy_chart")
     drawn(bench, note="SYNTHETIC")
     assert given == [
         (
@@ -134,7 +135,7 @@ def test_accuracies_are_drawn_with_their_intervals_and_the_notebook_s(
 def test_transfer_from_random_weights_is_named_so(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = noted(monkeypatch, "accuracy_chart")
+    given = noted(monkeypatch, comparisons, "accuracy_chart")
     drawn(bench, random_transfer=True)
     assert given[0][0] == ["Baseline", "VGG16, frozen base (random weights)"]
 
@@ -142,7 +143,7 @@ def test_transfer_from_random_weights_is_named_so(
 def test_decisions_are_drawn_if_there_were_gates(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = noted(monkeypatch, "decision_tree")
+    given = noted(monkeypatch, comparisons, "decision_tree")
     done = drawn(bench, [VERDICT])
     assert set(done.files) == {"accuracy", "decisions"}
     assert done.picture("decisions").width > 100
@@ -154,7 +155,7 @@ def test_decisions_are_drawn_if_there_were_gates(
 def test_augmented_images_are_drawn_if_a_training_uses_them(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = noted(monkeypatch, "augmented_samples")
+    given = noted(monkeypatch, image_grids, "augmented_samples")
     done = drawn(bench, augmentation=AugmentSettings())
     assert set(done.files) == {"accuracy", "augmentation"}
     done.picture("augmentation")
@@ -169,7 +170,7 @@ def test_augmented_images_are_drawn_if_a_training_uses_them(
 def test_the_inputs_of_vgg16_are_drawn_for_each_variant(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = noted(monkeypatch, "before_after")
+    given = noted(monkeypatch, image_grids, "before_after")
     done = drawn(
         bench, vgg16={"vgg16_block4": samples(bench), "vgg16_block4_corrected": samples(bench, 3)}
     )

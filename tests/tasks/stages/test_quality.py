@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.core.drawing import figures as draw
+from tasks.core.drawing import image_grids
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.stage_specs import Model, QualitySpec, Training
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, one_hot, skipped
@@ -166,13 +166,13 @@ def test_other_models_are_not_drawn(bench: Workbench) -> None:
 def confused_rows(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, Any, Any]]]:
     """What the picture of confused classes is given, each time that it is drawn."""
     drawn: list[list[tuple[str, Any, Any]]] = []
-    real = draw.confused_pairs
+    real = image_grids.confused_pairs
 
     def noted(rows: Any, note: str) -> bytes:
         drawn.append(list(rows))
         return real(rows, note)
 
-    monkeypatch.setattr(draw, "confused_pairs", noted)
+    monkeypatch.setattr(image_grids, "confused_pairs", noted)
     return drawn
 
 

@@ -12,8 +12,8 @@ from tasks.core.records import Outcome, Record, Stage
 from tasks.core.seeds import generator
 from tasks.core.stage_specs import Model, SelectionSpec, Training
 from tasks.core.statistics.optimism import optimism
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import FOLD_OF_IMAGE
-from tasks.storage.tables import from_columns
 from tests.tasks.stages.workbench import Computed, Workbench
 
 LABELS = [0, 1, 2, 0, 1, 2]

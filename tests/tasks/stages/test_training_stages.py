@@ -15,8 +15,8 @@ from tasks.core.records import Record, Stage
 from tasks.core.seal import Mark
 from tasks.core.settings.training import TrainSettings
 from tasks.core.stage_specs import EvaluateSpec, RetrainSpec, TrainSpec, Vgg16Input
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import FOLD_OF_IMAGE
-from tasks.storage.tables import from_columns
 from tests.support import predict
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, one_hot
 

@@ -263,11 +263,10 @@ def transferred(bench: Workbench, given: Record, start: Record | None = None) ->
     )
     spec = Vgg16TrainSpec(
         training=training,
-        side=SIDE,
         preprocessing="raw",
         after="block1_conv1" if start else LAYER,
         seed=0,
-        head=None if start else TransferHead(dense=4, dropout=0.25),
+        head=None if start else TransferHead(side=SIDE, dense=4, dropout=0.25),
     )
     reads: dict[str, tuple[str, ...]] = {"features": ("train", "validation", "facts")}
     reads |= {"start": ("model",)} if start else {"weights": ("weights",)}

@@ -15,15 +15,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.core.data.labelled import Float32
+from tasks.core.array_types import Float32
 from tasks.core.records import Outcome, Record, Skipped, Stage, digest_of
 from tasks.core.seal import Mark
 from tasks.core.stage_specs import PreprocessSpec
+from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.trainings import EPOCHS
 from tasks.engine.stage import RunContext
 from tasks.models.prediction_tables import prediction_table
 from tasks.storage.store import Store
-from tasks.storage.tables import from_columns
 from tests.support import basis
 
 Write = Callable[[Path], None]

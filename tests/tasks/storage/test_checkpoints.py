@@ -1,4 +1,4 @@
-"""A training goes on from what is intact and its own, and from nothing else."""
+"""A training continues only from intact checkpoints of its own lineage."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from tasks.storage.checkpoints import (
     remove_checkpoints,
 )
 from tasks.storage.files import content_digest
+from tasks.storage.local_path import LocalPath
 from tests.disks import fill, small_disk
 from tests.support import on_disk
 
@@ -37,7 +38,12 @@ ROOT = Path(__file__).resolve().parents[3]
 LINEAGE = "1" * 64
 
 
-def checkpoints_in(folder: Path, epochs: int = 9, **changes: Any) -> Checkpoints:
+@pytest.fixture
+def root(tmp_path: Path) -> LocalPath:
+    return LocalPath(tmp_path)
+
+
+def checkpoints_in(folder: LocalPath, epochs: int = 9, **changes: Any) -> Checkpoints:
     folder.mkdir(parents=True, exist_ok=True)
     made = Checkpoints("model", folder, LINEAGE, epochs, (), (), lambda: None)
     return replace(made, **changes)
@@ -91,13 +97,13 @@ def states(draw: st.DrawFn) -> Progress:
 
 
 @pytest.fixture(scope="module")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("checkpoints")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> LocalPath:
+    return LocalPath(tmp_path_factory.mktemp("checkpoints"))
 
 
 @settings(max_examples=60)
 @given(states())
-def test_what_is_saved_is_read_again_to_the_byte(shared_folder: Path, state: Progress) -> None:
+def test_a_saved_state_is_read_back_to_the_byte(shared_folder: LocalPath, state: Progress) -> None:
     remove_checkpoints(shared_folder, snapshots=True)
     saving = checkpoints_in(shared_folder, epochs=12)
     saving.save(state)
@@ -105,36 +111,36 @@ def test_what_is_saved_is_read_again_to_the_byte(shared_folder: Path, state: Pro
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "uint32"])
-def test_variables_keep_their_type_and_shape(tmp_path: Path, dtype: str) -> None:
+def test_variables_keep_their_type_and_shape(root: LocalPath, dtype: str) -> None:
     values = tuple(np.ones(shape, dtype) for shape in [(), (0,), (1, 2), (2, 1, 3)] * 4)
-    saving = checkpoints_in(tmp_path)
+    saving = checkpoints_in(root)
     saving.save(replace(progress(1), variables=values))
     found = saving.latest()
     assert found is not None
     assert [(v.dtype, v.shape) for v in found.variables] == [(v.dtype, v.shape) for v in values]
 
 
-def test_the_same_state_has_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_state_has_the_same_bytes(root: LocalPath) -> None:
     names = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
+    for folder in (root / "a", root / "b"):
         checkpoints_in(folder).save(progress(3))
         names += [path.name for path in folder.iterdir()]
     assert names[0] == names[1], "the name tells the content"
 
 
-def test_nothing_to_go_on_from(tmp_path: Path) -> None:
-    assert checkpoints_in(tmp_path).latest() is None
-    missing = replace(checkpoints_in(tmp_path), folder=tmp_path / "x", elsewhere=(tmp_path / "y",))
+def test_there_is_no_checkpoint_yet(root: LocalPath) -> None:
+    assert checkpoints_in(root).latest() is None
+    missing = replace(checkpoints_in(root), folder=root / "x", elsewhere=(root / "y",))
     assert missing.latest() is None
-    assert checkpoints(tmp_path / "x") == []
+    assert checkpoints(root / "x") == []
 
 
-def test_only_the_latest_stays(tmp_path: Path) -> None:
-    saving = checkpoints_in(tmp_path)
+def test_only_the_latest_stays(root: LocalPath) -> None:
+    saving = checkpoints_in(root)
     for epoch in range(1, 5):
         saving.save(progress(epoch))
-        assert left(tmp_path) == [f"checkpoint {epoch}"]
-        assert len(list(tmp_path.iterdir())) == 1
+        assert left(root) == [f"checkpoint {epoch}"]
+        assert len(list(root.iterdir())) == 1
     assert in_bytes(saving.latest()) == in_bytes(progress(4))
 
 
@@ -151,22 +157,22 @@ def test_only_the_latest_stays(tmp_path: Path) -> None:
     ],
 )
 def test_the_epochs_that_others_begin_from_stay(
-    tmp_path: Path, wanted: tuple[int, ...], expected: list[str]
+    root: LocalPath, wanted: tuple[int, ...], expected: list[str]
 ) -> None:
-    saving = checkpoints_in(tmp_path, 6, snapshots=wanted)
+    saving = checkpoints_in(root, 6, snapshots=wanted)
     save_all(saving, 6)
-    assert left(tmp_path) == expected
-    remove_checkpoints(tmp_path, snapshots=False)
-    assert left(tmp_path) == [name for name in expected if name.startswith("snapshot")]
+    assert left(root) == expected
+    remove_checkpoints(root, snapshots=False)
+    assert left(root) == [name for name in expected if name.startswith("snapshot")]
 
 
-def test_the_lowest_validation_loss_so_far_stays_and_the_one_before_goes(tmp_path: Path) -> None:
-    saving = checkpoints_in(tmp_path, 6, snapshots=(LOWEST_VALIDATION_LOSS,))
+def test_the_lowest_validation_loss_so_far_stays_and_the_one_before_goes(root: LocalPath) -> None:
+    saving = checkpoints_in(root, 6, snapshots=(LOWEST_VALIDATION_LOSS,))
     losses = [5.0, 3.0, 4.0, 2.0, 2.0, 9.0]
     stays = []
     for epoch in range(1, 7):
         saving.save(progress(epoch, losses))
-        stays.append(left(tmp_path))
+        stays.append(left(root))
     assert stays == [
         ["snapshot 1"],
         ["snapshot 2"],
@@ -183,8 +189,8 @@ def test_the_lowest_validation_loss_so_far_stays_and_the_one_before_goes(tmp_pat
     st.lists(st.integers(1, 4).map(float), min_size=1, max_size=6),
     st.sets(st.integers(1, 9) | st.just(LOWEST_VALIDATION_LOSS), max_size=3),
 )
-def test_what_stays_is_the_latest_and_what_is_wanted(
-    shared_folder: Path, losses: list[float], wanted: set[int | str]
+def test_the_latest_checkpoint_and_the_wanted_snapshots_stay(
+    shared_folder: LocalPath, losses: list[float], wanted: set[int | str]
 ) -> None:
     remove_checkpoints(shared_folder, snapshots=True)
     end = len(losses)
@@ -198,22 +204,22 @@ def test_what_stays_is_the_latest_and_what_is_wanted(
     assert set(left(shared_folder)) == expected
 
 
-def test_what_is_no_checkpoint_is_left_alone(tmp_path: Path) -> None:
+def test_other_files_are_left_alone(root: LocalPath) -> None:
     others = ["model.keras", "checkpoint-3.npz", "checkpoint-000003-abc.npz", ".part-x.npz"]
     for name in others:
-        (tmp_path / name).write_text(name)
-    saving = checkpoints_in(tmp_path)
+        (root / name).write_text(name)
+    saving = checkpoints_in(root)
     save_all(saving, 2)
-    remove_checkpoints(tmp_path, snapshots=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+    remove_checkpoints(root, snapshots=True)
+    assert sorted(path.name for path in root.iterdir()) == sorted(others)
     assert saving.latest() is None
 
 
-def test_the_same_epoch_again_replaces_what_was_there(tmp_path: Path) -> None:
-    saving = checkpoints_in(tmp_path)
+def test_the_same_epoch_again_replaces_what_was_there(root: LocalPath) -> None:
+    saving = checkpoints_in(root)
     saving.save(progress(2, [9, 9]))
     saving.save(progress(2, [8, 8]))
-    assert left(tmp_path) == ["checkpoint 2"]
+    assert left(root) == ["checkpoint 2"]
     assert in_bytes(saving.latest()) == in_bytes(progress(2, [8, 8]))
 
 
@@ -245,7 +251,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-def with_two_states(folder: Path) -> Checkpoints:
+def with_two_states(folder: LocalPath) -> Checkpoints:
     saving = checkpoints_in(folder, snapshots=(2,))
     save_all(saving, 3)
     assert left(folder) == ["checkpoint 3", "snapshot 2"]
@@ -253,32 +259,32 @@ def with_two_states(folder: Path) -> Checkpoints:
 
 
 @pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    tmp_path: Path, damage: Callable[[Path], Any], said: str, caplog: pytest.LogCaptureFixture
+def test_a_damaged_checkpoint_is_ignored_for_the_one_before(
+    root: LocalPath, damage: Callable[[Path], Any], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    saving = with_two_states(tmp_path)
-    damage(next(on_disk(path) for path in checkpoints(tmp_path) if not is_snapshot(path)))
+    saving = with_two_states(root)
+    damage(next(on_disk(path) for path in checkpoints(root) if not is_snapshot(path)))
     with caplog.at_level("INFO", "fashion_flow"):
         assert in_bytes(saving.latest()) == in_bytes(progress(2))
-    assert "Passed over" in caplog.messages[0]
+    assert "Ignored" in caplog.messages[0]
     assert said in caplog.messages[0]
-    assert "goes on after epoch 2" in caplog.messages[1]
+    assert "continues after epoch 2" in caplog.messages[1]
 
 
 @pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
-def test_where_all_are_damaged_the_training_begins_anew(
-    tmp_path: Path, damage: Callable[[Path], Any], said: str
+def test_if_all_checkpoints_are_damaged_the_training_starts_from_scratch(
+    root: LocalPath, damage: Callable[[Path], Any], said: str
 ) -> None:
-    saving = checkpoints_in(tmp_path)
+    saving = checkpoints_in(root)
     saving.save(progress(3))
-    damage(on_disk(checkpoints(tmp_path)[0]))
+    damage(on_disk(checkpoints(root)[0]))
     assert said
     assert saving.latest() is None
 
 
 @settings(max_examples=60)
 @given(st.data())
-def test_no_byte_of_a_checkpoint_may_change(shared_folder: Path, data: st.DataObject) -> None:
+def test_no_byte_of_a_checkpoint_may_change(shared_folder: LocalPath, data: st.DataObject) -> None:
     remove_checkpoints(shared_folder, snapshots=True)
     saving = checkpoints_in(shared_folder)
     saving.save(progress(3))
@@ -291,39 +297,39 @@ def test_no_byte_of_a_checkpoint_may_change(shared_folder: Path, data: st.DataOb
     assert saving.latest() is None
 
 
-def test_a_checkpoint_of_another_lineage_is_passed_over(tmp_path: Path) -> None:
-    with_two_states(tmp_path)
-    other = checkpoints_in(tmp_path, lineage="2" * 64)
+def test_a_checkpoint_of_another_lineage_is_ignored(root: LocalPath) -> None:
+    with_two_states(root)
+    other = checkpoints_in(root, lineage="2" * 64)
     assert other.latest() is None
     save_all(other, 1)
-    assert left(tmp_path) == ["checkpoint 1"], "what another training left is of no use here"
+    assert left(root) == ["checkpoint 1"], "what another training left is of no use here"
     assert in_bytes(other.latest()) == in_bytes(progress(1))
 
 
-def test_what_is_later_than_the_training_s_end_is_passed_over(tmp_path: Path) -> None:
-    with_two_states(tmp_path)
-    assert in_bytes(checkpoints_in(tmp_path, 3).latest()) == in_bytes(progress(3))
-    assert in_bytes(checkpoints_in(tmp_path, 2).latest()) == in_bytes(progress(2))
-    assert checkpoints_in(tmp_path, 1).latest() is None
+def test_a_checkpoint_beyond_the_last_epoch_is_ignored(root: LocalPath) -> None:
+    with_two_states(root)
+    assert in_bytes(checkpoints_in(root, 3).latest()) == in_bytes(progress(3))
+    assert in_bytes(checkpoints_in(root, 2).latest()) == in_bytes(progress(2))
+    assert checkpoints_in(root, 1).latest() is None
 
 
 # What others left
 
 
 def test_a_training_begins_from_another_s_snapshot(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    root: LocalPath, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with_two_states(tmp_path / "overfitting" / "key")
-    shorter = checkpoints_in(tmp_path / "shorter", 2, elsewhere=(tmp_path / "overfitting" / "key",))
+    with_two_states(root / "overfitting" / "key")
+    shorter = checkpoints_in(root / "shorter", 2, elsewhere=(root / "overfitting" / "key",))
     with caplog.at_level("INFO", "fashion_flow"):
         assert in_bytes(shorter.latest()) == in_bytes(progress(2))
-    assert "goes on after epoch 2 of overfitting" in caplog.text
-    assert left(tmp_path / "overfitting" / "key") == ["checkpoint 3", "snapshot 2"]
-    assert left(tmp_path / "shorter") == []
+    assert "continues after epoch 2 of overfitting" in caplog.text
+    assert left(root / "overfitting" / "key") == ["checkpoint 3", "snapshot 2"]
+    assert left(root / "shorter") == []
 
 
-def test_the_furthest_state_counts_wherever_it_is(tmp_path: Path) -> None:
-    folders = (tmp_path / "a" / "key", tmp_path / "b" / "key")
+def test_the_state_after_the_most_epochs_counts_in_whichever_folder(root: LocalPath) -> None:
+    folders = (root / "a" / "key", root / "b" / "key")
     for folder, epoch in zip(folders, (2, 4), strict=True):
         checkpoints_in(folder).save(progress(epoch))
     for own, other in (folders, folders[::-1]):
@@ -332,9 +338,9 @@ def test_the_furthest_state_counts_wherever_it_is(tmp_path: Path) -> None:
         assert in_bytes(replace(beginning, epochs=3).latest()) == in_bytes(progress(2))
 
 
-def test_another_s_snapshot_of_another_lineage_is_passed_over(tmp_path: Path) -> None:
-    checkpoints_in(tmp_path / "a" / "key", lineage="2" * 64).save(progress(3))
-    own = checkpoints_in(tmp_path / "b" / "key", elsewhere=(tmp_path / "a" / "key",))
+def test_another_s_snapshot_of_another_lineage_is_ignored(root: LocalPath) -> None:
+    checkpoints_in(root / "a" / "key", lineage="2" * 64).save(progress(3))
+    own = checkpoints_in(root / "b" / "key", elsewhere=(root / "a" / "key",))
     assert own.latest() is None
     own.save(progress(1))
     assert in_bytes(own.latest()) == in_bytes(progress(1))
@@ -347,19 +353,19 @@ def refuse() -> None:
     raise StageError("the code changed")
 
 
-def test_a_check_that_fails_leaves_no_file(tmp_path: Path) -> None:
+def test_a_check_that_fails_leaves_no_file(root: LocalPath) -> None:
     with pytest.raises(StageError, match="the code changed"):
-        checkpoints_in(tmp_path, check=refuse).save(progress(1))
-    assert list(tmp_path.iterdir()) == []
-    checkpoints_in(tmp_path).save(progress(1))
+        checkpoints_in(root, check=refuse).save(progress(1))
+    assert list(root.iterdir()) == []
+    checkpoints_in(root).save(progress(1))
     with pytest.raises(StageError, match="the code changed"):
-        checkpoints_in(tmp_path, check=refuse).save(progress(2))
-    assert left(tmp_path) == ["checkpoint 1"]
+        checkpoints_in(root, check=refuse).save(progress(2))
+    assert left(root) == ["checkpoint 1"]
 
 
 def test_a_full_disk_leaves_the_former_checkpoint() -> None:
     with small_disk(64) as disk:
-        saving = checkpoints_in(disk / "key")
+        saving = checkpoints_in(LocalPath(disk / "key"))
         saving.save(progress(1))
         fill(disk)
         with pytest.raises(OSError, match="No space left"):
@@ -375,9 +381,9 @@ def test_a_full_disk_leaves_the_former_checkpoint() -> None:
 # takes its name, when the former checkpoint goes.
 DIE = """
 import os, signal, sys
-from pathlib import Path
+from tasks.storage.local_path import LocalPath
 from tests.tasks.storage.test_checkpoints import checkpoints_in, progress
-saving = checkpoints_in(Path(sys.argv[1]))
+saving = checkpoints_in(LocalPath(sys.argv[1]))
 saving.save(progress(1))
 name, left = sys.argv[2], int(sys.argv[3])
 real = getattr(os, name)
@@ -403,16 +409,16 @@ saving.save(progress(2))
     ],
 )
 def test_a_process_killed_while_it_writes_a_checkpoint_leaves_the_former_one(
-    tmp_path: Path, function: str, call: int, expected: list[str]
+    root: LocalPath, function: str, call: int, expected: list[str]
 ) -> None:
-    command = [sys.executable, "-c", DIE, str(tmp_path), function, str(call)]
+    command = [sys.executable, "-c", DIE, str(root), function, str(call)]
     done = subprocess.run(command, cwd=ROOT, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert left(tmp_path) == expected
-    saving = checkpoints_in(tmp_path)
+    assert left(root) == expected
+    saving = checkpoints_in(root)
     assert in_bytes(saving.latest()) == in_bytes(progress(len(expected)))
     saving.save(progress(3))
-    assert left(tmp_path) == ["checkpoint 3"]
+    assert left(root) == ["checkpoint 3"]
 
 
 # Names
@@ -420,22 +426,22 @@ def test_a_process_killed_while_it_writes_a_checkpoint_leaves_the_former_one(
 
 def test_names_tell_checkpoints_from_snapshots() -> None:
     good = f"000012-{'a' * 64}.npz"
-    assert is_checkpoint(Path(f"checkpoint-{good}"))
-    assert not is_snapshot(Path(f"checkpoint-{good}"))
-    assert is_checkpoint(Path(f"snapshot-{good}"))
-    assert is_snapshot(Path(f"snapshot-{good}"))
+    assert is_checkpoint(LocalPath(f"checkpoint-{good}"))
+    assert not is_snapshot(LocalPath(f"checkpoint-{good}"))
+    assert is_checkpoint(LocalPath(f"snapshot-{good}"))
+    assert is_snapshot(LocalPath(f"snapshot-{good}"))
     for name in (good, f"model-{good}", f"snapshot-{good}.part", f"snapshot-1-{'a' * 64}.npz"):
-        assert not is_checkpoint(Path(name))
-        assert not is_snapshot(Path(name))
+        assert not is_checkpoint(LocalPath(name))
+        assert not is_snapshot(LocalPath(name))
 
 
-def test_checkpoints_are_removed_and_snapshots_where_it_is_said(tmp_path: Path) -> None:
-    with_two_states(tmp_path)
-    remove_checkpoints(tmp_path, snapshots=False)
-    assert left(tmp_path) == ["snapshot 2"]
-    remove_checkpoints(tmp_path, snapshots=True)
-    assert left(tmp_path) == []
-    remove_checkpoints(tmp_path / "none", snapshots=True)
+def test_checkpoints_are_removed_and_snapshots_on_request(root: LocalPath) -> None:
+    with_two_states(root)
+    remove_checkpoints(root, snapshots=False)
+    assert left(root) == ["snapshot 2"]
+    remove_checkpoints(root, snapshots=True)
+    assert left(root) == []
+    remove_checkpoints(root / "none", snapshots=True)
 
 
 def packed(**arrays: Any) -> bytes:
@@ -456,13 +462,13 @@ def packed(**arrays: Any) -> bytes:
     ],
     ids=["other keys", "columns of other lengths", "no lineage", "no archive", "half", "empty"],
 )
-def test_a_checkpoint_of_another_layout_is_passed_over(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+def test_a_checkpoint_of_another_layout_is_ignored(
+    root: LocalPath, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
-    saving = checkpoints_in(tmp_path)
+    saving = checkpoints_in(root)
     saving.save(progress(2))
     name = f"checkpoint-000003-{content_digest(content)}.npz"
-    (tmp_path / name).write_bytes(content)
+    (root / name).write_bytes(content)
     assert in_bytes(saving.latest()) == in_bytes(progress(2))
-    (said,) = (text for text in caplog.messages if "Passed over" in text)
-    assert said.endswith(f"{name} is of another format")
+    (said,) = (text for text in caplog.messages if "Ignored" in text)
+    assert said.endswith(f"{name} has another format")

@@ -1,14 +1,9 @@
-"""Files are whole or not there, changed lines are passed over, a lock is held once."""
+"""Files are whole or missing, changed lines are left out, errors of a disk come with advice."""
 
 from __future__ import annotations
 
 import errno
 import os
-import signal
-import threading
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +19,10 @@ from tasks.storage.files import (
     damaged_lines,
     explaining,
     file_digest,
-    is_locked,
-    locked,
-    locked_if_free,
     read_lines,
     write_atomically,
 )
+from tasks.storage.local_path import LocalPath
 from tests.disks import fill, read_only, small_disk
 from tests.processes import python
 from tests.support import meaning
@@ -40,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[3]
 # Whole files
 
 
-def test_what_is_written_is_there_and_readable_by_others(tmp_path: Path) -> None:
+def test_a_written_file_is_readable_by_other_users(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "run.json"
     write_atomically(path, b"first")
     write_atomically(path, b"second")
@@ -49,7 +42,7 @@ def test_what_is_written_is_there_and_readable_by_others(tmp_path: Path) -> None
     assert [item.name for item in path.parent.iterdir()] == ["run.json"]
 
 
-def test_a_folder_where_a_file_goes_makes_room(tmp_path: Path) -> None:
+def test_a_file_replaces_a_folder_of_its_name(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     (path / "deep").mkdir(parents=True)
     (path / "deep" / "file").write_bytes(b"in the way")
@@ -58,7 +51,7 @@ def test_a_folder_where_a_file_goes_makes_room(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_stays_if_the_file_that_goes_there_fails(
+def test_a_folder_stays_if_the_file_that_replaces_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run.json"
@@ -120,15 +113,15 @@ def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 WRITE_LINES = """
 import sys
-from pathlib import Path
 from tasks.storage.files import append_line
+from tasks.storage.local_path import LocalPath
 for number in range(150):
-    append_line(Path(sys.argv[1]), {"writer": sys.argv[2], "line": number, "pad": "x" * 3000})
+    append_line(LocalPath(sys.argv[1]), {"writer": sys.argv[2], "line": number, "pad": "x" * 3000})
 """
 
 
 def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
+    path = LocalPath(tmp_path / "log.jsonl")
     writers = [python(WRITE_LINES, str(path), str(number)) for number in range(3)]
     for writer in writers:
         with writer:
@@ -146,10 +139,10 @@ texts = st.text() | st.sampled_from(["a\nb", "\u2028", "\x85\x0b", "\r\n", '"', 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.dictionaries(texts, texts, min_size=1), min_size=1, max_size=4), st.data())
-def test_a_line_cut_short_is_passed_over(
+def test_a_truncated_line_is_left_out(
     log_folder: Path, entries: list[dict[str, str]], data: st.DataObject
 ) -> None:
-    path = log_folder / "log.jsonl"
+    path = LocalPath(log_folder / "log.jsonl")
     path.unlink(missing_ok=True)
     for entry in entries:
         append_line(path, entry)
@@ -173,7 +166,7 @@ entries_of_logs = st.lists(
 )
 
 
-def logged(path: Path, entries: list[dict[str, Any]]) -> list[str]:
+def logged(path: LocalPath, entries: list[dict[str, Any]]) -> list[str]:
     """The lines of a new log with these entries."""
     path.unlink(missing_ok=True)
     for entry in entries:
@@ -183,10 +176,10 @@ def logged(path: Path, entries: list[dict[str, Any]]) -> list[str]:
 
 @settings(max_examples=200, deadline=None)
 @given(entries_of_logs, st.data())
-def test_a_line_with_one_character_changed_is_passed_over_and_no_other(
+def test_only_a_changed_line_is_left_out(
     log_folder: Path, entries: list[dict[str, Any]], data: st.DataObject
 ) -> None:
-    path = log_folder / "changed.jsonl"
+    path = LocalPath(log_folder / "changed.jsonl")
     lines = logged(path, entries)
     number = data.draw(st.integers(0, len(lines) - 1), label="line")
     line = lines[number]
@@ -206,8 +199,8 @@ def test_a_line_with_one_character_changed_is_passed_over_and_no_other(
     assert damaged_lines(path) == ([] if same else [number + 1])
 
 
-def test_a_carriage_return_ends_no_line(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
+def test_a_carriage_return_does_not_end_a_line(tmp_path: Path) -> None:
+    path = LocalPath(tmp_path / "log.jsonl")
     lines = logged(path, [{"a": 1}, {"b": 2}])
     path.write_bytes(f"{lines[0][:4]}\r{lines[0][5:]}\n{lines[1]}\n".encode())
     assert damaged_lines(path) == [1]
@@ -216,10 +209,10 @@ def test_a_carriage_return_ends_no_line(tmp_path: Path) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(entries_of_logs, st.data())
-def test_bytes_that_are_no_text_spoil_one_line(
+def test_invalid_utf_8_spoils_one_line_only(
     log_folder: Path, entries: list[dict[str, Any]], data: st.DataObject
 ) -> None:
-    path = log_folder / "bytes.jsonl"
+    path = LocalPath(log_folder / "bytes.jsonl")
     lines = [line.encode() for line in logged(path, entries)]
     number = data.draw(st.integers(0, len(lines) - 1), label="line")
     place = data.draw(st.integers(0, len(lines[number]) - 1), label="place")
@@ -233,8 +226,8 @@ def test_bytes_that_are_no_text_spoil_one_line(
     "line",
     ["", "{", "[]", "null", "{}", '{"a": 1}', '{"a": 1, "check": "0000000000000000"}', "[" * 9999],
 )
-def test_lines_that_were_not_logged_are_passed_over(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "log.jsonl"
+def test_lines_of_other_origin_are_left_out(tmp_path: Path, line: str) -> None:
+    path = LocalPath(tmp_path / "log.jsonl")
     append_line(path, {"first": 1})
     with path.open("a") as handle:
         handle.write(line + "\n")
@@ -244,22 +237,22 @@ def test_lines_that_were_not_logged_are_passed_over(tmp_path: Path, line: str) -
     assert damaged_lines(path) == ([2] if line else [])
 
 
-def test_lines_that_change_places_are_still_lines(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
+def test_reordered_lines_are_still_valid(tmp_path: Path) -> None:
+    path = LocalPath(tmp_path / "log.jsonl")
     lines = logged(path, [{"a": 1}, {"b": 2}])
     path.write_text(f"{lines[1]}\n{lines[0]}\n")
     assert read_lines(path) == [{"b": 2}, {"a": 1}]
 
 
-def test_there_is_no_log_yet(tmp_path: Path) -> None:
-    assert read_lines(tmp_path / "none.jsonl") == []
-    assert damaged_lines(tmp_path / "none.jsonl") == []
+def test_a_missing_log_has_no_lines(tmp_path: Path) -> None:
+    assert read_lines(LocalPath(tmp_path / "none.jsonl")) == []
+    assert damaged_lines(LocalPath(tmp_path / "none.jsonl")) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_short_write_at_a_full_disk_leaves_the_log_as_it_was() -> None:
     with small_disk(64) as disk:
-        path = disk / "log.jsonl"
+        path = LocalPath(disk / "log.jsonl")
         append_line(path, {"line": 1, "pad": "x" * 3000})
         fill(disk)
         before = path.read_bytes()
@@ -276,9 +269,9 @@ def test_a_short_write_at_a_full_disk_leaves_the_log_as_it_was() -> None:
         assert damaged_lines(path) == []
 
 
-def test_a_line_for_which_there_is_no_byte_leaves_the_log_as_it_was() -> None:
+def test_a_completely_full_disk_leaves_the_log_as_it_was() -> None:
     with small_disk(64) as disk:
-        path = disk / "log.jsonl"
+        path = LocalPath(disk / "log.jsonl")
         append_line(path, {"pad": "x" * (4096 - 41)})
         assert path.stat().st_size == 4096
         fill(disk)
@@ -295,19 +288,19 @@ LASTING = {
     errno.ENOSPC: "free some (`fashion-flow clean --dry-run` shows what it would free)",
     errno.EDQUOT: "free some space (`fashion-flow clean --dry-run` shows what it would free)",
     errno.EROFS: "make it writable or name another with --store",
-    errno.EACCES: "mend its permissions or name another with --store",
-    errno.EPERM: "mend its permissions or name another with --store",
+    errno.EACCES: "change its permissions or name another with --store",
+    errno.EPERM: "change its permissions or name another with --store",
 }
 
 
 @pytest.mark.parametrize("number", LASTING, ids=errno.errorcode.get)
 @pytest.mark.parametrize("place", [None, ".", "file", "stages/load/x/model.keras"])
-def test_an_error_that_waiting_does_not_mend_says_what_to_do(
+def test_a_lasting_error_of_the_disk_comes_with_advice(
     tmp_path: Path, number: int, place: str | None
 ) -> None:
     name = None if place is None else str(tmp_path / place)
     cause = OSError(number, os.strerror(number), name)
-    with pytest.raises(StorageError) as explained, explaining(tmp_path):
+    with pytest.raises(StorageError) as explained, explaining(LocalPath(tmp_path)):
         raise cause
     assert str(explained.value).startswith(f"the store {tmp_path} can't be written: ")
     assert LASTING[number] in str(explained.value)
@@ -316,9 +309,9 @@ def test_an_error_that_waiting_does_not_mend_says_what_to_do(
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT, None])
-def test_other_errors_pass_as_they_are(tmp_path: Path, number: int | None) -> None:
+def test_other_errors_are_raised_unchanged(tmp_path: Path, number: int | None) -> None:
     cause = OSError(number, "what happened") if number else OSError("what happened")
-    with pytest.raises(OSError, match="what happened") as passed, explaining(tmp_path):
+    with pytest.raises(OSError, match="what happened") as passed, explaining(LocalPath(tmp_path)):
         raise cause
     assert passed.value is cause
 
@@ -330,216 +323,26 @@ def test_an_error_of_another_file_is_not_the_store_s(
 ) -> None:
     store = tmp_path / "store"
     cause = OSError(number, os.strerror(number), os.path.normpath(store / place))
-    with pytest.raises(OSError, match=r".") as passed, explaining(store):
+    with pytest.raises(OSError, match=r".") as passed, explaining(LocalPath(store)):
         raise cause
     assert passed.value is cause
 
 
-def test_no_error_of_the_disk_is_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), explaining(tmp_path):
+def test_exceptions_of_other_types_are_raised_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), explaining(LocalPath(tmp_path)):
         raise KeyError
-    with explaining(tmp_path):
+    with explaining(LocalPath(tmp_path)):
         pass
 
 
 def test_a_full_and_a_read_only_disk_are_explained() -> None:
     with small_disk(64) as disk:
-        with pytest.raises(StorageError, match="no space is left"), explaining(disk):
+        with pytest.raises(StorageError, match="no space is left"), explaining(LocalPath(disk)):
             write_atomically(disk / "file", b"x" * 100_000)
         with (
             read_only(disk),
             pytest.raises(StorageError, match="read-only file system"),
-            explaining(disk),
+            explaining(LocalPath(disk)),
         ):
-            append_line(disk / "log.jsonl", {})
+            append_line(LocalPath(disk / "log.jsonl"), {})
         assert list(disk.iterdir()) == []
-
-
-# Locks
-
-
-@pytest.fixture
-def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "LOCK_POLL_S", 0.002)
-
-
-def in_thread(work: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
-@pytest.mark.usefixtures("quick_polls")
-def test_a_lock_is_taken_when_it_is_given_back(tmp_path: Path) -> None:
-    path = tmp_path / "locks" / "a.lock"
-    events: list[str] = []
-    waits = threading.Event()
-
-    def second() -> None:
-        with locked(path, waits.set):
-            events.append("second")
-
-    with locked(path, pytest.fail):
-        thread = in_thread(second)
-        assert waits.wait(10)
-        time.sleep(0.05)
-        events.append("first")
-    thread.join(10)
-    assert events == ["first", "second"]
-
-
-def test_a_lock_that_is_not_free_is_not_waited_for(tmp_path: Path) -> None:
-    path = tmp_path / "locks" / "a.lock"
-    with locked_if_free(path) as first, locked_if_free(path) as second:
-        assert (first is not None, second) == (True, None)
-        with locked_if_free(tmp_path / "locks" / "b.lock") as other:
-            assert other
-    with locked_if_free(path) as again:
-        assert again
-
-
-def test_the_lock_of_a_removed_file_does_not_count(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    with path.open("a") as stale:
-        path.unlink()
-        assert files.try_lock(stale.fileno())
-        assert not is_locked(path)
-        with locked_if_free(path) as held:
-            assert held
-
-
-@pytest.mark.usefixtures("quick_polls")
-def test_who_waited_for_a_lock_whose_file_is_removed_takes_the_new_one_s(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    waits, inside = threading.Event(), threading.Event()
-
-    def waiting() -> None:
-        with locked(path, waits.set):
-            inside.set()
-
-    with locked(path, pytest.fail):
-        thread = in_thread(waiting)
-        assert waits.wait(10)
-        path.unlink()
-        # Somebody else comes before the one who waits has seen it.
-        newcomer: AbstractContextManager[files.Held | None] = locked_if_free(path)
-        assert newcomer.__enter__()
-    assert not inside.wait(0.1), "the removed file's lock is free, but not the lock"
-    newcomer.__exit__(None, None, None)
-    assert inside.wait(10)
-    thread.join(10)
-
-
-TAKE_TURNS = """
-import sys, time
-from pathlib import Path
-from tasks.storage import files
-files.LOCK_POLL_S = 0.0005
-lock, inside, start = map(Path, sys.argv[1:])
-taken = 0
-print("ready", flush=True)
-while not start.exists():
-    time.sleep(0.001)
-def work():
-    global taken
-    inside.touch(exist_ok=False)
-    taken += 1
-    inside.unlink()
-    lock.unlink()
-for number in range(200):
-    with files.locked(lock, lambda: None):
-        work()
-    with files.locked_if_free(lock) as held:
-        if held:
-            work()
-print(taken)
-"""
-
-
-def test_processes_that_remove_the_lock_s_file_never_hold_it_at_once(tmp_path: Path) -> None:
-    start = tmp_path / "start"
-    arguments = [str(tmp_path / "a.lock"), str(tmp_path / "inside"), str(start)]
-    processes = [python(TAKE_TURNS, *arguments) for _ in range(3)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    start.touch()
-    done = [(process.communicate(timeout=60)[0], process.returncode) for process in processes]
-    assert [status for _, status in done] == [0, 0, 0], "two were inside"
-    assert all(200 <= int(printed) <= 400 for printed, _ in done)
-    assert list(tmp_path.iterdir()) == [start]
-
-
-@pytest.mark.usefixtures("quick_polls")
-def test_threads_that_remove_the_lock_s_file_never_hold_it_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    inside: list[int] = []
-    crowds: list[int] = []
-
-    def work() -> None:
-        for _ in range(50):
-            with locked(path, lambda: None):
-                inside.append(1)
-                time.sleep(0)
-                crowds.append(len(inside))
-                inside.pop()
-                path.unlink()
-
-    for thread in [in_thread(work) for _ in range(4)]:
-        thread.join(60)
-    assert crowds == [1] * 200
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from tasks.storage.files import locked
-with locked(Path(sys.argv[1]), lambda: None):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    with python(HOLD, str(path)) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        assert is_locked(path)
-        assert is_locked(path), "looking must not take the lock away"
-        process.kill()
-        assert process.wait(30) == -signal.SIGKILL
-    assert not is_locked(path)
-
-
-def seen(path: Path) -> tuple[Any, ...]:
-    status = path.stat()
-    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, sorted(os.listdir(path.parent)))
-
-
-def test_looking_whether_a_lock_is_held_writes_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    assert not is_locked(path)
-    assert not is_locked(tmp_path / "no folder" / "a.lock")
-    assert list(tmp_path.iterdir()) == []
-    with locked(path, pytest.fail):
-        before = seen(path)
-        assert is_locked(path)
-        assert seen(path) == before
-    assert not is_locked(path)
-    assert seen(path) == before
-
-
-def test_a_lock_on_a_read_only_disk_can_be_looked_at() -> None:
-    with small_disk(64) as disk:
-        (disk / "a.lock").touch()
-        with read_only(disk):
-            assert not is_locked(disk / "a.lock")
-            assert not is_locked(disk / "b.lock")
-
-
-def test_several_may_look_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    with path.open("a") as looking:
-        assert files.try_lock(looking.fileno(), shared=True)
-        assert not is_locked(path)

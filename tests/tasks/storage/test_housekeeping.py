@@ -1,4 +1,4 @@
-"""`verify` finds whatever is wrong and writes nothing; `clean` removes only what nobody needs."""
+"""`verify` finds every fault and writes nothing; `clean` removes only what no kept run needs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from hypothesis import strategies as st
 
 from tasks.core.records import Record, Skipped, Stage, digest_of
 from tasks.core.training.progress import Progress
-from tasks.storage import housekeeping
+from tasks.storage import cleaning, inventory
 from tasks.storage import run_log as runlog
 from tasks.storage.checkpoints import checkpoints
-from tasks.storage.housekeeping import STRAY, UNNAMED, Cleaning, Verification, clean, verify
+from tasks.storage.cleaning import Cleaning, clean
+from tasks.storage.exchange import Outputs
+from tasks.storage.inventory import STRAY, UNNAMED
+from tasks.storage.local_path import LocalPath
 from tasks.storage.run_log import DONE, FAILED, INTERRUPTED, RunLog, now
-from tasks.storage.store import Outputs, Store
+from tasks.storage.store import Store
+from tasks.storage.store_path import StorePath
+from tasks.storage.verification import Verification, verify
 from tests.disks import read_only, small_disk
 from tests.processes import Command
-from tests.support import basis, on_disk
+from tests.support import basis, on_disk, spec_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,7 +65,7 @@ def key_of(name: str) -> str:
 
 
 def outputs_of(store: Store, name: str, snapshots: tuple[int, ...] = ()) -> Outputs:
-    stage = Stage(name.partition(".")[0], "load", snapshots=snapshots)
+    stage = Stage(name.partition(".")[0], spec_of("load"), snapshots=snapshots)
     return store.writer(stage, key_of(name), basis(code={}))
 
 
@@ -79,7 +84,7 @@ def progress(epochs: int) -> Progress:
     return Progress(rows, (np.full(7, epochs, np.float32),))
 
 
-def stopped(store: Store, name: str, epochs: int = 2, snapshots: tuple[int, ...] = ()) -> Path:
+def stopped(store: Store, name: str, epochs: int = 2, snapshots: tuple[int, ...] = ()) -> LocalPath:
     """The folder of a training that was stopped after some epochs."""
     outputs = outputs_of(store, name, snapshots)
     for epoch in range(1, epochs + 1):
@@ -105,13 +110,14 @@ def ended(store: Store, run_id: str, *used: str, status: str = DONE, only: str =
 
 
 def tree(store: Store) -> dict[str, Any]:
-    """Every path of a store with its time, size and content."""
+    """Every path of a store with its time and content."""
+    root = on_disk(store.root)
     return {
-        str(path.relative_to(store.root)): (
+        str(path.relative_to(root)): (
             path.stat().st_mtime_ns,
             path.read_bytes() if path.is_file() else b"",
         )
-        for path in sorted(path for path in [store.root, *store.root.rglob("*")] if path.exists())
+        for path in sorted([root, *root.rglob("*")] if root.exists() else [])
     }
 
 
@@ -119,7 +125,7 @@ def bytes_in(store: Store) -> int:
     return sum(path.stat().st_size for path in store.root.rglob("*") if path.is_file())
 
 
-def folder(store: Store, name: str) -> Path:
+def folder(store: Store, name: str) -> LocalPath:
     return on_disk(store.folder(name.partition(".")[0], key_of(name)))
 
 
@@ -140,12 +146,12 @@ def findings(items: Any) -> dict[str, str]:
 # Looking
 
 
-def test_an_empty_store_is_in_order(store: Store) -> None:
+def test_an_empty_store_has_no_faults(store: Store) -> None:
     assert verify(store) == Verification(0, 0, 0, (), (), ())
     assert not store.root.exists()
 
 
-def test_what_is_intact_is_counted(store: Store) -> None:
+def test_intact_results_are_counted(store: Store) -> None:
     records = [committed(store, name, size) for name, size in (("load.1", 10), ("load.2", 300))]
     committed(store, "subset.1", 77)
     ended(store, "run-1", "load.1")
@@ -192,7 +198,7 @@ def test_a_damaged_result_is_found(
     assert (found.orphans, found.unfinished) == ((), ())
 
 
-def test_each_damaged_file_is_said(store: Store) -> None:
+def test_every_damaged_file_is_reported(store: Store) -> None:
     committed(store, "load.1")
     for name in ("model.bin", "history.bin"):
         flip_a_bit(folder(store, "load.1") / name)
@@ -200,7 +206,7 @@ def test_each_damaged_file_is_said(store: Store) -> None:
     assert sorted(words) == ["history has other content", "model has other content"]
 
 
-def test_a_record_in_another_s_place_is_found(store: Store) -> None:
+def test_a_record_in_the_wrong_folder_is_found(store: Store) -> None:
     committed(store, "load.1")
     folder(store, "load.1").rename(folder(store, "load.1").with_name("f" * 16))
     found = verified(store)
@@ -208,7 +214,7 @@ def test_a_record_in_another_s_place_is_found(store: Store) -> None:
     assert found.records == 0
 
 
-def test_what_no_record_names_is_an_orphan(store: Store) -> None:
+def test_a_file_that_no_record_names_is_an_orphan(store: Store) -> None:
     committed(store, "load.1")
     (folder(store, "load.1") / "test.bin").write_bytes(b"12345")
     (folder(store, "load.1") / ".part-1.bin").write_bytes(b"123")
@@ -233,7 +239,7 @@ def test_temporary_files_outside_the_stages_are_orphans(store: Store) -> None:
     }
 
 
-def test_a_living_run_s_temporary_file_is_its_own(store: Store) -> None:
+def test_a_temporary_file_of_a_running_run_is_not_an_orphan(store: Store) -> None:
     run = begun(store, "run-1")
     (on_disk(run.folder) / ".part-y.json").write_bytes(b"1")
     assert verified(store).orphans == ()
@@ -243,12 +249,12 @@ def test_a_stopped_training_is_unfinished(store: Store) -> None:
     stopped(store, "baseline.1")
     found = verified(store)
     (item,) = found.unfinished
-    assert item.what == "a stopped training goes on from it"
+    assert item.what == "a stopped training continues from it"
     assert Path(item.path).name.startswith("checkpoint-000002-")
     assert (found.records, found.damaged, found.orphans) == (0, (), ())
 
 
-def test_a_snapshot_of_what_is_done_is_neither_orphan_nor_unfinished(store: Store) -> None:
+def test_a_snapshot_of_a_finished_training_is_neither_orphan_nor_unfinished(store: Store) -> None:
     stopped(store, "baseline.1", epochs=3, snapshots=(2,))
     assert len(verified(store).unfinished) == 2
     committed(store, "baseline.1")
@@ -299,7 +305,7 @@ def test_damaged_lines_of_logs_are_found_by_number(store: Store) -> None:
     }
 
 
-def test_all_damaged_lines_of_a_run_are_said(store: Store) -> None:
+def test_all_damaged_lines_of_a_run_are_reported(store: Store) -> None:
     run = ended(store, "run-1", "load.1", "load.2")
     path = on_disk(store.root) / LINES
     path.write_text(path.read_text().replace("load", "laod"))
@@ -308,7 +314,7 @@ def test_all_damaged_lines_of_a_run_are_said(store: Store) -> None:
     assert item.size == sum(path.stat().st_size for path in run.folder.iterdir())
 
 
-def test_stages_that_are_missing_are_found_where_a_run_is_done(store: Store) -> None:
+def test_a_finished_run_without_its_stages_is_damaged(store: Store) -> None:
     for number, status in enumerate([DONE, FAILED, INTERRUPTED]):
         (ended(store, f"run-{number}", "load.1", status=status).folder / "stages.jsonl").unlink()
     assert findings(verified(store).damaged) == {"runs/run-0": "stages.jsonl is missing"}
@@ -329,11 +335,11 @@ def test_a_damaged_run_is_found(store: Store) -> None:
     assert findings(verified(store).damaged) == {"runs/run-1": "run.json is not what was written"}
 
 
-def test_what_is_being_computed_is_not_looked_at(store: Store) -> None:
+def test_a_stage_that_is_being_computed_is_not_verified(store: Store) -> None:
     committed(store, "load.1")
     flip_a_bit(folder(store, "load.1") / "model.bin")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
-    with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
+    with store.lock(Stage("load", spec_of("load")), key_of("load.1"), pytest.fail):
         found = verified(store)
         assert list(findings(found.unfinished).values()) == ["is being computed"]
         assert (found.records, found.damaged, found.orphans) == (0, (), ())
@@ -346,7 +352,7 @@ def test_a_store_on_a_read_only_disk_can_be_verified() -> None:
         committed(store, "load.1")
         stopped(store, "baseline.1")
         ended(store, "run-1")
-        with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
+        with store.lock(Stage("load", spec_of("load")), key_of("load.1"), pytest.fail):
             pass
         with read_only(disk):
             assert (verify(store).records, len(verify(store).unfinished)) == (1, 1)
@@ -387,7 +393,7 @@ def five_runs(store: Store) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 2, 4, 5, 9])
-def test_the_last_runs_and_what_they_used_stay(store: Store, keep: int) -> None:
+def test_the_last_runs_and_their_results_stay(store: Store, keep: int) -> None:
     five_runs(store)
     committed(store, "baseline.7")
     removed = cleaned(store, keep)
@@ -402,7 +408,7 @@ def test_the_last_runs_and_what_they_used_stay(store: Store, keep: int) -> None:
     assert cleaned(store, keep) == Cleaning((), ()), "there is nothing left to do"
 
 
-def test_what_is_removed_is_said_with_the_reason(store: Store) -> None:
+def test_each_removal_is_reported_with_its_reason(store: Store) -> None:
     five_runs(store)
     committed(store, "baseline.7", size=1000)
     items = {item.path: item for item in cleaned(store, 4).removed}
@@ -414,18 +420,18 @@ def test_what_is_removed_is_said_with_the_reason(store: Store) -> None:
     assert not gone.exists()
 
 
-def test_nothing_to_clear_away(store: Store) -> None:
+def test_there_is_nothing_to_remove(store: Store) -> None:
     assert clean(store, 0, dry_run=True) == clean(store, 0, dry_run=False) == Cleaning((), ())
     assert not store.root.exists()
 
 
-def test_without_any_run_no_result_is_used(store: Store) -> None:
+def test_without_runs_all_results_are_removed(store: Store) -> None:
     committed(store, "load.1")
     cleaned(store, 5)
     assert kept_results(store) == set()
 
 
-def test_the_latest_complete_run_stays_behind_those_that_failed(store: Store) -> None:
+def test_the_latest_complete_run_stays_even_if_later_runs_failed(store: Store) -> None:
     for number, status in enumerate([DONE, DONE, FAILED, INTERRUPTED], start=1):
         committed(store, f"load.{number}")
         ended(store, f"run-{number}", f"load.{number}", status=status)
@@ -443,7 +449,7 @@ def test_a_run_of_some_stages_does_not_count_as_complete(store: Store) -> None:
     assert kept_results(store) == {"load.2"}
 
 
-def test_what_a_living_run_uses_stays(store: Store) -> None:
+def test_results_of_a_running_run_stay(store: Store) -> None:
     for number in (1, 2):
         committed(store, f"load.{number}")
     begun(store, "run-0", "load.1")
@@ -463,7 +469,7 @@ def test_what_a_living_run_uses_stays(store: Store) -> None:
     assert kept_results(store) == {"load.2"}
 
 
-def test_a_living_run_stays_though_its_log_is_damaged(store: Store) -> None:
+def test_a_running_run_with_a_damaged_log_stays(store: Store) -> None:
     committed(store, "load.1")
     committed(store, "load.2")
     run = begun(store, "run-0", "load.1")
@@ -474,10 +480,10 @@ def test_a_living_run_stays_though_its_log_is_damaged(store: Store) -> None:
     assert done == Cleaning((), (), (f"{run.folder}: run.json is not what was written",))
 
 
-def test_a_run_that_another_process_carries_out_is_alive(store: Store) -> None:
+def test_a_run_in_another_process_counts_as_running(store: Store) -> None:
     committed(store, "load.1")
     code = (
-        "import sys; from tasks.storage.run_log import RunLog\n"
+        "import sys\nfrom tasks.storage.run_log import RunLog\n"
         "from tasks.storage.store import Store\n"
         "run = RunLog(Store(sys.argv[1]), 'run-0'); run.begin({}, {}, None)\n"
         "run.taken('load', sys.argv[2]); print('begun', flush=True); sys.stdin.read()"
@@ -494,11 +500,11 @@ def test_a_run_that_another_process_carries_out_is_alive(store: Store) -> None:
     assert kept_results(store) == set()
 
 
-def test_what_is_locked_stays_and_is_named(store: Store) -> None:
+def test_a_locked_stage_stays_and_is_reported(store: Store) -> None:
     committed(store, "load.1")
     committed(store, "load.2")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
-    with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
+    with store.lock(Stage("load", spec_of("load")), key_of("load.1"), pytest.fail):
         done = cleaned(store, 0)
         assert done.locked == (str(folder(store, "load.1").relative_to(on_disk(store.root))),)
         assert kept_results(store) == {"load.1"}
@@ -515,10 +521,10 @@ def test_the_log_of_scorings_stays(store: Store) -> None:
     assert store.scorings("d") == [{"model": "final", "test_data": "d"}]
 
 
-def test_locks_go_with_their_stages(store: Store) -> None:
+def test_the_lock_of_a_removed_stage_is_removed(store: Store) -> None:
     for name in ("load.1", "load.2"):
         committed(store, name)
-        with store.lock(Stage("load", "load"), key_of(name), pytest.fail):
+        with store.lock(Stage("load", spec_of("load")), key_of(name), pytest.fail):
             pass
     ended(store, "run-1", "load.2")
     cleaned(store, 1)
@@ -526,7 +532,7 @@ def test_locks_go_with_their_stages(store: Store) -> None:
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_a_stopped_training_of_a_kept_run_can_go_on(store: Store, used: bool) -> None:
+def test_a_stopped_training_of_a_kept_run_can_be_resumed(store: Store, used: bool) -> None:
     stopped(store, "baseline.1")
     ended(store, "run-1", *(["baseline.1"] if used else []), status=INTERRUPTED)
     cleaned(store, 1)
@@ -535,7 +541,7 @@ def test_a_stopped_training_of_a_kept_run_can_go_on(store: Store, used: bool) ->
     assert (state is not None and state.epoch) == (2 if used else False)
 
 
-def test_snapshots_stay_with_a_kept_result_and_orphans_go(store: Store) -> None:
+def test_snapshots_of_a_kept_result_stay_and_orphans_are_removed(store: Store) -> None:
     stopped(store, "baseline.1", epochs=3, snapshots=(2,))
     committed(store, "baseline.1")
     for name in ("other.bin", ".part-1"):
@@ -552,7 +558,7 @@ def test_snapshots_stay_with_a_kept_result_and_orphans_go(store: Store) -> None:
     assert len(checkpoints(folder(store, "baseline.1"))) == 1
 
 
-def test_what_a_training_that_is_done_would_have_gone_on_from_goes(store: Store) -> None:
+def test_checkpoints_of_a_finished_training_are_removed(store: Store) -> None:
     committed(store, "baseline.1")
     stopped(store, "baseline.1", epochs=3, snapshots=(2,))
     ended(store, "run-1", "baseline.1")
@@ -563,7 +569,7 @@ def test_what_a_training_that_is_done_would_have_gone_on_from_goes(store: Store)
     assert path.name.startswith("snapshot-000002-")
 
 
-def test_of_a_damaged_result_that_is_used_the_rest_stays(store: Store) -> None:
+def test_the_intact_files_of_a_damaged_result_stay_if_it_is_used(store: Store) -> None:
     for name, file in (("load.1", "record.json"), ("load.2", "model.bin")):
         committed(store, name)
         flip_a_bit(folder(store, name) / file)
@@ -577,7 +583,7 @@ def aged(path: Path) -> None:
     os.utime(path, (path.stat().st_mtime - 3600,) * 2)
 
 
-def test_runs_whose_log_is_damaged_stay_and_all_results_with_them(store: Store) -> None:
+def test_runs_with_a_damaged_log_stay_and_so_do_all_results(store: Store) -> None:
     five_runs(store)
     committed(store, "baseline.7")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
@@ -619,7 +625,7 @@ def test_runs_whose_log_is_damaged_stay_and_all_results_with_them(store: Store) 
     ],
 )
 @pytest.mark.parametrize("keep", [0, 1, 9])
-def test_where_the_log_of_a_run_is_damaged_in_any_way_no_result_goes(
+def test_any_damage_to_the_log_of_a_run_keeps_all_results(
     store: Store, file: str, damage: Callable[[Path], Any], said: str | None, keep: int
 ) -> None:
     committed(store, "load.1")
@@ -648,7 +654,7 @@ def test_an_older_run_whose_log_is_damaged_stays(store: Store) -> None:
     assert kept_results(store) == {*(f"load.{number}" for number in range(1, 6)), "subset.1"}
 
 
-def test_a_run_that_is_about_to_begin_makes_no_doubts(store: Store) -> None:
+def test_a_run_that_is_about_to_begin_does_not_count_as_damaged(store: Store) -> None:
     """It has used nothing yet, and notes what it uses before it looks whether that is there."""
     committed(store, "load.1")
     path = on_disk(store.root) / "runs" / "run-1"
@@ -687,7 +693,7 @@ THEIRS = (
 )
 
 
-def test_other_people_s_files_stay(store: Store) -> None:
+def test_files_of_other_origin_stay(store: Store) -> None:
     five_runs(store)
     for name in THEIRS:
         (store.root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -702,7 +708,7 @@ def test_other_people_s_files_stay(store: Store) -> None:
     assert (found.damaged, found.orphans, found.unfinished) == ((), (), ())
 
 
-def test_a_store_of_somebody_else_s_files_stays_as_it_is(store: Store) -> None:
+def test_a_folder_of_files_of_other_origin_is_left_alone(store: Store) -> None:
     for name in THEIRS:
         (store.root / name).parent.mkdir(parents=True, exist_ok=True)
         (on_disk(store.root) / name).write_bytes(b"somebody else's")
@@ -712,7 +718,7 @@ def test_a_store_of_somebody_else_s_files_stays_as_it_is(store: Store) -> None:
     assert tree(store) == before
 
 
-def test_an_old_run_beside_whose_log_somebody_keeps_a_file_stays(store: Store) -> None:
+def test_an_old_run_whose_folder_contains_another_file_stays(store: Store) -> None:
     five_runs(store)
     theirs = on_disk(store.root) / "runs/run-1/weights.pt"
     theirs.write_bytes(b"somebody else's")
@@ -725,7 +731,7 @@ def test_an_old_run_beside_whose_log_somebody_keeps_a_file_stays(store: Store) -
 @pytest.mark.parametrize("keep", [0, 1])
 @pytest.mark.parametrize("status", [DONE, FAILED, None])
 @pytest.mark.parametrize("moment", ["stages", "first lock", "runs"])
-def test_a_run_that_begins_while_clean_goes_on_stays_with_its_results(
+def test_a_run_that_begins_during_a_cleaning_stays_with_its_results(
     store: Store, monkeypatch: pytest.MonkeyPatch, keep: int, status: str | None, moment: str
 ) -> None:
     five_runs(store)
@@ -735,9 +741,9 @@ def test_a_run_that_begins_while_clean_goes_on_stays_with_its_results(
         monkeypatch.undo()
         monkeypatch.setattr("os.fsync", lambda _descriptor: None)
         # `load.1` is only an older run's, `baseline.6` is new.
-        with store.lock(Stage("load", "load"), key_of("load.1"), pytest.fail):
+        with store.lock(Stage("load", spec_of("load")), key_of("load.1"), pytest.fail):
             run = begun(store, "run-0", "load.1")
-        with store.lock(Stage("baseline", "load"), key_of("baseline.6"), pytest.fail):
+        with store.lock(Stage("baseline", spec_of("load")), key_of("baseline.6"), pytest.fail):
             run.taken("baseline", key_of("baseline.6"))
             committed(store, "baseline.6")
         if status:
@@ -755,21 +761,21 @@ def test_a_run_that_begins_while_clean_goes_on_stays_with_its_results(
 def meanwhile(monkeypatch: pytest.MonkeyPatch, moment: str, work: Callable[[], None]) -> None:
     """Have something done once: after the old runs, before the first lock, before runs go."""
     if moment == "stages":
-        listed = housekeeping._stage_folders
+        listed = inventory.stage_folders
 
         def listing(store: Store) -> Any:
             work()
             return listed(store)
 
-        monkeypatch.setattr(housekeeping, "_stage_folders", listing)
+        monkeypatch.setattr(cleaning, "stage_folders", listing)
     elif moment == "first lock":
-        free = housekeeping._free
+        free = cleaning._free
 
-        def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[Any]:
+        def freed(lock: StorePath, *, dry_run: bool) -> AbstractContextManager[Any]:
             work()
             return free(lock, dry_run=dry_run)
 
-        monkeypatch.setattr(housekeeping, "_free", freed)
+        monkeypatch.setattr(cleaning, "_free", freed)
     else:
         removing = shutil.rmtree
 
@@ -788,11 +794,11 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
     for number in (1, 2, 3):
         committed(store, f"load.{number}")
     living = begun(store, "run-0")
-    free = housekeeping._free
+    free = cleaning._free
     order = sorted(folder(store, f"load.{number}").name for number in (1, 2, 3))
     keys = {key_of(f"load.{number}")[:16]: key_of(f"load.{number}") for number in (1, 2, 3)}
 
-    def freed(lock: Path, *, dry_run: bool) -> AbstractContextManager[Any]:
+    def freed(lock: StorePath, *, dry_run: bool) -> AbstractContextManager[Any]:
         if order[1] in lock.name:
             living.taken("load", keys[order[1]])
             run = begun(store, "run-1")
@@ -800,13 +806,13 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
             run.end(DONE)
         return free(lock, dry_run=dry_run)
 
-    monkeypatch.setattr(housekeeping, "_free", freed)
+    monkeypatch.setattr(cleaning, "_free", freed)
     (gone,) = clean(store, 0, dry_run=False).removed
     assert gone.path == f"stages/load/{order[0]}"
     assert kept_runs(store) == {"run-0", "run-1"}
 
 
-def test_no_file_is_read_to_clear_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cleaning_reads_no_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     five_runs(store)
     stopped(store, "baseline.1")
     begun(store, "run-6", "baseline.1")
@@ -814,15 +820,16 @@ def test_no_file_is_read_to_clear_away(store: Store, monkeypatch: pytest.MonkeyP
     def refuse(*_arguments: Any) -> Any:
         pytest.fail("the content is of no interest")
 
-    for name in ("tasks.storage.store.file_digest", "tasks.storage.files.file_digest"):
-        monkeypatch.setattr(name, refuse)
-    monkeypatch.setattr(housekeeping, "content_fault", refuse)
+    for module in ("local_path", "exchange", "files"):
+        monkeypatch.setattr(f"tasks.storage.{module}.file_digest", refuse)
+    for module in ("checkpoints", "verification"):
+        monkeypatch.setattr(f"tasks.storage.{module}.content_fault", refuse)
     clean(store, 1, dry_run=True)
     clean(store, 1, dry_run=False)
     assert kept_results(store) == {"load.5", "subset.1", "baseline.1"}
 
 
-def test_a_folder_that_is_no_store_is_neither_verified_nor_cleaned(
+def test_a_folder_without_a_store_is_neither_verified_nor_cleaned(
     fashion_flow: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.md").write_text("somebody else's")
@@ -834,7 +841,7 @@ def test_a_folder_that_is_no_store_is_neither_verified_nor_cleaned(
     assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
 
 
-def test_a_final_model_that_is_not_what_its_card_describes_is_damaged(store: Store) -> None:
+def test_a_final_model_that_differs_from_its_card_is_damaged(store: Store) -> None:
     run = begun(store, "run-1")
     record = committed(store, "final.1")
     run.stage(record, "completed", now())
@@ -848,7 +855,7 @@ def test_a_final_model_that_is_not_what_its_card_describes_is_damaged(store: Sto
     assert finding.path == "runs/run-1/model/model.bin"
 
 
-def test_strays_outside_the_stages_go(store: Store) -> None:
+def test_temporary_files_outside_the_stages_are_removed(store: Store) -> None:
     run = ended(store, "run-1")
     (on_disk(store.root) / ".part-x").write_bytes(b"12")
     (on_disk(run.folder) / ".part-y").write_bytes(b"123")
@@ -867,7 +874,9 @@ def test_a_skipped_stage_of_a_kept_run_uses_nothing(store: Store) -> None:
     assert kept_results(store) == set()
 
 
-def test_a_record_goes_before_its_files(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_removed_before_its_files(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = committed(store, "load.1")
 
     def refuse(_path: Path) -> None:
@@ -878,7 +887,7 @@ def test_a_record_goes_before_its_files(store: Store, monkeypatch: pytest.Monkey
         clean(store, 0, dry_run=False)
     names = {path.name for path in folder(store, "load.1").iterdir()}
     assert names == {"model.bin", "history.bin"}
-    assert store.lookup(Stage("load", "load"), record.key) != record
+    assert store.lookup(Stage("load", spec_of("load")), record.key) != record
 
 
 # Each run: how it ended, whether it was of some stages only, which of the results it used.
@@ -911,7 +920,7 @@ def filled(store: Store, results: dict[str, str]) -> None:
     ),
     st.integers(0, 6),
 )
-def test_exactly_what_kept_runs_use_stays_and_the_bytes_are_foretold(
+def test_only_results_of_kept_runs_stay_and_a_dry_run_predicts_the_bytes(
     done: list[tuple[str, bool, set[str]]], results: dict[str, str], keep: int
 ) -> None:
     with tempfile.TemporaryDirectory() as place:
@@ -928,7 +937,7 @@ def test_exactly_what_kept_runs_use_stays_and_the_bytes_are_foretold(
         assert verified(store).orphans == ()
 
 
-def test_a_folder_that_no_record_names_is_an_orphan_that_goes(store: Store) -> None:
+def test_a_folder_that_no_record_names_is_an_orphan_and_removed(store: Store) -> None:
     committed(store, "load.1")
     (folder(store, "load.1") / "copies").mkdir()
     (folder(store, "load.1") / "copies" / "model.bin").write_bytes(b"12345")

@@ -42,7 +42,7 @@ def test_rows_make_the_archive_that_numpy_makes(
 
 
 @given(ARRAYS, ARRAYS, st.integers(1, 7))
-def test_what_was_written_is_read_in_batches(x: NDArray[Any], y: NDArray[Any], size: int) -> None:
+def test_written_arrays_are_read_in_batches(x: NDArray[Any], y: NDArray[Any], size: int) -> None:
     with read_rows(io.BytesIO(written(x=x, y=y)), "y", size) as rows:
         assert (rows.shape, rows.dtype) == (y.shape, y.dtype)
         batches = list(rows.batches)

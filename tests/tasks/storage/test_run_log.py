@@ -1,4 +1,4 @@
-"""How a run ended is known, also where nothing could be noted."""
+"""The log tells how a run ended, even if its process could not record it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import StageError, UserError
 from tasks.core.records import Record, Skipped, Stage
 from tasks.storage import run_log as runlog
-from tasks.storage.files import is_locked, try_lock
+from tasks.storage.locks import try_lock
 from tasks.storage.run_log import (
     DONE,
     FAILED,
@@ -38,10 +38,10 @@ from tasks.storage.run_log import (
     now,
 )
 from tasks.storage.store import Store
-from tests.support import basis, meaning, on_disk
+from tests.support import basis, meaning, on_disk, spec_of
 
 ROOT = Path(__file__).resolve().parents[3]
-STAGE = Stage("load", "load")
+STAGE = Stage("load", spec_of("load"))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def committed(store: Store, key: str = "a" * 64) -> Record:
     return store.commit(outputs, {})
 
 
-def test_a_run_that_is_going_on(store: Store) -> None:
+def test_a_running_run(store: Store) -> None:
     run = begun(store)
     assert run.status() == RUNNING
     entry = run.read()
@@ -119,7 +119,7 @@ time.sleep(60)
 """
 
 
-def test_a_killed_run_is_told_from_a_running_one(store: Store) -> None:
+def test_a_killed_run_is_distinguished_from_a_running_one(store: Store) -> None:
     command = [sys.executable, "-c", BEGIN, str(store.root)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -139,7 +139,7 @@ def test_a_run_whose_lock_is_gone_was_killed(store: Store) -> None:
     assert run.status() == KILLED
 
 
-def test_stages_stand_in_the_order_in_which_they_ended(store: Store) -> None:
+def test_stages_are_listed_in_the_order_in_which_they_ended(store: Store) -> None:
     run = begun(store)
     record = committed(store)
     run.stage(record, "completed", now(), 1.23456)
@@ -168,7 +168,7 @@ def test_a_stage_s_record_is_that_of_the_run(store: Store) -> None:
 # Stages that a run is about to use
 
 
-def test_what_is_taken_is_no_finished_stage_but_a_result_of_the_run(store: Store) -> None:
+def test_a_taken_result_belongs_to_the_run_but_is_not_a_finished_stage(store: Store) -> None:
     run = begun(store)
     run.taken("load", "a" * 64)
     assert run.stages() == []
@@ -182,7 +182,7 @@ def test_what_is_taken_is_no_finished_stage_but_a_result_of_the_run(store: Store
     assert run.results() == {("load", record.key), ("subset", "b" * 64)}
 
 
-def test_what_is_taken_can_be_noted_before_the_run_is(store: Store) -> None:
+def test_a_taken_result_can_be_recorded_before_the_run(store: Store) -> None:
     run = RunLog(store, "20260101-000000-001")
     run.taken("load", "a" * 64)
     assert run.results() == {("load", "a" * 64)}
@@ -191,7 +191,7 @@ def test_what_is_taken_can_be_noted_before_the_run_is(store: Store) -> None:
     assert run.results() == {("load", "a" * 64)}
 
 
-def test_a_damaged_line_is_no_stage_of_the_run(store: Store) -> None:
+def test_a_damaged_line_is_not_a_stage_of_the_run(store: Store) -> None:
     run = begun(store)
     run.taken("load", "a" * 64)
     run.stage(committed(store), "completed", now(), 1.0)
@@ -201,14 +201,14 @@ def test_a_damaged_line_is_no_stage_of_the_run(store: Store) -> None:
     assert run.results() == {("load", "a" * 64)}
 
 
-def test_the_epochs_that_a_training_did_not_repeat_are_noted(store: Store) -> None:
+def test_the_epochs_from_a_checkpoint_are_recorded(store: Store) -> None:
     run = begun(store)
     run.stage(committed(store), "completed", now(), 1.0, resumed_after=7)
     run.stage(committed(store), "cached", now())
     assert [(line["resumed_after"], line["seconds"]) for line in run.stages()] == [(7, 1), (0, 0)]
 
 
-def test_computed_is_the_last_time_that_a_result_was_computed(store: Store) -> None:
+def test_computed_tells_of_the_last_computation_of_a_result(store: Store) -> None:
     first, second = committed(store, "a" * 64), committed(store, "b" * 64)
     earlier, later = begun(store, "20260101-000000-001"), begun(store, "20260101-000001-001")
     earlier.taken("load", first.key)
@@ -221,7 +221,7 @@ def test_computed_is_the_last_time_that_a_result_was_computed(store: Store) -> N
     assert {key: line["seconds"] for key, line in found.items()} == {first.key: 3, second.key: 5}
 
 
-def test_what_was_only_taken_or_found_was_not_computed(store: Store) -> None:
+def test_taken_and_cached_results_were_not_computed(store: Store) -> None:
     run = begun(store)
     run.taken("load", "a" * 64)
     run.stage(committed(store), "cached", now())
@@ -258,7 +258,7 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_run_breaks_none_of_the_others(
+def test_a_damaged_run_does_not_affect_other_runs(
     store: Store, damage: Callable[[Path], Any]
 ) -> None:
     good, bad = begun(store, "20260101-000000-001"), begun(store, "20260101-000001-001")
@@ -275,10 +275,10 @@ def test_a_damaged_run_breaks_none_of_the_others(
     assert damaged_runs(store) == ([] if missing else [bad.run_id])
 
 
-def test_where_all_runs_are_damaged_there_is_none(store: Store) -> None:
+def test_if_all_runs_are_damaged_none_is_found(store: Store) -> None:
     run = begun(store)
     (on_disk(run.folder) / "run.json").write_bytes(b"")
-    said = rf"no run in .* yet but those whose log is damaged \({run.run_id}\); start one with"
+    said = rf"no run in .* yet except those whose log is damaged \({run.run_id}\); start one with"
     for run_id in (None, run.run_id):
         with pytest.raises(UserError, match=said):
             find_run(store, run_id)
@@ -290,7 +290,7 @@ def test_without_any_run_no_damaged_one_is_named(store: Store) -> None:
     assert no_run(store) == f"no run in {store.root} yet"
 
 
-def test_what_to_do_about_a_damaged_run_is_said(store: Store) -> None:
+def test_the_error_about_a_damaged_run_says_what_to_do(store: Store) -> None:
     run = begun(store)
     run.end(DONE)
     flip_a_bit(on_disk(run.folder) / "run.json", 40)
@@ -298,7 +298,7 @@ def test_what_to_do_about_a_damaged_run_is_said(store: Store) -> None:
         run.read()
 
 
-def test_a_log_in_which_nothing_is_wrong_has_no_fault(store: Store) -> None:
+def test_an_intact_log_has_no_fault(store: Store) -> None:
     run = begun(store)
     assert run.fault() is None, "it may not have come to its first stage yet"
     run.taken("load", "a" * 64)
@@ -342,7 +342,7 @@ def test_damaged_stages_are_a_fault(store: Store) -> None:
 
 @settings(max_examples=80)
 @given(st.data())
-def test_no_character_of_what_is_noted_may_change(shared_store: Store, data: st.DataObject) -> None:
+def test_any_changed_character_is_a_fault(shared_store: Store, data: st.DataObject) -> None:
     run = RunLog(shared_store, "20260101-000000-001")
     path = on_disk(run.folder) / "run.json"
     text = path.read_text()
@@ -370,7 +370,7 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def is_alive(run: RunLog) -> bool:
-    return is_locked(run.folder / "alive.lock")
+    return (run.folder / "alive.lock").is_locked()
 
 
 def test_the_lock_of_a_run_ends_with_the_run(store: Store) -> None:
@@ -384,7 +384,7 @@ def test_the_lock_of_a_run_ends_with_the_run(store: Store) -> None:
     assert (run.status(), other.status()) == (DONE, RUNNING)
 
 
-def test_the_lock_of_a_run_ends_though_its_end_can_t_be_noted(store: Store) -> None:
+def test_the_lock_of_a_run_is_released_even_if_its_end_cannot_be_recorded(store: Store) -> None:
     run = begun(store)
     flip_a_bit(on_disk(run.folder) / "run.json", 40)
     with pytest.raises(StageError, match="is not what was written"):
@@ -393,7 +393,7 @@ def test_the_lock_of_a_run_ends_though_its_end_can_t_be_noted(store: Store) -> N
     assert runlog._held == {}
 
 
-def test_a_run_that_goes_on_in_another_process_is_refused(
+def test_a_run_that_is_running_in_another_process_is_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runlog, "LOOKING_S", 0.05)
@@ -405,7 +405,7 @@ def test_a_run_that_goes_on_in_another_process_is_refused(
         noted = (run.folder / "run.json").read_bytes()
         for _ in range(2):
             with pytest.raises(
-                UserError, match="'killed-run' is going on in another process; give another run id"
+                UserError, match="'killed-run' is still running in another process; choose another"
             ):
                 run.begin({"another": 1}, {}, None)
         assert runlog._held == {}
@@ -421,7 +421,7 @@ def test_a_run_that_goes_on_in_another_process_is_refused(
 # Finding a run
 
 
-def test_a_run_of_some_stages_is_not_the_latest_that_is_done(store: Store) -> None:
+def test_a_partial_run_is_not_the_latest_finished_run(store: Store) -> None:
     begun(store, "20260101-000000-001").end(DONE)
     partial = RunLog(store, "20260101-000001-001")
     partial.begin({}, {}, None, ["load", "subset"])
@@ -432,15 +432,15 @@ def test_a_run_of_some_stages_is_not_the_latest_that_is_done(store: Store) -> No
     assert [run.run_id for run in all_runs(store)][-1] == partial.run_id
 
 
-def test_runs_of_some_stages_alone_are_no_run_that_came_to_its_end(store: Store) -> None:
+def test_partial_runs_alone_do_not_count_as_finished(store: Store) -> None:
     partial = RunLog(store, "20260101-000001-001")
     partial.begin({}, {}, None, ["load"])
     partial.end(DONE)
-    with pytest.raises(UserError, match=r"come to its end \(the latest: 20260101-000001-001, done"):
+    with pytest.raises(UserError, match=r"has finished \(the latest: 20260101-000001-001, done"):
         find_run(store, None)
 
 
-def test_a_run_that_begins_while_somebody_looks_is_alive(store: Store) -> None:
+def test_a_run_can_begin_while_its_lock_is_looked_at(store: Store) -> None:
     """Looking takes a shared lock for a moment; the run must not go without its own for that."""
     run = RunLog(store, "20260101-000000-001")
     run.folder.mkdir(parents=True)
@@ -460,7 +460,7 @@ def test_no_run_yet(store: Store) -> None:
             find_run(store, run_id)
 
 
-def test_the_latest_run_that_is_done(store: Store) -> None:
+def test_the_latest_finished_run_is_found(store: Store) -> None:
     for second, status in enumerate([DONE, DONE, FAILED, INTERRUPTED]):
         begun(store, f"20260101-00000{second}-500").end(status)
     begun(store, "20260101-000009-500")
@@ -475,10 +475,10 @@ def test_no_such_run(store: Store) -> None:
         find_run(store, "x")
 
 
-def test_no_run_is_done(store: Store) -> None:
+def test_no_run_has_finished(store: Store) -> None:
     begun(store, "20260101-000000-001").end(FAILED)
     begun(store, "20260101-000001-001").end(INTERRUPTED)
-    said = r"come to its end \(the latest: 20260101-000001-001, interrupted\).*go on"
+    said = r"has finished \(the latest: 20260101-000001-001, interrupted\).*continue it"
     with pytest.raises(UserError, match=said):
         find_run(store, None)
 
@@ -492,7 +492,7 @@ def test_run_ids_sort_by_time_and_differ() -> None:
 
 
 @pytest.mark.parametrize("run_id", ["../escape", "", "a/b", ".hidden", "x" * 65, "a b"])
-def test_a_run_id_that_is_no_folder_name_is_refused(run_id: str) -> None:
+def test_a_run_id_that_cannot_name_a_folder_is_refused(run_id: str) -> None:
     with pytest.raises(UserError, match="run id"):
         checked_run_id(run_id)
 

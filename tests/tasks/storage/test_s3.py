@@ -18,21 +18,25 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import StageError, StorageError, UserError
 from tasks.core.records import Record, Stage
-from tasks.storage import files, s3
-from tasks.storage.files import append_line, is_locked, locked, read_lines, write_over
-from tasks.storage.housekeeping import clean, verify
+from tasks.storage import files, lease, object_cache, s3, s3_client
+from tasks.storage.cleaning import clean
+from tasks.storage.files import append_line, read_lines, write_over
+from tasks.storage.lease import Lease
+from tasks.storage.locks import locked
 from tasks.storage.run_log import DONE, KILLED, RunLog
-from tasks.storage.s3 import ConflictError, Lease, S3Path
+from tasks.storage.s3 import S3Path
 from tasks.storage.store import Miss, Store
+from tasks.storage.store_path import ConflictError
+from tasks.storage.verification import verify
 from tests.processes import Command, python, s3_server, wait_for
-from tests.support import basis
+from tests.support import basis, spec_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "0123456789abcdef" * 4
-STAGE = Stage("subset", "subset", {}, {})
+STAGE = Stage("subset", spec_of("subset"))
 # Of its server's clock there are whole seconds only.
 SHORT_LEASE_S = 3.0
 
@@ -49,9 +53,9 @@ def _here(server: dict[str, str]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.items():
             patch.setenv(name, value)
-        s3._client.cache_clear()
+        s3_client.client.cache_clear()
         yield
-    s3._client.cache_clear()
+    s3_client.client.cache_clear()
 
 
 @pytest.fixture
@@ -75,17 +79,17 @@ def store(root: S3Path) -> Store:
 
 @pytest.fixture
 def client() -> S3Client:
-    return s3._client()
+    return s3_client.client()
 
 
 @pytest.fixture
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "LEASE_S", SHORT_LEASE_S)
-    monkeypatch.setattr(files, "LEASE_POLL_S", 0.1)
+    monkeypatch.setattr(lease, "LEASE_S", SHORT_LEASE_S)
+    monkeypatch.setattr(s3, "LEASE_POLL_S", 0.1)
 
 
 def committed(store: Store, name: str = "subset", key: str = KEY) -> Record:
-    outputs = store.writer(Stage(name, name, {}, {}), key, basis(why="test"))
+    outputs = store.writer(Stage(name, spec_of(name)), key, basis(why="test"))
     outputs.arrays("train", x=np.arange(300, dtype=np.int32))
     outputs.blob("note", "txt", b"a note")
     return store.commit(outputs, {"classes": 3})
@@ -109,18 +113,18 @@ def reason(store: Store, record: Record) -> str:
 @pytest.mark.parametrize(
     "url", ["s3://", "s3:///x", "s3://A/x", "s3://key:hunter2@bucket/x", "s3://bucket:9000/x"]
 )
-def test_what_names_no_bucket_is_refused_and_not_repeated(url: str) -> None:
+def test_an_invalid_bucket_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UserError, match=r"expected s3://bucket/prefix") as refused:
         Store(url)
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/a/b", "s3://bucket/a/b/", "s3://bucket//a//b"])
-def test_one_place_has_one_name(url: str) -> None:
+def test_equivalent_urls_give_one_path(url: str) -> None:
     assert str(Store(url).root) == "s3://bucket/a/b"
 
 
-def test_a_whole_bucket_is_a_place_too() -> None:
+def test_a_whole_bucket_can_be_a_store() -> None:
     root = Store("s3://bucket").root
     assert str(root) == str(Store("s3://bucket/").root) == "s3://bucket"
     assert str(root / "runs") == "s3://bucket/runs"
@@ -131,7 +135,7 @@ NAMES = st.sampled_from(["a", "b", "run.json", "model", ".part-x"])
 
 @settings(max_examples=25)
 @given(st.sets(st.lists(NAMES, min_size=1, max_size=3).map("/".join), max_size=6), st.data())
-def test_what_is_there_is_found_as_in_a_folder(
+def test_objects_are_found_as_files_in_a_folder_are(
     tmp_path_factory: pytest.TempPathFactory, names: set[str], data: st.DataObject
 ) -> None:
     # On a disk, what is a folder is no file.
@@ -170,7 +174,7 @@ def test_a_hit_is_found_without_fetching_anything(store: Store, cache: Path) -> 
     assert list((cache / "objects").iterdir()) == []
 
 
-def test_what_is_fetched_is_what_was_written_and_kept_by_its_digest(
+def test_a_fetched_object_is_kept_by_its_digest(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = committed(store)
@@ -182,9 +186,7 @@ def test_what_is_fetched_is_what_was_written_and_kept_by_its_digest(
     assert store.content(record, "note") == b"a note", "it is not fetched twice"
 
 
-def test_a_copy_that_was_damaged_on_this_machine_is_fetched_again(
-    store: Store, cache: Path
-) -> None:
+def test_a_damaged_local_copy_is_fetched_again(store: Store, cache: Path) -> None:
     record = committed(store)
     (kept,) = (cache / "objects").glob("*.npz")
     kept.chmod(0o644)
@@ -203,7 +205,7 @@ def test_a_copy_that_was_damaged_on_this_machine_is_fetched_again(
     ],
     ids=["removed", "cut", "replaced", "replaced by a program like this"],
 )
-def test_a_damaged_object_is_no_hit_and_is_healed(
+def test_a_damaged_object_is_a_miss_and_is_restored(
     store: Store, client: S3Client, content: Any, metadata: dict[str, str], said: str
 ) -> None:
     record = committed(store)
@@ -218,7 +220,7 @@ def test_a_damaged_object_is_no_hit_and_is_healed(
     assert store.lookup(STAGE, KEY) == record
 
 
-def test_bytes_that_their_metadata_belie_are_noticed_when_read_and_healed(
+def test_bytes_that_contradict_their_metadata_are_noticed_when_read_and_restored(
     store: Store, client: S3Client, cache: Path
 ) -> None:
     record = committed(store)
@@ -238,7 +240,9 @@ def test_bytes_that_their_metadata_belie_are_noticed_when_read_and_healed(
     assert len(store.content(record, "train")) == record.files["train"].size
 
 
-def test_what_was_made_anew_meanwhile_is_left_alone(store: Store, cache: Path) -> None:
+def test_an_object_that_was_rewritten_in_the_meantime_is_left_alone(
+    store: Store, cache: Path
+) -> None:
     record = committed(store)
     for kept in (cache / "objects").iterdir():
         kept.unlink()
@@ -249,7 +253,7 @@ def test_what_was_made_anew_meanwhile_is_left_alone(store: Store, cache: Path) -
     assert place.read_bytes() == b"made anew, with its digest"
 
 
-def test_what_another_program_put_there_is_hashed(store: Store, client: S3Client) -> None:
+def test_an_object_without_a_stored_digest_is_hashed(store: Store, client: S3Client) -> None:
     record = committed(store)
     place = place_of(store, record)
     client.put_object(Bucket="bucket", Key=place.key, Body=place.read_bytes())
@@ -257,11 +261,11 @@ def test_what_another_program_put_there_is_hashed(store: Store, client: S3Client
     assert store.lookup(STAGE, KEY) == record
 
 
-def test_a_record_that_somebody_else_has_written_meanwhile_stays(store: Store) -> None:
+def test_a_record_that_another_process_wrote_in_the_meantime_stays(store: Store) -> None:
     late = store.writer(STAGE, KEY, basis(why="test"))
     late.blob("note", "txt", b"another note")
     record = committed(store)
-    with pytest.raises(StorageError, match="written by somebody else meanwhile") as refused:
+    with pytest.raises(StorageError, match="another process wrote") as refused:
         store.commit(late, {"classes": 4})
     assert refused.value.may_pass, "tried again, it finds the other's result"
     assert store.record("subset", KEY) == record
@@ -280,10 +284,10 @@ def test_a_write_that_fails_leaves_nothing(store: Store, cache: Path) -> None:
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
-def test_what_was_not_used_for_longest_goes_first(
+def test_the_least_recently_used_files_are_removed_first(
     root: S3Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "IN_USE_S", 100.0)
+    monkeypatch.setattr(object_cache, "IN_USE_S", 100.0)
     monkeypatch.setenv("FASHION_FLOW_CACHE_GB", "0.0000025")
     names = ["old", "older", "in use"]
     for name, age in zip(names, (200, 300, 0), strict=True):
@@ -311,9 +315,10 @@ def test_a_full_disk_of_this_machine_is_explained(root: S3Path, cache: Path) -> 
 
 APPEND = """
 import sys
-from tasks.storage.files import append_line, place
+from tasks.storage.files import append_line
+from tasks.storage.urls import path_of
 for number in range(12):
-    append_line(place(sys.argv[1]), {"writer": sys.argv[2], "line": number})
+    append_line(path_of(sys.argv[1]), {"writer": sys.argv[2], "line": number})
 """
 
 
@@ -329,7 +334,7 @@ def test_no_line_of_several_writers_is_lost(root: S3Path) -> None:
         assert [e["line"] for e in entries if e["writer"] == str(number)] == list(range(12))
 
 
-def test_a_write_on_a_condition_that_does_not_hold_is_refused(root: S3Path) -> None:
+def test_a_conditional_write_over_another_version_is_refused(root: S3Path) -> None:
     path = root / "run.json"
     first = path.write_if(b"one", None)
     assert path.version() == first
@@ -338,7 +343,7 @@ def test_a_write_on_a_condition_that_does_not_hold_is_refused(root: S3Path) -> N
     path.write(b"three")
     with pytest.raises(ConflictError):
         path.write_if(b"two", first)
-    with pytest.raises(StorageError, match="somebody else"):
+    with pytest.raises(StorageError, match="another process wrote"):
         write_over(path, b"two", first)
     assert path.read_bytes() == b"three"
     # As when the answer to the same write was lost on its way.
@@ -352,10 +357,11 @@ def test_a_write_on_a_condition_that_does_not_hold_is_refused(root: S3Path) -> N
 
 HOLD = """
 import sys, time
-from tasks.storage import s3
-s3.LEASE_S = float(sys.argv[2])
-from tasks.storage.files import locked, place
-with locked(place(sys.argv[1]), lambda: None) as lease:
+from tasks.storage import lease as module
+module.LEASE_S = float(sys.argv[2])
+from tasks.storage.locks import locked
+from tasks.storage.urls import path_of
+with locked(path_of(sys.argv[1]), lambda: None) as lease:
     print("held", flush=True)
     sys.stdin = open(0)
     while True:
@@ -365,20 +371,20 @@ with locked(place(sys.argv[1]), lambda: None) as lease:
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_one_at_a_time_holds_a_lease_and_gives_it_back(root: S3Path) -> None:
+def test_a_lease_has_one_holder_at_a_time(root: S3Path) -> None:
     path = root / "locks" / "a.lock"
-    assert not is_locked(path)
+    assert not path.is_locked()
     with locked(path, pytest.fail) as held:
-        assert is_locked(path)
+        assert path.is_locked()
         assert Lease.take(path) is None
         assert isinstance(held, Lease)
         time.sleep(2 * SHORT_LEASE_S)
         assert held.held, "it is renewed"
-        assert is_locked(path)
+        assert path.is_locked()
         assert Lease.take(path) is None
-    assert not is_locked(path)
+    assert not path.is_locked()
     with locked(path, pytest.fail):
-        assert is_locked(path)
+        assert path.is_locked()
 
 
 @pytest.mark.usefixtures("short_leases")
@@ -388,15 +394,15 @@ def test_the_lease_of_a_killed_process_is_taken_over(root: S3Path) -> None:
     with python(HOLD, str(path), str(SHORT_LEASE_S)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        assert is_locked(path)
+        assert path.is_locked()
         process.kill()
         with locked(path, lambda: waits.append("waits")):
-            assert is_locked(path)
+            assert path.is_locked()
     assert waits == ["waits"]
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_who_slept_too_long_knows_that_the_lease_is_lost(root: S3Path) -> None:
+def test_a_process_that_was_suspended_too_long_notices_that_its_lease_is_lost(root: S3Path) -> None:
     path = root / "locks" / "a.lock"
     with python(HOLD, str(path), str(SHORT_LEASE_S)) as process:
         assert process.stdout is not None
@@ -412,25 +418,25 @@ def test_who_slept_too_long_knows_that_the_lease_is_lost(root: S3Path) -> None:
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_what_was_made_without_the_lease_is_not_kept(store: Store) -> None:
+def test_a_result_is_not_kept_if_the_lease_was_lost(store: Store) -> None:
     with store.lock(STAGE, KEY, lambda: None) as held:
         outputs = store.writer(STAGE, KEY, basis(why="test"), held=held)
         outputs.blob("note", "txt", b"a note")
         # Somebody took it over, as after a long sleep.
         path = store.lock_path(store.folder("subset", KEY))
         assert isinstance(path, S3Path)
-        path.write(s3._lease("somebody else", 0))
+        path.write(lease._packed("somebody else", 0))
         assert isinstance(held, Lease)
         wait_for(lambda: not held.held, 30, "the loss to be known")
-        with pytest.raises(StorageError, match="did not hear of this process") as lost:
+        with pytest.raises(StorageError, match="has not heard from this process") as lost:
             store.commit(outputs, {})
         assert lost.value.may_pass
-        with pytest.raises(StorageError, match="did not hear of this process"):
+        with pytest.raises(StorageError, match="has not heard from this process"):
             outputs.checkpoints({}, 9).check()
-        with pytest.raises(StorageError, match="did not hear of this process"):
+        with pytest.raises(StorageError, match="has not heard from this process"):
             outputs.blob("note", "txt", b"written over another's")
         assert (outputs.folder / "note.txt").read_bytes() == b"a note"
-    assert is_locked(path), "what is another's is not given back"
+    assert path.is_locked(), "what is another's is not given back"
     assert isinstance(store.lookup(STAGE, KEY), Miss)
 
 
@@ -438,22 +444,22 @@ def test_what_was_made_without_the_lease_is_not_kept(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_a_run_that_is_not_heard_of_was_killed(store: Store, monkeypatch: Any) -> None:
+def test_a_run_whose_lease_expired_was_killed(store: Store, monkeypatch: Any) -> None:
     run = RunLog(store, "run-1")
     run.begin({}, {}, None)
     assert run.status() == "running"
     monkeypatch.setattr("tasks.storage.run_log.LOOKING_S", 0.2)
     monkeypatch.setattr("tasks.storage.run_log._held", {})
-    with pytest.raises(UserError, match="is going on in another process"):
+    with pytest.raises(UserError, match="is still running in another process"):
         run.begin({}, {}, None)
     # Its lease is another process's, which is no more.
     path = run.folder / "alive.lock"
     assert isinstance(path, S3Path)
-    path.write(s3._lease("killed", 0))
+    path.write(lease._packed("killed", 0))
     wait_for(lambda: run.status() == KILLED, 30, "the run to be known as killed")
 
 
-def test_what_no_kept_run_uses_is_cleared_away(store: Store) -> None:
+def test_results_that_no_kept_run_uses_are_removed(store: Store) -> None:
     old, new = committed(store, key="a" * 64), committed(store, key="b" * 64)
     for run_id, record in (("run-1", old), ("run-2", new)):
         run = RunLog(store, run_id)
@@ -472,14 +478,14 @@ def test_what_no_kept_run_uses_is_cleared_away(store: Store) -> None:
     assert (found.records, found.damaged, found.orphans) == (1, (), ())
 
 
-def test_a_run_that_never_began_is_no_obstacle(store: Store, monkeypatch: Any) -> None:
-    (store.root / "runs/run-1/run.log").write(b"no such plan")  # type: ignore[union-attr]
+def test_a_run_that_never_began_is_removed(store: Store, monkeypatch: Any) -> None:
+    (store.root / "runs/run-1/run.log").write(b"no such plan")
     assert clean(store, 1, dry_run=True).removed == ()
-    monkeypatch.setattr("tasks.storage.housekeeping.STARTING_S", -1.0)
+    monkeypatch.setattr("tasks.storage.cleaning.STARTING_S", -1.0)
     assert [item.path for item in clean(store, 1, dry_run=False).removed] == ["runs/run-1"]
 
 
-def test_what_can_t_be_removed_is_said(
+def test_an_object_that_cannot_be_removed_is_reported(
     root: S3Path, client: S3Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "a/b").write(b"locked")
@@ -489,7 +495,7 @@ def test_what_can_t_be_removed_is_said(
         (root / "a").remove_tree()
 
 
-def test_a_line_is_appended_once_though_its_answer_was_lost(
+def test_a_line_is_appended_once_even_if_the_answer_was_lost(
     root: S3Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = root / "log"
@@ -542,7 +548,7 @@ def test_an_append_to_an_empty_log_begins_it(root: S3Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_explained(
+def test_errors_are_explained(
     fashion_flow: Command,
     server: dict[str, str],
     store: str,

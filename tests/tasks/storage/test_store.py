@@ -1,4 +1,4 @@
-"""A hit is a hit only while every byte is what it was; nothing is ever half written."""
+"""A result is a hit only if every byte of it is intact; files are whole or missing."""
 
 from __future__ import annotations
 
@@ -21,28 +21,20 @@ import pyarrow as pa
 import pytest
 
 from tasks.core.errors import SealedError, StageError, StorageError, UserError
-from tasks.core.records import FACTS, MAY_READ_TEST, Record, Skipped, Stage, StoredFile, digest_of
+from tasks.core.names import FACTS
+from tasks.core.records import Record, Skipped, Stage, digest_of
 from tasks.core.training.progress import Progress
-from tasks.engine.fingerprint import code_of
-from tasks.storage import files
-from tasks.storage import store as store_module
+from tasks.storage import local_path
 from tasks.storage.checkpoints import Checkpoints
+from tasks.storage.exchange import Inputs, Outputs
 from tasks.storage.run_log import RunLog
-from tasks.storage.store import Inputs, Miss, Outputs, Store
+from tasks.storage.store import Miss, Store
 from tests.processes import python
-from tests.support import basis, on_disk
+from tests.support import basis, on_disk, spec_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PROFILE = {"device": "cpu", "threads": 2}
-STAGE = Stage("subset", "subset", {"seed": 1, "train": 10}, {"raw": ("train", FACTS)})
-UPSTREAM = Record(
-    "load",
-    "load",
-    "a" * 64,
-    {"train": StoredFile("stages/load/a/train.npz", "1" * 64, 5, "npz", {})},
-    {"images": 12},
-    {},
-)
+STAGE = Stage("subset", spec_of("subset", seed=1, train=10), {"raw": ("train", FACTS)})
 
 
 @pytest.fixture
@@ -75,133 +67,10 @@ def reason(store: Store, record: Record, stage: Stage = STAGE) -> str:
     return found.reason
 
 
-# Keys
-
-
-def key(store: Store, stage: Stage = STAGE, upstream: Record = UPSTREAM, **profile: Any) -> str:
-    return store.key_of(stage, {"raw": upstream}, PROFILE | profile)[0]
-
-
-def test_key_is_a_function_of_its_basis_alone(store: Store, tmp_path: Path) -> None:
-    assert key(store) == key(Store(str(tmp_path / "elsewhere")))
-    assert len(key(store)) == 64
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        replace(STAGE, name="subset_2"),
-        replace(STAGE, kind="preprocess"),
-        replace(STAGE, settings={"seed": 2, "train": 10}),
-        replace(STAGE, settings={"seed": 1.0, "train": 10}),
-        replace(STAGE, settings={"seed": 1}),
-        replace(STAGE, settings={"seed": 1, "train": 10, "more": None}),
-        replace(STAGE, numerical=True),
-    ],
-    ids=["name", "kind", "value", "type", "one less", "one more", "numerical"],
-)
-def test_key_changes_with_the_stage(store: Store, other: Stage) -> None:
-    assert key(store, other) != key(store)
-
-
-def test_key_changes_with_the_content_of_what_is_read_and_with_nothing_else(store: Store) -> None:
-    def with_file(**changes: Any) -> Record:
-        return replace(UPSTREAM, files={"train": replace(UPSTREAM.files["train"], **changes)})
-
-    assert key(store, upstream=with_file(sha256="2" * 64)) != key(store)
-    assert key(store, upstream=replace(UPSTREAM, facts={"images": 13})) != key(store)
-    assert key(store, upstream=with_file(path="stages/load/b/train.npz")) == key(store)
-    unread = dict(UPSTREAM.files) | {"test": replace(UPSTREAM.files["train"], sha256="3" * 64)}
-    assert key(store, upstream=replace(UPSTREAM, files=unread, key="b" * 64)) == key(store)
-
-
-def test_a_skipped_input_enters_the_key_by_its_reason(store: Store) -> None:
-    keys = {
-        store.key_of(STAGE, {"raw": given}, PROFILE)[0]
-        for given in (UPSTREAM, Skipped("load", "offline"), Skipped("load", "disk full"))
-    }
-    assert len(keys) == 3
-
-
-def test_profile_is_part_of_the_key_of_numerical_stages_only(store: Store) -> None:
-    numerical = replace(STAGE, numerical=True)
-    assert key(store, numerical, threads=1) != key(store, numerical)
-    assert key(store, threads=1) == key(store)
-
-
-def test_key_ignores_the_order_of_settings_and_roles(store: Store) -> None:
-    two = Stage("a", "subset", {"x": 1, "y": {"p": 1, "q": 2}}, {"m": (FACTS,), "n": ("train",)})
-    swapped = replace(
-        two, settings={"y": {"q": 2, "p": 1}, "x": 1}, reads={"n": ("train",), "m": (FACTS,)}
-    )
-    inputs = {"m": UPSTREAM, "n": UPSTREAM}
-    turned = dict(reversed(list(PROFILE.items())))
-    assert store.key_of(two, inputs, PROFILE)[0] == store.key_of(swapped, inputs, turned)[0]
-    crossed = replace(two, reads={"n": (FACTS,), "m": ("train",)})
-    assert store.key_of(two, inputs, PROFILE)[0] != store.key_of(crossed, inputs, PROFILE)[0]
-
-
-def test_outside_files_count_by_content_and_not_by_place(store: Store, tmp_path: Path) -> None:
-    def key_with(*contents: bytes, folder: str = "data") -> str:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        paths = [tmp_path / folder / f"{number}.npz" for number in range(len(contents))]
-        for path, content in zip(paths, contents, strict=True):
-            path.write_bytes(content)
-        return key(store, replace(STAGE, external=tuple(map(str, paths))))
-
-    assert key_with(b"a", b"b") == key_with(b"a", b"b", folder="moved")
-    assert len({key_with(b"a", b"b"), key_with(b"a", b"c"), key_with(b"b", b"a"), key_with()}) == 4
-    loaded = Stage("load", "load", external=(str(tmp_path / "data/0.npz"),))
-    _, basis = store.key_of(loaded, {}, PROFILE)
-    assert str(tmp_path) not in str(basis), "a record says nothing of the user's folders"
-
-
-def test_key_changes_with_the_code(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def code_of(module: str) -> dict[str, str]:
-        asked.append(module)
-        return {module: "another digest"}
-
-    before = key(store)
-    monkeypatch.setattr(store_module, "code_of", code_of)
-    assert key(store) != before
-    assert asked == ["tasks.stages.subset"]
-
-
-def test_key_changes_with_the_format_version(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = key(store)
-    monkeypatch.setattr(store_module, "FORMAT_VERSION", -1)
-    assert key(store) != before
-
-
-def test_an_input_of_which_nothing_is_read_is_no_part_of_the_key(store: Store) -> None:
-    begun = replace(STAGE, reads={**STAGE.reads, "beginning": ()})
-    other = replace(UPSTREAM, key="b" * 64, facts={"epochs": 40})
-    alone, stands_for = store.key_of(STAGE, {"raw": UPSTREAM}, PROFILE)
-    assert store.key_of(begun, {"raw": UPSTREAM}, PROFILE) == (alone, stands_for)
-    for beginning in (UPSTREAM, other, Skipped("load", "offline")):
-        given = {"raw": UPSTREAM, "beginning": beginning}
-        assert store.key_of(begun, given, PROFILE) == (alone, stands_for)
-    assert list(stands_for["inputs"]) == ["raw"]
-
-
-def test_snapshots_are_no_part_of_the_key(store: Store) -> None:
-    assert key(store, replace(STAGE, snapshots=(3, "lowest_validation_loss"))) == key(store)
-
-
-def test_of_inputs_that_are_not_known_yet_the_basis_says_nothing(store: Store) -> None:
-    two = replace(STAGE, reads={"raw": ("train",), "other": (FACTS,)})
-    known = store.basis_of(two, {"raw": UPSTREAM}, PROFILE)
-    both = store.basis_of(two, {"raw": UPSTREAM, "other": UPSTREAM}, PROFILE)
-    assert set(both["inputs"]) == {"raw", "other"}
-    assert known == both | {"inputs": {"raw": both["inputs"]["raw"]}}
-
-
 # Commit and lookup
 
 
-def test_what_is_committed_is_found_again(store: Store) -> None:
+def test_a_committed_result_is_found(store: Store) -> None:
     record = committed(store)
     assert store.lookup(STAGE, record.key) == record
     assert store.record("subset", record.key) == record
@@ -219,7 +88,7 @@ def test_a_store_that_is_moved_keeps_its_hits(store: Store, tmp_path: Path) -> N
     assert Store(str(tmp_path / "moved")).lookup(STAGE, record.key) == record
 
 
-def test_files_without_a_record_are_no_hit(store: Store) -> None:
+def test_files_without_a_record_are_a_miss(store: Store) -> None:
     fill(store.writer(STAGE, "b" * 64, basis()))
     assert store.lookup(STAGE, "b" * 64) == Miss(
         "not computed yet with these settings, inputs and code"
@@ -246,7 +115,7 @@ def flip_a_bit(path: Path) -> None:
     ],
     ids=["missing", "truncated", "longer", "emptied", "one bit"],
 )
-def test_a_damaged_file_is_no_hit(
+def test_a_damaged_file_is_a_miss(
     store: Store, name: str, damage: Callable[[Path], Any], said: str
 ) -> None:
     record = committed(store)
@@ -267,7 +136,7 @@ def test_a_damaged_file_is_no_hit(
     ],
     ids=["emptied", "no fields", "a list", "no text", "unsigned"],
 )
-def test_a_replaced_record_is_no_hit(store: Store, replacement: bytes, said: str) -> None:
+def test_a_replaced_record_is_a_miss(store: Store, replacement: bytes, said: str) -> None:
     record = committed(store)
     record_path(store, record).write_bytes(replacement)
     assert reason(store, record).startswith("its record can't be used: ")
@@ -281,7 +150,7 @@ def test_a_replaced_record_is_no_hit(store: Store, replacement: bytes, said: str
     ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000],
     ids=["lists", "objects", "closed"],
 )
-def test_a_record_that_is_nested_too_deeply_is_no_hit(store: Store, text: str) -> None:
+def test_a_record_that_is_nested_too_deeply_is_a_miss(store: Store, text: str) -> None:
     record = committed(store)
     record_path(store, record).write_text(text)
     assert reason(store, record).startswith("its record can't be used: ")
@@ -290,14 +159,14 @@ def test_a_record_that_is_nested_too_deeply_is_no_hit(store: Store, text: str) -
         store.record("subset", record.key)
 
 
-def test_a_record_that_can_t_be_read_is_no_hit(store: Store) -> None:
+def test_an_unreadable_record_is_a_miss(store: Store) -> None:
     record = committed(store)
     record_path(store, record).unlink()
     record_path(store, record).mkdir()
     assert reason(store, record) == "its record can't be read: Is a directory"
 
 
-def test_what_is_gone_and_what_is_not_what_was_written_is_said(store: Store) -> None:
+def test_missing_and_changed_files_are_told_apart(store: Store) -> None:
     record = committed(store)
     flip_a_bit(path_of(store, record))
     with pytest.raises(StageError, match=r"train\.npz is not what was written; run again to"):
@@ -308,7 +177,7 @@ def test_what_is_gone_and_what_is_not_what_was_written_is_said(store: Store) -> 
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
-def test_an_error_of_reading_passes_as_it_is(
+def test_an_error_of_reading_is_raised_unchanged(
     store: Store, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Whether it may be tried again is not the store's to say."""
@@ -324,7 +193,7 @@ def test_an_error_of_reading_passes_as_it_is(
     assert passed.value is cause
 
 
-def test_a_damaged_record_is_no_hit(store: Store) -> None:
+def test_a_damaged_record_is_a_miss(store: Store) -> None:
     record = committed(store)
     path = record_path(store, record)
     text = path.read_text()
@@ -336,14 +205,14 @@ def test_a_damaged_record_is_no_hit(store: Store) -> None:
     assert store.lookup(STAGE, record.key) == record
 
 
-def test_another_stage_s_record_is_no_hit(store: Store) -> None:
+def test_another_stage_s_record_is_a_miss(store: Store) -> None:
     record = committed(store)
     other = committed(store, replace(STAGE, name="elsewhere"))
     shutil.copy(record_path(store, other), record_path(store, record))
     assert reason(store, record) == "its record belongs to another stage"
 
 
-def test_a_key_that_begins_alike_is_no_hit(store: Store) -> None:
+def test_a_key_with_the_same_beginning_is_a_miss(store: Store) -> None:
     record = committed(store)
     alike = record.key[:-1] + "0"
     assert store.lookup(STAGE, alike) == Miss("its record belongs to another stage")
@@ -365,7 +234,7 @@ def test_commit_refuses_what_it_cannot_read_back(store: Store) -> None:
     with pytest.raises(StorageError) as refused:
         store.commit(outputs, {})
     for words in (
-        "subset: what was written can't be read back (train has other content: stages/subset/",
+        "subset: the result can't be read back (train has other content: stages/subset/",
         f"Check the disk of {store.root}; start the run again, or name another store with --store",
     ):
         assert words in str(refused.value)
@@ -373,76 +242,13 @@ def test_commit_refuses_what_it_cannot_read_back(store: Store) -> None:
     assert isinstance(store.lookup(STAGE, "c" * 64), Miss)
 
 
-def with_outside_file(store: Store, path: Path) -> Outputs:
-    """The outputs of a stage that reads a file from outside."""
-    path.write_bytes(b"as it was when the key was made")
-    stage = Stage("load", "load", external=(str(path),))
-    key, stands_for = store.key_of(stage, {}, PROFILE)
-    outputs = store.writer(stage, key, stands_for)
-    fill(outputs)
-    return outputs
+def test_checkpoints_that_cannot_be_trusted_are_refused(store: Store) -> None:
+    def refuse() -> None:
+        raise StageError("the code changed")
 
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda path: path.write_bytes(b"something else"),
-        flip_a_bit,
-        lambda path: path.write_bytes(path.read_bytes() + b"."),
-    ],
-    ids=["replaced", "one bit", "longer"],
-)
-def test_commit_refuses_what_was_made_of_a_file_that_changed_meanwhile(
-    store: Store, tmp_path: Path, change: Callable[[Path], Any]
-) -> None:
-    path = tmp_path / "weights.h5"
-    outputs = with_outside_file(store, path)
-    change(path)
-    with pytest.raises(StageError, match=r"weights\.h5 changed while load read it.*start the run"):
-        store.commit(outputs, {})
-    assert isinstance(store.lookup(outputs.stage, outputs.key), Miss)
-    assert not (outputs.folder / "record.json").exists()
-
-
-def test_a_file_from_outside_that_is_only_touched_or_moved_away_and_back_has_not_changed(
-    store: Store, tmp_path: Path
-) -> None:
-    path = tmp_path / "weights.h5"
-    outputs = with_outside_file(store, path)
-    content = path.read_bytes()
-    path.unlink()
-    path.write_bytes(content)
-    assert store.lookup(outputs.stage, outputs.key) != store.commit(outputs, {})
-
-
-def test_a_file_from_outside_that_is_gone_makes_commit_fail(store: Store, tmp_path: Path) -> None:
-    outputs = with_outside_file(store, tmp_path / "weights.h5")
-    (tmp_path / "weights.h5").unlink()
-    with pytest.raises(StageError, match=r"weights\.h5 changed while"):
-        store.commit(outputs, {})
-    assert not (outputs.folder / "record.json").exists()
-
-
-def test_commit_refuses_what_was_made_while_the_code_was_edited(store: Store) -> None:
-    known = code_of("tasks.stages.subset")
-    edited = {**known, "tasks.core.data.splitting": "0" * 64}
-    assert edited != known
-    outputs = store.writer(STAGE, "c" * 64, basis(code=edited))
-    fill(outputs)
-    with pytest.raises(
-        StageError, match=r"tasks\.core\.data\.splitting changed while subset was computed"
-    ):
-        store.commit(outputs, {})
-    assert not (outputs.folder / "record.json").exists()
-    outputs = store.writer(STAGE, "c" * 64, basis(code=known))
-    fill(outputs)
-    assert store.commit(outputs, {}).basis["code"] == known
-
-
-def test_checkpoints_of_edited_code_are_refused(store: Store) -> None:
-    code = {"tasks.core.data.splitting": "0" * 64}
-    outputs = store.writer(STAGE, "c" * 64, basis(code=code))
-    with pytest.raises(StageError, match=r"tasks\.core\.data\.splitting changed"):
+    outputs = store.writer(STAGE, "c" * 64, basis())
+    outputs.check = refuse
+    with pytest.raises(StageError, match="the code changed"):
         outputs.checkpoints({}, 3).save(progress(1))
     assert list(outputs.folder.iterdir()) == []
 
@@ -461,14 +267,16 @@ def epoch_of(checkpoints: Checkpoints) -> int:
 
 
 TRAINING = Stage(
-    "iteration_1", "train", {"seed": 1, "epochs": 9}, {"beginning": ()}, snapshots=(2,)
+    "iteration_1", spec_of("train", seed=1, epochs=9), {"beginning": ()}, snapshots=(2,)
 )
 
 
 def training_of(store: Store, stage: Stage = TRAINING, **given: Any) -> tuple[Outputs, Checkpoints]:
-    key, stands_for = store.key_of(stage, {}, PROFILE)
-    outputs = store.writer(stage, key, stands_for, **given)
-    return outputs, outputs.checkpoints({"seed": stage.settings["seed"]}, stage.settings["epochs"])
+    profile = PROFILE if stage.spec.numerical else {}
+    values = stage.spec.as_json()
+    stands_for = basis(stage=stage.name, settings=values, profile=profile)
+    outputs = store.writer(stage, digest_of(stands_for), stands_for, **given)
+    return outputs, outputs.checkpoints({"seed": values["seed"]}, values["epochs"])
 
 
 def trained_for(store: Store, stage: Stage, epochs: int) -> Record:
@@ -479,7 +287,7 @@ def trained_for(store: Store, stage: Stage, epochs: int) -> Record:
     return store.commit(outputs, {})
 
 
-def test_the_writer_removes_what_a_killed_one_left_and_nothing_else(store: Store) -> None:
+def test_the_writer_removes_only_temporary_files_of_a_killed_process(store: Store) -> None:
     outputs, checkpoints = training_of(store)
     checkpoints.save(progress(2))
     checkpoints.save(progress(3))
@@ -492,8 +300,8 @@ def test_the_writer_removes_what_a_killed_one_left_and_nothing_else(store: Store
     assert epoch_of(again) == 3
 
 
-def test_what_is_asked_for_anew_forgets_its_checkpoints_and_begins_nowhere(store: Store) -> None:
-    longer = replace(TRAINING, name="overfitting", settings={"seed": 1, "epochs": 12})
+def test_a_refreshed_training_starts_from_scratch(store: Store) -> None:
+    longer = replace(TRAINING, name="overfitting", spec=spec_of("train", seed=1, epochs=12))
     given: dict[str, Any] = {"inputs": {"beginning": trained_for(store, longer, 12)}}
     outputs, checkpoints = training_of(store, **given)
     assert epoch_of(checkpoints) == 2
@@ -511,7 +319,7 @@ def test_a_committed_training_keeps_snapshots_only(store: Store) -> None:
     assert names == {"train.npz", "labels.parquet", "record.json", "snapshot-000002"}
 
 
-def test_a_commit_that_is_refused_keeps_the_checkpoints(store: Store) -> None:
+def test_a_refused_commit_keeps_the_checkpoints(store: Store) -> None:
     outputs, checkpoints = training_of(store)
     checkpoints.save(progress(3))
     fill(outputs)
@@ -526,11 +334,11 @@ def test_a_commit_that_is_refused_keeps_the_checkpoints(store: Store) -> None:
     [
         (TRAINING, 2),
         (replace(TRAINING, name="iteration_7"), 2),
-        (replace(TRAINING, settings={"seed": 1, "epochs": 20}), 2),
-        (replace(TRAINING, settings={"seed": 1, "epochs": 1}), 0),
-        (replace(TRAINING, settings={"seed": 2, "epochs": 9}), 0),
-        (replace(TRAINING, kind="retrain"), 0),
-        (replace(TRAINING, numerical=True), 0),
+        (replace(TRAINING, spec=spec_of("train", seed=1, epochs=20)), 2),
+        (replace(TRAINING, spec=spec_of("train", seed=1, epochs=1)), 0),
+        (replace(TRAINING, spec=spec_of("train", seed=2, epochs=9)), 0),
+        (replace(TRAINING, spec=spec_of("retrain", seed=1, epochs=9)), 0),
+        (replace(TRAINING, spec=spec_of("train", numerical=True, seed=1, epochs=9)), 0),
     ],
     ids=["itself", "name", "more epochs", "fewer", "settings", "kind", "profile"],
 )
@@ -542,7 +350,7 @@ def test_trainings_of_one_lineage_differ_in_name_and_epochs_only(
     assert epoch_of(checkpoints) == expected
 
 
-def test_an_input_of_which_something_is_read_is_no_place_to_begin(store: Store) -> None:
+def test_a_training_does_not_begin_from_an_input_that_it_reads(store: Store) -> None:
     record = trained_for(store, TRAINING, 3)
     reads = {"arrays": ("train",), "facts": (FACTS,), "beginning": ()}
     stage = replace(TRAINING, name="iteration_7", reads=reads)
@@ -555,7 +363,7 @@ def test_an_input_of_which_something_is_read_is_no_place_to_begin(store: Store) 
     assert outputs.beginnings == (store.folder(record.stage, record.key),)
 
 
-def test_a_file_where_the_stage_s_folder_goes_makes_room(store: Store) -> None:
+def test_the_stage_s_folder_replaces_a_file_of_its_name(store: Store) -> None:
     record = committed(store)
     folder = on_disk(store.folder(record.stage, record.key))
     shutil.rmtree(folder)
@@ -566,7 +374,7 @@ def test_a_file_where_the_stage_s_folder_goes_makes_room(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.npz", "labels.parquet", "record.json"])
-def test_a_folder_where_a_stage_s_file_goes_makes_room(store: Store, name: str) -> None:
+def test_a_stage_s_file_replaces_a_folder_of_its_name(store: Store, name: str) -> None:
     record = committed(store)
     path = on_disk(store.folder(record.stage, record.key)) / name
     path.unlink()
@@ -578,12 +386,12 @@ def test_a_folder_where_a_stage_s_file_goes_makes_room(store: Store, name: str) 
     assert path.is_file()
 
 
-def test_a_skipped_input_is_no_place_to_begin(store: Store) -> None:
+def test_a_training_does_not_begin_from_a_skipped_input(store: Store) -> None:
     outputs, _ = training_of(store, inputs={"beginning": Skipped("overfitting", "offline")})
     assert outputs.beginnings == ()
 
 
-def test_records_of_a_stage_are_those_that_can_be_read(store: Store) -> None:
+def test_records_of_a_stage_are_the_readable_ones(store: Store) -> None:
     assert list(store.records("subset")) == []
     first, second, third = (committed(store, key=letter * 64) for letter in "abc")
     record_path(store, second).write_bytes(b"{}")
@@ -608,7 +416,7 @@ def test_a_writer_that_fails_leaves_nothing(store: Store) -> None:
     assert outputs.files == {}
 
 
-def test_a_writer_that_fails_leaves_what_was_there(store: Store) -> None:
+def test_a_writer_that_fails_keeps_the_old_file(store: Store) -> None:
     outputs = store.writer(STAGE, "d" * 64, basis())
     outputs.blob("model", "keras", b"the first")
     before = outputs.files["model"]
@@ -618,7 +426,7 @@ def test_a_writer_that_fails_leaves_what_was_there(store: Store) -> None:
     assert outputs.files == {"model": before}
 
 
-def test_writers_get_the_suffix_that_libraries_choose_the_format_by(store: Store) -> None:
+def test_temporary_files_have_the_suffix_of_their_format(store: Store) -> None:
     seen: list[Path] = []
 
     def write(path: Path) -> None:
@@ -628,24 +436,26 @@ def test_writers_get_the_suffix_that_libraries_choose_the_format_by(store: Store
     outputs = store.writer(STAGE, "d" * 64, basis())
     outputs.file("model", "keras", write)
     assert seen[0].suffix == ".keras"
-    assert seen[0].parent == outputs.folder
+    assert seen[0].parent == on_disk(outputs.folder)
     assert [path.name for path in outputs.folder.iterdir()] == ["model.keras"]
 
 
 DIE_HALFWAY = """
 import os, signal, sys
-from pathlib import Path
 from tasks.core.records import Stage
-from tasks.storage.store import Outputs
+from tasks.core.stage_specs import SubsetSpec
+from tasks.storage.exchange import Outputs
+from tasks.storage.local_path import LocalPath
 def write(path):
     path.write_bytes(b"half of")
     os.kill(os.getpid(), signal.SIGKILL)
-folder = Path(sys.argv[1])
-Outputs(folder, folder, Stage("a", "b"), "key", {}).file("model", "keras", write)
+folder = LocalPath(sys.argv[1])
+stage = Stage("a", SubsetSpec.model_construct())
+Outputs(folder, folder, stage, "key", {}).file("model", "keras", write)
 """
 
 
-def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"the first")
     with python(DIE_HALFWAY, str(tmp_path)) as process:
         assert process.wait(30) == -signal.SIGKILL
@@ -689,7 +499,7 @@ def test_object_arrays_are_not_read_either(store: Store) -> None:
 
 
 def inputs(store: Store, given: Record | Skipped, **reads: tuple[str, ...]) -> Inputs:
-    stage = Stage("train_1", "train", {}, reads or {"split": ("train",)})
+    stage = Stage("train_1", spec_of("train"), reads or {"split": ("train",)})
     return store.inputs(stage, {"split": given})
 
 
@@ -779,41 +589,12 @@ def test_a_skipped_input_says_so(store: Store) -> None:
         found.arrays("split", "train")
 
 
-SEALED_KINDS = [
-    *("train", "curves", "decide", "retrain", "vgg16_features", "vgg16_train"),
-    *("results", "figures"),
-]
-
-
-@pytest.mark.parametrize("kind", SEALED_KINDS)
-def test_the_test_split_is_sealed(kind: str) -> None:
-    with pytest.raises(SealedError, match=rf"kind '{kind}' asks for the test split"):
-        Stage("x", kind, {}, {"arrays": ("train", "test")})
-    assert Stage("x", kind, {}, {"arrays": ("train", "validation")}).kind == kind
-
-
-@pytest.mark.parametrize("kind", ["train", "decide", "retrain", "vgg16_features", "vgg16_train"])
-@pytest.mark.parametrize("reads", [{"test_final": ("facts",)}, {"final": ("test_predictions",)}])
-def test_test_scores_are_sealed_too(kind: str, reads: dict[str, tuple[str, ...]]) -> None:
-    with pytest.raises(SealedError, match="what came of it"):
-        Stage("x", kind, {}, reads)
-    for reader in ("results", "figures"):
-        assert Stage("x", reader, {}, reads).reads == reads
-
-
-def test_who_may_see_the_test_split() -> None:
-    looking = {"explore", "subset", "guard", "preprocess", "quality"}
-    assert looking | {"evaluate"} == MAY_READ_TEST
-    for kind in MAY_READ_TEST:
-        assert Stage("x", kind, {}, {"arrays": ("test",)}).reads
-
-
 # Locks
 
 
 @pytest.fixture
 def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "LOCK_POLL_S", 0.01)
+    monkeypatch.setattr(local_path, "LOCK_POLL_S", 0.01)
 
 
 def take(store: Store, key: str, events: list[str], waits: threading.Event) -> threading.Thread:
@@ -842,7 +623,7 @@ def test_one_thread_at_a_time_holds_a_stage_s_lock(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("quick_polls")
-def test_the_waiting_is_announced_once_and_other_stages_do_not_wait(store: Store) -> None:
+def test_a_wait_is_announced_once_and_other_stages_do_not_wait(store: Store) -> None:
     with store.lock(STAGE, "a" * 64, lambda: None), store.lock(STAGE, "b" * 64, pytest.fail):
         announced: list[int] = []
         other = threading.Thread(
@@ -868,8 +649,9 @@ def test_an_exception_frees_the_lock(store: Store) -> None:
 HOLD = """
 import sys, time
 from tasks.core.records import Stage
+from tasks.core.stage_specs import SubsetSpec
 from tasks.storage.store import Store
-with Store(sys.argv[1]).lock(Stage("subset", "subset"), "a" * 64, lambda: None):
+with Store(sys.argv[1]).lock(Stage("subset", SubsetSpec.model_construct()), "a" * 64, lambda: None):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -907,13 +689,13 @@ def test_scorings_are_those_of_the_same_test_data(store: Store) -> None:
 
 
 @pytest.mark.parametrize("url", ["gs://x", "http://host/store", "s4://bucket"])
-def test_a_store_that_is_no_folder_and_no_bucket_is_refused(url: str) -> None:
+def test_a_url_of_another_scheme_is_refused(url: str) -> None:
     with pytest.raises(UserError, match=r"expected a folder, or s3://bucket/prefix"):
         Store(url)
 
 
 @pytest.mark.parametrize("there", [[], ["x"], ["x/notes.md", "locks/a.lock", "stage/load/x"]])
-def test_where_no_run_has_been_there_is_no_store(tmp_path: Path, there: list[str]) -> None:
+def test_a_folder_without_runs_is_not_a_store(tmp_path: Path, there: list[str]) -> None:
     for name in there:
         (tmp_path / name).mkdir(parents=True)
     for root in (tmp_path, tmp_path / "none"):
@@ -922,7 +704,7 @@ def test_where_no_run_has_been_there_is_no_store(tmp_path: Path, there: list[str
     assert not (tmp_path / "none").exists()
 
 
-def test_where_anything_of_a_store_is_there_is_one(tmp_path: Path) -> None:
+def test_any_part_of_a_store_makes_a_folder_a_store(tmp_path: Path) -> None:
     stores = [Store(str(tmp_path / name)) for name in "abc"]
     committed(stores[0])
     RunLog(stores[1], "run-1").taken("load", "a" * 64)
@@ -931,9 +713,9 @@ def test_where_anything_of_a_store_is_there_is_one(tmp_path: Path) -> None:
         store.check_exists()
 
 
-def test_a_file_in_the_store_s_place_is_refused(tmp_path: Path) -> None:
+def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
-    with pytest.raises(UserError, match="there is a file of that name; give a folder"):
+    with pytest.raises(UserError, match="is a file; give a folder"):
         Store(str(tmp_path / "store"))
 
 
@@ -942,8 +724,8 @@ def test_paths_and_file_urls_name_the_same_store(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    roots = {Store(url).root for url in ("x", "~/x", f"{tmp_path}/x", f"file://{tmp_path}/x")}
-    assert roots == {tmp_path / "x"}
+    roots = {str(Store(url).root) for url in ("x", "~/x", f"{tmp_path}/x", f"file://{tmp_path}/x")}
+    assert roots == {f"{tmp_path}/x"}
     assert not (tmp_path / "x").exists(), "nothing is made before something is stored"
 
 
@@ -951,4 +733,4 @@ def test_the_record_on_disk_is_plain_signed_json(store: Store) -> None:
     record = committed(store)
     body = json.loads(record_path(store, record).read_text())
     assert body.pop("digest") == digest_of(body)
-    assert set(body) == {"stage", "kind", "key", "files", "facts", "basis"}
+    assert set(body) == {"stage", "kind", "key", "files", "facts", "basis", "marks"}

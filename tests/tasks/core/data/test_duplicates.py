@@ -1,4 +1,4 @@
-"""Near duplicates: found where they are, and the quick bound never misses one."""
+"""Duplicates and near duplicates are all found, and the bounds never rule one out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tasks.core.data.duplicates import (
-    LEAST_OVERLAP,
-    SLACK,
-    Pairs,
-    alike_pairs,
-    amplitudes,
-    described,
-    principal_axes,
-)
-from tasks.core.data.labelled import UInt8
+from tasks.core.array_types import UInt8
+from tasks.core.data.duplicates import SLACK, Pairs, find_duplicates
+from tasks.core.data.gradient_correlation import LEAST_OVERLAP
+from tasks.core.data.image_descriptors import amplitudes, describe_images, principal_axes
 from tasks.core.data.synthetic import draw_dataset
 from tasks.core.errors import UserError
 
@@ -25,7 +19,7 @@ GARMENTS = draw_dataset(120, 20, seed=0).train.images
 
 
 def shifted(images: UInt8, down: int, right: int) -> UInt8:
-    """Images moved by whole pixels; what leaves is lost, what enters is 0."""
+    """Images shifted by whole pixels; new pixels are 0."""
     height, width = images.shape[1:3]
     margin = max(abs(down), abs(right))
     wide = framed(images, margin)
@@ -35,14 +29,16 @@ def shifted(images: UInt8, down: int, right: int) -> UInt8:
 
 
 def framed(images: UInt8, margin: int = 4) -> UInt8:
-    """Images with an empty margin, so that a shift loses nothing."""
+    """Images with an empty margin, so a shift loses nothing."""
     return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
 
 
 def found_by_search(first: UInt8, second: UInt8 | None, least: float, shift: int) -> Pairs:
     axes = principal_axes(first, shift)
-    one = described(first, axes, shift)
-    return alike_pairs(one, None if second is None else described(second, axes, shift), least)
+    one = describe_images(first, axes, shift)
+    return find_duplicates(
+        one, None if second is None else describe_images(second, axes, shift), least
+    )
 
 
 def found_pairs(first: UInt8, second: UInt8, least: float = 0.95, shift: int = 2) -> set[tuple]:
@@ -71,7 +67,7 @@ def test_a_shifted_image_is_found(down: int, right: int) -> None:
     assert found_pairs(images, shifted(images, down, right), 0.999) >= OWN
 
 
-def test_a_larger_shift_than_looked_for_is_not() -> None:
+def test_a_shift_beyond_the_largest_is_not_found() -> None:
     images = framed(GARMENTS)
     assert not found_pairs(images, shifted(images, 4, 0), 0.999, shift=2) & OWN
 
@@ -82,24 +78,24 @@ def test_a_darker_image_is_found(factor: float) -> None:
     assert found_pairs(GARMENTS, darker, 0.99) >= OWN
 
 
-def test_an_image_on_a_lighter_ground_is_found() -> None:
+def test_an_image_on_a_lighter_background_is_found() -> None:
     half = GARMENTS // 2
     assert found_pairs(half, half + np.uint8(60), 0.999) >= OWN
 
 
-def test_images_of_one_colour_are_alike_only_where_they_are_equal() -> None:
+def test_images_of_a_single_colour_are_duplicates_only_if_equal() -> None:
     flat = np.stack([np.full((8, 8, 1), value, np.uint8) for value in (0, 7, 7, 200)])
     assert found_pairs(flat, flat[:3]) == {(0, 0), (1, 1), (1, 2)}
 
 
-def test_pairs_among_one_set_are_counted_once() -> None:
+def test_pairs_within_one_set_are_counted_once() -> None:
     images = np.concatenate([GARMENTS[:5], GARMENTS[:2], GARMENTS[:1]])
     pairs = found_by_search(images, None, 1.0, 2)
     exact = sorted(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     assert [pair for pair in exact if pair[0] < 2] == [(0, 5), (0, 7), (1, 6)]
 
 
-def test_the_most_alike_come_first() -> None:
+def test_pairs_are_sorted_by_similarity() -> None:
     pairs = found_by_search(GARMENTS, shifted(GARMENTS, 1, 0), 0.95, 2)
     assert (np.diff(pairs.similarity) <= 0).all()
 
@@ -108,8 +104,8 @@ def test_the_most_alike_come_first() -> None:
     hnp.arrays(np.uint8, st.tuples(st.just(6), st.integers(3, 9), st.integers(3, 9), st.just(3))),
     st.integers(0, 3),
 )
-def test_the_bound_by_amplitudes_misses_no_pair(images: UInt8, shift: int) -> None:
-    """Every pair's correlation, computed shift by shift, is at most the bound that lets it pass."""
+def test_the_product_of_amplitudes_bounds_the_correlation(images: UInt8, shift: int) -> None:
+    """No pair's correlation, computed shift by shift, exceeds its bound."""
     values = amplitudes(images, shift)
     bound = values @ values.T
     for i, one in enumerate(images):
@@ -118,35 +114,35 @@ def test_the_bound_by_amplitudes_misses_no_pair(images: UInt8, shift: int) -> No
 
 
 @given(st.data(), st.integers(0, 2), st.sampled_from([1, 3]), st.booleans())
-def test_the_search_finds_what_comparing_all_with_all_finds(
-    data: st.DataObject, shift: int, channels: int, among: bool
+def test_the_search_finds_the_same_pairs_as_comparing_all_with_all(
+    data: st.DataObject, shift: int, channels: int, within: bool
 ) -> None:
-    """Few pixels of few values, so that many are alike, many are equal, and some are plain."""
+    """Few pixels of few values: many near duplicates, many equal images, some of one colour."""
     shape = (7, 6, 5, channels)
     values = st.sampled_from([0, 0, 0, 9, 200])
     first = data.draw(hnp.arrays(np.uint8, shape, elements=values))
-    other = first if among else data.draw(hnp.arrays(np.uint8, shape, elements=values))
+    other = first if within else data.draw(hnp.arrays(np.uint8, shape, elements=values))
     copied = data.draw(st.integers(0, 6))
     first[copied] = first[0]
     other[copied // 2] = first[copied]
     moved = np.roll(first[1:3], data.draw(st.integers(-1, 1)), axis=2)
     other[4:6] = moved
     least = data.draw(st.sampled_from([0.4, 0.8, 0.95, 1]))
-    found = found_by_search(first, None if among else other, least, shift)
+    found = found_by_search(first, None if within else other, least, shift)
     bound = amplitudes(first, shift) @ amplitudes(other, shift).T
     pairs = dict(
         zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.exact, strict=True)
     )
     for i, one in enumerate(first):
         for j, its in enumerate(other):
-            if among and i >= j:
+            if within and i >= j:
                 continue
             if (one == its).all():
                 earliest = next(at for at, image in enumerate(first) if (image == its).all())
                 assert pairs.get((i, j)) == (True if i == earliest else None)
                 continue
             defined = correlation(one, its, shift)
-            # Within what Float32 rounds, either is right.
+            # Within float32 rounding, either result is right.
             if abs(defined - least) > 1e-4 and abs(bound[i, j] - (least - SLACK)) > 1e-4:
                 counts = defined > least and bound[i, j] > least - SLACK
                 assert pairs.get((i, j)) == (False if counts else None), (i, j, defined)
@@ -154,7 +150,7 @@ def test_the_search_finds_what_comparing_all_with_all_finds(
 
 
 def test_equal_images_cost_no_more_than_others() -> None:
-    """1,500 images of two kinds: 1,498 pairs that are equal, and none of all the others."""
+    """1,500 images of two kinds: 1,498 pairs of equal images and no others."""
     images = np.zeros((1_500, 28, 28, 1), np.uint8)
     images[::2, 5:9, 5:9] = 200
     pairs = found_by_search(images, None, 0.95, 2)
@@ -162,7 +158,7 @@ def test_equal_images_cost_no_more_than_others() -> None:
     assert len(pairs) == 1_498
 
 
-def test_more_pairs_than_can_be_looked_at_are_refused() -> None:
+def test_too_many_pairs_are_refused() -> None:
     images = np.zeros((2_100, 12, 12, 1), np.uint8)
     images[:1_050, 3:7, 3:7] = 200
     images[1_050:, 4:8, 4:8] = 200
@@ -177,7 +173,7 @@ def correlation(one: UInt8, other: UInt8, shift: int, *, overlap: bool = True) -
         values = image.astype(np.float64)
         return np.concatenate([np.diff(values, axis=axis).ravel() for axis in (1, 0)])
 
-    # Squares of whole numbers, so that nothing is rounded where half of the energy is left.
+    # Squares of whole numbers are exact, also at exactly half of the energy.
     whole = [float(gradient(image) @ gradient(image)) for image in (one, other)]
     height, width = one.shape[:2]
     best = 0.0
@@ -205,7 +201,7 @@ def correlation(one: UInt8, other: UInt8, shift: int, *, overlap: bool = True) -
     hnp.arrays(np.uint8, st.tuples(st.just(5), st.integers(5, 8), st.integers(5, 8), st.just(1))),
     st.integers(0, 2),
 )
-def test_similarity_is_what_its_definition_says(images: UInt8, shift: int) -> None:
+def test_similarity_follows_its_definition(images: UInt8, shift: int) -> None:
     pairs = found_by_search(images, None, 0.3, shift)
     for i, j, similarity in zip(pairs.first, pairs.second, pairs.similarity, strict=True):
         if not (images[i] == images[j]).all():
@@ -214,8 +210,8 @@ def test_similarity_is_what_its_definition_says(images: UInt8, shift: int) -> No
 
 
 @pytest.mark.parametrize(("down", "right"), [(1, 0), (0, -1), (-2, 0), (1, -1), (2, 2)])
-def test_a_shift_that_cuts_something_off_is_found(down: int, right: int) -> None:
-    """Garments that reach the edges of their images, so that a copy lacks a part of them."""
+def test_a_shift_that_cuts_off_a_part_is_found(down: int, right: int) -> None:
+    """Garments that reach the edges of their images, so a shifted copy lacks a part of them."""
     height, width = GARMENTS.shape[1:3]
     tight = GARMENTS[:, 2 : height - 2, 2 : width - 2]
     moved = shifted(tight, down, right)

@@ -1,4 +1,4 @@
-"""Folds: each image is held out once, classes have their share, look-alikes stay together."""
+"""Folds: each image is held out once, classes are spread evenly, duplicates share a fold."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.data.fold_assignment import assigned_folds
+from tasks.core.data.fold_assignment import assign_folds
 from tasks.core.errors import UserError
-from tasks.core.settings.evaluation import EvaluationSettings
-from tasks.core.statistics.replicates import final_replicates, level_of_a_gate, replicates
 
 NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
@@ -23,10 +21,10 @@ NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64))
     ),
     st.integers(0, 100),
 )
-def test_every_fold_has_each_class_in_its_share(sizes: tuple[int, list[int]], seed: int) -> None:
+def test_every_fold_has_each_class_proportionally(sizes: tuple[int, list[int]], seed: int) -> None:
     folds, counts = sizes
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.uint8)
-    found = assigned_folds(labels, NONE, folds, np.random.default_rng(seed))
+    found = assign_folds(labels, NONE, folds, np.random.default_rng(seed))
     per_fold = np.bincount(found, minlength=folds + 1)
     assert per_fold[0] == 0
     assert per_fold[1:].max() - per_fold[1:].min() <= 1
@@ -35,56 +33,34 @@ def test_every_fold_has_each_class_in_its_share(sizes: tuple[int, list[int]], se
         assert held.max() - held.min() <= 1
 
 
-def test_images_that_are_alike_share_a_fold() -> None:
+def test_duplicates_share_a_fold() -> None:
     labels = np.zeros(40, np.uint8)
     pairs = np.array([[0, 9], [9, 17], [3, 4]])
-    found = assigned_folds(labels, (pairs[:, 0], pairs[:, 1]), 5, np.random.default_rng(0))
+    found = assign_folds(labels, (pairs[:, 0], pairs[:, 1]), 5, np.random.default_rng(0))
     assert found[0] == found[9] == found[17]
     assert found[3] == found[4]
 
 
-def test_the_same_draw_gives_the_same_folds_and_another_others() -> None:
+def test_folds_depend_on_the_seed_alone() -> None:
     labels = (np.arange(60) % 3).astype(np.uint8)
     one, again, other = (
-        assigned_folds(labels, NONE, 4, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        assign_folds(labels, NONE, 4, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     assert (one == again).all()
     assert (one != other).any()
 
 
-def test_a_class_with_too_few_images() -> None:
+def test_a_class_with_too_few_images_is_refused() -> None:
     labels = np.array([0] * 9 + [1] * 2, np.uint8)
     with pytest.raises(UserError, match="class 1 has only 2 training and validation images"):
-        assigned_folds(labels, NONE, 3, np.random.default_rng(0))
+        assign_folds(labels, NONE, 3, np.random.default_rng(0))
 
 
-# Replicates
-
-
-def test_one_training_is_the_run_s_own() -> None:
-    (only,) = replicates(EvaluationSettings(), 7)
-    assert (only.number, only.fold, only.seed, only.suffix) == (1, None, 7, "")
-
-
-def test_more_replicates_begin_with_the_fewer() -> None:
-    few, many = (replicates(EvaluationSettings(replicates=n), 7) for n in (2, 5))
-    assert many[:2] == few
-    assert [found.suffix for found in many] == ["", "_r2", "_r3", "_r4", "_r5"]
-    assert len({found.seed for found in many}) == 5
-
-
-def test_folds_are_trainings_of_their_own() -> None:
-    found = replicates(EvaluationSettings(protocol="kfold", folds=3, replicates=2), 7)
-    assert [item.suffix for item in found] == ["_f1", "_f2", "_f3", "_f1_r2", "_f2_r2", "_f3_r2"]
-    assert len({item.seed for item in found}) == 6
-    assert found[0].seed == 7
-
-
-def test_the_final_model_has_no_folds() -> None:
-    found = final_replicates(EvaluationSettings(protocol="kfold", replicates=2), 7)
-    assert [item.suffix for item in found] == ["", "_r2"]
-
-
-def test_gates_share_the_level() -> None:
-    assert level_of_a_gate(0.05, 9) == pytest.approx(0.05 / 9)
-    assert level_of_a_gate(0.05, 0) == 0.05
+@pytest.mark.parametrize("pairs", [[[0, 1], [1, 2], [2, 3]], [[0, 1], [2, 3]]])
+def test_duplicates_that_empty_a_fold_or_take_all_of_a_class_are_refused(
+    pairs: list[list[int]],
+) -> None:
+    labels = np.array([0, 0, 1, 1], np.uint8)
+    first, second = np.array(pairs).T
+    with pytest.raises(UserError, match=r"near duplicates, which share a fold, that fold \d is"):
+        assign_folds(labels, (first, second), 2, np.random.default_rng(0))

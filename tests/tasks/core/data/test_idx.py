@@ -71,7 +71,7 @@ def test_truncated_at_each_part(length: int, expected: str) -> None:
 
 @given(any_array, st.binary(min_size=1, max_size=9))
 def test_trailing_bytes(array: NDArray[np.uint8], tail: bytes) -> None:
-    with pytest.raises(UserError, match="bytes trail after the last value"):
+    with pytest.raises(UserError, match="bytes follow the last value"):
         parse_idx(encode_idx(array) + tail, "here")
 
 

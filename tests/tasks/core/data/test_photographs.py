@@ -1,4 +1,4 @@
-"""Pictures of every kind become images like the data set's."""
+"""Pictures of every kind become images in the data set's format."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
 from PIL import Image
 
-from tasks.core.data.labelled import UInt8
+from tasks.core.array_types import UInt8
 from tasks.core.data.photographs import (
     WHITE,
     ImageFormat,
     Invert,
+    background_color,
     eight_bits,
-    ground_of,
     in_channels,
     inverted,
     is_unlike,
     padded,
     prepared,
 )
-from tasks.core.data.splitting import ground
+from tasks.core.data.preprocessing import background_brightness
 from tasks.core.errors import UserError
 
 FASHION = ImageFormat(28, 28, 1, 0.0)
@@ -43,13 +43,13 @@ def picture(pixels: UInt8) -> Image.Image:
 
 
 def product(height: int, width: int, garment: int, ground: int, mode: str = "L") -> Image.Image:
-    """A garment in the middle half of its ground."""
+    """A garment in the middle half of a picture."""
     drawn = np.full((height, width), ground, np.uint8)
     drawn[height // 4 : -(height // 4), width // 4 : -(width // 4)] = garment
     image = Image.fromarray(drawn)
     if mode == "I;16":
         return Image.fromarray(drawn.astype(np.uint16) * 257)
-    # Pillow has no way from grey to these but over RGB.
+    # Pillow converts grey to these modes only by way of RGB.
     return (
         image.convert("RGB").convert("P").convert("PA")
         if mode == "PA"
@@ -75,7 +75,7 @@ def test_any_picture_gets_the_data_sets_shape(
     of_numpy.arrays(np.uint8, (28, 28, 1)) | of_numpy.arrays(np.uint8, (28, 28, 3)),
     st.floats(0, 1),
 )
-def test_images_like_the_data_sets_keep_every_bit(given_pixels: UInt8, ground: float) -> None:
+def test_images_in_the_data_sets_format_keep_every_bit(given_pixels: UInt8, ground: float) -> None:
     like = ImageFormat(28, 28, given_pixels.shape[2], ground)
     for invert, expected in (
         ("auto", given_pixels), ("no", given_pixels), ("yes", 255 - given_pixels),
@@ -85,7 +85,7 @@ def test_images_like_the_data_sets_keep_every_bit(given_pixels: UInt8, ground: f
 
 
 @given(pixels)
-def test_inverting_twice_is_nothing(given_pixels: UInt8) -> None:
+def test_inverting_twice_restores_the_picture(given_pixels: UInt8) -> None:
     assert (inverted(inverted(given_pixels)) == given_pixels).all()
     assert (inverted(given_pixels).astype(int) + given_pixels == 255).all()
 
@@ -102,7 +102,7 @@ def test_what_is_inverted_would_not_be_inverted_back(found: float, wanted: float
         (0.0, 1.0, True), (0.45, 1.0, False), (1.0, 0.5, False), (0.0, 0.5, False),
     ],
 )  # fmt: skip
-def test_grey_areas_are_left_alone(found: float, wanted: float, unlike: bool) -> None:
+def test_middle_grey_is_not_unlike(found: float, wanted: float, unlike: bool) -> None:
     assert is_unlike(found, wanted) == unlike
 
 
@@ -122,7 +122,7 @@ def test_padding_keeps_what_it_surrounds(given_pixels: UInt8, below: int, beside
 
 @given(st.integers(8, 199), st.integers(8, 199))
 def test_a_picture_is_not_stretched(height: int, width: int) -> None:
-    """A light picture with a dark line around it, so that the padding is told from it."""
+    """A light picture with a dark frame, which separates it from the padding."""
     drawn = np.full((height, width), 200, np.uint8)
     drawn[0] = drawn[-1] = drawn[:, 0] = drawn[:, -1] = 0
     shown = prepared(Image.fromarray(drawn), FASHION, "no").pixels[..., 0] > 60
@@ -132,11 +132,11 @@ def test_a_picture_is_not_stretched(height: int, width: int) -> None:
         assert abs(shown.any(axis=0).sum() - (width - 2) * scale) <= 2.5
 
 
-def test_neither_a_line_around_a_picture_nor_a_close_crop_hides_its_ground() -> None:
+def test_the_background_is_found_behind_a_thin_frame_and_in_a_close_crop() -> None:
     framed = np.full((400, 300), 250, np.uint8)
     framed[0] = framed[-1] = framed[:, 0] = framed[:, -1] = 0
     framed[100:300, 80:220] = 20
-    assert ground_of(Image.fromarray(framed)).tolist() == [250]
+    assert background_color(Image.fromarray(framed)).tolist() == [250]
     cropped = np.full((400, 300), 20, np.uint8)
     cropped[:4] = cropped[-4:] = cropped[:, :4] = cropped[:, -4:] = 250
     found = prepared(Image.fromarray(cropped), FASHION)
@@ -145,13 +145,13 @@ def test_neither_a_line_around_a_picture_nor_a_close_crop_hides_its_ground() -> 
 
 
 @given(of_numpy.arrays(np.uint8, (20, 30, 1)))
-def test_grounds_are_measured_as_those_of_data_sets(given_pixels: UInt8) -> None:
-    found = float(ground_of(picture(given_pixels))[0])
-    assert found == pytest.approx(255 * ground(given_pixels[np.newaxis]), abs=0.5)
+def test_a_picture_s_background_is_measured_like_a_data_set_s(given_pixels: UInt8) -> None:
+    found = float(background_color(picture(given_pixels))[0])
+    assert found == pytest.approx(255 * background_brightness(given_pixels[np.newaxis]), abs=0.5)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_of_a_dark_garment_on_light_ground(mode: str) -> None:
+def test_a_dark_garment_on_a_light_background_in_every_mode(mode: str) -> None:
     found = prepared(product(80, 60, garment=20, ground=250, mode=mode), FASHION)
     assert found.inverted
     assert found.pixels[0, 0, 0] <= 10
@@ -163,7 +163,7 @@ def test_every_mode_of_a_dark_garment_on_light_ground(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_of_a_light_garment_on_dark_ground(mode: str) -> None:
+def test_a_light_garment_on_a_dark_background_in_every_mode(mode: str) -> None:
     found = prepared(product(60, 80, garment=230, ground=5, mode=mode), FASHION)
     assert not found.inverted
     assert not found.unlike
@@ -171,7 +171,7 @@ def test_every_mode_of_a_light_garment_on_dark_ground(mode: str) -> None:
     assert found.pixels[14, 14, 0] >= 220
 
 
-def test_a_data_set_on_light_ground_has_dark_pictures_inverted() -> None:
+def test_dark_pictures_are_inverted_for_a_data_set_with_a_light_background() -> None:
     on_white = ImageFormat(28, 28, 1, 1.0)
     assert prepared(product(60, 80, garment=230, ground=5), on_white).inverted
     assert not prepared(product(60, 80, garment=20, ground=250), on_white).inverted
@@ -192,7 +192,7 @@ def test_grey_is_luma_and_16_bits_end_at_white() -> None:
     assert np.asarray(eight_bits(deep)).tolist() == [[0, 1, 128, 255]]
 
 
-def test_a_cut_out_stands_on_white() -> None:
+def test_a_cut_out_gets_a_white_background() -> None:
     drawn = np.zeros((56, 56, 4), np.uint8)
     drawn[14:42, 14:42] = (200, 10, 10, 255)
     found = prepared(Image.fromarray(drawn), ImageFormat(28, 28, 3, 0.9))
@@ -200,7 +200,7 @@ def test_a_cut_out_stands_on_white() -> None:
     assert found.pixels[14, 14].tolist() == [200, 10, 10]
 
 
-def test_holes_show_the_ground_around_them() -> None:
+def test_transparent_holes_get_the_background_around_them() -> None:
     drawn = np.zeros((56, 56, 4), np.uint8)
     drawn[...] = (30, 60, 90, 255)
     drawn[14:42, 14:42, 3] = 0
@@ -208,17 +208,17 @@ def test_holes_show_the_ground_around_them() -> None:
     assert np.abs(found - np.array([30.0, 60.0, 90.0])).max() <= 2
 
 
-def test_a_picture_is_turned_as_its_exif_data_say() -> None:
+def test_a_picture_is_rotated_by_its_exif_data() -> None:
     drawn = np.zeros((40, 40), np.uint8)
     drawn[:20] = 200
     sideways = Image.fromarray(drawn)
-    sideways.getexif()[0x0112] = 6  # to be turned clockwise by a quarter
+    sideways.getexif()[0x0112] = 6  # rotate clockwise by a quarter turn
     found = prepared(sideways, FASHION, "no").pixels[..., 0]
     assert (found[:, 20:] > 190).all()
     assert (found[:, :8] < 10).all()
 
 
-def test_colours_are_padded_with_their_own_ground() -> None:
+def test_colour_pictures_are_padded_with_their_background() -> None:
     drawn = np.full((60, 20, 3), (240, 230, 220), np.uint8)
     drawn[20:40, 5:15] = (10, 100, 40)
     found = prepared(Image.fromarray(drawn), COLOUR)
@@ -226,6 +226,6 @@ def test_colours_are_padded_with_their_own_ground() -> None:
     assert not found.inverted
 
 
-def test_very_long_pictures_are_seen_too() -> None:
+def test_extreme_proportions_are_prepared_too() -> None:
     for size in ((5000, 3), (3, 5000), (1, 1)):
         assert prepared(Image.new("L", size, 255), FASHION).pixels.shape == (28, 28, 1)

@@ -1,22 +1,16 @@
-"""Which images go where: the notebook's slices, stratified draws, everything."""
+"""The choice of images: the notebook's slices, stratified draws, everything."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.data.labelled import Split, UInt8
+from tasks.core.array_types import UInt8
 from tasks.core.data.splitting import (
     Indices,
     choose_indices,
-    ground,
-    one_hot,
-    prepared,
-    scaled,
     stratified_order,
 )
 from tasks.core.errors import UserError
@@ -88,7 +82,7 @@ def test_everything_holds_out_the_last_sixth(total: int, held_out: int) -> None:
 
 
 def shares(labels: UInt8, part: np.ndarray, classes: int) -> np.ndarray:
-    """How far a part's counts are from each class's share of it, in images."""
+    """How far each class's count in a part is from its share, in images."""
     counts = np.bincount(labels[part], minlength=classes)
     share = np.bincount(labels, minlength=classes) / len(labels)
     return np.abs(counts - share * len(part))
@@ -102,7 +96,7 @@ def test_stratified_shares_are_within_one_image(sizes: tuple[int, int, int], see
     found = chosen("stratified", train=sizes[0], validation=sizes[1], test=sizes[2], seed=seed)
     assert (len(found.train), len(found.validation), len(found.test)) == sizes
     for labels, part in ((TRAIN, found.train), (TRAIN, found.validation), (TEST, found.test)):
-        # A share that is no whole number can't be met; then rounding adds to the one image.
+        # If a share is not a whole number, rounding adds to the one image.
         assert shares(labels, part, 10).max() <= (1 if len(part) % 10 == 0 else 1.8)
 
 
@@ -128,7 +122,7 @@ def test_stratified_draws_follow_the_seed_and_nothing_else() -> None:
     assert not np.array_equal(np.sort(other.test), np.sort(first.test))
 
 
-def test_the_size_of_one_stratified_split_does_not_move_the_others() -> None:
+def test_the_size_of_one_stratified_split_does_not_change_the_others() -> None:
     first = chosen("stratified")
     other = chosen("stratified", train=900, test=300)
     np.testing.assert_array_equal(other.validation, first.validation)
@@ -149,14 +143,14 @@ def test_stratified_draws_are_random_within_a_class() -> None:
     seed=st.integers(0, 2**31 - 1),
     data=st.data(),
 )
-def test_a_stratified_order_is_a_permutation_whose_stretches_keep_the_shares(
+def test_a_stratified_order_is_a_permutation_whose_sections_keep_the_shares(
     counts: list[int], seed: int, data: st.DataObject
 ) -> None:
     labels = labels_of(*counts, seed=seed)
     order = stratified_order(labels, np.random.default_rng(seed))
     assert sorted(order.tolist()) == list(range(len(labels)))
     size = data.draw(st.integers(1, len(labels)))
-    # Each class keeps to its own line to within one; the size of a stretch adds the others' error.
+    # Each class is within one image of its own line; a section's length adds the others' error.
     share = np.array(counts) / len(labels)
     bound = (1 - share) + share * (len(counts) - 1)
     for part in (order[:size], order[len(labels) - size :]):
@@ -183,7 +177,7 @@ def test_more_images_than_there_are(method: str, sizes: dict[str, int], said: st
         chosen(method, **sizes)
 
 
-def test_everything_asks_for_no_sizes() -> None:
+def test_everything_ignores_the_sizes() -> None:
     assert len(chosen("everything", train=10_000, validation=10_000, test=10_000).train) == 5000
 
 
@@ -205,43 +199,3 @@ def test_too_few_images_to_hold_any_out() -> None:
     labels = np.array([0, 1, 0, 1, 0], np.uint8)
     with pytest.raises(UserError, match="validation split of 0 images has none of class 0, 1"):
         choose_indices(labels, labels, 2, subset("everything"))
-
-
-# Arrays
-
-
-def test_images_are_scaled_as_in_the_notebook() -> None:
-    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    found = scaled(images)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, images.astype("float32") / 255)
-    assert (found.min(), found.max()) == (0, 1)
-    assert images.dtype == np.uint8
-    # Each pixel can be had back, e.g. for VGG16, which wants 0 to 255.
-    np.testing.assert_array_equal(np.rint(found * 255).astype(np.uint8), images)
-
-
-def test_labels_become_one_hot() -> None:
-    found = one_hot(np.array([2, 0], np.uint8), 4)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, [[0, 0, 1, 0], [1, 0, 0, 0]])
-
-
-def test_a_prepared_split() -> None:
-    split = Split(np.full((3, 2, 2, 1), 51, np.uint8), np.array([1, 0, 1], np.uint8))
-    found: dict[str, Any] = prepared(split, 2)
-    assert set(found) == {"x", "y"}
-    np.testing.assert_allclose(found["x"], np.full((3, 2, 2, 1), 0.2), rtol=1e-6)
-    np.testing.assert_array_equal(found["y"], [[0, 1], [1, 0], [0, 1]])
-
-
-def test_the_ground_is_what_most_borders_are() -> None:
-    images = np.zeros((5, 6, 7, 1), np.uint8)
-    images[:, 1:-1, 1:-1] = 200
-    assert ground(images) == 0
-    assert ground(255 - images) == 1
-    images[:2] = 255
-    images[:, 0, 0] = 99
-    assert ground(images) == 0, "neither two images of five nor a corner change it"
-    colour = np.full((3, 4, 4, 3), 51, np.uint8)
-    assert ground(colour) == pytest.approx(0.2)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.core.data.labelled import FASHION_MNIST_CLASSES as CLASSES
-from tasks.core.data.labelled import Dataset, Split
+from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES as CLASSES
+from tasks.core.data.labelled_images import Dataset, Split
 from tasks.core.data.synthetic import draw_dataset
 from tasks.core.errors import UserError
 

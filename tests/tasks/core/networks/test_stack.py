@@ -13,13 +13,13 @@ from flows.recipe.presets import NOTEBOOK
 from tasks.core.errors import UserError
 from tasks.core.settings.base import changed
 from tasks.core.settings.training import TrainSettings
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
 
 IMAGE = (28, 28, 1)
 CLASSES = 10
-NAMES = [name for name in REPORTED if not name.startswith("vgg16")]
+NAMES = [name for name in NOTEBOOK_RESULTS if not name.startswith("vgg16")]
 
 
 def replayed() -> dict[str, TrainSettings]:
@@ -118,7 +118,7 @@ def test_every_model_of_the_notebook_is_replayed() -> None:
 
 
 def test_the_plan_replays_the_decisions_that_the_notebook_reports() -> None:
-    reported = [REPORTED[f"iteration_{number}"].decision for number in range(1, 10)]
+    reported = [NOTEBOOK_RESULTS[f"iteration_{number}"].decision for number in range(1, 10)]
     assert [iteration.replay for iteration in NOTEBOOK.plan] == reported
 
 
@@ -141,7 +141,7 @@ def test_epochs_and_batch_sizes_are_the_notebooks() -> None:
 def test_layers_and_parameters_are_the_notebooks(name: str, built: Callable[[str], Any]) -> None:
     model = built(name)
     assert spelt(model) == LAYERS[name]
-    assert model.count_params() == REPORTED[name].params
+    assert model.count_params() == NOTEBOOK_RESULTS[name].params
     assert model.input_shape == (None, *IMAGE)
     assert model.output_shape == (None, CLASSES)
 
@@ -226,7 +226,7 @@ def test_equally_named_layers_of_candidates_start_equal(built: Callable[[str], A
     assert compared == 12 + 8 + 7 + 12 + 12 + 12 + 11 + 10 + 10
 
 
-def test_global_random_state_is_neither_read_nor_moved() -> None:
+def test_global_random_state_is_neither_read_nor_changed() -> None:
     from tasks.core.networks.stack import build_network
 
     def state() -> tuple[Any, ...]:
@@ -254,7 +254,7 @@ def test_global_random_state_is_neither_read_nor_moved() -> None:
         ({"padding": "same"}, (2, 3, 1), "pooling 2"),
     ],
 )
-def test_images_that_are_too_small_are_refused(
+def test_too_small_images_are_refused(
     change: dict[str, Any], image: tuple[int, int, int], words: str
 ) -> None:
     from tasks.core.networks.stack import build_network
@@ -265,7 +265,7 @@ def test_images_that_are_too_small_are_refused(
     assert words in str(refusal.value)
 
 
-def test_the_smallest_image_that_fits_is_accepted() -> None:
+def test_the_smallest_fitting_image_is_accepted() -> None:
     from tasks.core.networks.stack import build_network
 
     # 2 x 2 kernel: 17; pooled: 8; 3 x 3: 6; pooled: 3; 3 x 3: 1.

@@ -9,19 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.core.errors import UserError
 from tasks.core.networks.vgg16_layout import (
     BLOCK_4,
     BLOCK_5,
     block_below,
-    check_weights,
     layer_shapes,
     random_weights,
     weight_shapes,
 )
 from tasks.core.seeds import generator
 from tasks.core.settings.transfer import TransferVariant, corrected_transfer
-from tasks.core.statistics.reported import REPORTED
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tests.support import computing_in, predict
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
@@ -105,7 +103,7 @@ def test_the_layout_is_that_of_keras_applications(base: Any) -> None:
     assert {BLOCK_4, BLOCK_5} < {layer.name for layer in published.layers}
 
 
-def test_the_base_gets_each_weight_under_its_name(base: Any, weights: Any) -> None:
+def test_each_weight_of_the_base_is_set_by_its_name(base: Any, weights: Any) -> None:
     for layer in base.layers:
         for weight in layer.weights:
             assert weight.numpy().tobytes() == weights[f"{layer.name}/{weight.name}"].tobytes()
@@ -113,7 +111,7 @@ def test_the_base_gets_each_weight_under_its_name(base: Any, weights: Any) -> No
 
 @pytest.mark.parametrize("name", ["vgg16_frozen", "vgg16_fine_tuned"])
 def test_the_complete_network_has_the_notebooks_parameters(name: str, complete: Any) -> None:
-    assert complete.count_params() == REPORTED[name].params
+    assert complete.count_params() == NOTEBOOK_RESULTS[name].params
     assert [(layer.output.shape[1:], layer.count_params()) for layer in complete.layers] == [
         ((32, 32, 3), 0),
         ((1, 1, 512), 14_714_688),
@@ -125,7 +123,7 @@ def test_the_complete_network_has_the_notebooks_parameters(name: str, complete: 
     assert complete.get_layer("head_dropout").rate == 0.25
 
 
-def test_nothing_in_the_stored_network_tells_how_many_were_built_before() -> None:
+def test_a_stored_network_does_not_depend_on_those_built_before() -> None:
     from tasks.core.networks import vgg16
 
     def stored() -> str:
@@ -137,39 +135,9 @@ def test_nothing_in_the_stored_network_tells_how_many_were_built_before() -> Non
     assert stored() == stored()
 
 
-def test_random_weights_are_seeded_glorot_uniform_kernels_and_no_biases(weights: Any) -> None:
-    again, other = random_weights(seed=0), random_weights(seed=1)
-    check_weights(weights, "random")
-    starts = set()
-    for name, value in weights.items():
-        assert value.tobytes() == again[name].tobytes()
-        if name.endswith("bias"):
-            assert not value.any()
-            continue
-        assert (value != other[name]).mean() > 0.99
-        limit = np.sqrt(6 / (9 * (value.shape[2] + value.shape[3])))
-        assert np.abs(value).max() <= limit
-        assert value.std() == pytest.approx(limit / np.sqrt(3), rel=0.05)
-        starts.add(tuple(np.sign(value.ravel()[:100])))
-    assert len(starts) == 13
-
-
-def test_check_weights_names_the_layer_and_both_shapes(weights: Any) -> None:
-    name = "block3_conv2/kernel"
-    shapes = r"block3_conv2/kernel should be float32 \(3, 3, 256, 256\), found "
-    with pytest.raises(UserError, match=rf"^mine: .*{shapes}float32 \(3, 3, 256, 255\)"):
-        check_weights(weights | {name: weights[name][..., 1:]}, "mine")
-    with pytest.raises(UserError, match=rf"{shapes}float64 \(3, 3, 256, 256\)"):
-        check_weights(weights | {name: weights[name].astype(float)}, "mine")
-    with pytest.raises(UserError, match=rf"{shapes}nothing"):
-        check_weights({key: weights[key] for key in weights if key != name}, "mine")
-
-
 @pytest.mark.parametrize("side", [32, 45])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (28, 28, 3), (20, 31, 1)])
-def test_raw_input_is_what_tf_image_resize_makes_of_the_pixels(
-    shape: tuple[int, int, int], side: int
-) -> None:
+def test_raw_input_equals_tf_image_resize(shape: tuple[int, int, int], side: int) -> None:
     import tensorflow as tf
 
     from tasks.core.networks.vgg16 import as_vgg16_input
@@ -184,7 +152,7 @@ def test_raw_input_is_what_tf_image_resize_makes_of_the_pixels(
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (28, 28, 3)])
-def test_vgg16s_own_input_is_what_keras_makes_of_the_resized_pixels(
+def test_vgg16_s_input_equals_keras_s_preprocessing(
     shape: tuple[int, int, int],
 ) -> None:
     import keras
@@ -205,7 +173,7 @@ def test_vgg16s_own_input_is_what_keras_makes_of_the_resized_pixels(
     assert found.min() < -100
 
 
-def test_images_that_shrink_are_smoothed_first() -> None:
+def test_shrinking_images_are_anti_aliased() -> None:
     """Every other pixel of a fine chequered pattern would be all black or all white."""
     from tasks.core.networks.vgg16 import as_vgg16_input
 
@@ -216,7 +184,7 @@ def test_images_that_shrink_are_smoothed_first() -> None:
     assert 100 < wide[:, 8:-8].mean() < 155
 
 
-def test_every_pixel_value_comes_back_whole_from_the_scaling() -> None:
+def test_scaling_back_restores_every_pixel_value() -> None:
     from tasks.core.networks.vgg16 import as_vgg16_input
 
     values = np.repeat(np.arange(256, dtype=np.uint8), 32 * 32).reshape(256, 32, 32, 1)
@@ -224,7 +192,7 @@ def test_every_pixel_value_comes_back_whole_from_the_scaling() -> None:
     assert np.array_equal(found, np.repeat(values, 3, axis=-1).astype(np.float32))
 
 
-def test_colours_stay_apart() -> None:
+def test_colour_channels_are_kept() -> None:
     from tasks.core.networks.vgg16 import as_vgg16_input
 
     red = np.zeros((1, 28, 28, 3), np.float32)
@@ -257,7 +225,7 @@ def features(
     return np.concatenate(found)
 
 
-def test_as_many_pixels_pass_at_once_whatever_the_side() -> None:
+def test_batches_have_the_same_number_of_pixels_for_any_side() -> None:
     from tasks.core.networks.vgg16 import batch_size
 
     assert [batch_size(side) for side in (32, 48, 64, 96)] == [256, 113, 64, 28]
@@ -279,7 +247,7 @@ def test_features_of_features_are_features_of_the_images(base: Any) -> None:
 
 @pytest.mark.parametrize("side", [32, 48, 64])
 @pytest.mark.parametrize("up_to", ["block3_pool", "block4_pool", "block5_pool"])
-def test_a_base_may_end_at_any_of_the_later_blocks(weights: Any, side: int, up_to: str) -> None:
+def test_a_base_may_end_at_any_later_block(weights: Any, side: int, up_to: str) -> None:
     from tasks.core.networks import vgg16
 
     base = vgg16.build_base(side, up_to)
@@ -297,13 +265,13 @@ def test_a_base_may_end_at_any_of_the_later_blocks(weights: Any, side: int, up_t
     assert whole.std(axis=0).max() > 1e-4
 
 
-def test_products_stand_where_maps_are_2x2_and_nowhere_else(base: Any) -> None:
+def test_matrix_products_replace_convolutions_of_2x2_maps_only(base: Any) -> None:
     from tasks.core.networks import vgg16
-    from tasks.core.networks.quick import ConvolutionOf2x2
+    from tasks.core.networks.fast_layers import FastConvolution2x2
 
     def products(after: str | None, up_to: str) -> list[str]:
         layers = vgg16.section(base, after, up_to).layers
-        return [item.convolution.name for item in layers if isinstance(item, ConvolutionOf2x2)]
+        return [item.convolution.name for item in layers if isinstance(item, FastConvolution2x2)]
 
     assert products(BLOCK_4, BLOCK_5) == [f"block5_conv{number}" for number in (1, 2, 3)]
     assert products(None, BLOCK_4) == []
@@ -326,7 +294,7 @@ EPOCHS, BATCH, SEED = 2, 16, 3
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_training_on_features_is_training_the_whole_with_frozen_layers(
+def test_training_on_features_equals_training_the_whole_with_frozen_layers(
     way: TransferVariant, precision: str, weights: Any
 ) -> None:
     """Keras's own training of the whole network beside ours on features, stage after stage.
@@ -416,9 +384,7 @@ def test_training_on_features_is_training_the_whole_with_frozen_layers(
 
 
 @pytest.mark.parametrize("after", [BLOCK_5, BLOCK_4], ids=["frozen", "fine-tuned"])
-def test_training_on_features_that_goes_on_ends_with_the_same_bytes(
-    after: str, weights: Any
-) -> None:
+def test_a_resumed_training_on_features_ends_with_the_same_bytes(after: str, weights: Any) -> None:
     from tasks.core.networks import vgg16
     from tasks.core.training.loop import Examples, Schedule, train
 

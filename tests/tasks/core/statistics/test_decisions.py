@@ -1,4 +1,4 @@
-"""Gates: what is kept, what is rolled back, and why."""
+"""Decisions at gates and their reasons, for each rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
 from tasks.core.statistics.decisions import Contender, Decision, Evidence, decide, opinions
-from tasks.core.statistics.evidence import Estimate, McNemar
+from tasks.core.statistics.estimates import Estimate
+from tasks.core.statistics.proportions import McNemar
 
 OLD = Contender("overfitting", 0.85, 0.50, train_accuracy=0.99, params=1_000, epochs=40)
 NEW = Contender("iteration_1", 0.85, 0.50, train_accuracy=0.90, params=1_000, epochs=40)
@@ -92,7 +93,7 @@ def test_the_reason_gives_the_evidence() -> None:
         (0.9951, "back", "KeptIncumbent"),
     ],
 )
-def test_significant_keeps_what_is_better_beyond_doubt(
+def test_significant_keeps_a_change_only_below_its_level(
     p_value: float, decision: Decision, state: str
 ) -> None:
     verdict = decide(evidence(0.01, p_value=p_value), "significant", level=0.005)
@@ -166,7 +167,7 @@ def test_nothing_to_replay() -> None:
 
 @pytest.mark.parametrize("forced", ["forward", "back"])
 @pytest.mark.parametrize("rule", ["validation", "significant", "one_standard_error", "notebook"])
-def test_a_forced_decision_overrides_every_rule_and_says_what_it_would_have_been(
+def test_a_forced_decision_overrides_every_rule_and_states_the_rule_s_own(
     rule: str, forced: Decision
 ) -> None:
     found = evidence(0.03, p_value=1e-6)

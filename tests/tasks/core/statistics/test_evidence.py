@@ -1,4 +1,4 @@
-"""Statistics: published examples, and what the tests do where the truth is known."""
+"""Comparisons of models: what follows from the definitions, and how often the tests err."""
 
 from __future__ import annotations
 
@@ -12,109 +12,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tasks.core.statistics.decisions import Contender, Evidence, decide
-from tasks.core.statistics.evidence import (
-    McNemar,
-    MeanSquares,
-    Scored,
-    accuracy,
-    accuracy_difference,
-    corrected_resampled,
-    crossed,
-    holm,
-    loss_difference,
-    mcnemar,
-    mean_squares,
-    paired_interval,
-)
+from tasks.core.statistics.evidence import Scored, accuracy, accuracy_difference, loss_difference
+from tasks.core.statistics.proportions import McNemar
 
 
 def scored(correct: NDArray[np.bool_]) -> Scored:
     return Scored(correct, np.where(correct, 0.1, 2.0))
-
-
-def table(both: int, first: int, second: int, neither: int) -> tuple[NDArray, NDArray]:
-    """Two classifiers on the same images: how many both, only one and neither gets right."""
-    counts = (both, first, second, neither)
-    one, other = np.repeat([1, 1, 0, 0], counts), np.repeat([1, 0, 1, 0], counts)
-    return one.astype(bool), other.astype(bool)
-
-
-# Published examples
-
-
-def test_mcnemar_s_exact_test_bentur_2009() -> None:
-    """Fagerland, Lydersen and Laake (2013): 1 and 7 discordant pairs of 21, exact p = 0.070."""
-    before, after = table(1, 1, 7, 12)
-    found = mcnemar(before, after)
-    assert (found.only_incumbent, found.only_candidate) == (1, 7)
-    assert found.p_value == pytest.approx(0.0703, abs=5e-5)
-
-
-def test_mcnemar_without_any_difference() -> None:
-    before, after = table(5, 0, 0, 3)
-    assert mcnemar(before, after).p_value == 1.0
-
-
-def test_newcombe_s_interval_altman_2000() -> None:
-    """Altman et al., Statistics with confidence, p. 52: 14, 5, 0 and 22 of 41: 0.011 to 0.226."""
-    candidate, incumbent = table(14, 5, 0, 22)
-    low, high = paired_interval(incumbent, candidate)
-    assert (low, high) == pytest.approx((0.011, 0.226), abs=5e-4)
-
-
-def test_wilson_s_interval_newcombe_1998() -> None:
-    """Newcombe (1998), table I: 81 of 263 gives 0.2553 to 0.3662."""
-    found = accuracy([scored(np.arange(263) < 81)], None)
-    assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-
-
-def test_holm_s_adjusted_p_values() -> None:
-    """The example that Wikipedia gives for Holm (1979)."""
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-
-
-def test_mean_squares_of_a_randomized_block_design() -> None:
-    """Kirk's design RB-4 in UCLA's notes to Ed230: 16.33 (treatments), 4.50 (blocks), 1.40."""
-    blocks = [
-        [3, 4, 4, 3], [2, 4, 4, 5], [2, 3, 3, 6], [3, 3, 3, 5],
-        [1, 2, 4, 7], [3, 3, 6, 6], [4, 4, 5, 10], [6, 5, 5, 8],
-    ]  # fmt: skip
-    found = mean_squares(np.array(blocks, np.float64).T)
-    assert found.seeds == pytest.approx(16.33, abs=5e-3)
-    assert found.images == pytest.approx(4.50, abs=5e-3)
-    assert found.residual == pytest.approx(1.40, abs=6e-3)
-
-
-def test_crossed_random_effects_van_dyke() -> None:
-    """MRMCaov's analysis of the VanDyke study: 5 readers, 114 cases, 2 treatments.
-
-    It gives a difference of -0.0438, standard error 0.02075, 15.26 degrees of freedom, p = 0.0517
-    and -0.0880 to 0.0004. Mean squares of differences are twice, those of pseudovalues as many
-    times as there are cases those of its Obuchowski-Rockette table.
-    """
-    readers, cases = 5, 114
-    error = 0.0008022883 - 0.0003466137 - 0.0003440748 + 0.0002390284
-    between_cases = readers * (0.0003440748 - 0.0002390284)
-    scale = 2 * cases
-    squares = MeanSquares(scale * 0.0005510306, scale * (error + between_cases), scale * error)
-    found = crossed(-0.04380032, squares, readers, cases)
-    assert found.error == pytest.approx(0.02074862, abs=1e-7)
-    assert (found.low, found.high) == pytest.approx((-0.0879594986, 0.0003588544), abs=1e-7)
-    assert 2 * (1 - found.p_value) == pytest.approx(0.05166569, abs=1e-7)
-
-
-def test_corrected_resampled_t_test_scikit_learn() -> None:
-    """scikit-learn's comparison of two models: 10 x 10 folds, t = 2.611 uncorrected.
-
-    It prints a corrected t of 0.750 with a one-sided p of 0.227.
-    """
-    values = np.linspace(-1, 1, 100)
-    values += 2.611 * values.std(ddof=1) / math.sqrt(100) - values.mean()
-    assert stats.ttest_1samp(values, 0).statistic == pytest.approx(2.611)
-    found = corrected_resampled(list(values), folds=10)
-    assert found.value / found.error == pytest.approx(0.750, abs=5e-4)
-    assert found.p_value == pytest.approx(0.227, abs=1e-3)
 
 
 # What follows from the definitions
@@ -136,7 +39,7 @@ def halves(rows: list[list[bool]]) -> tuple[list[Scored], list[Scored]]:
 
 
 @given(tables, st.sampled_from([None, 5]))
-def test_exchanging_the_models_turns_the_sign(rows: list[list[bool]], folds: int | None) -> None:
+def test_swapping_the_models_changes_the_sign(rows: list[list[bool]], folds: int | None) -> None:
     one, other = halves(rows)
     for difference in (accuracy_difference, loss_difference):
         forth, back = difference(one, other, folds), difference(other, one, folds)
@@ -195,7 +98,7 @@ def test_more_seeds_make_the_interval_narrower() -> None:
     assert narrow.high - narrow.low < wide.high - wide.low
 
 
-# Simulations: images of different difficulty, trainings of different luck
+# Simulations: images differ in difficulty, trainings in luck
 
 
 def trainings(
@@ -233,7 +136,7 @@ OLD, NEW = (Contender(name, 0.87, 0.5, 0.99, 100, 10) for name in ("old", "new")
 
 
 def kept_by_a_plan(rng: np.random.Generator, seeds: int, spread: float, own: float) -> bool:
-    """Whether a plan of nine changes for nothing ends with another model than it began."""
+    """Whether a plan of nine changes without any effect keeps one of them."""
     models = trainings(rng, [0.87] * (GATES + 1), seeds, 1_000, spread, own)
     for candidate in models[1:]:
         gain = accuracy_difference(models[0], candidate, None)
@@ -246,10 +149,10 @@ def kept_by_a_plan(rng: np.random.Generator, seeds: int, spread: float, own: flo
 
 @pytest.mark.parametrize("own", [0.0, 0.8], ids=["alike", "each with images of its own"])
 @pytest.mark.parametrize(("seeds", "spread"), [(3, 0.01), (5, 0.01), (5, 0.0)])
-def test_without_a_difference_a_plan_keeps_a_change_at_most_at_the_stated_rate(
+def test_plans_without_real_effects_keep_a_change_at_most_at_the_stated_rate(
     seeds: int, spread: float, own: float
 ) -> None:
-    """Of 600 plans at most 45 may: with a rate of 5 % more would come about once in 400 times."""
+    """At most 45 of 600 plans: with a rate of 5 %, more would occur about once in 400 times."""
     rng = np.random.default_rng([seeds, round(1000 * spread), round(10 * own)])
     plans = 600
     kept = sum(kept_by_a_plan(rng, seeds, spread, own) for _ in range(plans))
@@ -271,14 +174,14 @@ def test_a_gain_of_three_points_is_found_with_five_replicates() -> None:
     assert share_found(seeds=5, level=0.05) >= 0.80
 
 
-def test_what_the_correction_for_nine_gates_costs() -> None:
+def test_the_power_lost_by_correcting_for_nine_gates() -> None:
     """About half of such gains are found with 5 replicates at 0.05 / 9, nearly all with 10."""
     assert 0.40 <= share_found(seeds=5, level=AT_ONE_GATE) <= 0.65
     assert share_found(seeds=10, level=AT_ONE_GATE) >= 0.95
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """95 % intervals of a gain of 1 point, with 5 seeds: about 95 % of 500 hold it."""
+def test_intervals_cover_the_true_gain_as_often_as_stated() -> None:
+    """95 % intervals of a gain of 1 point, with 5 seeds: about 95 % of 500 cover it."""
     rng = np.random.default_rng(7)
     held = 0
     for _ in range(500):
@@ -303,7 +206,7 @@ def folded(
 
 
 @pytest.mark.parametrize(("folds", "replicates"), [(2, 2), (5, 1), (5, 5)])
-def test_without_a_difference_folds_decide_wrongly_at_most_at_their_level(
+def test_folds_without_a_real_difference_err_at_most_at_their_level(
     folds: int, replicates: int
 ) -> None:
     rng = np.random.default_rng([folds, replicates])
@@ -334,7 +237,7 @@ def test_two_folds_that_agree_by_chance_prove_nothing() -> None:
     assert accuracy_difference([before] * 2, [after] * 2, 2).p_value > 0.1
 
 
-def test_trainings_that_are_all_right_leave_the_images_chance() -> None:
+def test_if_all_trainings_are_all_correct_the_images_give_the_interval() -> None:
     right = scored(np.ones(50, bool))
     for folds in (None, 2):
         found = accuracy([right] * 4, folds)

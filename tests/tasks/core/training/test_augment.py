@@ -142,14 +142,14 @@ def test_draws_stay_within_their_ranges(wanted: AugmentSettings, seed: int) -> N
 
 
 @given(st.integers(0, 20), st.integers(0, 20), seeds)
-def test_more_draws_extend_fewer(fewer: int, more: int, seed: int) -> None:
+def test_drawing_more_transforms_keeps_the_first_ones(fewer: int, more: int, seed: int) -> None:
     fewer, more = sorted((fewer, more))
     short, long = (draw_transforms(n, NOTEBOOK, rng(seed)) for n in (fewer, more))
     for field in fields(Transforms):
         np.testing.assert_array_equal(getattr(long, field.name)[:fewer], getattr(short, field.name))
 
 
-def test_switching_one_transform_off_does_not_move_the_others() -> None:
+def test_turning_off_one_transform_does_not_change_the_others() -> None:
     drawn = draw_transforms(30, NOTEBOOK, rng(0))
     without = draw_transforms(30, NOTEBOOK.model_copy(update={"rotation_range": 0.0}), rng(0))
     assert not without.rotation.any()
@@ -160,7 +160,7 @@ def test_switching_one_transform_off_does_not_move_the_others() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(shapes, any_settings, seeds)
-def test_result_keeps_shape_dtype_and_range_and_spares_its_input(
+def test_the_result_keeps_shape_dtype_and_range_and_the_input_is_not_modified(
     shape: tuple[int, int, int, int], wanted: AugmentSettings, seed: int
 ) -> None:
     images = random_images(seed, *shape)
@@ -201,7 +201,7 @@ def test_flip_alone_mirrors_left_to_right() -> None:
     np.testing.assert_array_equal(result[~flipped], images[~flipped])
 
 
-def test_many_images_are_transformed_as_each_alone() -> None:
+def test_images_are_transformed_independently_of_each_other() -> None:
     images = random_images(0, 600, 28, 28, 1)
     together = augment(images, NOTEBOOK, rng(0))
     drawn = draw_transforms(600, NOTEBOOK, rng(0))
@@ -233,6 +233,6 @@ def test_a_shift_repeats_the_edge_pixels() -> None:
         (np.zeros((2, 28, 28, 1), np.float32), "2 images but 3 transforms"),
     ],
 )
-def test_unfit_images_are_refused(images: NDArray[Any], message: str) -> None:
+def test_wrong_arrays_are_refused(images: NDArray[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         apply_transforms(images, draw_transforms(3, NOTEBOOK, rng(0)))

@@ -1,4 +1,4 @@
-"""Training and scores come from the settings and the seed alone, and are what Keras calls them."""
+"""Trainings and scores depend on settings and seed alone, and match Keras's definitions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ from tasks.core.records import Record, Stage
 from tasks.core.seeds import generator
 from tasks.core.settings.base import changed
 from tasks.core.settings.training import AugmentSettings, TrainSettings
+from tasks.core.stage_specs import RetrainSpec, TrainSpec
 from tasks.core.training.progress import Progress
+from tasks.engine.keys import key_of
 from tasks.storage.checkpoints import Checkpoints
-from tasks.storage.store import Outputs, Store
-from tests.support import basis
+from tasks.storage.exchange import Outputs
+from tasks.storage.local_path import LocalPath
+from tasks.storage.store import Store
+from tests.support import basis, spec_of
 
 pytestmark = [
     pytest.mark.usefixtures("tensorflow_ready"),
@@ -35,7 +39,7 @@ pytestmark = [
 
 SHAPE = (8, 8, 1)
 CLASSES = 3
-# Everything that draws numbers or keeps a state: dropout, batch statistics, a ragged last batch.
+# With all that is random or has a state: dropout, batch statistics, a smaller last batch.
 SMALL = TrainSettings(
     filters=(4,),
     kernel_sizes=(3,),
@@ -50,7 +54,7 @@ DENSE = TrainSettings(filters=(), kernel_sizes=(), pooled=(), dense=(6,), epochs
 
 
 def images(n: int, seed: int, shape: tuple[int, ...] = SHAPE, classes: int = CLASSES) -> Any:
-    """Noise whose brightness tells the class."""
+    """Noise whose brightness depends on the class."""
     from tasks.core.training.loop import Examples
 
     rng = np.random.default_rng(seed)
@@ -103,7 +107,7 @@ def test_another_seed_gives_another_training(first: Any, other: Any) -> None:
     assert [row["loss"] for row in other[1]] != [row["loss"] for row in first[1]]
 
 
-def test_trainings_side_by_side_do_not_disturb_each_other(first: Any, other: Any) -> None:
+def test_trainings_in_parallel_threads_do_not_affect_each_other(first: Any, other: Any) -> None:
     found: dict[int, Any] = {}
     together = threading.Barrier(2)
 
@@ -119,7 +123,7 @@ def test_trainings_side_by_side_do_not_disturb_each_other(first: Any, other: Any
     assert found == {0: first, 1: other}
 
 
-def test_history_has_a_row_an_epoch_and_its_columns(first: Any) -> None:
+def test_history_has_one_row_per_epoch(first: Any) -> None:
     _, history = first
     assert [row["epoch"] for row in history] == [1, 2]
     for row in history:
@@ -128,14 +132,14 @@ def test_history_has_a_row_an_epoch_and_its_columns(first: Any) -> None:
         assert 0 <= row["accuracy"] <= 1
 
 
-def test_augmented_training_is_another_one(first: Any) -> None:
+def test_augmentation_changes_the_training(first: Any) -> None:
     augmented = trained(0, AugmentSettings())
     assert augmented[0] != first[0]
     assert set(augmented[1][0]) == set(first[1][0])
 
 
 class Recorder:
-    """In a model's place: keeps what it is given to fit."""
+    """Replaces a model and records the arguments of `fit`."""
 
     weights: tuple[Any, ...] = ()
     variables: tuple[Any, ...] = ()
@@ -172,7 +176,7 @@ def recorded(examples: Any, epochs: int, seed: int, augmentation: Any = None) ->
 
 
 def numbered(n: int) -> Any:
-    """Examples whose pixel and label both tell their number."""
+    """Examples whose pixel and label are both their number."""
     from tasks.core.training.loop import Examples
 
     return Examples(np.arange(n, dtype=np.float32).reshape(n, 1), np.eye(n, dtype=np.float32))
@@ -190,7 +194,7 @@ def test_the_order_of_samples_is_a_function_of_seed_and_epoch() -> None:
         assert order.tolist() == generator(7, "order", epoch).permutation(50).tolist()
 
 
-def test_labels_go_with_their_images_and_keras_does_not_shuffle_again() -> None:
+def test_labels_stay_with_their_images_and_keras_does_not_shuffle_again() -> None:
     recorder = recorded(numbered(20), epochs=2, seed=0)
     for x, y in recorder.epochs:
         assert y.argmax(axis=1).tolist() == x[:, 0].tolist()
@@ -199,15 +203,15 @@ def test_labels_go_with_their_images_and_keras_does_not_shuffle_again() -> None:
         assert sizes == [16, 4]
 
 
-def test_no_epoch_waits_for_what_tunes_tensorflows_pipeline() -> None:
+def test_autotuning_of_the_input_pipeline_is_off() -> None:
     recorder = recorded(numbered(20), epochs=2, seed=0)
     for pipeline, sizes in zip(recorder.pipelines, recorder.sizes, strict=True):
         assert pipeline.options().autotune.enabled is False
-        # Keras then knows where an epoch ends, and does not look for a batch beyond it.
+        # With it, Keras knows the number of batches and does not ask for another one.
         assert int(pipeline.cardinality()) == len(sizes)
 
 
-def test_augmentation_comes_from_seed_and_epoch_and_leaves_the_examples_alone() -> None:
+def test_augmentation_depends_on_seed_and_epoch_and_does_not_modify_the_examples() -> None:
     examples = images(30, 0)
     before = examples.x.copy()
     plain = recorded(examples, epochs=2, seed=0)
@@ -227,7 +231,7 @@ def test_augmentation_comes_from_seed_and_epoch_and_leaves_the_examples_alone() 
 
 
 @pytest.mark.parametrize(("samples", "steps"), [(8_000, 63), (10_000, 79)])
-def test_gradient_steps_an_epoch_are_the_notebooks(samples: int, steps: int) -> None:
+def test_gradient_steps_per_epoch_are_the_notebooks(samples: int, steps: int) -> None:
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Schedule, train
 
@@ -248,7 +252,7 @@ def with_a_broken_pixel() -> Any:
     return Examples(np.where(broken, np.float32(np.nan), good.x), good.y)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_with_advice() -> None:
+def test_a_loss_that_is_not_finite_stops_the_training_with_advice() -> None:
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Schedule, train
 
@@ -262,8 +266,8 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_advice() -> None:
     assert rows == []
 
 
-def test_weights_that_are_not_finite_end_the_training_though_the_loss_is_finite() -> None:
-    """TensorFlow's ReLU makes NaN zero on CPUs, so that NaN weights don't reach the loss."""
+def test_weights_that_are_not_finite_stop_the_training_even_if_the_loss_is_finite() -> None:
+    """On CPUs, TensorFlow's ReLU turns NaN into 0, so NaN weights do not reach the loss."""
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Schedule, train
 
@@ -272,7 +276,7 @@ def test_weights_that_are_not_finite_end_the_training_though_the_loss_is_finite(
         train(model, with_a_broken_pixel(), None, Schedule(1, 10, 0.001), seed=0)
 
 
-def test_predictions_leave_dropout_off_and_do_not_depend_on_batches() -> None:
+def test_predictions_use_no_dropout_and_do_not_depend_on_batches() -> None:
     from tasks.core.networks.stack import build_network
     from tests.support import predict
 
@@ -290,7 +294,7 @@ def test_predictions_leave_dropout_off_and_do_not_depend_on_batches() -> None:
 
 
 def network_with_logits(scale: float) -> tuple[Any, Any]:
-    """A network with an L2 penalty and images; `scale` stretches what goes into the softmax."""
+    """A network with an L2 penalty, and images; `scale` multiplies the logits."""
     from tasks.core.networks.stack import build_network
 
     model = build_network(changed(DENSE, {"l2": 0.01}), SHAPE, 10, seed=0)
@@ -299,9 +303,9 @@ def network_with_logits(scale: float) -> tuple[Any, Any]:
     return model, images(300, 3, classes=10)
 
 
-# Keras's losses, when they get a softmax's output from a layer, take that layer's logits instead
-# (`_get_logits` in keras/src/backend/tensorflow/nn.py, Keras 2 likewise): binary cross-entropy is
-# then that of the *sigmoid* of the logits, and nothing is clipped.
+# If a loss of Keras gets the output of a softmax layer, it uses the layer's logits instead
+# (`_get_logits` in keras/src/backend/tensorflow/nn.py; the same in Keras 2). Binary cross-entropy
+# is then that of the *sigmoid* of the logits, and nothing is clipped.
 @pytest.mark.parametrize("scale", [1, 60])
 @pytest.mark.parametrize("loss", ["categorical_crossentropy", "binary_crossentropy"])
 def test_scores_are_the_notebooks_losses_of_the_logits(loss: str, scale: float) -> None:
@@ -333,7 +337,7 @@ def test_scores_are_the_notebooks_losses_of_the_logits(loss: str, scale: float) 
     assert found["val_loss"] == pytest.approx(expected + penalty, rel=1e-5)
 
 
-def test_a_fitted_network_leaves_its_model_history_and_scores(tmp_path: Path) -> None:
+def test_fitting_a_network_stores_its_model_history_and_scores(tmp_path: Path) -> None:
     from tasks.models.fit import fit_network
     from tasks.models.model_files import load_keras
     from tests.support import predict
@@ -341,8 +345,8 @@ def test_a_fitted_network_leaves_its_model_history_and_scores(tmp_path: Path) ->
     outputs = outputs_in(tmp_path)
     held_out = images(40, 1)
     penalised = changed(SMALL, {"l2": 0.01})
-    settings = {"training": penalised.model_dump(mode="json"), "seed": 0}
-    model, facts = fit_network(settings, images(100, 0), held_out, outputs)
+    spec = TrainSpec(training=penalised, seed=0)
+    model, facts = fit_network(spec, images(100, 0), held_out, outputs)
 
     assert sorted(outputs.files) == ["history", "model", "validation_predictions"]
     history = pq.read_table(tmp_path / outputs.files["history"].path).to_pylist()
@@ -370,8 +374,8 @@ def test_a_network_fitted_without_validation_has_no_validation_scores(tmp_path: 
     from tasks.models.fit import fit_network
 
     outputs = outputs_in(tmp_path)
-    settings = {"training": DENSE.model_dump(mode="json"), "seed": 0}
-    _, facts = fit_network(settings, images(200, 0), None, outputs)
+    spec = RetrainSpec(training=DENSE, seed=0)
+    _, facts = fit_network(spec, images(200, 0), None, outputs)
     assert sorted(outputs.files) == ["history", "model"]
     history = pq.read_table(tmp_path / outputs.files["history"].path)
     assert set(history.column_names) == {"epoch", "loss", "accuracy"}
@@ -382,27 +386,28 @@ def test_a_network_fitted_without_validation_has_no_validation_scores(tmp_path: 
 
 
 def outputs_in(folder: Path) -> Outputs:
-    stage = folder / "stages" / "model" / "key"
+    root = LocalPath(folder)
+    stage = root / "stages" / "model" / "key"
     stage.mkdir(parents=True)
-    return Outputs(folder, stage, Stage("model", "train"), "key", basis())
+    return Outputs(root, stage, Stage("model", spec_of("train")), "key", basis())
 
 
-# Going on where a training was stopped
+# Resuming a training
 
 EPOCHS = 4
-SOMETHING_OF_EVERYTHING = changed(
+WITH_EVERYTHING = changed(
     SMALL, {"epochs": EPOCHS, "augmentation": AugmentSettings().model_dump(), "l2": 0.001}
 )
 
 
 def train_from(start: Progress | None, epochs: int = EPOCHS) -> list[Progress]:
-    """The states after each epoch of a fresh network's training that goes on from `start`."""
-    from tasks.core.networks.quick import quickest
+    """The states after each epoch of a training that resumes from `start` with a new network."""
+    from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Schedule, train
 
-    spec = SOMETHING_OF_EVERYTHING
-    model = quickest(build_network(spec, SHAPE, CLASSES, seed=0))
+    spec = WITH_EVERYTHING
+    model = fast_network(build_network(spec, SHAPE, CLASSES, seed=0))
     schedule = Schedule(epochs, spec.batch_size, 0.001, augmentation=spec.augmentation)
     states: list[Progress] = []
     end = train(model, images(100, 0), images(40, 1), schedule, 0, start, states.append)
@@ -423,10 +428,10 @@ def uninterrupted() -> list[Progress]:
 
 
 @pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
-def test_a_training_that_goes_on_ends_with_the_bytes_of_one_that_was_never_stopped(
+def test_a_resumed_training_ends_with_the_same_bytes_as_an_uninterrupted_one(
     uninterrupted: list[Progress], epoch: int, tmp_path: Path
 ) -> None:
-    saving = Checkpoints("model", tmp_path, "lineage", EPOCHS, (), (), lambda: None)
+    saving = Checkpoints("model", LocalPath(tmp_path), "lineage", EPOCHS, (), (), lambda: None)
     saving.save(uninterrupted[epoch - 1])
     states = train_from(saving.latest())
     assert [state.epoch for state in states] == [*range(epoch + 1, EPOCHS + 1)] or epoch == EPOCHS
@@ -434,7 +439,9 @@ def test_a_training_that_goes_on_ends_with_the_bytes_of_one_that_was_never_stopp
         assert in_bytes(state) == in_bytes(uninterrupted[state.epoch - 1])
 
 
-def test_a_training_stopped_after_each_epoch_ends_alike(uninterrupted: list[Progress]) -> None:
+def test_a_training_stopped_after_each_epoch_ends_with_the_same_bytes(
+    uninterrupted: list[Progress],
+) -> None:
     state = None
     for epoch in range(1, EPOCHS + 1):
         (state,) = train_from(state, epochs=epoch)
@@ -462,8 +469,8 @@ def test_a_cosine_rises_over_a_tenth_of_the_steps_and_falls_to_zero(
     assert _rate(Schedule(epochs, batch, peak), count) == peak
 
 
-def test_a_training_whose_rate_falls_goes_on_where_it_was() -> None:
-    """The step that the rate depends on is part of the state."""
+def test_a_training_with_a_falling_rate_resumes_exactly() -> None:
+    """The rate depends on the step, which is part of the state."""
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Schedule, train
 
@@ -482,7 +489,7 @@ def test_a_training_whose_rate_falls_goes_on_where_it_was() -> None:
 
 
 def test_scores_may_prepare_each_batch() -> None:
-    """Inputs too large to be made all at once are made as they pass."""
+    """Inputs too large for memory are prepared batch by batch."""
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Examples, evaluate
 
@@ -506,25 +513,25 @@ def never(_progress: Progress) -> None:
     pytest.fail("there is no epoch left")
 
 
-def test_a_training_that_is_at_its_end_trains_nothing(uninterrupted: list[Progress]) -> None:
+def test_a_completed_training_trains_no_further(uninterrupted: list[Progress]) -> None:
     from tasks.core.networks.stack import build_network
     from tasks.core.training.loop import Schedule, train
 
-    model = build_network(SOMETHING_OF_EVERYTHING, SHAPE, CLASSES, seed=0)
+    model = build_network(WITH_EVERYTHING, SHAPE, CLASSES, seed=0)
     start = uninterrupted[1]
     end = train(model, images(100, 0), None, Schedule(2, 32, 0.001), 0, start, never)
     assert end is start
     found = [np.asarray(variable.numpy()).tobytes() for variable in model.variables]
-    assert found == in_bytes(start)[0][: len(found)], "the model is what it was after that epoch"
+    assert found == in_bytes(start)[0][: len(found)], "the model is restored to that epoch"
 
 
 def without(state: Progress, kept: Callable[[str], bool]) -> Progress:
-    """A state in which the variables that are not kept have the values of a fresh training."""
+    """A state in which variables that are not kept have the values of a new training."""
     import keras
 
     from tasks.core.networks.stack import build_network
 
-    model = build_network(SOMETHING_OF_EVERYTHING, SHAPE, CLASSES, seed=0)
+    model = build_network(WITH_EVERYTHING, SHAPE, CLASSES, seed=0)
     optimizer = keras.optimizers.RMSprop(0.001)
     optimizer.build(model.trainable_variables)
     fresh = [*model.variables, *optimizer.variables]
@@ -541,11 +548,11 @@ def without(state: Progress, kept: Callable[[str], bool]) -> Progress:
 @pytest.mark.parametrize(
     "missing", ["optimizer", "seed_generator", "moving_mean", "kernel"], ids=str
 )
-def test_nothing_of_a_state_may_be_left_out(uninterrupted: list[Progress], missing: str) -> None:
+def test_every_part_of_a_state_matters(uninterrupted: list[Progress], missing: str) -> None:
     start = uninterrupted[1]
     assert in_bytes(without(start, lambda _: True)) == in_bytes(start)
     poorer = without(start, lambda name: missing not in name)
-    assert in_bytes(poorer) != in_bytes(start), "there is such a variable, and it has moved"
+    assert in_bytes(poorer) != in_bytes(start), "such a variable exists and has changed"
     end = train_from(poorer)[-1]
     assert in_bytes(end)[0] != in_bytes(uninterrupted[-1])[0]
 
@@ -556,7 +563,7 @@ def test_a_state_of_another_network_is_refused(uninterrupted: list[Progress]) ->
         train_from(Progress(start.history, start.variables[:-1]))
 
 
-def test_another_start_of_the_random_numbers_does_not_matter_once_a_state_is_restored(
+def test_global_random_state_does_not_matter_when_resuming(
     uninterrupted: list[Progress],
 ) -> None:
     random.seed(7)
@@ -564,15 +571,15 @@ def test_another_start_of_the_random_numbers_does_not_matter_once_a_state_is_res
     assert in_bytes(train_from(uninterrupted[0])[-1]) == in_bytes(uninterrupted[-1])
 
 
-# Stages that are stopped
+# Stopped stages
 
 
 class StoppedError(Exception):
-    """Stands for whatever ends a process."""
+    """Simulates the end of a process."""
 
 
 def stop_after(outputs: Outputs, epochs: int) -> Outputs:
-    """The same outputs, whose checkpoints are refused after so many."""
+    """The same outputs, which refuse further checkpoints after `epochs`."""
     saved: list[int] = []
 
     def check() -> None:
@@ -588,22 +595,22 @@ def stop_after(outputs: Outputs, epochs: int) -> Outputs:
 
 
 def training_stage(name: str = "iteration_1", epochs: int = EPOCHS, **more: Any) -> Stage:
-    spec = changed(SOMETHING_OF_EVERYTHING, {"epochs": epochs})
-    settings = {"training": spec.model_dump(mode="json"), "seed": 0}
-    return Stage(name, "train", settings, {"beginning": ()}, numerical=True, **more)
+    training = changed(WITH_EVERYTHING, {"epochs": epochs})
+    return Stage(name, TrainSpec(training=training, seed=0), {"beginning": ()}, **more)
 
 
 def fit_stage(
     store: Store, stage: Stage, stopped_after: int | None = None, **inputs: Record
 ) -> tuple[Record, int]:
-    """A stage fitted, its record, and after which epoch it went on."""
+    """Fit a stage; return its record and the epoch after which it resumed."""
     from tasks.models.fit import fit_network
 
-    key, stands_for = store.key_of(stage, {}, {"device": "cpu"})
+    key, stands_for = key_of(stage, {}, {"device": "cpu"})
     outputs = store.writer(stage, key, stands_for, inputs)
     if stopped_after is not None:
         outputs = stop_after(outputs, stopped_after)
-    _, facts = fit_network(stage.settings, images(100, 0), images(40, 1), outputs)
+    assert isinstance(stage.spec, TrainSpec)
+    _, facts = fit_network(stage.spec, images(100, 0), images(40, 1), outputs)
     return store.commit(outputs, facts), outputs.resumed_after
 
 
@@ -625,7 +632,7 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Record:
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
-def test_a_stage_that_was_stopped_leaves_the_same_files(
+def test_a_resumed_stage_stores_the_same_files(
     tmp_path: Path, never_stopped: Record, epoch: int
 ) -> None:
     store = Store(str(tmp_path))
@@ -639,7 +646,7 @@ def test_a_stage_that_was_stopped_leaves_the_same_files(
     assert names_in(store, record) == RESULT
 
 
-def test_a_shorter_training_begins_in_a_longer_one_s_snapshot(
+def test_a_shorter_training_starts_from_a_longer_one_s_snapshot(
     tmp_path: Path, never_stopped: Record
 ) -> None:
     store = Store(str(tmp_path))
@@ -652,7 +659,7 @@ def test_a_shorter_training_begins_in_a_longer_one_s_snapshot(
     assert names_in(store, record) == RESULT
 
 
-def test_a_longer_training_begins_where_a_shorter_one_ended(tmp_path: Path) -> None:
+def test_a_longer_training_starts_where_a_shorter_one_ended(tmp_path: Path) -> None:
     store, elsewhere = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
     beginning, _ = fit_stage(store, training_stage("overfitting", 2, snapshots=(EPOCHS,)))
     record, after = fit_stage(store, training_stage(), beginning=beginning)
@@ -660,11 +667,13 @@ def test_a_longer_training_begins_where_a_shorter_one_ended(tmp_path: Path) -> N
     assert record == fit_stage(elsewhere, training_stage())[0]
 
 
-def test_a_training_does_not_begin_in_another_one(tmp_path: Path, never_stopped: Record) -> None:
+def test_a_training_does_not_start_from_one_with_other_settings(
+    tmp_path: Path, never_stopped: Record
+) -> None:
     store = Store(str(tmp_path))
     other = training_stage("overfitting", EPOCHS, snapshots=(EPOCHS,))
-    settings = {**other.settings, "seed": 1}
-    beginning, _ = fit_stage(store, replace(other, settings=settings))
+    spec = other.spec.model_copy(update={"seed": 1})
+    beginning, _ = fit_stage(store, replace(other, spec=spec))
     record, after = fit_stage(store, training_stage(), beginning=beginning)
     assert after == 0
     assert record == never_stopped

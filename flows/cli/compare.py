@@ -1,0 +1,136 @@
+"""`fashion-flow compare`: two runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from flows.cli.options import ARTIFACTS, JsonFlag, StoreOption
+from flows.cli.results import DECISIONS, percent
+from flows.cli.run_tables import note_unfinished, result_rows
+from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
+from flows.planning.differences import flat
+from tasks.storage.run_log import RunLog, find_run
+from tasks.storage.store import Store
+
+SHOWN = ("val_accuracy", "test_accuracy", "state")
+Plan = Sequence[Mapping[str, Any]]
+
+
+def compare(
+    first: Annotated[str, Parameter("RUN1", help="A run's id.")],
+    second: Annotated[str, Parameter("RUN2", help="Another run's id.")],
+    /,
+    *,
+    as_json: JsonFlag = False,
+    store: StoreOption = ARTIFACTS,
+) -> None:
+    """Print which settings differ, and the scores of every model in both runs.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    opened = Store(store)
+    runs = [find_run(opened, run_id) for run_id in (first, second)]
+    for run in dict.fromkeys(runs):
+        note_unfinished(run)
+    found = comparison(*runs)
+    if as_json:
+        show_json(found)
+        return
+    line(f"first: run {first}, second: run {second}")
+    _show_settings(found["settings"])
+    line("")
+    if found["same_test_images"] is False:
+        warn("The two runs have different test images, so do not compare their test scores.")
+    _show_scores(found["results"])
+    line("Chance in both runs is part of each change; `fashion-flow verdicts` tells more.")
+
+
+def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
+    """What differs between two runs, and their results by model.
+
+    Settings have dotted names, iterations of the plan are numbered, and `profile.` is what the runs
+    were computed on. Iterations that try different things are different models. Whether the test
+    images are the same is None until both runs have them.
+    """
+    runs = (one, other)
+    entries = [run.read() for run in runs]
+    plans = [entry["settings"]["plan"] for entry in entries]
+    flattened = [_flat(entry) for entry in entries]
+    names = dict.fromkeys(name for values in flattened for name in values)
+    tables = [
+        {_label(row["name"], plan, others): row for row in result_rows(run)}
+        for run, plan, others in zip(runs, plans, reversed(plans), strict=True)
+    ]
+    images = [_test_images(run) for run in runs]
+    return {
+        "runs": [run.run_id for run in runs],
+        "same_test_images": images[0] == images[1] if all(images) else None,
+        "settings": {
+            name: [values.get(name) for values in flattened]
+            for name in names
+            if flattened[0].get(name) != flattened[1].get(name)
+        },
+        "results": {
+            model: [
+                {name: table[model].get(name) for name in SHOWN} if model in table else None
+                for table in tables
+            ]
+            for model in dict.fromkeys([*tables[0], *tables[1]])
+        },
+    }
+
+
+def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings and profile by dotted name."""
+    plan = entry["settings"]["plan"]
+    numbered = {str(number): iteration for number, iteration in enumerate(plan, start=1)}
+    given = entry["settings"] | {"plan": numbered, "profile": entry["profile"]}
+    # An empty plan has no iteration that could differ.
+    return flat({name: value for name, value in given.items() if value != {}})
+
+
+def _label(model: str, plan: Plan, other: Plan) -> str:
+    """A model's name, with what it tries if an iteration of the other run tries something else."""
+    number = model.removeprefix("iteration_")
+    if not number.isdecimal() or int(number) > min(len(plan), len(other)):
+        return model
+    tried, else_tried = plan[int(number) - 1]["name"], other[int(number) - 1]["name"]
+    return model if tried == else_tried else f"{model}: {tried}"
+
+
+def _test_images(run: RunLog) -> str | None:
+    record = run.record("preprocess")
+    return record.digest(("test",)) if record else None
+
+
+def _show_settings(settings: Mapping[str, Sequence[Any]]) -> None:
+    if not settings:
+        line("Their settings are the same, and what they were computed on.")
+        return
+    made = table()
+    for column in ("setting", "first", "second"):
+        made.add_column(column, overflow="fold")
+    for name, (one, other) in settings.items():
+        add_row(made, *(shortened(word) for word in (name, one, other)))
+    show(made)
+
+
+def _show_scores(results: Mapping[str, Sequence[Mapping[str, Any] | None]]) -> None:
+    scores = table("model", "val. 1", "val. 2", "test 1", "test 2", "change")
+    scores.add_column("decision", no_wrap=True)
+    for model, pair in results.items():
+        rows = [row or {} for row in pair]
+        one, other = (row.get("test_accuracy") for row in rows)
+        change = f"{100 * (other - one):+.2f}" if one is not None and other is not None else ""
+        percents = [
+            percent(row.get(name)) for name in ("val_accuracy", "test_accuracy") for row in rows
+        ]
+        states = dict.fromkeys(DECISIONS.get(row.get("state") or "", "-") for row in rows)
+        decisions = ", ".join(states) if any(state != "-" for state in states) else ""
+        style = "bold" if model == "final" else None
+        add_row(scores, model, *percents, change, decisions, style=style)
+    show(scores)

@@ -1,0 +1,137 @@
+"""`fashion-flow deploy`: the flow with its settings, for Prefect's workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.cli.options import (
+    ARTIFACTS,
+    RequireSuccessFlag,
+    RunnerOptions,
+    SettingsOptions,
+    StoreOption,
+    whole_number,
+)
+from flows.cli.screen import line
+from flows.deployment.deploy import DeploymentRequest
+from flows.deployment.deploy import deploy as deployed
+from flows.deployment.pools import KUBERNETES, PROCESS, Pool, PoolType
+from flows.running.dataset_resolution import resolve
+from tasks.core.settings.run_settings import Settings
+from tasks.storage.store import Store
+
+
+@Parameter("*")
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """The options for where runs of the deployment are started, and with what."""
+
+    pool: Annotated[
+        str | None,
+        Parameter(
+            help=(
+                "The work pool; created if it does not exist. By default local, docker or "
+                "kubernetes, according to --type."
+            )
+        ),
+    ] = None
+    type: Annotated[
+        PoolType, Parameter(help="What workers start for each run (docs/containers.md).")
+    ] = "process"
+    image: Annotated[
+        str | None, Parameter(help="Container image, for --type docker and kubernetes.")
+    ] = None
+    gpus: Annotated[
+        int,
+        Parameter(
+            converter=whole_number(0),
+            help="GPUs for each run, for --type docker and kubernetes.",
+        ),
+    ] = 0
+    env: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help=(
+                "NAME=VALUE for the environment of each run; repeatable. For a secret, name a "
+                "Prefect block: KEY={{ prefect.blocks.secret.key }}."
+            )
+        ),
+    ] = ()
+
+    def chosen(self) -> Pool:
+        """The work pool that these options name.
+
+        Raises:
+            UserError: the options do not go together.
+        """
+        by_type = "local" if self.type == PROCESS else self.type
+        return Pool(self.pool or by_type, self.type, self.image, self.gpus)
+
+
+def deploy(
+    name: Annotated[
+        str | None, Parameter(help="The deployment's name; by default the pool's.")
+    ] = None,
+    /,
+    *,
+    where: PoolOptions = PoolOptions(),
+    cron: Annotated[
+        str | None, Parameter(help="Schedule: '0 3 * * *' runs it every night at three.")
+    ] = None,
+    timezone: Annotated[str, Parameter(help="Time zone of --cron, e.g. Europe/Berlin.")] = "UTC",
+    changes: SettingsOptions = SettingsOptions(),
+    store: StoreOption = ARTIFACTS,
+    require_success: RequireSuccessFlag = False,
+    runner: RunnerOptions = RunnerOptions(),
+) -> None:
+    """Create or update the deployment, and print how to run it."""
+    pool = where.chosen()
+    opened = Store(pool.path(store))
+    name = name or pool.name
+    request = DeploymentRequest(
+        name,
+        pool,
+        _located(changes.settings(), pool, opened),
+        opened,
+        require_success=require_success,
+        runner=runner.chosen(),
+        cron=cron,
+        timezone=timezone,
+        env=where.env,
+    )
+    _show(name, pool, deployed(request))
+
+
+def _located(settings: Settings, pool: Pool, store: Store) -> Settings:
+    """The settings with the data set's path as runs in the pool will find it."""
+    if pool.type == PROCESS:
+        # The machine that runs it says which device it has.
+        settings, _ = resolve(store, settings, {}, replaceable=False, fetch=False)
+    elif settings.dataset not in ("fashion-mnist", "synthetic"):
+        # From here, nobody can see what is in a container.
+        settings = settings.model_copy(update={"dataset": pool.path(settings.dataset)})
+    return settings
+
+
+def _show(name: str, pool: Pool, address: str) -> None:
+    """Print how the deployment is run, as commands to copy."""
+    worker = f"prefect worker start --pool {pool.name}"
+    if pool.type == KUBERNETES:
+        # A cluster has a scheduler of its own.
+        start = (worker, f"a worker, with prefect-{pool.type} installed")
+    else:
+        start = (f"{worker} --limit 1", "a worker, for one run at a time")
+    steps = [
+        (f"export PREFECT_API_URL={address}", "on each machine"),
+        start,
+        (f"prefect deployment run build-model/{name}", "a run, now"),
+    ]
+    line(f"deployed: build-model/{name}, for workers of pool {pool.name}")
+    line("")
+    line("next:")
+    width = max(len(command) for command, _ in steps)
+    for command, purpose in steps:
+        line(f"  {command:<{width}}  {purpose}")

@@ -1,0 +1,230 @@
+"""The options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter, Token
+
+from flows.planning.stage_selection import StageSelection
+from flows.recipe.compose import compose
+from flows.recipe.presets import PRESETS
+from flows.runners.base import Runner, RunnerKind, runner_of
+from tasks.core.errors import UserError
+from tasks.core.settings.evaluation import Protocol
+from tasks.core.settings.run_settings import Rule, Settings
+from tasks.core.settings.transfer import TransferWeights
+
+ARTIFACTS = "artifacts"
+
+StoreOption = Annotated[
+    str,
+    Parameter("--store", help="Where results are kept: a folder, or s3://bucket/prefix."),
+]
+RunOption = Annotated[
+    str | None,
+    Parameter("--run", help="A run's id, as `runs` shows it; by default the latest complete run."),
+]
+JsonFlag = Annotated[bool, Parameter("--json", help="Print JSON instead of a table.")]
+RequireSuccessFlag = Annotated[
+    bool,
+    Parameter("--require-success", help="Fail (status 3) if a success criterion is not met."),
+]
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[Any, Sequence[Token]], int]:
+    """A converter for whole numbers from `low` to `high`; cyclopts would round 2.7 to 3."""
+    bounds = f"from {low} to {high}" if high is not None else f"of {low} or more"
+
+    def convert(_type: Any, tokens: Sequence[Token]) -> int:
+        text = tokens[0].value
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low or (high is not None and number > high):
+            raise ValueError(f'expected a whole number {bounds}, got "{text}".')
+        return number
+
+    return convert
+
+
+@Parameter("*")
+@dataclass(frozen=True, kw_only=True)
+class SettingsOptions:
+    """The options of `run`, `plan` and `deploy` that results depend on."""
+
+    preset: Annotated[
+        str,
+        Parameter(
+            choices=tuple(PRESETS),
+            help=(
+                "The settings to start from. notebook: as in the notebook. smoke: every stage, "
+                "with few images and small networks. full: all images."
+            ),
+        ),
+    ] = "notebook"
+    dataset: Annotated[
+        str | None,
+        Parameter(
+            help=(
+                "fashion-mnist, synthetic (drawn by the program), or the path of a folder of IDX "
+                "files or of an .npz file. auto, the default of notebook and full: Fashion-MNIST, "
+                "or synthetic if it is not available."
+            )
+        ),
+    ] = None
+    rule: Annotated[
+        Rule | None,
+        Parameter(
+            help=(
+                "How a gate decides whether to keep a change. validation: by validation "
+                "accuracy. significant: by a statistical test. one_standard_error: the simpler "
+                "model, unless the other is clearly better. notebook: as the notebook decided."
+            )
+        ),
+    ] = None
+    protocol: Annotated[
+        Protocol | None,
+        Parameter(
+            help="Images to judge models on. holdout: the validation split. kfold: each fold once."
+        ),
+    ] = None
+    replicates: Annotated[
+        int | None,
+        Parameter(
+            converter=whole_number(1, 100),
+            help="How often to train each model, each time with another seed (1 to 100).",
+        ),
+    ] = None
+    force: Annotated[
+        tuple[str, ...],
+        Parameter(help="Override a gate's decision: 4=forward or 4=back; repeatable."),
+    ] = ()
+    plan: Annotated[
+        Path | None, Parameter(help="TOML file with the changes to try one by one in step 7.")
+    ] = None
+    set_: Annotated[
+        tuple[str, ...],
+        Parameter("--set", help="Change a single setting: overfitting.epochs=3; repeatable."),
+    ] = ()
+    vgg16_weights: Annotated[
+        Path | None,
+        Parameter(
+            "--vgg16-weights", help="File of VGG16 weights without top layers (.h5, .weights.h5)."
+        ),
+    ] = None
+    transfer_weights: Annotated[
+        TransferWeights | None,
+        Parameter(
+            help=(
+                "Weights that VGG16 starts from. imagenet: ImageNet's; without them, VGG16 is "
+                "skipped. required: ImageNet's; without them, the run fails. random: a control. "
+                "off: no VGG16."
+            )
+        ),
+    ] = None
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether drawn images may replace Fashion-MNIST: not if it was asked for by name."""
+        named = any(item.partition("=")[0].strip() == "dataset" for item in self.set_)
+        return not named and self.dataset in (None, "auto")
+
+    def settings(self) -> Settings:
+        """The settings that these options make.
+
+        Raises:
+            UserError: a setting is unknown, or a value has the wrong type or is out of range.
+        """
+        given = {
+            "dataset": "fashion-mnist" if self.dataset == "auto" else self.dataset,
+            "rule": self.rule,
+            "evaluation.protocol": self.protocol,
+            "evaluation.replicates": self.replicates,
+        }
+        values = {name: value for name, value in given.items() if value} | self._forced()
+        if self.vgg16_weights:
+            # A file that is given is meant to be used, whatever the preset says.
+            values["transfer.weights"] = "imagenet"
+            values["transfer.weights_file"] = str(self.vgg16_weights.expanduser().absolute())
+        if self.transfer_weights:
+            values["transfer.weights"] = self.transfer_weights
+        return compose(self.preset, self.plan, values, self.set_)
+
+    def _forced(self) -> dict[str, Any]:
+        decisions = {}
+        for item in self.force:
+            gate, sign, decision = item.partition("=")
+            if not (sign and gate.isdecimal() and decision in ("forward", "back")):
+                raise UserError(
+                    f"--force {item}: expected a gate's number, then '=forward' or '=back', e.g. "
+                    "--force 4=forward."
+                )
+            decisions[f"force.{int(gate)}"] = decision
+        return decisions
+
+
+@Parameter("*")
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """The options of `run` and `plan` that select stages."""
+
+    only: Annotated[
+        tuple[str, ...],
+        Parameter(help="Run only this stage and the missing ones that it needs; repeatable."),
+    ] = ()
+    from_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            "--from",
+            help="Compute this stage and all that depend on it again; repeatable.",
+        ),
+    ] = ()
+    refresh: Annotated[
+        tuple[str, ...], Parameter(help="Compute this stage again; repeatable.")
+    ] = ()
+
+    def selection(self) -> StageSelection:
+        """The stages that these options select."""
+        return StageSelection(
+            only=frozenset(self.only),
+            refresh_from=frozenset(self.from_),
+            refresh=frozenset(self.refresh),
+        )
+
+
+@Parameter("*")
+@dataclass(frozen=True, kw_only=True)
+class RunnerOptions:
+    """The options of `run`, `plan` and `deploy` that say where stages are computed."""
+
+    runner: Annotated[
+        RunnerKind | None,
+        Parameter(
+            help=(
+                "Where stages are computed. local: in this process. dask: in worker processes, "
+                "several at a time."
+            )
+        ),
+    ] = None
+    dask_address: Annotated[
+        str | None,
+        Parameter(
+            help=(
+                "A running Dask scheduler, tls://HOST:PORT or tcp://127.0.0.1:PORT; see "
+                "docs/clusters.md."
+            )
+        ),
+    ] = None
+
+    def chosen(self) -> Runner:
+        """The runner that these options name.
+
+        Raises:
+            UserError: the address is not one, or is open to anybody.
+        """
+        return runner_of(self.runner, self.dask_address)

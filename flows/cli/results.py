@@ -1,0 +1,98 @@
+"""`fashion-flow results`: a run's models and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flows.cli.options import ARTIFACTS, JsonFlag, RunOption, StoreOption
+from flows.cli.run_tables import note_unfinished, result_rows, shown_run
+from flows.cli.screen import add_row, line, show, show_json, table
+from tasks.core.settings.evaluation import EvaluationSettings
+from tasks.storage.run_log import RunLog
+from tasks.storage.store import Store
+
+DECISIONS = {
+    "RolledForward": "forward",
+    "KeptIncumbent": "back",
+    "Inconclusive": "inconclusive",
+    "ForcedForward": "FORCED forward",
+    "ForcedBack": "FORCED back",
+}
+
+
+def results(
+    *, run_id: RunOption = None, as_json: JsonFlag = False, store: StoreOption = ARTIFACTS
+) -> None:
+    """Print the table, the data set, and where the final model and the report are."""
+    run = shown_run(Store(store), run_id)
+    note_unfinished(run)
+    if as_json:
+        show_json(result_rows(run))
+        return
+    show_scores(run)
+    show_files(run)
+
+
+def show_scores(run: RunLog) -> None:
+    """Print a row for each model."""
+    rows = result_rows(run)
+    line(heading(run))
+    if not rows:
+        line("no model is trained yet")
+        return
+    notebook = any(row["notebook_test_accuracy"] is not None for row in rows)
+    # Tables of earlier versions lack what came later.
+    several = any(row.get("trainings", 1) > 1 for row in rows)
+    # A table of means has no room for everything in 80 characters.
+    sizes = () if several else ("params", "epochs")
+    made = table("model", *sizes, "val. %", "test %", *(["95 % interval"] if several else []))
+    if notebook:
+        made.add_column("notebook %", justify="right")
+    made.add_column("decision")
+    for row in rows:
+        cells = [
+            row["name"],
+            *([] if several else [f"{row['params']:,}", str(row["epochs"])]),
+            percent(row["val_accuracy"]),
+            percent(row["test_accuracy"]),
+            *([_interval(row)] if several else []),
+            *([percent(row["notebook_test_accuracy"])] if notebook else []),
+            DECISIONS.get(row.get("state") or "", row.get("decision") or ""),
+        ]
+        add_row(made, *cells, style="bold" if row["name"] == "final" else None)
+    show(made)
+
+
+def show_files(run: RunLog) -> None:
+    """Print where the final model and the report are, and what VGG16 was spared or given."""
+    if run.read()["settings"]["transfer"]["weights"] == "random":
+        line("VGG16 has random weights here: a control, not transfer learning")
+    for entry in run.stages():
+        if entry["stage"] == "vgg16_weights" and entry["state"] == "skipped":
+            line(f"VGG16 skipped: {entry['reason']}")
+    final = run.record("final")
+    if run.model_folder.is_dir():
+        line(f"final model: {run.model_folder}")
+    elif final is not None:
+        line(f"final model: {run.store.root / final.files['model'].path}")
+    if run.report.is_file():
+        line(f"report:      {run.report}")
+
+
+def heading(run: RunLog) -> str:
+    """The run's id, data set and rule, and by how many trainings models are judged, if not one."""
+    settings = run.read()["settings"]
+    evaluation = EvaluationSettings.model_validate(settings.get("evaluation", {}))
+    words = [f"data set {settings['dataset']}", f"rule {settings['rule']}", *evaluation.words()]
+    return f"run {run.run_id}: {', '.join(words)}"
+
+
+def percent(value: float | None) -> str:
+    """An accuracy with two digits; empty if it is not known."""
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = row["test_accuracy_low"], row["test_accuracy_high"]
+    return "" if low is None else f"{100 * low:.2f}-{100 * high:.2f}"

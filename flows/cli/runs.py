@@ -1,0 +1,99 @@
+"""`fashion-flow runs`: what was run when, with which settings, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from flows.cli.options import ARTIFACTS, StoreOption
+from flows.cli.screen import add_row, shortened, show, show_json, table, warn
+from flows.planning.differences import flat
+from flows.recipe.presets import PRESETS
+from tasks.core.errors import UserError
+from tasks.storage.run_log import all_runs, damaged_runs, no_run
+from tasks.storage.store import Store
+
+SHOWN_CHANGES = 4
+
+
+def runs(
+    *,
+    as_json: Annotated[
+        bool, Parameter("--json", help="Print JSON, with the settings of each run.")
+    ] = False,
+    store: StoreOption = ARTIFACTS,
+) -> None:
+    """Print a row for each run.
+
+    Raises:
+        UserError: there is no run.
+    """
+    opened = Store(store)
+    rows = run_rows(opened)
+    if as_json:
+        show_json(rows)
+        return
+    if not rows:
+        raise UserError(f"{no_run(opened)}; start one with `fashion-flow run`.")
+    made = table("run (UTC)", "status", "took", "new", "cached")
+    made.add_column("preset and what differs from it")
+    for row in rows:
+        add_row(
+            made,
+            row["run"],
+            row["status"],
+            _duration(row["started"], row["ended"]),
+            str(row["stages"]["completed"]),
+            str(row["stages"]["cached"]),
+            ", ".join(_characteristics(row)),
+        )
+    show(made)
+    damaged = damaged_runs(opened)
+    if damaged:
+        warn(f"The logs of {', '.join(damaged)} are damaged; delete their folders to forget them.")
+
+
+def run_rows(store: Store) -> list[dict[str, Any]]:
+    """What is known of every run, oldest first."""
+    rows = []
+    for run in all_runs(store):
+        states = [entry["state"] for entry in run.stages()]
+        counts = {state: states.count(state) for state in ("completed", "cached", "skipped")}
+        rows.append(run.read() | {"status": run.status(), "stages": counts})
+    return rows
+
+
+def _characteristics(row: Mapping[str, Any]) -> list[str]:
+    """The nearest preset, the settings that differ from it, and the stages if not all ran."""
+    preset, changes = nearest_preset(row["settings"])
+    shown = [
+        "another plan" if name == "plan" else f"{name}={shortened(value)}"
+        for name, value in changes.items()
+    ]
+    if len(shown) > SHOWN_CHANGES:
+        rest = len(shown) - SHOWN_CHANGES + 1
+        shown = [*shown[: SHOWN_CHANGES - 1], f"{rest} other settings"]
+    only = [f"only {', '.join(row['only'])}"] if row["only"] else []
+    return [preset, *shown, *only]
+
+
+def nearest_preset(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The preset with the fewest settings that differ, and these settings by dotted name."""
+    ours = flat(settings)
+    compared = {}
+    for name, preset in PRESETS.items():
+        theirs = flat(preset.model_dump(mode="json"))
+        # Runs of earlier versions lack the settings that came later.
+        compared[name] = {key: ours[key] for key in ours if ours[key] != theirs.get(key)}
+    nearest = min(compared, key=lambda name: len(compared[name]))
+    return nearest, compared[nearest]
+
+
+def _duration(started: str, ended: str | None) -> str:
+    if ended is None:
+        return ""
+    took = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
+    return str(timedelta(seconds=round(took.total_seconds())))

@@ -1,0 +1,120 @@
+"""What every command prints with: lines, tables, notes and errors, on any terminal or pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.panel import Panel
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+# How signs of our own are written in ASCII.
+SIGNS = str.maketrans({"\N{RIGHTWARDS ARROW}": "->", "\N{HORIZONTAL ELLIPSIS}": "..."})
+LONGEST_VALUE = 120
+
+
+class Closed(Exception):  # noqa: N818 - no error: `fashion-flow results | head -1` is fine
+    """Nobody reads the output any more."""
+
+
+class Screen(Console):
+    """A console for terminals that know only ASCII too, and for pipes that close early."""
+
+    @property
+    def ascii_only(self) -> bool:
+        """Whether signs outside ASCII would not be shown as such."""
+        return not self.encoding.startswith("utf")
+
+    def render_lines(self, *args: Any, **kwargs: Any) -> list[list[Segment]]:
+        """Render a cell; rich marks a shortened text with one sign, ASCII needs three dots."""
+        lines = super().render_lines(*args, **kwargs)
+        if not self.ascii_only:
+            return lines
+        return [[segment._replace(text=_dotted(segment.text)) for segment in row] for row in lines]
+
+    def on_broken_pipe(self) -> None:
+        """Print to nowhere from now on, so that Python reports no error when it exits.
+
+        Raises:
+            Closed: this is standard output. A command continues without standard error.
+        """
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+        if not self.stderr:
+            raise Closed
+
+    def is_closed(self) -> bool:
+        """Whether this is a pipe that nobody reads any more."""
+        poll = select.poll()
+        poll.register(self.file, 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+out = Screen()
+err = Screen(stderr=True)
+
+
+def _dotted(text: str) -> str:
+    """The text as wide as before, with dots for an ellipsis and the characters before it."""
+    return re.sub(".{0,2}\N{HORIZONTAL ELLIPSIS}", lambda found: "." * len(found[0]), text)
+
+
+def spelled(text: str) -> str:
+    """The text as standard output can show it."""
+    return text.translate(SIGNS) if out.ascii_only else text
+
+
+def warn(message: str) -> None:
+    """Print a note that must not be overlooked to standard error."""
+    text = Text(spelled(message))
+    err.print(Panel(text, border_style="yellow", title="note", title_align="left"))
+
+
+def fail(message: str) -> None:
+    """Print the message of an error to standard error."""
+    err.print(Text(spelled(f"error: {message}")), style="bold red")
+
+
+def line(text: str) -> None:
+    """Print a line as it is: paths are neither wrapped nor coloured, so they can be copied."""
+    try:
+        print(spelled(text), flush=True)
+    except BrokenPipeError:
+        out.on_broken_pipe()
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON."""
+    line(json.dumps(value, indent=1))
+
+
+def table(*columns: str) -> Table:
+    """A plain table without lines: the first column on the left, the others on the right."""
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return made
+
+
+def add_row(to: Table, *cells: str, style: str | None = None) -> None:
+    """Add a row of texts, in which brackets and colons mean nothing special."""
+    to.add_row(*(Text(spelled(cell)) for cell in cells), style=style)
+
+
+def show(shown: Table) -> None:
+    """Print a table."""
+    out.print(shown)
+
+
+def shortened(value: Any) -> str:
+    """A value as text or JSON, cut after 120 characters."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."

@@ -1,0 +1,63 @@
+"""`fashion-flow verdicts`: what a run's gates decided, and why."""
+
+from __future__ import annotations
+
+from flows.cli.options import ARTIFACTS, JsonFlag, RunOption, StoreOption
+from flows.cli.results import DECISIONS, heading
+from flows.cli.run_tables import note_unfinished, shown_run, verdict_rows
+from flows.cli.screen import add_row, line, show, show_json, table
+from tasks.storage.run_log import RunLog
+from tasks.storage.store import Store
+
+# What rule `significant` says; with one training of each model it can say nothing.
+TESTED = {"forward": "better", "back": "worse", "inconclusive": "open", None: "not"}
+
+
+def verdicts(
+    *, run_id: RunOption = None, as_json: JsonFlag = False, store: StoreOption = ARTIFACTS
+) -> None:
+    """Print each decision, the gain in accuracy with its 95 % interval, and the p values."""
+    run = shown_run(Store(store), run_id)
+    note_unfinished(run)
+    rows = verdict_rows(run)
+    if as_json:
+        show_json(rows)
+        return
+    line(heading(run))
+    if not rows:
+        planned = run.read()["settings"]["plan"]
+        line("no gate has decided yet" if planned else "there are no gates: the plan is empty")
+        return
+    show_gates(run)
+    line("gain: in accuracy on held-out images, in points. p: how likely it is by chance;")
+    line("adj.: adjusted for the number of gates (Holm). tested: what rule significant")
+    line(f"says, at level {rows[0]['level']:.3g} for each gate.")
+
+
+def show_gates(run: RunLog) -> None:
+    """Print a row for each gate."""
+    made = table("gate")
+    made.columns[0].max_width = 21
+    made.add_column("decision", no_wrap=True)
+    for name in ("gain", "95 % interval", "p", "adj. p"):
+        made.add_column(name, justify="right", no_wrap=True)
+    made.add_column("tested", no_wrap=True)
+    plan = run.read()["settings"]["plan"]
+    for row in verdict_rows(run):
+        add_row(
+            made,
+            f"{row['gate']} {plan[row['gate'] - 1]['name']}",
+            DECISIONS[row["state"]],
+            f"{100 * row['delta_accuracy']:+.1f}",
+            f"{100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f}",
+            _p_value(row["p_value"]),
+            _p_value(row["p_value_adjusted"]),
+            TESTED[row["by_significant"]],
+        )
+    show(made)
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "<0.001" if value < 1e-3 else f"{value:.3f}"

@@ -1,0 +1,58 @@
+"""The implementation behind each kind of runner; Dask is imported only if a run uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from flows.runners.base import ComputeSite, Runner
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.engine.profile import resolve_profile
+
+if TYPE_CHECKING:
+    from prefect.task_runners import TaskRunner
+
+# Most of these threads only wait for inputs. Slots limit how many stages are computed at a time
+# (tasks/engine/stage.py).
+WAITING_STAGES = 64
+
+
+def find_site(runner: Runner, execution: ExecutionSettings) -> ComputeSite:
+    """Resolve the execution settings on the machines that will compute; a cluster is asked.
+
+    Raises:
+        StageError: the cluster is unreachable, has no workers, or has workers with different code
+            or libraries.
+        UserError: the settings require a GPU and there is none.
+    """
+    if runner.kind == "local":
+        return ComputeSite(resolve_profile(execution), execution.workers)
+    if runner.address:
+        from flows.runners.survey import survey
+
+        return survey(runner.address, execution)
+    from flows.runners.dask import own_site
+
+    return own_site(execution)
+
+
+@contextmanager
+def task_runner(runner: Runner, site: ComputeSite, run_id: str) -> Iterator[TaskRunner[Any]]:
+    """The Prefect task runner to submit stages to; leaving the context waits for all of them.
+
+    Raises:
+        StageError: the connection to the cluster was lost.
+        UserError: its workers could not reach the Prefect server.
+    """
+    if runner.kind == "dask":
+        from flows.runners.dask import cluster_runner
+
+        with cluster_runner(runner, site, run_id) as on_cluster:
+            yield on_cluster
+        return
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=WAITING_STAGES)
+    with threads:
+        yield threads

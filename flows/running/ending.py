@@ -1,0 +1,142 @@
+"""How a run ends other than well: an interruption or an error, its message and exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
+
+from flows.running.run_logging import stop_views
+from flows.running.server import stop_temporary_server
+from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
+from tasks.storage.run_log import INTERRUPTED, RunLog
+
+log = logging.getLogger("fashion_flow")
+
+DONE, STAGE_FAILED, USER_ERROR, NO_SUCCESS, INTERRUPTED_STATUS = 0, 1, 2, 3, 130
+# Seconds that a shutdown waits for each piece of best-effort work.
+BEST_EFFORT_S = 3.0
+
+
+@contextmanager
+def noting_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the list that is yielded; a second one ends the process."""
+    received: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if received:
+            leave(INTERRUPTED_STATUS)
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt(run_log: RunLog) -> NoReturn:
+    """Say what is kept, tell the server, and end without waiting for stages that are computing."""
+    finished: list[str] = []
+
+    def note() -> None:
+        # The run may have been stopped before its log began.
+        with suppress(OSError, StageError):
+            run_log.end(INTERRUPTED, "stopped by the user")
+        with suppress(OSError, StageError):
+            finished.append(f"{len(run_log.stages())} ")
+
+    # An unreachable bucket must not delay the end.
+    _best_effort(note)
+    log.warning(
+        "interrupted: %sfinished stages are kept in %s; start the same command again to continue",
+        "".join(finished),
+        run_log.store.root,
+    )
+    # Other threads keep running until the process ends; nobody needs their messages.
+    log.setLevel(logging.CRITICAL)
+    _best_effort(lambda: _tell_server(run_log))
+    _best_effort(run_log.log.publish_log)
+    # Threads that train can't be asked to stop. The store never shows half-written files.
+    leave(INTERRUPTED_STATUS)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process without waiting for threads or for events that are still to be sent."""
+    stop_views()
+    with suppress(Exception):
+        stop_temporary_server()
+    logging.shutdown()
+    os._exit(status)
+
+
+def fail(error: BaseException, run_log: RunLog) -> int:
+    """Log why a run failed and return its exit status.
+
+    If the Prefect server was lost, this ends the process, because on a normal exit Prefect would
+    try for minutes to send its logs.
+    """
+    from tasks.engine.publish import is_lost_server
+
+    lost = is_lost_server(error)
+    status = _log_failure(error, run_log, lost=lost)
+    if lost:
+        run_log.log.publish_log()
+        leave(status)
+    return status
+
+
+def _log_failure(error: BaseException, run_log: RunLog, *, lost: bool) -> int:
+    log.debug("the run failed", exc_info=error)
+    if isinstance(error, UserError | CriteriaError):
+        log.error("%s", error)
+        return USER_ERROR if isinstance(error, UserError) else NO_SUCCESS
+    if isinstance(error, FashionFlowError | OSError):
+        log.error("%s", error)
+    elif lost:
+        log.error("the Prefect server can no longer be reached (%s)", _first_line(error))
+    else:
+        log.error("%s: %s", type(error).__name__, _first_line(error))
+    log.error(
+        "finished stages are kept in %s; start the same command again to continue. Details: %s",
+        run_log.store.root,
+        run_log.log.log_file(),
+    )
+    return STAGE_FAILED
+
+
+def _best_effort(work: Callable[[], None]) -> None:
+    """Start some work, and wait for it a few seconds at most."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(BEST_EFFORT_S)
+
+
+def _tell_server(run_log: RunLog) -> None:
+    """Mark the flow run as cancelled, or it would remain `Running` forever in the UI.
+
+    Also wait for what its stages have published but the server does not have yet.
+    """
+    with suppress(Exception):
+        flow_run = run_log.read()["flow_run"]
+        if flow_run:
+            from prefect.client.orchestration import get_client
+            from prefect.states import Cancelled
+
+            from tasks.engine.publish import await_published
+
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(
+                    flow_run, Cancelled(message="stopped by the user"), force=True
+                )
+            await_published()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"

@@ -1,0 +1,78 @@
+"""Where log lines go while a run lasts: ours to the terminal, everything to the run's log file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from flows.running.live import LiveView
+from tasks.storage.run_log import local_log
+from tasks.storage.store_path import StorePath
+
+log = logging.getLogger("fashion_flow")
+
+
+@contextmanager
+def logging_run(path: StorePath, level: int) -> Iterator[LiveView | None]:
+    """Show log lines from `level` on and write all of them, TensorFlow's and Prefect's to `path`.
+
+    Yields:
+        The live view, if the terminal can show one and more than warnings are wanted.
+    """
+    with local_log(path) as file, _stderr_to(file) as terminal:
+        to_file = logging.StreamHandler(file)
+        stamp = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+        stamp.converter = time.gmtime
+        to_file.setFormatter(stamp)
+        log.setLevel(logging.DEBUG)
+        log.propagate = False
+        view = LiveView(terminal, level) if level < logging.WARNING and _erases(terminal) else None
+        handlers = (view or _plain_lines(terminal, level), to_file)
+        for handler in handlers:
+            log.addHandler(handler)
+        try:
+            yield view
+        finally:
+            if view:
+                view.stop()
+            for handler in handlers:
+                log.removeHandler(handler)
+
+
+def stop_views() -> None:
+    """Take live views off the terminal, for a process that ends without leaving the context."""
+    for handler in log.handlers:
+        if isinstance(handler, LiveView):
+            handler.stop()
+
+
+def _erases(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can erase lines."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def _plain_lines(stream: TextIO, level: int) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    return handler
+
+
+@contextmanager
+def _stderr_to(file: TextIO) -> Iterator[TextIO]:
+    """Redirect file descriptor 2 to `file`, for C++ libraries, too; yield the original stream."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        with os.fdopen(os.dup(terminal), "w", encoding="utf-8", buffering=1) as stream:
+            yield stream
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)

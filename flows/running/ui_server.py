@@ -1,0 +1,121 @@
+"""The Prefect server of `fashion-flow ui`, which runs until Ctrl-C and which runs find."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from flows.running.server_address import (
+    HEALTH_S,
+    LOOPBACK,
+    PREFECT_DEFAULTS,
+    address_file,
+    named_by_user,
+    prefect_home,
+    ui_server,
+    wait_until_healthy,
+)
+from flows.running.watcher import watch
+from tasks.core.errors import StageError, UserError, without_password
+from tasks.storage.files import write_atomically
+
+STOP_S = 20.0
+# By default Prefect drops an expected event one minute after it was due. A server that was without
+# power for an hour would then never take up the runs that died with it.
+SERVER_SETTINGS = PREFECT_DEFAULTS | {"PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D"}
+
+
+def serve_ui(port: int, *, open_browser: bool) -> None:
+    """Run a Prefect server on the loopback interface until Ctrl-C; runs find it by themselves.
+
+    Raises:
+        UserError: such a server is already running, or the port is in use.
+        StageError: the server did not start, or it ended unexpectedly.
+    """
+    running = ui_server()
+    if running:
+        raise UserError(f"a Prefect server is already running: {running}")
+    with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=HEALTH_S):
+        raise UserError(f"port {port} is already in use; choose another with --port.")
+    url = f"http://{LOOPBACK}:{port}"
+    home = prefect_home()
+    home.mkdir(parents=True, exist_ok=True)
+    server_log = home / "fashion-flow-ui.log"
+    with _terminable(), server_log.open("w") as output, _serving(url, port, output) as server:
+        wait_until_healthy(server, url, server_log)
+        write_atomically(address_file(), json.dumps({"url": url, "pid": os.getpid()}).encode())
+        _announce(url)
+        if open_browser:
+            webbrowser.open(url)
+        server.wait()
+        raise StageError(f"the server ended unexpectedly; its log is {server_log}.")
+
+
+@contextmanager
+def _serving(url: str, port: int, output: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a server; end it on leaving the context. A Ctrl-C is a normal end."""
+    settings = SERVER_SETTINGS | {"PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
+    arguments = ("--host", LOOPBACK, "--port", str(port))
+    server = subprocess.Popen(  # noqa: S603 - the command is a constant, the port a number
+        [sys.executable, "-m", "prefect", "server", "start", *arguments],
+        env=os.environ | settings,
+        stdout=output,
+        stderr=output,
+        # Ctrl-C reaches only this process, which then ends the server.
+        start_new_session=True,
+    )
+    watcher = watch(server.pid)
+    try:
+        yield server
+    except KeyboardInterrupt:
+        print("The server has ended; its data are kept for the next start.")
+    finally:
+        address_file().unlink(missing_ok=True)
+        _end(server)
+        # With the server gone, the watcher could only end another process of the same number.
+        watcher.kill()
+        watcher.wait()
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        # It waits for browsers that keep a connection open.
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _announce(url: str) -> None:
+    print(f"Prefect UI: {url}", flush=True)
+    print("Runs that start from now on use this server. Press Ctrl-C to end it.", flush=True)
+    given = named_by_user()
+    if given and not given.startswith(f"{url}/"):
+        where = without_password(given)
+        print(f"However, PREFECT_API_URL is set here, so runs use {where}.", flush=True)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C, and react to Ctrl-C even if a shell started us ignoring it."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,103 @@
+"""Short descriptors of images, with which most pairs are ruled out as near duplicates."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.array_types import Float32, Int64, UInt8
+from tasks.core.data.gradient_correlation import batches, gradients, least_overlap_norms
+
+# More axes rule out more pairs, but each takes two bytes per image and time for each pair.
+_AXES = 239
+_SAMPLE, _SAMPLE_VALUES = 1_024, 2**25
+
+
+@dataclass(frozen=True)
+class DescribedImages:
+    """A set of images with their descriptors.
+
+    Attributes:
+        images: `(n, h, w, c)` uint8.
+        shift: the largest shift considered, in pixels.
+        digests: `(n,)`, 16 bytes per image; equal for equal images.
+        earliest: `(n,)` position of the first image that is equal.
+        codes: `(n, k)` float16, the amplitude spectra along the principal axes and the norm of
+            the rest; zeros for an image that equals an earlier one.
+        norms: `(n, shift + 1)` float32, see `least_overlap_norms`.
+    """
+
+    images: UInt8
+    shift: int
+    digests: NDArray[np.void]
+    earliest: Int64
+    codes: NDArray[np.float16]
+    norms: Float32
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def principal_axes(images: UInt8, shift: int) -> Float32:
+    """`(d, k)` orthonormal directions in which a sample of the images' spectra is largest.
+
+    There are `_AXES` of them, or fewer with few images or pixels.
+    """
+    size = amplitudes(images[:1], shift).shape[1]
+    count = min(_SAMPLE, max(1, _SAMPLE_VALUES // size))
+    sample = images[:: -(-len(images) // count)]
+    spectra = np.concatenate([amplitudes(sample[part], shift) for part in batches(sample)])
+    _, vectors = np.linalg.eigh((spectra @ spectra.T).astype(np.float64))
+    largest = vectors[:, ::-1][:, :_AXES].astype(np.float32)
+    axes, _ = np.linalg.qr((spectra.T @ largest).astype(np.float64))
+    return axes.astype(np.float32)
+
+
+def describe_images(images: UInt8, axes: Float32, shift: int) -> DescribedImages:
+    """Compute the descriptors of `(n, h, w, c)` images.
+
+    Args:
+        images: the images.
+        axes: from `principal_axes`; sets that are compared need the same axes.
+        shift: the largest shift considered, in pixels.
+    """
+    digests = np.empty(len(images), "V16")
+    for at, image in enumerate(images):
+        digests[at] = np.void(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
+    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
+    earliest = first[group]
+    codes = np.zeros((len(images), axes.shape[1] + 1), np.float16)
+    norms = np.empty((len(images), shift + 1), np.float32)
+    for part in batches(images):
+        spectra = amplitudes(images[part], shift)
+        along = spectra @ axes
+        rest = np.square(spectra).sum(axis=1) - np.square(along).sum(axis=1)
+        distinct = earliest[part] == np.arange(len(images))[part]
+        code = np.column_stack([along, np.sqrt(np.maximum(rest, 0))])
+        codes[part][distinct] = code[distinct]
+        norms[part] = least_overlap_norms(images[part], shift)
+    return DescribedImages(images, shift, digests, earliest, codes, norms)
+
+
+def amplitudes(images: UInt8, shift: int) -> Float32:
+    """`(n, d)` amplitude spectra of the gradients, each of norm 1, or 0 without gradients.
+
+    The gradients are padded by `shift` zeros, so shifts up to that do not wrap around the edges.
+    """
+    n, height, width, _ = images.shape
+    grid = (height + shift, width + shift + (width + shift) % 2)
+    # A half spectrum of a real image of even width has all columns but two only once.
+    weights = np.full((1, grid[1] // 2 + 1, 1), 2, np.float32)
+    weights[:, [0, -1]] = 1
+    spectra = np.stack(
+        [np.abs(np.fft.rfft2(field, s=grid, axes=(1, 2))) for field in gradients(images)], axis=1
+    )
+    flat = (spectra * np.sqrt(weights)).reshape(n, math.prod(spectra.shape[1:]))
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    # An image of a single colour has no gradients, so it is similar to none but its equals.
+    scaled: Float32 = (flat / np.where(norms > 0, norms, 1)).astype(np.float32)
+    return scaled

@@ -1,0 +1,160 @@
+"""Figures that compare models: test accuracies, and the decision at each gate.
+
+Each function returns a PNG; see `tasks.core.drawing.canvas` for `note`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.drawing.canvas import (
+    BLUE,
+    GREY,
+    VERMILLION,
+    new_figure,
+    png_bytes,
+    simplify,
+    use_percent,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# How the chart of gates words each state of a verdict.
+STATES = {
+    "RolledForward": "rolled forward",
+    "KeptIncumbent": "rolled back",
+    "Inconclusive": "inconclusive, rolled back",
+    "ForcedForward": "FORCED forward",
+    "ForcedBack": "FORCED back",
+}
+
+Accuracies = Sequence[float | None]
+Verdict = Mapping[str, Any]
+
+
+def accuracy_chart(
+    names: Sequence[str],
+    ours: Accuracies,
+    intervals: Sequence[tuple[float, float]],
+    notebook: Accuracies,
+    note: str,
+) -> bytes:
+    """Each model's test accuracy with its 95 % interval, beside the notebook's.
+
+    Accuracies are in [0, 1]; None where there is none.
+    """
+    labels = ["\n".join(textwrap.wrap(name, 28, max_lines=2, placeholder=" …")) for name in names]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = new_figure(9, 1.7 + 0.15 * (len(names) + lines))
+    axes = figure.subplots()
+    for row, pair in enumerate(zip(ours, notebook, strict=True)):
+        known = [value for value in pair if value is not None]
+        axes.plot(known, [row] * len(known), color=GREY, lw=1.2, zorder=1)
+    for row, interval in enumerate(intervals):
+        axes.plot(interval, [row, row], color=BLUE, lw=3.2, alpha=0.35, solid_capstyle="round")
+    _draw_accuracies(axes, ours, notebook)
+    axes.set_xlim(*_accuracy_limits([*ours, *notebook, *itertools.chain(*intervals)]))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), labels, fontsize=9)
+    use_percent(axes.xaxis)
+    axes.set_xlabel("Test accuracy")
+    if axes.collections:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
+    simplify(axes, grid="both")
+    return png_bytes(figure, note)
+
+
+def _draw_accuracies(axes: Axes, ours: Accuracies, notebook: Accuracies) -> None:
+    """Both series as dots, and as columns of figures to the right."""
+    _draw_dots(axes, ours, marker="o", color=BLUE, s=48, label="this run, with 95 % interval")
+    if any(value is not None for value in notebook):
+        style = {"marker": "D", "fc": "white", "ec": VERMILLION, "s": 34, "lw": 1.5}
+        _draw_dots(axes, notebook, label="the notebook", **style)
+        _write_column(axes, 1.2, "notebook", notebook, VERMILLION)
+    _write_column(axes, 1.09, "this run", ours, BLUE)
+
+
+def _draw_dots(axes: Axes, values: Accuracies, **style: Any) -> None:
+    known = [(value, row) for row, value in enumerate(values) if value is not None]
+    if known:
+        axes.scatter(*zip(*known, strict=True), zorder=2, **style)
+
+
+def _write_column(axes: Axes, x: float, title: str, values: Accuracies, color: str) -> None:
+    """Write accuracies in per cent in a column to the right of the axes."""
+    style: dict[str, Any] = {"ha": "right", "color": color, "fontsize": 9}
+    axes.text(x, 1.02, title, transform=axes.transAxes, va="bottom", **style)
+    for row, value in enumerate(values):
+        text = "-" if value is None else f"{value:.2%}"
+        axes.text(x, row, text, transform=axes.get_yaxis_transform(), va="center", **style)
+
+
+def _accuracy_limits(values: Accuracies) -> tuple[float, float]:
+    known = [value for value in values if value is not None]
+    if not known:
+        return 0.0, 1.0
+    margin = max(0.02, 0.06 * (max(known) - min(known)))
+    return max(-0.02, min(known) - margin), min(1.02, max(known) + margin)
+
+
+def decision_tree(verdicts: Sequence[Verdict], changes: Sequence[str], note: str) -> bytes:
+    """The gates from top to bottom: the decision on each change, and the evidence for it.
+
+    `verdicts` are rows with `gate`, `decision`, `state`, `delta_accuracy`, `ci_low`, `ci_high` (in
+    [-1, 1]) and `p_value`; `changes` are the names of the changes.
+    """
+    figure = new_figure(10, 1.5 + 0.52 * len(verdicts))
+    tree, gains = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
+    _draw_tree(tree, verdicts, changes)
+    _draw_gains(gains, verdicts)
+    return png_bytes(figure, note)
+
+
+def _draw_tree(axes: Axes, verdicts: Sequence[Verdict], changes: Sequence[str]) -> None:
+    """A trunk that moves right with each change that is kept, and a branch for each change."""
+    axes.set_axis_off()
+    trunk, trunk_row = 0.0, 0
+    axes.scatter([trunk], [0], s=70, color=BLUE, zorder=3)
+    axes.text(trunk + 0.12, 0, "overfitting model", va="center", fontsize=9.5)
+    for row, (verdict, change) in enumerate(zip(verdicts, changes, strict=True), start=1):
+        kept = verdict["decision"] == "forward"
+        branch = trunk + 0.35
+        color = BLUE if kept else GREY
+        line: dict[str, Any] = {"color": color, "lw": 2.2 if kept else 1.2, "zorder": 1}
+        axes.plot([trunk, trunk, branch], [trunk_row, row, row], **line)
+        fill: dict[str, Any] = (
+            {"color": BLUE} if kept else {"facecolor": "white", "edgecolor": GREY}
+        )
+        axes.scatter([branch], [row], s=70, zorder=3, linewidths=1.6, **fill)
+        name = textwrap.shorten(change, 34, placeholder=" …")
+        label = f"{verdict['gate']}  {name}: {STATES[verdict['state']]}"
+        ink = "black" if kept else "#555555"
+        axes.text(branch + 0.12, row, label, va="center", fontsize=9.5, color=ink)
+        if kept:
+            trunk, trunk_row = branch, row
+    axes.set_xlim(-0.1, max(3.2, trunk + 2.6))
+
+
+def _draw_gains(axes: Axes, verdicts: Sequence[Verdict]) -> None:
+    """Each gate's gain in accuracy with its interval and p value."""
+    for row, verdict in enumerate(verdicts, start=1):
+        color = BLUE if verdict["decision"] == "forward" else GREY
+        points = [100 * verdict[name] for name in ("ci_low", "ci_high", "delta_accuracy")]
+        axes.plot(points[:2], [row, row], color=color, lw=2.2, solid_capstyle="round")
+        axes.scatter(points[2:], [row], s=46, color=color, zorder=3)
+        p_value = "p < 0.0001" if verdict["p_value"] < 1e-4 else f"p = {verdict['p_value']:.4f}"
+        right: dict[str, Any] = {
+            "transform": axes.get_yaxis_transform(),
+            "va": "center",
+            "fontsize": 8.5,
+        }
+        axes.text(1.02, row, p_value, **right)
+    axes.axvline(0, color="black", lw=1, zorder=0)
+    axes.set_ylim(len(verdicts) + 0.6, -0.5)
+    axes.set_xlabel("Gain in validation accuracy, points, with 95 % interval")
+    simplify(axes, grid="x")
+    axes.tick_params(left=False, labelleft=False)

@@ -1,0 +1,64 @@
+"""Keys: what the result of a stage depends on, and whether that is still so when it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import StageError
+from tasks.core.records import FORMAT_VERSION, Outcome, Stage, digest_of
+from tasks.engine.fingerprint import code_of, refuse_edits
+from tasks.engine.profile import library_versions
+from tasks.storage.files import file_digest
+
+
+def key_of(
+    stage: Stage, inputs: Mapping[str, Outcome], profile: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """The key of a stage with these inputs, and the basis of which it is the digest."""
+    basis = basis_of(stage, inputs, profile)
+    return digest_of(basis), basis
+
+
+def basis_of(
+    stage: Stage, inputs: Mapping[str, Outcome], profile: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that the key of a stage covers; inputs that are not known yet are left out."""
+    return {
+        "format": FORMAT_VERSION,
+        "stage": stage.name,
+        "settings": stage.spec.as_json(),
+        # An input of which no file is read does not matter.
+        "inputs": {
+            role: inputs[role].digest(files)
+            for role, files in stage.reads.items()
+            if files and role in inputs
+        },
+        # The content of an outside file matters, its path does not.
+        "external": _digests(stage.external),
+        "code": code_of(f"tasks.stages.{stage.kind}"),
+        "profile": dict(profile) if stage.spec.numerical else library_versions(),
+    }
+
+
+def refuse_changes(stage: Stage, basis: Mapping[str, Any]) -> None:
+    """Refuse a result if its key no longer describes the code and the outside files.
+
+    Raises:
+        StageError: code or an outside file changed while the stage was computed.
+    """
+    refuse_edits(stage.name, basis["code"])
+    try:
+        outside = _digests(stage.external)
+    except OSError:
+        outside = []
+    if outside != basis["external"]:
+        raise StageError(
+            f"{', '.join(stage.external)} changed while {stage.name} read it, so the result "
+            "is not kept; start the run again."
+        )
+
+
+def _digests(paths: Sequence[str]) -> list[str]:
+    return [file_digest(Path(path))[0] for path in paths]

@@ -1,0 +1,66 @@
+"""Read `usage.json`, which tells what a model's classes and input are.
+
+`tasks.models.usage` writes it next to the model.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from tasks.core.data.photographs import ImageFormat
+from tasks.core.errors import UserError
+from tasks.core.settings.base import explain
+from tasks.sources.pictures import printable
+
+USAGE_FILE = "usage.json"
+
+# Names are printed on terminals and in pages, so control characters are escaped.
+Name = Annotated[str, AfterValidator(printable)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Image(_Part):
+    shape: tuple[PositiveInt, PositiveInt, Literal[1, 3]]
+    ground: Annotated[float, Field(ge=0, le=1)]
+
+
+class _Input(_Part):
+    shape: tuple[Literal["n"], PositiveInt, PositiveInt, PositiveInt]
+    method: Literal["scaled", "raw", "vgg16"]
+
+
+class Usage(_Part):
+    """The content of a `usage.json`."""
+
+    dataset: Name
+    class_names: Annotated[tuple[Name, ...], Field(min_length=2)]
+    image: _Image
+    input: _Input
+
+    @property
+    def like(self) -> ImageFormat:
+        """The format of the images that the model was trained on."""
+        return ImageFormat(*self.image.shape, self.image.ground)
+
+
+def read_usage(content: bytes, origin: str) -> Usage:
+    """Parse the content of a `usage.json`; `origin` names it in messages.
+
+    Raises:
+        UserError: it is not JSON, or a field is missing or invalid.
+    """
+    try:
+        return Usage.model_validate(json.loads(content))
+    except ValidationError as error:
+        raise UserError(
+            f"{explain(error, origin)}; models of earlier versions lack some fields: run the "
+            "stage again, or copy both the model and its usage.json again."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{origin} is not valid JSON ({error}); copy it again.") from None

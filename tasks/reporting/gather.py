@@ -1,0 +1,226 @@
+"""Collect what a report shows from the records and the log of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.core.names import (
+    CONFUSION,
+    FINAL,
+    GUARD,
+    HISTORY,
+    INDEX,
+    MODEL,
+    OVERFITTING,
+    PER_CLASS,
+    PREPROCESS,
+    QUALITY,
+    REPLICATES,
+    RESULTS,
+    SELECTION,
+    SPLITS,
+    SUBSET,
+    SUCCESS,
+    TEST,
+    VALIDATION,
+    VERDICTS,
+    VGG16_FROZEN,
+    VGG16_WEIGHTS,
+    replicate_suffix,
+)
+from tasks.core.records import Outcome, Record, Skipped
+from tasks.core.settings.run_settings import Settings
+from tasks.core.settings.training import AugmentSettings
+from tasks.reporting.report_view import ReportView
+from tasks.storage.run_log import RunLog, computed, now
+from tasks.storage.store import Store
+
+# The kinds of stages whose pictures the report shows.
+DRAWING_KINDS = ("explore", "guard", "quality", "curves", "figures")
+DATASET_NAMES = {"fashion-mnist": "Fashion-MNIST", "synthetic": "synthetic garments"}
+
+
+def gather_view(
+    settings: Settings,
+    outcomes: Mapping[str, Outcome],
+    run_log: RunLog,
+    profile: Mapping[str, Any],
+) -> ReportView:
+    """Collect the view of a run in which every stage ended.
+
+    Args:
+        settings: the run's settings.
+        outcomes: by stage, its record or why it was skipped.
+        run_log: the run's log; its store holds the files that the records name.
+        profile: the execution profile of the run.
+    """
+    store = run_log.store
+    records = {name: item for name, item in outcomes.items() if isinstance(item, Record)}
+    data = records[SUBSET].facts
+    return ReportView(
+        run_id=run_log.run_id,
+        generated=now(),
+        dataset=_dataset_name(settings),
+        synthetic=settings.dataset == "synthetic",
+        class_names=data["class_names"],
+        split_sizes={split: data["sizes"][split] for split in SPLITS},
+        counts=_images_per_class(store, records[SUBSET]),
+        overfitting=_first_training(records, OVERFITTING).facts,
+        figures=_figures(store, records.values()),
+        transfer_skipped=_reason_without_transfer(settings, outcomes),
+        transfer_weights=_weights_label(settings),
+        transfer_start=_first_epoch_accuracy(store, records.get(VGG16_FROZEN)),
+        rule=settings.rule,
+        scorings=len(store.scorings(records[PREPROCESS].digest((TEST,)))),
+        settings=settings.model_dump(mode="json"),
+        profile=profile,
+        model_files={
+            name: str(store.root / record.files[MODEL].path)
+            for name, record in records.items()
+            if MODEL in record.files
+        },
+        notebook_comparison=settings.dataset == "fashion-mnist",
+        guard=records[GUARD].facts["counts"],
+        selection=records[SELECTION].facts if SELECTION in records else {},
+        criteria=records[SUCCESS].facts["criteria"],
+        **_scores(settings, store, records),
+        **_provenance(run_log, records),
+    )
+
+
+def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> dict[str, Any]:
+    """Collect the fields of the view that come from tables of scores."""
+    results, quality = records[RESULTS], records[QUALITY]
+    classes = len(records[SUBSET].facts["class_names"])
+    per_class = store.table(quality, PER_CLASS).to_pylist()
+    return {
+        "results": store.table(results, RESULTS).to_pylist(),
+        "verdicts": _verdicts(settings, store.table(results, VERDICTS).to_pylist()),
+        "trainings": store.table(results, REPLICATES).to_pylist(),
+        "per_class": [row for row in per_class if row["model"] == FINAL],
+        "calibration_error": quality.facts["calibration_error"],
+        "confusion": _confusion(store.table(quality, CONFUSION).to_pylist(), classes),
+    }
+
+
+def _provenance(run_log: RunLog, records: Mapping[str, Record]) -> dict[str, Any]:
+    """Collect what the run's own log and the records' files tell: times, machine, paths."""
+    entry, last_computed = run_log.read(), computed(run_log.store)
+    stages = [
+        {
+            "stage": line["stage"],
+            "state": line["state"],
+            "reason": line["reason"],
+            # A cached stage shows how long it took when it was computed.
+            "seconds": last_computed.get(line["key"], line)["seconds"],
+            "files": [vars(file) for file in records[line["stage"]].files.values()]
+            if line["stage"] in records
+            else [],
+        }
+        for line in run_log.stages()
+    ]
+    return {
+        "store": str(run_log.store.root),
+        "started": entry["started"],
+        "computed_seconds": sum(row["seconds"] for row in stages),
+        "machine": entry["machine"],
+        "stages": stages,
+        "sources": _sources(records.values()),
+    }
+
+
+def _sources(records: Iterable[Record]) -> dict[str, str]:
+    """Map tables (`<stage>/<name>`) and figures (`<name>`) to their paths in the store."""
+    return {
+        name if file.kind == "png" else f"{record.stage}/{name}": file.path
+        for record in records
+        for name, file in record.files.items()
+    }
+
+
+def _figures(store: Store, records: Iterable[Record]) -> dict[str, bytes]:
+    return {
+        name: store.content(record, name)
+        for record in records
+        if record.kind in DRAWING_KINDS
+        for name, file in record.files.items()
+        if file.kind == "png"
+    }
+
+
+def _first_training(records: Mapping[str, Record], model: str) -> Record:
+    """The record of a model's first training, which under k-fold validation is that of fold 1."""
+    return records.get(model) or records[model + replicate_suffix(1, fold=1)]
+
+
+def _first_epoch_accuracy(store: Store, record: Record | None) -> float | None:
+    if record is None:
+        return None
+    accuracy: float = store.table(record, HISTORY)["accuracy"][0].as_py()
+    return accuracy
+
+
+def _dataset_name(settings: Settings) -> str:
+    # Only the folder's name: a model card is passed on to others, who need no local path.
+    return DATASET_NAMES.get(settings.dataset, Path(settings.dataset).name)
+
+
+def _weights_label(settings: Settings) -> str:
+    transfer = settings.transfer
+    if transfer.weights == "random":
+        return "random"
+    return "file" if transfer.weights_file else "imagenet"
+
+
+def _reason_without_transfer(settings: Settings, outcomes: Mapping[str, Outcome]) -> str | None:
+    weights = outcomes.get(VGG16_WEIGHTS)
+    if isinstance(weights, Skipped):
+        return weights.reason
+    if settings.transfer.weights == "off":
+        return "switched off by transfer.weights=off; set it to imagenet to run this part."
+    return None
+
+
+def _images_per_class(store: Store, subset: Record) -> dict[str, list[int]]:
+    """Count the images of each class in each split."""
+    index = store.table(subset, INDEX).to_pydict()
+    classes = range(len(subset.facts["class_names"]))
+    found = Counter(zip(index["split"], index["label"], strict=True))
+    return {split: [found[split, label] for label in classes] for split in SPLITS}
+
+
+def _confusion(cells: list[dict[str, Any]], classes: int) -> dict[str, list[list[int]]]:
+    """By model, the confusion matrix on held-out images, one row per label."""
+    counts: dict[str, list[int]] = {}
+    for cell in cells:
+        if cell["split"] == VALIDATION:
+            counts.setdefault(cell["model"], []).append(cell["count"])
+    return {
+        model: [found[row : row + classes] for row in range(0, len(found), classes)]
+        for model, found in counts.items()
+    }
+
+
+def _verdicts(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The verdicts, each with the name, hypothesis and change of its iteration in the plan."""
+    return [
+        row
+        | {
+            "iteration": row["candidate"],
+            "change_name": entry.name,
+            "hypothesis": entry.hypothesis,
+            "change": ", ".join(_change(*item) for item in entry.change.items()),
+        }
+        for row, entry in zip(rows, settings.plan, strict=True)
+    ]
+
+
+def _change(field: str, value: Any) -> str:
+    """One changed setting as text; for augmentation, every setting including its defaults."""
+    if field == "augmentation" and value is not None:
+        value = AugmentSettings.model_validate(value).model_dump()
+        return "augmentation with " + ", ".join(f"{name} = {v}" for name, v in value.items())
+    return f"{field} = {value}"

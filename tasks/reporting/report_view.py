@@ -1,0 +1,142 @@
+"""What a run's report, summary and model card show, and how their templates receive it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment
+
+from tasks.core.drawing.titles import title_of
+from tasks.core.names import BASELINE, FINAL
+from tasks.core.tables.results import MODELS
+from tasks.core.tables.verdicts import ALL_VERDICTS
+from tasks.reporting.rendering import UNKNOWN, environment
+
+RESULT_KEYS = MODELS.names
+# What the plan says about an iteration is shown with its verdict.
+VERDICT_KEYS = (*ALL_VERDICTS.names, "iteration", "change_name", "hypothesis", "change")
+OVERFITTING_KEYS = (
+    "lowest_validation_loss",
+    "lowest_validation_loss_epoch",
+    "highest_validation_accuracy",
+    "highest_validation_accuracy_epoch",
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """Everything that the report shows. Accuracies are in [0, 1], losses in nats.
+
+    Attributes:
+        results: one row per model with the fields `RESULT_KEYS`, in display order.
+        verdicts: one row per gate with the fields `VERDICT_KEYS`; `iteration` is the name of the
+            candidate's stage.
+        overfitting: the fields `OVERFITTING_KEYS` of the overfitting model.
+        figures: PNG bytes named `samples`, `balance`, `pairs_picture`, `augmentation`, `accuracy`,
+            `decisions`, `final`, `confusion_final`, `reliability_final`, `confused_final`,
+            `vgg16_input_<variant>` and `curves_<model>`.
+        transfer_skipped: why there is no transfer and what to do about it; None if there is one.
+        transfer_weights: `imagenet`, `file` or `random`; the last is labelled as a control.
+        scorings: how often models were scored on this test split, earlier runs included.
+        model_files: the path of each model's file by the model's name.
+        notebook_comparison: whether the notebook's figures are comparable and shown.
+        counts: images of each class (in the order of `class_names`) by split.
+        transfer_start: training accuracy of `vgg16_frozen` after its first epoch, if it was
+            trained.
+        guard: duplicates per pair of splits: rows with `splits` (two names), `exact` and `near`.
+        selection: the facts of the selection stage; empty if nothing was selected.
+        criteria: rows of the success stage.
+        per_class: rows with `class`, `precision`, `recall`, `f1` and `support` of the final model.
+        calibration_error: expected calibration error by model, then by split.
+        confusion: by model, the confusion matrix on held-out images, labels in rows.
+        store: the folder or URL that paths are relative to.
+        started: when the run began.
+        computed_seconds: total computing time of its stages.
+        machine: the machine that the run was started on.
+        trainings: rows of the table of replicates.
+        stages: rows with `stage`, `state`, `seconds`, `reason` and `files` (each with `path` and
+            `sha256`), in the order in which they ended.
+        sources: the path of a table by `<stage>/<name>` and of a figure by its name.
+
+    In rows and mappings a field may be None or missing, and any figure may be absent.
+    """
+
+    run_id: str
+    generated: str
+    dataset: str
+    synthetic: bool
+    class_names: Sequence[str]
+    split_sizes: Mapping[str, int]
+    results: Sequence[Mapping[str, Any]]
+    verdicts: Sequence[Mapping[str, Any]]
+    overfitting: Mapping[str, Any]
+    figures: Mapping[str, bytes]
+    transfer_skipped: str | None
+    transfer_weights: str
+    rule: str
+    scorings: int
+    settings: Mapping[str, Any]
+    profile: Mapping[str, Any]
+    model_files: Mapping[str, str]
+    notebook_comparison: bool
+    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    transfer_start: float | None = None
+    guard: Sequence[Mapping[str, Any]] = ()
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    criteria: Sequence[Mapping[str, Any]] = ()
+    per_class: Sequence[Mapping[str, Any]] = ()
+    calibration_error: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    confusion: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    store: str = ""
+    started: str = ""
+    computed_seconds: float | None = None
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    trainings: Sequence[Mapping[str, Any]] = ()
+    stages: Sequence[Mapping[str, Any]] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def render_view(template: str, view: ReportView, **more: Any) -> str:
+    """Render a template with the view; fields missing from its rows become None.
+
+    Besides `view`, templates get `rows` (of results), `row_of(name)`, `verdicts`, and the rows
+    `baseline` and `final`.
+    """
+    rows = [completed(row, RESULT_KEYS) for row in view.results]
+    row_of = _row_of(rows)
+    return (
+        _templates()
+        .get_template(template)
+        .render(
+            view=view,
+            rows=rows,
+            row_of=row_of,
+            baseline=row_of(BASELINE),
+            final=row_of(FINAL),
+            verdicts=[completed(verdict, VERDICT_KEYS) for verdict in view.verdicts],
+            **more,
+        )
+    )
+
+
+def completed(row: Mapping[str, Any], keys: Sequence[str]) -> Row:
+    """The row with exactly these keys; the missing ones are None."""
+    return {key: row.get(key) for key in keys}
+
+
+def _row_of(rows: Sequence[Row]) -> Callable[[str], Row]:
+    """Look up a model's row by its name; a model without results gets an empty row."""
+    by_name = {row["name"]: row for row in rows}
+    return lambda name: by_name.get(name) or completed({"name": name}, RESULT_KEYS)
+
+
+@cache
+def _templates() -> Environment:
+    templates = environment()
+    templates.filters["title_of"] = lambda name: UNKNOWN if name is None else title_of(name)
+    return templates

@@ -1,0 +1,41 @@
+"""The names of a data set's classes, as a user gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.core.errors import UserError
+from tasks.sources.bounded_files import read_uncompressed
+
+CLASS_NAMES_FILE = "class_names.txt"
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Read one class name per line.
+
+    Raises:
+        UserError: the file is not UTF-8 text, a line is empty, or a name is repeated.
+    """
+    data = read_uncompressed(path, str(path), compressed=False)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: expected UTF-8 text, one class name per line ({error})."
+        ) from error
+    return checked_class_names([line.strip() for line in text.rstrip().split("\n")], str(path))
+
+
+def checked_class_names(names: Sequence[str], origin: str) -> tuple[str, ...]:
+    """The names, if there are some, none is empty and all differ.
+
+    Raises:
+        UserError: they are not like that; the message begins with `origin`.
+    """
+    if not all(name.strip() for name in names) or not names:
+        raise UserError(f"{origin}: expected one name per class, found {list(names)!r}.")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"{origin}: class names must differ; repeated: {', '.join(repeated)}.")
+    return tuple(names)

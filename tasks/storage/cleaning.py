@@ -1,0 +1,198 @@
+"""Cleaning a store: removing results and runs that are no longer needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from tasks.core.errors import StageError
+from tasks.storage.checkpoints import is_checkpoint, is_snapshot
+from tasks.storage.files import relative
+from tasks.storage.inventory import (
+    STRAY,
+    Finding,
+    finding,
+    has_begun,
+    is_only_ours,
+    run_folders,
+    stage_folders,
+    strays,
+    unnamed,
+    why_unnamed,
+)
+from tasks.storage.locks import HeldFile, check_held, locked_if_free
+from tasks.storage.run_log import ALIVE, DONE, RUNNING, RunLog, all_runs
+from tasks.storage.store import RECORD, Store
+from tasks.storage.store_path import Held, StorePath
+
+# A run's folder exists for some seconds before the run holds its lock.
+STARTING_S = 600
+
+# Stands for a lock in a dry run, which takes none.
+NOT_TAKEN = HeldFile(-1)
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """The result of `clean`.
+
+    Attributes:
+        removed: what was removed, or would be.
+        locked: folders of stages that were kept because they are being computed.
+        doubts: damaged logs of kept runs, because of which all results were kept.
+    """
+
+    removed: tuple[Finding, ...]
+    locked: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def freed(self) -> int:
+        """The number of bytes in the removed files."""
+        return sum(item.size for item in self.removed)
+
+
+def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
+    """Remove what no kept run uses; with `dry_run` only say what that would be.
+
+    Kept are the last `keep` runs, the latest that finished with all of its stages, those that are
+    running, those whose log is damaged, all results that any of these used, locked stages, and the
+    log of test scorings. If it is unknown what a kept run used, all results are kept.
+    """
+    removed: list[Finding] = []
+    locked: list[str] = []
+    old = _old_runs(store, keep)
+    doubtful = [
+        run
+        for run in run_folders(store)
+        if run.run_id not in old and has_begun(run) and run.fault()
+    ]
+    used = _Used(store, old)
+    for folder in stage_folders(store):
+        with _free(store.lock_path(folder), dry_run=dry_run) as free:
+            if free is None:
+                locked.append(relative(folder, store.root))
+            elif doubtful or used.includes(folder):
+                removed += _tidy(store, folder, dry_run=dry_run)
+            else:
+                removed.append(finding(store, folder, "no kept run uses it"))
+                if not dry_run:
+                    check_held(free)
+                    _remove_stage(folder)
+                    store.lock_path(folder).unlink(missing_ok=True)
+    removed += _remove_runs_and_strays(store, old, dry_run=dry_run)
+    doubts = tuple(f"{run.folder}: {run.fault()}" for run in doubtful)
+    return Cleaning(tuple(removed), tuple(locked), doubts)
+
+
+class _Used:
+    """The results used by the runs that stay, including runs that begin during the cleaning."""
+
+    def __init__(self, store: Store, old: set[str]) -> None:
+        self._store = store
+        self._old = old
+        self._ended: dict[str, set[tuple[str, str]]] = {}
+
+    def includes(self, folder: StorePath) -> bool:
+        """Whether a run uses the result in a stage's folder; its lock must be held.
+
+        Runs record what they use while they hold that lock, so none is missed.
+        """
+        return any(
+            folder.parent.name == stage and key.startswith(folder.name)
+            for run in run_folders(self._store)
+            if run.run_id not in self._old
+            for stage, key in self._results(run)
+        )
+
+    def _results(self, run: RunLog) -> set[tuple[str, str]]:
+        if run.run_id in self._ended:
+            return self._ended[run.run_id]
+        alive = run.folder / ALIVE
+        # An expired lease may still be renewed, so only the log tells whether that run has ended.
+        ended = _has_ended(run) if alive.lease_s else not alive.is_locked()
+        found = run.results()
+        if ended:
+            self._ended[run.run_id] = found
+        return found
+
+
+def _old_runs(store: Store, keep: int) -> set[str]:
+    """The ids of the runs to remove."""
+    runs = all_runs(store)
+    done = [run for run in runs if run.status() == DONE and not run.read()["only"]]
+    kept = {run.run_id for run in [*runs[max(0, len(runs) - keep) :], *done[-1:]]}
+    return {
+        run.run_id
+        for run in runs
+        if run.run_id not in kept
+        and not run.fault()
+        and not (run.folder / ALIVE).is_locked()
+        and is_only_ours(run.folder)
+    } | {run.run_id for run in run_folders(store) if _never_began(run)}
+
+
+def _never_began(run: RunLog) -> bool:
+    """Whether a run ended or was killed before anything was recorded of it."""
+    return not has_begun(run) and time.time() - run.folder.changed_at() > STARTING_S
+
+
+def _has_ended(run: RunLog) -> bool:
+    """Whether a run has recorded its end."""
+    with suppress(StageError):
+        return bool(run.read()["status"] != RUNNING)
+    return False
+
+
+def _tidy(store: Store, folder: StorePath, *, dry_run: bool) -> list[Finding]:
+    """Remove the files of a stage that its record does not name and no training continues from."""
+    record = None
+    with suppress(OSError, ValueError):
+        record = store.read(folder)
+    removed = []
+    for path in unnamed(folder, record):
+        of_use = is_checkpoint(path) if record is None else is_snapshot(path)
+        if not of_use:
+            removed.append(finding(store, path, why_unnamed(path)))
+            if not dry_run:
+                _remove(path)
+    return removed
+
+
+@contextmanager
+def _free(lock: StorePath, *, dry_run: bool) -> Iterator[Held | None]:
+    """A free lock, held during the context unless nothing is to be written; None if it is taken."""
+    if dry_run:
+        yield None if lock.is_locked() else NOT_TAKEN
+    else:
+        with locked_if_free(lock) as held:
+            yield held
+
+
+def _remove_stage(folder: StorePath) -> None:
+    # The record first: without it, a partly removed result does not count.
+    (folder / RECORD).unlink(missing_ok=True)
+    folder.remove_tree()
+
+
+def _remove_runs_and_strays(store: Store, old: set[str], *, dry_run: bool) -> list[Finding]:
+    removed = []
+    for run in run_folders(store):
+        if run.run_id in old:
+            removed.append(finding(store, run.folder, "an older run"))
+            if not dry_run:
+                run.folder.remove_tree()
+    for path in strays(store):
+        removed.append(finding(store, path, STRAY))
+        if not dry_run:
+            path.unlink(missing_ok=True)
+    return removed
+
+
+def _remove(path: StorePath) -> None:
+    if path.is_dir():
+        path.remove_tree()
+    else:
+        path.unlink(missing_ok=True)

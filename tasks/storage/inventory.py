@@ -1,0 +1,104 @@
+"""What is in a store: the folders of stages and runs, and files that no record names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from tasks.core.records import Record
+from tasks.storage.files import TEMPORARY, entries, relative
+from tasks.storage.run_log import ALIVE, MODEL, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog
+from tasks.storage.store import RECORD, RUNS, STAGES, Store
+from tasks.storage.store_path import StorePath
+
+KEY = re.compile("[0-9a-f]{16}")
+# The files that a run writes into the folder of its final model.
+MODEL_FILE = re.compile(r"README\.md|usage\.json|[^/]+\.(keras|h5)")
+
+UNNAMED = "no record names it"
+STRAY = "left by an interrupted write"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file or folder, what was found or done, and its size in bytes."""
+
+    path: str
+    what: str
+    size: int
+
+
+def finding(store: Store, path: StorePath, what: str) -> Finding:
+    """A finding about a file, or about a folder with all files in it."""
+    size = 0
+    if path.exists():
+        files = path.rglob("*") if path.is_dir() else [path]
+        size = sum(file.stat().st_size for file in files if file.is_file())
+    return Finding(relative(path, store.root), what, size)
+
+
+def stage_folders(store: Store) -> list[StorePath]:
+    """The folders of stages' results; other folders beside them are not ours."""
+    folders = [folder for stage in _folders(store.root / STAGES) for folder in _folders(stage)]
+    return [folder for folder in folders if KEY.fullmatch(folder.name)]
+
+
+def unnamed(folder: StorePath, record: Record | None) -> list[StorePath]:
+    """The files in a stage's folder that its record does not name.
+
+    If there is a record that can't be read, these are unknown, and the list is empty.
+    """
+    if record is None and (folder / RECORD).exists():
+        return []
+    named = {PurePosixPath(file.path).name for file in record.files.values()} if record else set()
+    return [path for path in entries(folder) if path.name not in {*named, RECORD}]
+
+
+def why_unnamed(path: StorePath) -> str:
+    """Why no record names a file."""
+    return STRAY if path.name.startswith(TEMPORARY) else UNNAMED
+
+
+def strays(store: Store) -> list[StorePath]:
+    """Temporary files of interrupted writes outside the stages' folders."""
+    found = [*store.root.glob(f"{TEMPORARY}*")]
+    for run in _folders(store.root / RUNS):
+        if not (run / ALIVE).is_locked():
+            found += [*run.glob(f"{TEMPORARY}*"), *run.glob(f"{MODEL}/{TEMPORARY}*")]
+    return found
+
+
+def run_folders(store: Store) -> list[RunLog]:
+    """Every run that has a folder, readable or not; folders of other origin are left out."""
+    runs = [RunLog(store, folder.name) for folder in _folders(store.root / RUNS)]
+    return [run for run in runs if has_begun(run) or is_only_ours(run.folder)]
+
+
+def has_begun(run: RunLog) -> bool:
+    """Whether anything was recorded of a run."""
+    return (run.folder / RUN).exists() or (run.folder / STAGE_LINES).exists()
+
+
+def is_only_ours(folder: StorePath) -> bool:
+    """Whether a run's folder contains only files that runs write."""
+    ours = {RUN, STAGE_LINES, ALIVE, RUN_LOG, REPORT}
+    return all(
+        path.name in ours or path.name.startswith(TEMPORARY) or _is_our_model(path)
+        for path in folder.iterdir()
+    )
+
+
+def _is_our_model(folder: StorePath) -> bool:
+    return (
+        folder.name == MODEL
+        and folder.is_dir()
+        and all(
+            MODEL_FILE.fullmatch(path.name) or path.name.startswith(TEMPORARY)
+            for path in folder.iterdir()
+        )
+    )
+
+
+def _folders(parent: StorePath) -> list[StorePath]:
+    return [path for path in entries(parent) if path.is_dir()]

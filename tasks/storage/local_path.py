@@ -1,0 +1,101 @@
+"""Paths of a store on this machine's disks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path, PosixPath
+
+from tasks.storage.files import file_digest, replacing, write_atomically
+from tasks.storage.locks import hold_file, is_file_locked
+from tasks.storage.store_path import Held
+
+LOCK_POLL_S = 0.2
+
+
+class LocalPath(PosixPath):
+    """A path of this machine with what the store needs besides `pathlib`; see `StorePath`."""
+
+    def write(self, content: bytes) -> None:
+        """Replace the file, whole or not at all, and make its folder if necessary."""
+        write_atomically(self, content)
+
+    def replacing(self) -> AbstractContextManager[Path]:
+        """A temporary file in the same folder that replaces the file when the context ends well."""
+        return replacing(self)
+
+    def version(self) -> None:
+        """None: on a disk, the stage's lock is enough."""
+
+    def write_if(self, content: bytes, version: str | None) -> None:  # noqa: ARG002
+        """Write like `write`: on a disk, the stage's lock is enough."""
+        self.write(content)
+
+    def append(self, line: bytes) -> None:
+        """Append a line, under a lock and flushed to disk; if that fails, nothing is appended."""
+        self.parent.mkdir(parents=True, exist_ok=True)
+        with self.open("a+b", buffering=0) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            end = handle.seek(0, os.SEEK_END)
+            if end:
+                handle.seek(-1, os.SEEK_END)
+                line = line if handle.read(1) == b"\n" else b"\n" + line
+            try:
+                if handle.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+                os.fsync(handle.fileno())
+            except OSError:
+                handle.truncate(end)
+                raise
+
+    def remove_tree(self) -> None:
+        """Remove the folder and everything in it."""
+        shutil.rmtree(self)
+
+    def digest(self) -> tuple[str, int]:
+        """SHA-256 (hexadecimal) and size of the file, read in pieces."""
+        return file_digest(self)
+
+    def stored_digest(self) -> str:
+        """SHA-256 (hexadecimal) of the file."""
+        return self.digest()[0]
+
+    def local(self, digest: str | None = None) -> Path:  # noqa: ARG002
+        """The path itself; its bytes are not compared."""
+        return self
+
+    def changed_at(self) -> float:
+        """Time of the last change in the folder, in seconds since 1970."""
+        return self.stat().st_mtime
+
+    def hold(self) -> Held | None:
+        """Take the lock of this file; None if another process or thread has it."""
+        return hold_file(self)
+
+    def is_locked(self) -> bool:
+        """Whether the lock of this file is held; found without writing."""
+        return is_file_locked(self)
+
+    @property
+    def poll_s(self) -> float:
+        """Seconds between two attempts to take the lock."""
+        return LOCK_POLL_S
+
+    @property
+    def lease_s(self) -> float:
+        """0: a lock on a file ends with its process."""
+        return 0.0
+
+    def log_file(self) -> Path:
+        """The path itself."""
+        return self
+
+    def publish_log(self) -> None:
+        """Do nothing: the log is written to its place."""
+
+    def disk(self) -> tuple[str, Path]:
+        """The store's own folder."""
+        return "the store", self

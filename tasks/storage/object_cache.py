@@ -1,0 +1,102 @@
+"""Files that this machine keeps of a bucket: fetched objects by their digests, and logs.
+
+`FASHION_FLOW_CACHE` names the folder, `FASHION_FLOW_CACHE_GB` limits its size.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tasks.core.errors import UserError
+from tasks.storage.files import TEMPORARY, file_digest
+
+CACHE_VARIABLE, LIMIT_VARIABLE = "FASHION_FLOW_CACHE", "FASHION_FLOW_CACHE_GB"
+CACHE_GB = 20.0
+# A file that was asked for this recently may still be opened by its name.
+IN_USE_S = 3600.0
+# No process is still writing a file that it began this long ago.
+ABANDONED_S = 86400.0
+
+
+def cache_folder() -> Path:
+    """The folder in which this machine keeps what it fetches."""
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-flow"
+
+
+def log_file(bucket: str, key: str) -> Path:
+    """The file to which a log is written that is uploaded as a whole later."""
+    return cache_folder() / "logs" / bucket / key
+
+
+def find(digest: str, suffix: str) -> Path | None:
+    """The intact file with that SHA-256, marked as used; None if it is not kept here."""
+    kept = _file(digest, suffix)
+    with suppress(FileNotFoundError):
+        if file_digest(kept)[0] == digest:
+            os.utime(kept)
+            return kept
+    return None
+
+
+def keep(path: Path, digest: str) -> Path:
+    """Move a file of `temporary` to where `find` finds it; old files make room for it."""
+    kept = _file(digest, path.suffix)
+    path.chmod(0o644)
+    path.replace(kept)
+    _trim()
+    return kept
+
+
+@contextmanager
+def temporary(suffix: str) -> Iterator[Path]:
+    """An empty file, removed at the end unless it was moved."""
+    handle, name = tempfile.mkstemp(dir=_folder(), prefix=TEMPORARY, suffix=suffix)
+    os.close(handle)
+    path = Path(name)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    folder = cache_folder()
+    (folder / "objects").mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _file(digest: str, suffix: str) -> Path:
+    # Libraries choose the format by the suffix.
+    return _folder() / "objects" / f"{digest}{suffix}"
+
+
+def _trim() -> None:
+    """Remove abandoned temporary files, and the least recently used objects over the limit."""
+    try:
+        limit = float(os.environ.get(LIMIT_VARIABLE) or CACHE_GB) * 1e9
+    except ValueError:
+        raise UserError(f"{LIMIT_VARIABLE}: expected a number of gigabytes.") from None
+    now = time.time()
+    for path in _folder().glob(f"{TEMPORARY}*"):
+        with suppress(FileNotFoundError):
+            if now - path.stat().st_mtime > ABANDONED_S:
+                path.unlink()
+    kept = []
+    for path in (_folder() / "objects").iterdir():
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            kept.append((found.st_mtime, found.st_size, path))
+    total = sum(size for _, size, _ in kept)
+    for used, size, path in sorted(kept):
+        if total <= limit or now - used < IN_USE_S:
+            return
+        path.unlink(missing_ok=True)
+        total -= size

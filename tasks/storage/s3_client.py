@@ -1,0 +1,100 @@
+"""The client for S3, and its errors in the terms of the store.
+
+Credentials, region and endpoint come from the AWS SDK's environment variables and files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.errors import StorageError, UserError, without_password
+from tasks.storage.store_path import ConflictError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@cache
+def client() -> S3Client:
+    """The process's client; its methods may be called from several threads.
+
+    Raises:
+        UserError: the endpoint is not an address.
+    """
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 5},
+        max_pool_connections=64,
+    )
+    try:
+        return boto3.session.Session().client("s3", config=config)
+    except ValueError:
+        # The address is not repeated, since it may contain a password.
+        raise UserError("AWS_ENDPOINT_URL: expected https://HOST or https://HOST:PORT.") from None
+
+
+@contextmanager
+def explained(bucket: str, path: str) -> Iterator[None]:
+    """Turn the client's errors into those of the store.
+
+    Args:
+        bucket: the name of the bucket.
+        path: the object's path, for messages.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        ConflictError: the condition of a write does not hold.
+        StorageError: anything else; it may pass if the network or the server is at fault.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        yield
+    except ClientError as error:
+        raise _of_answer(bucket, path, error) from None
+    except NoCredentialsError:
+        raise StorageError(
+            f"the store s3://{bucket} needs credentials: set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+        ) from None
+    except BotoCoreError as error:
+        why = without_password(str(error))
+        raise StorageError(
+            f"the store s3://{bucket} can't be reached ({why}); check the network, "
+            "AWS_ENDPOINT_URL and AWS_REGION.",
+            may_pass=True,
+        ) from None
+
+
+def _of_answer(bucket: str, path: str, error: Any) -> Exception:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code == "NoSuchBucket":
+        return StorageError(
+            f"there is no bucket s3://{bucket}; create it, or name another with --store."
+        )
+    if status == 404:
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if status == 412 or code == "ConditionalRequestConflict":
+        return ConflictError(path)
+    if code == "EntityTooLarge":
+        return StorageError(f"{path} is larger than the service accepts; name another store.")
+    if status in (400, 401, 403) and code not in ("RequestTimeout", "RequestTimeTooSkewed"):
+        return StorageError(
+            f"the store s3://{bucket} refuses {error.operation_name} ({code}): check the "
+            "credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE), their rights "
+            "to get, put, list and delete, and AWS_REGION."
+        )
+    return StorageError(
+        f"the store s3://{bucket} answered {error.operation_name} with {status} {code}.",
+        may_pass=True,
+    )

@@ -1,0 +1,163 @@
+"""What the store needs of a path. `LocalPath` and `S3Path` are its two implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, Self
+
+
+class ConflictError(Exception):
+    """A conditional write found another version than the one that it was to replace."""
+
+
+class Held(Protocol):
+    """A lock that this process holds."""
+
+    def confirm(self) -> bool:
+        """Whether the lock is certainly still held; may send a request."""
+
+    def release(self) -> None:
+        """Give the lock back."""
+
+
+class Status(Protocol):
+    """The part of `os.stat_result` that the store uses."""
+
+    @property
+    def st_size(self) -> int:
+        """Size in bytes."""
+
+    @property
+    def st_mtime(self) -> float:
+        """Time of the last change, in seconds since 1970."""
+
+
+class StorePath(Protocol):
+    """A file or folder in a store, on a disk or in a bucket.
+
+    The first group of methods behaves as in `pathlib.Path`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name from its last dot on."""
+
+    @property
+    def parent(self) -> Self:
+        """The folder that contains it."""
+
+    def __truediv__(self, name: str, /) -> Self: ...
+
+    def exists(self) -> bool:
+        """Whether there is a file or a folder of that name."""
+
+    def is_file(self) -> bool:
+        """Whether there is a file of that name."""
+
+    def is_dir(self) -> bool:
+        """Whether there is a folder of that name."""
+
+    def stat(self) -> Status:
+        """Size and time of the last change; raises `FileNotFoundError`."""
+
+    def read_bytes(self) -> bytes:
+        """The bytes of the file; raises `FileNotFoundError`."""
+
+    def read_text(self, encoding: str = ..., errors: str = ...) -> str:
+        """The text of the file; raises `FileNotFoundError`."""
+
+    def iterdir(self) -> Iterator[Self]:
+        """The files and folders directly below it."""
+
+    def glob(self, pattern: str) -> Iterator[Self]:
+        """The files and folders below it that match."""
+
+    def rglob(self, pattern: str) -> Iterator[Self]:
+        """The files at any depth below it whose names match; on a disk, the folders too."""
+
+    def mkdir(self, *, parents: bool = ..., exist_ok: bool = ...) -> None:
+        """Make the folder, if the storage has folders."""
+
+    def unlink(self, missing_ok: bool = ...) -> None:
+        """Remove the file."""
+
+    # Files as a whole
+
+    def write(self, content: bytes) -> None:
+        """Replace the file, whole or not at all, and make its folder if necessary."""
+
+    def replacing(self) -> AbstractContextManager[Path]:
+        """A temporary file of this machine that replaces the file when the context ends well."""
+
+    def version(self) -> str | None:
+        """A text that changes with each write; None if there is no file, or a lock is enough."""
+
+    def write_if(self, content: bytes, version: str | None) -> str | None:
+        """Write like `write`, but only over that version; return the new version.
+
+        Raises:
+            ConflictError: another process has written in the meantime.
+        """
+
+    def append(self, line: bytes) -> None:
+        """Append a line, which ends in a newline, without mixing with other writers' lines."""
+
+    def remove_tree(self) -> None:
+        """Remove the folder and everything in it."""
+
+    def digest(self) -> tuple[str, int]:
+        """SHA-256 (hexadecimal) and size of the bytes, which are read; raises `OSError`."""
+
+    def stored_digest(self) -> str:
+        """SHA-256 (hexadecimal); a bucket answers with the one stored beside the object.
+
+        Raises:
+            OSError: the file is missing or unreadable.
+        """
+
+    def local(self, digest: str | None = None) -> Path:
+        """A file of this machine with the same bytes, for libraries that open files themselves.
+
+        Args:
+            digest: the SHA-256 that fetched bytes must have; by default the stored one.
+
+        Raises:
+            FileNotFoundError: the file is in a bucket and missing.
+            StorageError: the file is in a bucket and has other bytes.
+        """
+
+    def changed_at(self) -> float:
+        """Time of the last change in the folder, in seconds since 1970."""
+
+    # Locks
+
+    def hold(self) -> Held | None:
+        """Take the lock that this path stands for; None if another process or thread has it."""
+
+    def is_locked(self) -> bool:
+        """Whether the lock is held; found without writing."""
+
+    @property
+    def poll_s(self) -> float:
+        """Seconds between two attempts to take the lock."""
+
+    @property
+    def lease_s(self) -> float:
+        """Seconds that the lock may outlive its holder; 0 if it ends with the process."""
+
+    # Logs and messages
+
+    def log_file(self) -> Path:
+        """The file of this machine to which a log that belongs at this path is written."""
+
+    def publish_log(self) -> None:
+        """Copy that file to this path as far as it is written; a failure is ignored."""
+
+    def disk(self) -> tuple[str, Path]:
+        """What messages call the folder of this machine that writes go to, and the folder."""

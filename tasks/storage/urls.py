@@ -1,0 +1,28 @@
+"""From the URL of a store to its root: the one place that chooses between disk and bucket."""
+
+from __future__ import annotations
+
+from tasks.core.errors import UserError
+from tasks.storage.local_path import LocalPath
+from tasks.storage.s3 import S3Path
+from tasks.storage.s3_object import SCHEME
+from tasks.storage.store_path import StorePath
+
+
+def path_of(url: str) -> StorePath:
+    """The folder or prefix that a path, a `file://` URL or an `s3://` URL names.
+
+    Raises:
+        UserError: the path is a file, the `s3://` URL has no valid bucket, or the URL is of another
+            kind.
+    """
+    if url.startswith(SCHEME):
+        return S3Path.parse(url)
+    if "://" in url and not url.startswith("file://"):
+        # The rest is not repeated, since it may contain a password.
+        scheme = url.partition("://")[0]
+        raise UserError(f"store {scheme}://...: expected a folder, or s3://bucket/prefix.")
+    folder = LocalPath(url.removeprefix("file://")).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"store {folder} is a file; give a folder.")
+    return folder

@@ -1,0 +1,111 @@
+"""Presets are valid, and the notebook's has the notebook's numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from flows.recipe.compose import compose
+from flows.recipe.presets import FULL, NOTEBOOK, PRESETS, SMOKE
+from tasks.core.settings.base import changed
+from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
+from tasks.core.settings.run_settings import Settings
+from tasks.core.settings.training import TrainSettings
+from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_passes_its_own_validation(name: str) -> None:
+    assert Settings.model_validate(PRESETS[name].model_dump()) == PRESETS[name]
+    assert Settings.model_validate_json(PRESETS[name].model_dump_json()) == PRESETS[name]
+    assert compose(name) == PRESETS[name]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("rule", ["validation", "notebook"])
+def test_every_preset_runs_under_every_rule(name: str, rule: str) -> None:
+    assert compose(name, values={"rule": rule}).rule == rule
+
+
+def test_the_notebook_s_numbers() -> None:
+    settings = compose()
+    assert settings == NOTEBOOK
+    assert (settings.dataset, settings.rule) == ("fashion-mnist", "validation")
+    subset = settings.subset
+    assert (subset.method, subset.train, subset.validation, subset.test) == (
+        "auto",
+        8000,
+        2000,
+        2000,
+    )
+    assert (settings.baseline.dense, settings.baseline.epochs) == ((128,), 5)
+    low = settings.low_capacity
+    assert (low.filters, low.kernel_sizes, low.epochs, low.batch_size) == ((16,), (7,), 20, 512)
+    high = settings.overfitting
+    assert (high.filters, high.dense, high.epochs) == ((64, 128, 128), (256, 64), 40)
+    notebooks, corrected = settings.transfer.as_notebook, settings.transfer.corrected
+    assert (notebooks.epochs, notebooks.fine_tune_epochs) == (11, 11)
+    assert (notebooks.preprocessing, notebooks.side, notebooks.features) == (
+        "raw",
+        32,
+        "block5_pool",
+    )
+    assert (notebooks.loss, notebooks.decay) == ("binary_crossentropy", "none")
+    assert math.isclose(notebooks.learning_rate, 1e-5)
+    assert math.isclose(notebooks.fine_tune_learning_rate, 1e-5)
+    assert (notebooks.dense, notebooks.dropout, notebooks.batch_size) == (256, 0.25, 128)
+    assert (corrected.preprocessing, corrected.loss) == ("vgg16", "categorical_crossentropy")
+
+
+def test_the_full_preset_is_the_notebook_on_all_images() -> None:
+    assert FULL.subset.method == "everything"
+    assert FULL.model_dump() | {"subset": None} == NOTEBOOK.model_dump() | {"subset": None}
+
+
+def test_the_smoke_preset_has_every_stage_of_the_notebook_and_is_small() -> None:
+    assert SMOKE.dataset == "synthetic"
+    assert [entry.name for entry in SMOKE.plan] == [entry.name for entry in NOTEBOOK_PLAN]
+    assert [entry.replay for entry in SMOKE.plan] == [entry.replay for entry in NOTEBOOK_PLAN]
+    for entry in SMOKE.plan:
+        network = changed(SMOKE.overfitting, entry.change)
+        assert isinstance(network.epochs, int)
+        assert network.epochs <= 4
+        assert sum(network.filters) <= 40
+        assert sum(network.dense) <= 48
+    assert SMOKE.subset.train <= SMOKE.synthetic.train <= 1000
+    assert SMOKE.transfer.weights == "random"
+
+
+def test_the_plan_replays_the_decisions_that_the_notebook_reports() -> None:
+    reported = {name: model.decision for name, model in NOTEBOOK_RESULTS.items() if model.decision}
+    replayed = {f"iteration_{n}": entry.replay for n, entry in enumerate(NOTEBOOK_PLAN, start=1)}
+    assert replayed == reported
+    assert len(NOTEBOOK_PLAN) == 9
+
+
+def parameters(network: TrainSettings, side: int = 28, channels: int = 1) -> int:
+    """Weights of a network on `side` x `side` images with 10 classes, counted by hand."""
+    count = 0
+    layers = zip(network.filters, network.kernel_sizes, network.pooled, strict=True)
+    for filters, kernel, pooled in layers:
+        count += (kernel * kernel * channels + 1) * filters
+        count += 4 * filters if network.batch_norm else 0
+        side = side if network.padding == "same" else side - kernel + 1
+        side, channels = side // 2 if pooled else side, filters
+    inputs = side * side * channels
+    for units in (*network.dense, 10):
+        count, inputs = count + (inputs + 1) * units, units
+    return count
+
+
+def test_the_settings_describe_networks_of_the_size_that_the_notebook_reports() -> None:
+    assert parameters(NOTEBOOK.baseline) == NOTEBOOK_RESULTS["baseline"].params
+    assert parameters(NOTEBOOK.low_capacity) == NOTEBOOK_RESULTS["low_capacity"].params
+    incumbent = NOTEBOOK.overfitting
+    assert parameters(incumbent) == NOTEBOOK_RESULTS["overfitting"].params
+    for number, entry in enumerate(NOTEBOOK_PLAN, start=1):
+        candidate = changed(incumbent, entry.change)
+        assert parameters(candidate) == NOTEBOOK_RESULTS[f"iteration_{number}"].params
+        incumbent = candidate if entry.replay == "forward" else incumbent
+    assert parameters(incumbent) == NOTEBOOK_RESULTS["final"].params

@@ -1,0 +1,89 @@
+"""What surrounds the stages of a flow run: its characteristics, its checks, its success."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from flows.planning.stage_selection import EVERYTHING, StageSelection
+from flows.recipe.presets import NOTEBOOK
+from flows.running import flow_run
+from flows.running.flow_run import (
+    MOST_ATTEMPTS,
+    characteristics,
+    check_attempts,
+    check_request,
+    check_success,
+    crash_without_server,
+)
+from tasks.core.errors import CriteriaError, StageError, UserError
+from tasks.core.records import Record
+
+LOST = RuntimeError("Failed to reach API at http://127.0.0.1:4200/api")
+
+
+def runtime(monkeypatch: pytest.MonkeyPatch, *, run_count: int = 1, deployment: str = "") -> None:
+    found = SimpleNamespace(
+        flow_run=SimpleNamespace(run_count=run_count), deployment=SimpleNamespace(id=deployment)
+    )
+    monkeypatch.setattr(flow_run, "prefect", SimpleNamespace(runtime=found))
+
+
+def success(*, met: bool) -> Record:
+    facts = {"met": met, "message": "the final model is too weak"}
+    return Record("success", "success", key="0" * 64, files={}, facts=facts, basis={})
+
+
+def test_synthetic_data_stand_out_in_the_list_of_runs() -> None:
+    drawn = NOTEBOOK.model_copy(update={"dataset": "synthetic"})
+    assert characteristics(drawn)[0] == "SYNTHETIC DATA"
+    assert characteristics(NOTEBOOK)[:2] == ["fashion-mnist", f"rule {NOTEBOOK.rule}"]
+
+
+def test_a_path_is_shown_by_its_last_part() -> None:
+    own = NOTEBOOK.model_copy(update={"dataset": "/data/private/shoes.npz"})
+    assert characteristics(own)[0] == "shoes.npz"
+
+
+def test_a_run_that_dies_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime(monkeypatch, run_count=MOST_ATTEMPTS)
+    check_attempts()
+    runtime(monkeypatch, run_count=MOST_ATTEMPTS + 1)
+    with pytest.raises(StageError, match=f"died {MOST_ATTEMPTS} times"):
+        check_attempts()
+
+
+def test_success_can_be_required_only_of_a_run_that_determines_it() -> None:
+    check_request(NOTEBOOK, EVERYTHING, require_success=True)
+    check_request(NOTEBOOK, StageSelection(only=frozenset({"success"})), require_success=True)
+    check_request(NOTEBOOK, StageSelection(only=frozenset({"baseline"})), require_success=False)
+    with pytest.raises(UserError, match="add --only success"):
+        check_request(NOTEBOOK, StageSelection(only=frozenset({"baseline"})), require_success=True)
+
+
+def test_an_unknown_stage_is_refused() -> None:
+    with pytest.raises(UserError, match="did you mean baseline"):
+        check_request(NOTEBOOK, StageSelection(only=frozenset({"basline"})), require_success=False)
+
+
+def test_a_criterion_that_is_not_met_fails_the_run_and_names_the_report() -> None:
+    check_success(success(met=True), "/store/report.html")
+    with pytest.raises(CriteriaError, match=r"too weak; .*report: /store/report\.html$"):
+        check_success(success(met=False), "/store/report.html")
+    with pytest.raises(CriteriaError, match=r"too weak$"):
+        check_success(success(met=False), "")
+
+
+def test_a_worker_s_run_crashes_if_it_lost_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime(monkeypatch, deployment="3f6b")
+    with pytest.raises(SystemExit, match="can't be reached"), crash_without_server():
+        raise LOST
+    with pytest.raises(StageError), crash_without_server():
+        raise StageError("a stage failed")
+
+
+def test_a_run_without_a_worker_keeps_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime(monkeypatch)
+    with pytest.raises(RuntimeError, match="Failed to reach API"), crash_without_server():
+        raise LOST

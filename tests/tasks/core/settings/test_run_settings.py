@@ -1,0 +1,101 @@
+"""The settings of a run: what is filled in, and which combinations are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.core.settings.run_settings import Settings
+from tasks.core.settings.transfer import corrected_transfer
+
+DEFAULTS = Settings()
+
+
+def refusal(**values: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(values)
+    return str(caught.value)
+
+
+def test_a_partly_given_transfer_is_filled_in_with_its_own_defaults() -> None:
+    """A deployment's parameters are nested dictionaries that name what they change."""
+    found = Settings.model_validate(
+        {"transfer": {"as_notebook": {"side": 64}, "corrected": {"side": 32}}}
+    ).transfer
+    assert found.as_notebook == DEFAULTS.transfer.as_notebook.model_copy(update={"side": 64})
+    assert found.corrected == DEFAULTS.transfer.corrected.model_copy(update={"side": 32})
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        DEFAULTS.seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("network", ["baseline", "low_capacity", "overfitting"])
+def test_a_partly_given_network_is_filled_in_with_its_own_defaults(network: str) -> None:
+    found = getattr(Settings.model_validate({network: {"epochs": 3}}), network)
+    assert found == getattr(DEFAULTS, network).model_copy(update={"epochs": 3})
+
+
+def test_the_corrected_variant_differs_from_the_notebook_s() -> None:
+    assert DEFAULTS.transfer.corrected == corrected_transfer() != DEFAULTS.transfer.as_notebook
+
+
+@pytest.mark.parametrize("network", ["baseline", "low_capacity", "overfitting"])
+def test_the_epoch_of_the_lowest_loss_is_for_iterations_only(network: str) -> None:
+    said = refusal(**{network: {"epochs": "lowest_validation_loss"}})
+    assert f"{network}.epochs: 'lowest_validation_loss' is for the plan only" in said
+
+
+def entry(change: dict[str, Any], replay: str | None = None) -> dict[str, Any]:
+    return {"name": "mine", "change": change, "replay": replay}
+
+
+def test_a_change_that_does_not_fit_names_its_iteration() -> None:
+    said = refusal(plan=[entry({"epochs": 3}), entry({"dropout": 2})])
+    assert "plan, iteration 2 (mine): change to TrainSettings: dropout" in said
+
+
+def test_rule_notebook_needs_a_decision_for_each_iteration() -> None:
+    said = refusal(rule="notebook", plan=[entry({"epochs": 3})])
+    assert "needs replay = 'forward' or 'back'" in said
+
+
+@pytest.mark.parametrize(("forced", "fits"), [("forward", True), ("back", False)])
+def test_rule_notebook_checks_changes_along_its_path(forced: str, fits: bool) -> None:
+    """The second change fits the two convolutions of the first, but not the default's three."""
+    two = {"filters": [8, 8], "kernel_sizes": [3, 3], "pooled": [True, True]}
+    plan = [entry(two, "forward"), entry({"kernel_sizes": [2, 2]}, "back")]
+    values: dict[str, Any] = {"rule": "notebook", "plan": plan, "force": {1: forced}}
+    if fits:
+        assert len(Settings.model_validate(values).plan) == 2
+    else:
+        assert "plan, iteration 2 (mine)" in refusal(**values)
+
+
+def test_a_forced_gate_has_to_be_in_the_plan() -> None:
+    assert Settings.model_validate({"force": {9: "back"}}).force == {9: "back"}
+    assert "there is no gate 10, 11; the plan has 9 gates, from 1" in refusal(
+        force={10: "back", 11: "forward"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "enough"),
+    [
+        ({"replicates": 2}, False),
+        ({"replicates": 3}, True),
+        ({"folds": 5}, False),
+        ({"protocol": "kfold", "folds": 3}, True),
+        ({"protocol": "kfold", "folds": 2}, False),
+        ({"protocol": "kfold", "folds": 2, "replicates": 2}, True),
+    ],
+)
+def test_rule_significant_needs_three_trainings(evaluation: dict[str, Any], enough: bool) -> None:
+    values = {"rule": "significant", "evaluation": evaluation}
+    if enough:
+        assert Settings.model_validate(values).rule == "significant"
+    else:
+        assert "needs 3 trainings of each model" in refusal(**values)

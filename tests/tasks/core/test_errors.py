@@ -1,0 +1,34 @@
+"""Errors keep secrets out of messages, and each is shown without a traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.core import errors
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("see http://name:secret@host/x", "see http://host/x"),
+        (
+            "postgresql://u:p@db:5/x?y=a@b and https://u@host",
+            "postgresql://db:5/x?y=a@b and https://host",
+        ),
+        ("s3://bucket/key@v2", "s3://bucket/key@v2"),
+        ("mail to a@b.org", "mail to a@b.org"),
+    ],
+)
+def test_addresses_lose_their_credentials(text: str, shown: str) -> None:
+    assert errors.without_password(text) == shown
+
+
+def test_every_error_is_shown_without_a_traceback() -> None:
+    kinds = [value for name, value in vars(errors).items() if name.endswith("Error")]
+    assert len(kinds) == 8
+    assert all(issubclass(kind, errors.FashionFlowError) for kind in kinds)
+
+
+def test_storage_errors_are_not_retried_unless_they_may_pass() -> None:
+    assert not errors.StorageError("full").may_pass
+    assert errors.StorageError("slow", may_pass=True).may_pass
