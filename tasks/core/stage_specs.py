@@ -380,24 +380,5 @@ class FiguresSpec(StageSpec):
     seed: int
 
 
-SPECS: tuple[type[StageSpec], ...] = (
-    LoadSpec,
-    ExploreSpec,
-    SubsetSpec,
-    GuardSpec,
-    PreprocessSpec,
-    FoldsSpec,
-    TrainSpec,
-    RetrainSpec,
-    CurvesSpec,
-    DecideSpec,
-    Vgg16WeightsSpec,
-    Vgg16FeaturesSpec,
-    Vgg16TrainSpec,
-    EvaluateSpec,
-    ResultsSpec,
-    SelectionSpec,
-    SuccessSpec,
-    QualitySpec,
-    FiguresSpec,
-)
+# Every kind of stage.
+SPECS: tuple[type[StageSpec], ...] = tuple(StageSpec.__subclasses__())
