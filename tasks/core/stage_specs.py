@@ -56,8 +56,8 @@ class StageSpec(Spec):
         return self.model_dump(mode="json")
 
 
-def _of(*reads: str) -> Origin:
-    return Origin(reads)
+def _of(role: str, *files: str) -> Origin:
+    return Origin(tuple(f"{role}/{file}" for file in files))
 
 
 _TEST_IMAGES = Origin(marks=frozenset({Mark.TEST_IMAGES}))
@@ -98,11 +98,11 @@ class SubsetSpec(StageSpec):
     seal = SealRule(
         Purpose.DATA,
         {
-            TRAIN: _of(f"{RAW}/{TRAIN}"),
-            VALIDATION: _of(f"{RAW}/{TRAIN}"),
-            TEST: _of(f"{RAW}/{TEST}"),
-            INDEX: _of(f"{RAW}/{TRAIN}", f"{RAW}/{TEST}"),
-            FACTS: _of(f"{RAW}/{FACTS}"),
+            TRAIN: _of(RAW, TRAIN),
+            VALIDATION: _of(RAW, TRAIN),
+            TEST: _of(RAW, TEST),
+            INDEX: _of(RAW, TRAIN, TEST),
+            FACTS: _of(RAW, FACTS),
         },
     )
 
@@ -116,10 +116,7 @@ class GuardSpec(StageSpec):
     # Pairs with a test image are left out of the pairs that the folds are made by.
     seal = SealRule(
         Purpose.DATA,
-        {
-            TRAINING_PAIRS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}"),
-            PAIRS: _of(*(f"{SPLIT}/{name}" for name in SPLITS)),
-        },
+        {TRAINING_PAIRS: _of(SPLIT, TRAIN, VALIDATION), PAIRS: _of(SPLIT, *SPLITS)},
     )
 
     guard: GuardSettings
@@ -134,10 +131,10 @@ class PreprocessSpec(StageSpec):
     seal = SealRule(
         Purpose.DATA,
         {
-            TRAIN: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{FACTS}"),
-            VALIDATION: _of(f"{SPLIT}/{VALIDATION}", f"{SPLIT}/{FACTS}"),
-            TEST: _of(f"{SPLIT}/{TEST}", f"{SPLIT}/{FACTS}"),
-            FACTS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{FACTS}"),
+            TRAIN: _of(SPLIT, TRAIN, FACTS),
+            VALIDATION: _of(SPLIT, VALIDATION, FACTS),
+            TEST: _of(SPLIT, TEST, FACTS),
+            FACTS: _of(SPLIT, TRAIN, FACTS),
         },
     )
 
@@ -150,7 +147,7 @@ class FoldsSpec(StageSpec):
         Purpose.DATA,
         dict.fromkeys(
             (FOLDS, FACTS),
-            _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}", f"{DUPLICATES}/{TRAINING_PAIRS}"),
+            Origin((f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}", f"{DUPLICATES}/{TRAINING_PAIRS}")),
         ),
     )
 
