@@ -98,7 +98,9 @@ def predict(
             "says about photographs means little. Train on Fashion-MNIST or on your own images."
         )
     shown = MOST_ON_PAGE if output.html else 0
-    pictures = read_pictures(paths, trained.usage.like, given.invert, show=shown, leave=targets)
+    pictures = read_pictures(
+        paths, trained.usage.image_format, given.invert, show=shown, leave=targets
+    )
     outcomes = _collected(predictions(pictures, trained))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if not predicted:
@@ -197,7 +199,7 @@ def _show(predicted: Sequence[Prediction], trained: TrainedModel, invert: Invert
             cells = (name, trained.usage.class_names[index], f"{100 * value:.1f} %")
             add_row(made, *cells, *([mark] if inverted else []))
     show(made)
-    for note in _notes(predicted, trained.usage.like, invert):
+    for note in _notes(predicted, trained.usage.image_format, invert):
         out.print(Text(note))
 
 
