@@ -1,4 +1,4 @@
-"""The tables of a run: as it stored them, or, before it has, made of the stages finished so far."""
+"""The tables of a run: the stored ones or, until they exist, those of its finished stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 def shown_run(store: Store, run_id: str | None) -> RunLog:
     """The run of that id; without one, the latest complete run, or the latest if none is complete.
 
-    A note tells of a later run that is not the one shown.
+    If a later run exists, a note says so.
 
     Raises:
         UserError: there is no such run.
@@ -45,7 +45,7 @@ def shown_run(store: Store, run_id: str | None) -> RunLog:
 
 
 def state_of(run: RunLog) -> str:
-    """What became of a run, as the second half of a sentence."""
+    """How a run ended, as a predicate, e.g. `is still running`."""
     status = run.status()
     if status == RUNNING:
         return "is still running"
@@ -53,7 +53,7 @@ def state_of(run: RunLog) -> str:
 
 
 def note_unfinished(run: RunLog) -> None:
-    """Print a note if a run's tables are not there yet, so that they are not taken for final."""
+    """Print a note if a run has no final tables yet."""
     if run.record("results") is None:
         stages = len(run.stages())
         warn(
@@ -63,7 +63,7 @@ def note_unfinished(run: RunLog) -> None:
 
 
 def result_rows(run: RunLog) -> list[Row]:
-    """A row for each model; of an unfinished run, for each that is trained, with what is known.
+    """A row for each model; in an unfinished run, a partial row for each model trained so far.
 
     Raises:
         UserError: the run is unfinished, and another version of the program started it.
@@ -83,7 +83,7 @@ def result_rows(run: RunLog) -> list[Row]:
 
 
 def verdict_rows(run: RunLog) -> list[Row]:
-    """A row for each gate; of an unfinished run, for each that has decided.
+    """A row for each gate; in an unfinished run, for each that has decided.
 
     Adjusted p values depend on all gates, so an unfinished run has none.
 
@@ -115,10 +115,10 @@ def _settings(run: RunLog) -> Settings:
 
 
 def _facts(run: RunLog) -> dict[str, Mapping[str, Any]]:
-    """The small values of every finished stage, by name."""
+    """The facts of every finished stage, by its name."""
     found = {}
     for entry in run.stages():
-        # A record that `clean` removed has nothing to show.
+        # `clean` may have removed the record.
         with suppress(StageError):
             if entry["key"]:
                 found[entry["stage"]] = run.store.record(entry["stage"], entry["key"]).facts

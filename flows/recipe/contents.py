@@ -1,6 +1,6 @@
-"""The table of contents of the workflow: which stages run, on what, in which order.
+"""The table of contents of the workflow: which stages run, with which inputs, in which order.
 
-It is written once and read twice: a run hands each stage to Prefect, a plan looks it up.
+Runs and plans share it: a run submits each stage to Prefect, a plan looks it up in the store.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     made[EXPLORE] = run(stages.explore(settings), raw=raw)
     split = made[SUBSET] = run(stages.subset(settings), raw=raw)
     guard = made[GUARD] = run(stages.guard(settings), split=split)
-    # Nothing is trained before it is known that no image appears in two splits.
+    # Training waits for the guard, which stops the run if an image appears in two splits.
     arrays = made[PREPROCESS] = run(stages.preprocess(), [guard], split=split)
     for assignment in _fold_assignments(settings):
         made[assignment.name] = run(assignment, split=split, guard=guard)
@@ -66,7 +66,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     curves = stages.curves(FINAL, list(finals), settings)
     made |= finals | {curves.name: run(curves, **finals)}
 
-    # Only now, after the last verdict, is anything scored on the test split.
+    # Scoring on the test split waits for the last verdict.
     for model in model_stages(settings):
         for training in model.trainings:
             stage = stages.evaluate(model, training)
@@ -79,7 +79,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
 
 
 def model_stages(settings: Settings) -> list[ModelStage]:
-    """Every model of a run in the notebook's order, known before anything runs."""
+    """Every model of a run in the notebook's order; the settings alone determine them."""
 
     def trained(name: str, step: str, gate: str | None = None) -> ModelStage:
         found = replicates(settings.evaluation, settings.seed)
@@ -93,7 +93,7 @@ def model_stages(settings: Settings) -> list[ModelStage]:
     finals = final_replicates(settings.evaluation, settings.seed)
     final = {f"{FINAL}{replicate.suffix}": replicate for replicate in finals}
     transferred = [
-        # Part 3 is a comparison, not a decision: it is trained once, on the validation split.
+        # Part 3 is a comparison, not a decision: each model is trained once, without folds.
         ModelStage(f"{name}{suffix}", step, {f"{name}{suffix}": finals[0]}, transfer=variant)
         for suffix, variant in transfer.variants(settings).items()
         for name, step in ((VGG16_FROZEN, "3d"), (VGG16_FINE_TUNED, "3e"))

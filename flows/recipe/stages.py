@@ -1,4 +1,4 @@
-"""The stages of a run as values: what each is called, reads and depends on. Nothing runs here."""
+"""The definition of each stage: its name, its spec and what it reads. Nothing runs here."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class ModelStage:
         name: its name.
         step: its step in the notebook.
         trainings: its trainings by the name of their stage.
-        gate: the stage that decides on it, if one does.
-        transfer: its way of transfer, if it has one.
+        gate: the stage that decides whether to keep it, if there is one.
+        transfer: its variant of transfer learning, if it is a VGG16 model.
     """
 
     name: str
@@ -108,7 +108,7 @@ class ModelStage:
 
 
 def data_note(settings: Settings) -> str:
-    """What every figure of a run on drawn images says; empty on real ones."""
+    """The note on every figure of a run on synthetic images; empty for real images."""
     return SYNTHETIC_NOTE if settings.dataset == "synthetic" else ""
 
 
@@ -118,7 +118,7 @@ def on_fashion_mnist(settings: Settings) -> bool:
 
 
 def load(settings: Settings) -> Stage:
-    """The raw data set; the user's own data enter the key by content, not by path."""
+    """The raw data set; the key covers the content of the user's own files, not their paths."""
     if settings.dataset == "synthetic":
         return Stage(LOAD, LoadSpec(dataset="synthetic", synthetic=settings.synthetic))
     if settings.dataset == "fashion-mnist":
@@ -142,14 +142,14 @@ def subset(settings: Settings) -> Stage:
         method = "slices" if on_fashion_mnist(settings) else "stratified"
     sizes = ("train", "validation", "test")
     used = {"slices": sizes, "stratified": (*sizes, "seed"), "everything": ()}
-    # What the method does not use keeps its default, so that it changes no key.
+    # Fields that the method ignores keep their defaults, so they do not change the key.
     values = {name: getattr(given, name) for name in used[method]}
     spec = SubsetSpec(subset=SubsetSettings.model_validate({"method": method, **values}))
     return Stage(SUBSET, spec, {RAW: (TRAIN, TEST, FACTS)})
 
 
 def preprocess() -> Stage:
-    """The splits as networks read them."""
+    """The splits as arrays for networks."""
     return Stage(PREPROCESS, PreprocessSpec(), {SPLIT: (*SPLITS, FACTS)})
 
 
@@ -157,7 +157,7 @@ def guard(settings: Settings) -> Stage:
     """The search for images that appear in more than one split."""
     pairs = [(TRAIN, VALIDATION), (TRAIN, TEST), (VALIDATION, TEST)]
     if settings.evaluation.protocol == "kfold":
-        # Every image is held out once, so two images of one split can end up on both sides.
+        # Each image is held out once, so two images of the same split may be in different folds.
         pairs += [(TRAIN, TRAIN), (VALIDATION, VALIDATION)]
     spec = GuardSpec(guard=settings.guard, compared=tuple(pairs), note=data_note(settings))
     return Stage(GUARD, spec, {SPLIT: (*SPLITS, FACTS)})
@@ -183,8 +183,8 @@ def train(
         model: the model's name.
         training: the network and its schedule.
         replicate: which of the model's trainings.
-        snapshots: the epochs that a later training may begin from.
-        beginnings: the trainings that it may begin from a snapshot of; each is an input.
+        snapshots: the epochs after which to keep a snapshot, from which later trainings continue.
+        beginnings: the earlier trainings whose snapshots it may continue from; each is an input.
     """
     spec = TrainSpec(training=training, seed=replicate.seed, fold=replicate.fold)
     reads: Reads = {ARRAYS: (*TRAINING_SPLITS, FACTS)}
@@ -265,7 +265,7 @@ def _described(model: ModelStage) -> Model:
 
 
 def _predictions(models: Sequence[ModelStage], *facts: str) -> Reads:
-    """All that trainings predicted, on held-out and on test images."""
+    """The files with predictions on held-out and test images, and `facts`, by stage."""
     reads: Reads = {}
     for model in models:
         held_out = (VALIDATION_PREDICTIONS,) if model.validated else ()
@@ -277,7 +277,7 @@ def _predictions(models: Sequence[ModelStage], *facts: str) -> Reads:
 
 
 def selection(models: Sequence[ModelStage], settings: Settings) -> Stage:
-    """How much the choice among models flatters the one that was chosen."""
+    """The optimism of the best validation score, which comes from choosing among models."""
     chosen_from = [model for model in models if model.gate or model.name == OVERFITTING]
     gates = [model.gate for model in models if model.gate]
     assignments: Reads = {}
@@ -312,7 +312,7 @@ def success(models: Sequence[ModelStage], settings: Settings) -> Stage:
 
 
 def quality(models: Sequence[ModelStage], settings: Settings) -> Stage:
-    """What each model confuses with what, class by class, and how well it is calibrated."""
+    """Scores by class, confusion matrix and calibration of each model."""
     spec = QualitySpec(models=tuple(map(_described, models)), note=data_note(settings))
     return Stage(QUALITY, spec, _predictions(models) | {PREPROCESS: (TEST, FACTS)})
 
@@ -335,9 +335,9 @@ def curves(
 
 
 def figures(settings: Settings, vgg16_inputs: Mapping[str, str]) -> Stage:
-    """The pictures that compare: scores, decisions, what networks see of the images.
+    """The charts that compare models, and samples of the networks' inputs.
 
-    `vgg16_inputs` are the variants of transfer by the stage that keeps what VGG16 was given.
+    `vgg16_inputs` maps each stage that stores VGG16's inputs to its variant of transfer.
     """
     augmented = [spec.augmentation for spec in _candidates(settings) if spec.augmentation]
     spec = FiguresSpec(

@@ -671,7 +671,7 @@ def test_another_file_from_outside_is_said(tmp_path: Path) -> None:
     assert not_cached(store, settings) == set()
     weights.write_bytes(b"second")
     found = {item.stage: item for item in plan(store, settings, PROFILE)}
-    assert found["vgg16_weights"].reason == "the file from outside the store changed"
+    assert found["vgg16_weights"].reason == "an external file changed"
     assert found["vgg16_block4"].reason == "if vgg16_weights changed"
     assert in_state(list(found.values()), WILL_RUN) == {"vgg16_weights"}
 
