@@ -8,6 +8,7 @@ from typing import Any
 from flows.cli.options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.run_tables import note_unfinished, result_rows, shown_run
 from flows.cli.screen import add_row, line, show, show_json, table
+from tasks.core.names import FINAL, VGG16_WEIGHTS
 from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
@@ -60,7 +61,7 @@ def show_scores(run: RunLog) -> None:
             *([percent(row["notebook_test_accuracy"])] if notebook else []),
             DECISIONS.get(row.get("state") or "", row.get("decision") or ""),
         ]
-        add_row(made, *cells, style="bold" if row["name"] == "final" else None)
+        add_row(made, *cells, style="bold" if row["name"] == FINAL else None)
     show(made)
 
 
@@ -69,9 +70,9 @@ def show_files(run: RunLog) -> None:
     if run.read()["settings"]["transfer"]["weights"] == "random":
         line("VGG16 has random weights here: a control, not transfer learning")
     for entry in run.stages():
-        if entry["stage"] == "vgg16_weights" and entry["state"] == "skipped":
+        if entry["stage"] == VGG16_WEIGHTS and entry["state"] == "skipped":
             line(f"VGG16 skipped: {entry['reason']}")
-    final = run.record("final")
+    final = run.record(FINAL)
     if run.model_folder.is_dir():
         line(f"final model: {run.model_folder}")
     elif final is not None:

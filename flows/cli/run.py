@@ -23,6 +23,7 @@ from flows.cli.screen import Closed, line, out, warn
 from flows.cli.verdicts import show_gates
 from flows.running.ending import NO_SUCCESS, OK
 from flows.running.launch import RunRequest, launch
+from tasks.core.names import VGG16_WEIGHTS
 from tasks.storage.run_log import RunLog, new_run_id
 from tasks.storage.store import Store
 
@@ -90,7 +91,7 @@ def _show_next(run: RunLog) -> None:
             ("the same command with --replicates 5", "see which verdicts are more than chance")
         )
     skipped = {entry["stage"] for entry in run.stages() if entry["state"] == "skipped"}
-    if "vgg16_weights" in skipped:
+    if VGG16_WEIGHTS in skipped:
         steps.append(("the same command with --vgg16-weights FILE", "transfer from VGG16 too"))
     steps.append((f"fashion-flow predict IMAGE...{store}", "classify pictures with the model"))
     line("")

@@ -15,8 +15,10 @@ from tasks.core.names import (
     FACTS,
     FOLDS,
     INDEX,
+    PAIRS,
     RAW,
     SPLIT,
+    SPLITS,
     TEST,
     TRAIN,
     TRAINING_PAIRS,
@@ -113,7 +115,11 @@ class GuardSpec(StageSpec):
     kind = "guard"
     # Pairs with a test image are left out of the pairs that the folds are made by.
     seal = SealRule(
-        Purpose.DATA, {TRAINING_PAIRS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}")}
+        Purpose.DATA,
+        {
+            TRAINING_PAIRS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}"),
+            PAIRS: _of(*(f"{SPLIT}/{name}" for name in SPLITS)),
+        },
     )
 
     guard: GuardSettings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tasks.core.names import replicate_suffix
 from tasks.core.seeds import generator
 from tasks.core.settings.evaluation import EvaluationSettings
 
@@ -25,8 +26,7 @@ class Replicate:
     @property
     def suffix(self) -> str:
         """What follows the model's name in the name of the training's stage: `_r3`, `_f2_r3`."""
-        fold = f"_f{self.fold}" if self.fold else ""
-        return fold + (f"_r{self.number}" if self.number > 1 else "")
+        return replicate_suffix(self.number, self.fold)
 
 
 def replicates(evaluation: EvaluationSettings, seed: int) -> tuple[Replicate, ...]:
