@@ -21,7 +21,7 @@ LONGEST_VALUE = 120
 
 
 class Closed(Exception):  # noqa: N818 - no error: `fashion-flow results | head -1` is fine
-    """Nobody reads the output any more."""
+    """The reader has closed the pipe that standard output goes to."""
 
 
 class Screen(Console):
@@ -52,7 +52,7 @@ class Screen(Console):
             raise Closed
 
     def is_closed(self) -> bool:
-        """Whether this is a pipe that nobody reads any more."""
+        """Whether this is a pipe whose reader has closed it."""
         poll = select.poll()
         poll.register(self.file, 0)
         return any(event & select.POLLERR for _, event in poll.poll(0))

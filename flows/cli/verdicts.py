@@ -29,8 +29,8 @@ def verdicts(
         line("no gate has decided yet" if planned else "there are no gates: the plan is empty")
         return
     show_gates(run)
-    line("gain: in accuracy on held-out images, in points. p: probability of a difference at")
-    line("least as large by chance; adj. p: adjusted for the number of gates (Holm).")
+    line("gain: in accuracy on held-out images, in points. p: probability of a difference")
+    line("at least as large by chance. adj. p: adjusted for the number of gates (Holm).")
     line(f"tested: by rule significant, at level {rows[0]['level']:.3g} for each gate.")
 
 

@@ -39,15 +39,15 @@ class Run(ABC, Generic[H]):
             The stage's handle.
 
         Raises:
-            SealedError: the stage would read sealed data, or its name is that of another stage
-                with other marks.
+            SealedError: the stage would read sealed data, or a stage of the same name has other
+                marks.
         """
         read = {role: self._marks[given.stage] for role, given in inputs.items()}
         marks = check_seal(stage.name, stage.spec.seal, stage.reads, read)
         if self._marks.setdefault(stage.name, marks) != marks:
             raise SealedError(
-                f"two stages are called {stage.name!r}, and different test data are in them; give "
-                "one of them another name."
+                f"two stages are named {stage.name!r}, but their files derive from different test "
+                "data; rename one of them."
             )
         return self.take(stage, after, inputs)
 

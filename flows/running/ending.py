@@ -58,7 +58,7 @@ def interrupt(run_log: RunLog) -> NoReturn:
         "".join(finished),
         run_log.store.root,
     )
-    # Other threads keep running until the process ends; nobody needs their messages.
+    # Other threads keep running until the process ends; their messages would only confuse.
     log.setLevel(logging.CRITICAL)
     _best_effort(lambda: _tell_server(run_log))
     _best_effort(run_log.log.publish_log)

@@ -49,8 +49,8 @@ class TemporaryServer:
 
     def stop(self) -> None:
         """End the server unless it has already ended."""
-        # The watcher, too, signals the server's process number. Waiting for the server only after
-        # the watcher is done ensures that no other process has been given that number.
+        # The watcher also signals the server's process id. The system does not reuse the id before
+        # we wait for the server, so we do that only after the watcher has ended.
         self.process.terminate()
         assert self.watcher.stdin is not None
         self.watcher.stdin.close()

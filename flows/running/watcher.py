@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-# Reads process numbers until nobody can write any more, then ends the last one.
+# Reads process ids until the other end of the pipe is closed, then ends the last process.
 WATCH = 'while read -r next; do pid=$next; done; kill "$pid"'
 
 

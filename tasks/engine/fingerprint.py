@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("tasks", "flows")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
-# Packages and modules that do not affect results. A format version in the key stands for the
-# store, and settings are part of the key by value.
+# Packages and modules that do not affect results. Instead of the store's code, a key contains a
+# format version; instead of the code of settings, their values.
 NEUTRAL = (
     "tasks.engine",
     "tasks.storage",

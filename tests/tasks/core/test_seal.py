@@ -448,8 +448,8 @@ def test_two_stages_of_one_name_are_refused() -> None:
     scored = run(Stage("same", blank(EvaluateSpec)))
     message = refused(run, Stage("same", blank(LoadSpec)))
     assert message == (
-        "two stages are called 'same', and different test data are in them; give one of them "
-        "another name."
+        "two stages are named 'same', but their files derive from different test data; rename one "
+        "of them."
     )
     learner = Stage("baseline", blank(TrainSpec), {"arrays": (TEST_PREDICTIONS,)})
     assert "reads arrays/test_predictions" in refused(run, learner, arrays=scored)
