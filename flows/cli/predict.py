@@ -84,9 +84,7 @@ def predict(
     output: OutputOptions = OutputOptions(),
     store: StoreOption = ARTIFACTS,
 ) -> int:
-    """Classify all pictures in the given files and folders; return the exit status.
-
-    It is 0 if all were classified, 1 if some could not be read, and 2 if none could.
+    """Classify all pictures; return 0, or 1 if some could not be read, or 2 if none could.
 
     Raises:
         UserError: there is no such model, or a file can't be written.

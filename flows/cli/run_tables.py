@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.cli.screen import warn
-from flows.recipe.contents import model_stages
-from flows.recipe.stages import ModelStage, on_fashion_mnist
+from flows.recipe.contents import recipe_models
+from flows.recipe.stages import RecipeModel, on_fashion_mnist
 from tasks.core.errors import StageError, UserError
 from tasks.core.names import RESULTS, VERDICTS, evaluation_name
 from tasks.core.settings.run_settings import Settings
@@ -75,7 +75,7 @@ def result_rows(run: RunLog) -> list[Row]:
     settings = _settings(run)
     facts = _facts(run)
     found = []
-    for model in model_stages(settings):
+    for model in recipe_models(settings):
         trained = [facts[name] for name in model.trainings if name in facts]
         if trained:
             found.append(_partial_row(model, trained, facts, settings))
@@ -95,7 +95,7 @@ def verdict_rows(run: RunLog) -> list[Row]:
         rows: list[Row] = run.store.table(record, VERDICTS).to_pylist()
     else:
         facts = _facts(run)
-        gates = [model.gate for model in model_stages(_settings(run)) if model.gate]
+        gates = [model.gate for model in recipe_models(_settings(run)) if model.gate]
         rows = [{**facts[gate], "p_value_adjusted": None} for gate in gates if gate in facts]
     if rows and "ci_low" not in rows[0]:
         raise UserError(
@@ -126,7 +126,7 @@ def _facts(run: RunLog) -> dict[str, Mapping[str, Any]]:
 
 
 def _partial_row(
-    model: ModelStage,
+    model: RecipeModel,
     trained: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Mapping[str, Any]],
     settings: Settings,

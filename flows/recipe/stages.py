@@ -84,7 +84,7 @@ Reads = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
-class ModelStage:
+class RecipeModel:
     """A model and the stages that train it.
 
     Attributes:
@@ -226,7 +226,7 @@ def retrain(training: TrainSettings, replicate: Replicate) -> Stage:
     return Stage(f"{FINAL}{replicate.suffix}", spec, {ARRAYS: (*TRAINING_SPLITS, FACTS)})
 
 
-def evaluate(model: ModelStage, training: str) -> Stage:
+def evaluate(model: RecipeModel, training: str) -> Stage:
     """The score of one training of a model on the test split."""
     transfer = model.transfer
     spec = EvaluateSpec(
@@ -239,7 +239,7 @@ def evaluate(model: ModelStage, training: str) -> Stage:
     return Stage(evaluation_name(training), spec, {MODEL: (MODEL,), ARRAYS: (TEST,)})
 
 
-def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
+def results(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     """The tables of all models, all trainings and all verdicts."""
     gates = [model.gate for model in models if model.gate]
     spec = ResultsSpec(
@@ -256,7 +256,7 @@ def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
     return Stage(RESULTS, spec, reads)
 
 
-def _described(model: ModelStage) -> Model:
+def _described(model: RecipeModel) -> Model:
     trainings = [
         Training(stage=name, replicate=found.number, fold=found.fold, seed=found.seed)
         for name, found in model.trainings.items()
@@ -264,7 +264,7 @@ def _described(model: ModelStage) -> Model:
     return Model(name=model.name, validated=model.validated, trainings=tuple(trainings))
 
 
-def _predictions(models: Sequence[ModelStage], *facts: str) -> Reads:
+def _predictions(models: Sequence[RecipeModel], *facts: str) -> Reads:
     """The files with predictions on held-out and test images, and `facts`, by stage."""
     reads: Reads = {}
     for model in models:
@@ -276,7 +276,7 @@ def _predictions(models: Sequence[ModelStage], *facts: str) -> Reads:
     return {role: files for role, files in reads.items() if files}
 
 
-def selection(models: Sequence[ModelStage], settings: Settings) -> Stage:
+def selection(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     """The optimism of the best validation score, which comes from choosing among models."""
     chosen_from = [model for model in models if model.gate or model.name == OVERFITTING]
     gates = [model.gate for model in models if model.gate]
@@ -297,7 +297,7 @@ def selection(models: Sequence[ModelStage], settings: Settings) -> Stage:
     return Stage(SELECTION, spec, reads | assignments)
 
 
-def success(models: Sequence[ModelStage], settings: Settings) -> Stage:
+def success(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     """The success criteria of step 2."""
     by_name = {model.name: model for model in models}
 
@@ -311,7 +311,7 @@ def success(models: Sequence[ModelStage], settings: Settings) -> Stage:
     return Stage(SUCCESS, spec, reads | {PREPROCESS: (FACTS,)})
 
 
-def quality(models: Sequence[ModelStage], settings: Settings) -> Stage:
+def quality(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     """Scores by class, confusion matrix and calibration of each model."""
     spec = QualitySpec(models=tuple(map(_described, models)), note=data_note(settings))
     return Stage(QUALITY, spec, _predictions(models) | {PREPROCESS: (TEST, FACTS)})
