@@ -1,4 +1,4 @@
-"""The errors that the program raises itself, with messages written for the user."""
+"""The program's own errors, with messages written for the user."""
 
 import re
 
@@ -17,7 +17,7 @@ class UserError(FashionFlowError):
 
 
 class StageError(FashionFlowError):
-    """A stage failed although its settings were right. Exit status 1."""
+    """A stage failed for a reason other than a user's mistake. Exit status 1."""
 
 
 class StorageError(StageError):
@@ -29,11 +29,11 @@ class StorageError(StageError):
 
 
 class NumericalError(StageError):
-    """A computation gave a number that is not finite, e.g. a loss of NaN. Never retried."""
+    """A computation produced a non-finite number, e.g. a loss of NaN. Never retried."""
 
 
 class UnavailableError(StageError):
-    """Something could not be fetched, e.g. a download without a network connection."""
+    """Data could not be fetched, e.g. a download failed without a network connection."""
 
 
 class SealedError(StageError):

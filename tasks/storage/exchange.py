@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,11 +147,6 @@ class Inputs:
     def external(self) -> tuple[Path, ...]:
         """The files outside the store that the stage declared."""
         return tuple(Path(path) for path in self._stage.external)
-
-    @property
-    def roles(self) -> Sequence[str]:
-        """The roles of the inputs, in the order in which they were declared."""
-        return tuple(self._stage.reads)
 
     def skipped(self, role: str) -> str | None:
         """Why the input was skipped; None if it was not."""

@@ -518,7 +518,6 @@ def test_declared_files_are_read(store: Store) -> None:
     assert found.table("split", "labels").to_pydict() == {"label": [1, 2, 3]}
     assert found.facts("split") == {"classes": 3}
     assert found.path("split", "train") == path_of(store, record)
-    assert found.roles == ("split",)
     assert found.skipped("split") is None
 
 
