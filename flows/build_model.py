@@ -21,6 +21,7 @@ from flows.running.flow_run import (
     logged,
 )
 from flows.running.prefect_run import PrefectRun
+from tasks.core.names import SUCCESS
 from tasks.core.records import Outcome
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.profile import installation
@@ -118,7 +119,7 @@ def build_model(
         outcomes = _carry_out(settings, choice, runner, site, context)
         path = "" if choice.only else report(settings, outcomes, context)
         if require_success:
-            check_success(outcomes["success"], path)
+            check_success(outcomes[SUCCESS], path)
         return path
 
 

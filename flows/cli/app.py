@@ -15,8 +15,8 @@ HELP = """Build an image classifier step by step, as a flow that you can stop, r
 Every stage is cached: to continue a run that was stopped, start the same command again.
 """
 
-# Each is the function of that name in the module of that name in `flows.cli`, which is imported
-# only when it is called.
+# Each is a function in the module of the same name in `flows.cli`; the module is imported only when
+# the command is called.
 COMMANDS = {
     "run": "Run the workflow; a stage that is in the store already is not computed again.",
     "plan": "Show what a run would do: which stages are cached, which will run, and why.",
@@ -70,7 +70,7 @@ def make_app() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; print one message for whatever goes wrong on purpose.
+    """Run a command; print one message for each expected kind of error.
 
     Args:
         arguments: those of the command line by default.

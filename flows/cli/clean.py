@@ -1,4 +1,4 @@
-"""`fashion-flow clean`: what recent runs do not use goes."""
+"""`fashion-flow clean`: remove what recent runs do not use."""
 
 from __future__ import annotations
 

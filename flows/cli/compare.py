@@ -12,6 +12,7 @@ from flows.cli.results import DECISIONS, percent
 from flows.cli.run_tables import note_unfinished, result_rows
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
+from tasks.core.names import FINAL, PREPROCESS
 from tasks.storage.run_log import RunLog, find_run
 from tasks.storage.store import Store
 
@@ -103,7 +104,7 @@ def _label(model: str, plan: Plan, other: Plan) -> str:
 
 
 def _test_images(run: RunLog) -> str | None:
-    record = run.record("preprocess")
+    record = run.record(PREPROCESS)
     return record.digest(("test",)) if record else None
 
 
@@ -131,6 +132,6 @@ def _show_scores(results: Mapping[str, Sequence[Mapping[str, Any] | None]]) -> N
         ]
         states = dict.fromkeys(DECISIONS.get(row.get("state") or "", "-") for row in rows)
         decisions = ", ".join(states) if any(state != "-" for state in states) else ""
-        style = "bold" if model == "final" else None
+        style = "bold" if model == FINAL else None
         add_row(scores, model, *percents, change, decisions, style=style)
     show(scores)

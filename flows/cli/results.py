@@ -8,6 +8,7 @@ from typing import Any
 from flows.cli.options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.run_tables import note_unfinished, result_rows, shown_run
 from flows.cli.screen import add_row, line, show, show_json, table
+from tasks.core.names import FINAL, VGG16_WEIGHTS
 from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
@@ -60,18 +61,18 @@ def show_scores(run: RunLog) -> None:
             *([percent(row["notebook_test_accuracy"])] if notebook else []),
             DECISIONS.get(row.get("state") or "", row.get("decision") or ""),
         ]
-        add_row(made, *cells, style="bold" if row["name"] == "final" else None)
+        add_row(made, *cells, style="bold" if row["name"] == FINAL else None)
     show(made)
 
 
 def show_files(run: RunLog) -> None:
-    """Print where the final model and the report are, and what VGG16 was spared or given."""
+    """Print where the final model and the report are; say if VGG16 was skipped or is a control."""
     if run.read()["settings"]["transfer"]["weights"] == "random":
         line("VGG16 has random weights here: a control, not transfer learning")
     for entry in run.stages():
-        if entry["stage"] == "vgg16_weights" and entry["state"] == "skipped":
+        if entry["stage"] == VGG16_WEIGHTS and entry["state"] == "skipped":
             line(f"VGG16 skipped: {entry['reason']}")
-    final = run.record("final")
+    final = run.record(FINAL)
     if run.model_folder.is_dir():
         line(f"final model: {run.model_folder}")
     elif final is not None:

@@ -23,6 +23,7 @@ from flows.cli.screen import Closed, line, out, warn
 from flows.cli.verdicts import show_gates
 from flows.running.ending import NO_SUCCESS
 from flows.running.launch import RunRequest, launch
+from tasks.core.names import VGG16_WEIGHTS
 from tasks.storage.run_log import RunLog, new_run_id
 from tasks.storage.store import Store
 
@@ -53,7 +54,7 @@ def run(
     )
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     status, notice = launch(request, level)
-    # However much of this is read: the status is that of the run.
+    # The status is that of the run, even if nobody reads all of this.
     with suppress(Closed):
         if notice:
             warn(notice)
@@ -88,7 +89,7 @@ def _show_next(run: RunLog) -> None:
     if settings["evaluation"]["replicates"] == 1 and settings["plan"]:
         steps.append(("the same command with --replicates 5", "see which verdicts are not chance"))
     skipped = {entry["stage"] for entry in run.stages() if entry["state"] == "skipped"}
-    if "vgg16_weights" in skipped:
+    if VGG16_WEIGHTS in skipped:
         steps.append(("the same command with --vgg16-weights FILE", "transfer from VGG16 too"))
     steps.append((f"fashion-flow predict IMAGE...{store}", "classify pictures with the model"))
     line("")

@@ -12,7 +12,7 @@ from flows.cli.screen import warn
 from flows.recipe.contents import model_stages
 from flows.recipe.stages import ModelStage, on_fashion_mnist
 from tasks.core.errors import StageError, UserError
-from tasks.core.names import evaluation_name
+from tasks.core.names import RESULTS, VERDICTS, evaluation_name
 from tasks.core.settings.run_settings import Settings
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tasks.core.tables.results import MODELS, SIZES, TESTED, TRAINED
@@ -54,7 +54,7 @@ def state_of(run: RunLog) -> str:
 
 def note_unfinished(run: RunLog) -> None:
     """Print a note if a run's tables are not there yet, so that they are not taken for final."""
-    if run.record("results") is None:
+    if run.record(RESULTS) is None:
         stages = len(run.stages())
         warn(
             f"Run {run.run_id} {state_of(run)}. This is what its {stages} finished "
@@ -68,9 +68,9 @@ def result_rows(run: RunLog) -> list[Row]:
     Raises:
         UserError: the run is unfinished, and another version of the program started it.
     """
-    record = run.record("results")
+    record = run.record(RESULTS)
     if record is not None:
-        rows: list[Row] = run.store.table(record, "results").to_pylist()
+        rows: list[Row] = run.store.table(record, RESULTS).to_pylist()
         return rows
     settings = _settings(run)
     facts = _facts(run)
@@ -90,9 +90,9 @@ def verdict_rows(run: RunLog) -> list[Row]:
     Raises:
         UserError: as for `result_rows`, or no evidence was recorded at the time of the run.
     """
-    record = run.record("results")
+    record = run.record(RESULTS)
     if record is not None:
-        rows: list[Row] = run.store.table(record, "verdicts").to_pylist()
+        rows: list[Row] = run.store.table(record, VERDICTS).to_pylist()
     else:
         facts = _facts(run)
         gates = [model.gate for model in model_stages(_settings(run)) if model.gate]

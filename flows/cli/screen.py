@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-# How signs of our own are written in ASCII.
+# Our own signs in ASCII.
 SIGNS = str.maketrans({"\N{RIGHTWARDS ARROW}": "->", "\N{HORIZONTAL ELLIPSIS}": "..."})
 LONGEST_VALUE = 120
 
@@ -25,15 +25,15 @@ class Closed(Exception):  # noqa: N818 - no error: `fashion-flow results | head 
 
 
 class Screen(Console):
-    """A console for terminals that know only ASCII too, and for pipes that close early."""
+    """A console that also copes with ASCII terminals and with pipes that close early."""
 
     @property
     def ascii_only(self) -> bool:
-        """Whether signs outside ASCII would not be shown as such."""
+        """Whether the output can show nothing but ASCII."""
         return not self.encoding.startswith("utf")
 
     def render_lines(self, *args: Any, **kwargs: Any) -> list[list[Segment]]:
-        """Render a cell; rich marks a shortened text with one sign, ASCII needs three dots."""
+        """Render as rich does, but end a shortened text in three dots if there is only ASCII."""
         lines = super().render_lines(*args, **kwargs)
         if not self.ascii_only:
             return lines

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from tasks.core.errors import SealedError
 from tasks.core.records import Outcome, Stage
 from tasks.core.seal import MarkedFiles, check_seal
 
@@ -35,10 +36,16 @@ class Run(ABC, Generic[H]):
         """Have a stage done once its inputs and what it comes `after` are done; return its handle.
 
         Raises:
-            SealedError: the stage would read sealed data.
+            SealedError: the stage would read sealed data, or its name is that of another stage
+                with other marks.
         """
-        marks = {role: self._marks[given.stage] for role, given in inputs.items()}
-        self._marks[stage.name] = check_seal(stage.name, stage.spec.seal, stage.reads, marks)
+        read = {role: self._marks[given.stage] for role, given in inputs.items()}
+        marks = check_seal(stage.name, stage.spec.seal, stage.reads, read)
+        if self._marks.setdefault(stage.name, marks) != marks:
+            raise SealedError(
+                f"two stages are called {stage.name!r}, and different test data are in them; give "
+                "one of them another name."
+            )
         return self.take(stage, after, inputs)
 
     @abstractmethod

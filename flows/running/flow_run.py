@@ -14,6 +14,7 @@ from flows.recipe.contents import stage_names
 from flows.recipe.presets import NOTEBOOK
 from flows.running.server import announce_run
 from tasks.core.errors import CriteriaError, StageError, UserError
+from tasks.core.names import SUCCESS
 from tasks.core.records import Outcome, Record
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.publish import await_published, is_lost_server
@@ -57,7 +58,7 @@ def check_request(settings: Settings, choice: StageSelection, *, require_success
         UserError: it names an unknown stage, or leaves out the success that is required.
     """
     choice.check(stage_names(settings))
-    if require_success and choice.only and "success" not in choice.only:
+    if require_success and choice.only and SUCCESS not in choice.only:
         raise UserError("--require-success needs the stage success; add --only success.")
 
 

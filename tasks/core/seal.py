@@ -77,7 +77,8 @@ class SealRule:
     Attributes:
         purpose: what it does.
         origins: for a data stage, what each of its files derives from. A file without an entry
-            derives from everything that the stage reads.
+            derives from everything that the stage reads, and every file derives from what the
+            stage reads but no entry names.
         adds: marks that every file gets, whatever the stage reads.
     """
 
@@ -121,8 +122,10 @@ def check_seal(
     everything = rule.adds.union(*found.values())
     if rule.purpose is not Purpose.DATA:
         return MarkedFiles(others=everything)
+    declared = {name for origin in rule.origins.values() for name in origin.reads}
+    unexplained = rule.adds.union(*(found[name] for name in found.keys() - declared))
     by_file = {
-        file: rule.adds.union(origin.marks, *(found.get(name, NONE) for name in origin.reads))
+        file: unexplained.union(origin.marks, *(found.get(name, NONE) for name in origin.reads))
         for file, origin in rule.origins.items()
     }
     return MarkedFiles(by_file, everything)

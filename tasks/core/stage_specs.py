@@ -1,8 +1,7 @@
 """The spec of each kind of stage: the values that it receives, and its rule for the seal.
 
-The recipe creates specs and the stages' functions receive them, so the type checker sees both
-ends. A spec is part of its stage's cache key. Nothing is computed here. `<Kind>Spec` belongs to
-the function `<kind>` in `tasks/stages/<kind>.py`.
+The recipe creates specs and stages receive them, so the type checker sees both ends. A spec is
+part of its stage's cache key. `<Kind>Spec` belongs to `<kind>` in `tasks/stages/<kind>.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ from tasks.core.names import (
     FACTS,
     FOLDS,
     INDEX,
+    PAIRS,
     RAW,
     SPLIT,
+    SPLITS,
     TEST,
     TRAIN,
     TRAINING_PAIRS,
@@ -113,7 +114,11 @@ class GuardSpec(StageSpec):
     kind = "guard"
     # The assignment to folds uses `training_pairs`, which contain no test image.
     seal = SealRule(
-        Purpose.DATA, {TRAINING_PAIRS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}")}
+        Purpose.DATA,
+        {
+            TRAINING_PAIRS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}"),
+            PAIRS: _of(*(f"{SPLIT}/{name}" for name in SPLITS)),
+        },
     )
 
     guard: GuardSettings
@@ -193,10 +198,7 @@ class CurvesSpec(StageSpec):
 
 
 class DecideSpec(StageSpec):
-    """A gate; `trainings` are the suffixes of both models' trainings, paired by position.
-
-    `folds` is None if models are judged on one validation split.
-    """
+    """A gate; `trainings` are the suffixes of both models' trainings, `folds` None for hold-out."""
 
     kind = "decide"
     seal = LEARNS

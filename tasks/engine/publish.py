@@ -26,6 +26,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.context import SettingsContext, TaskRunContext, get_settings_context
 from prefect.runtime import flow_run
 
+from tasks.core.names import CRITERIA, PER_CLASS, QUALITY, REPLICATES, RESULTS, SUCCESS, VERDICTS
 from tasks.core.records import Outcome, Record, Stage
 from tasks.engine.events import EpochEvent
 from tasks.storage.store import Store
@@ -37,9 +38,9 @@ log = logging.getLogger("fashion_flow")
 
 # By kind of stage: the tables that are published as they are.
 TABLES = {
-    "results": ("results", "replicates", "verdicts"),
-    "success": ("criteria",),
-    "quality": ("per_class",),
+    RESULTS: (RESULTS, REPLICATES, VERDICTS),
+    SUCCESS: (CRITERIA,),
+    QUALITY: (PER_CLASS,),
 }
 # Facts of gates that are differences of accuracies.
 DIFFERENCES = ("delta_accuracy", "ci_", "gap_")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tasks.core.names import FINAL
 from tasks.reporting.report_view import ReportView
 from tasks.reporting.transfer_section import (
     Difference,
@@ -88,7 +89,7 @@ def _decision_difference(rule: str) -> Difference:
 
 def _final_training(view: ReportView) -> str:
     here = "Training and validation images together"
-    final = next((row for row in view.results if row.get("name") == "final"), {})
+    final = next((row for row in view.results if row.get("name") == FINAL), {})
     images, batch = final.get("train_samples"), final.get("batch_size")
     if images and batch:
         here += f": {images:,} images ({math.ceil(images / batch)} steps per epoch)"

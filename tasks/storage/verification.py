@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tasks.core.errors import StageError
+from tasks.core.names import FINAL
 from tasks.core.records import Record
 from tasks.storage.checkpoints import content_fault, is_checkpoint, is_snapshot
 from tasks.storage.files import damaged_lines
@@ -115,7 +116,7 @@ def _damaged_models(store: Store) -> Iterator[Finding]:
         if not run.model_folder.is_dir() or (run.folder / ALIVE).is_locked():
             continue
         with suppress(StageError):
-            final = run.record("final")
+            final = run.record(FINAL)
             for file in final.files.values() if final else ():
                 copy = run.model_folder / PurePosixPath(file.path).name
                 if copy.is_file() and copy.digest()[0] != file.sha256:

@@ -37,7 +37,7 @@ def store(
 
 @pytest.fixture(scope="module")
 def copied(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model and its `usage.json` in a folder of their own."""
+    """A separate folder with only the model and its `usage.json`."""
     folder = tmp_path_factory.mktemp("copied")
     record = latest_run(store).record("final")
     assert record is not None
@@ -54,7 +54,7 @@ def photograph(path: Path, size: tuple[int, int] = (300, 400)) -> Path:
     return path
 
 
-def test_test_images_get_the_predictions_that_the_run_has_stored(
+def test_test_images_get_the_stored_predictions(
     store: Path, fashion_flow: Command, tmp_path: Path
 ) -> None:
     run = latest_run(store)
@@ -136,7 +136,7 @@ def test_json_is_json(copied: Path, fashion_flow: Command, tmp_path: Path) -> No
     assert "No such file" in bad["error"]
 
 
-def test_nothing_predicted_is_status_2_and_nothing_is_written(
+def test_without_pictures_the_status_is_2_and_nothing_is_written(
     copied: Path, fashion_flow: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "bare").mkdir()
@@ -171,9 +171,7 @@ def test_mistakes_are_explained(
         assert "Traceback" not in done.err
 
 
-def test_what_is_closed_or_cannot_be_spelt_is_no_reason_to_stop(
-    copied: Path, tmp_path: Path
-) -> None:
+def test_closed_streams_and_unprintable_names_do_not_stop_it(copied: Path, tmp_path: Path) -> None:
     odd = tmp_path / "caf\udce9"
     shutil.copytree(copied, odd)
     coat = photograph(tmp_path / "shirt \N{T-SHIRT}.png")
@@ -193,7 +191,7 @@ def test_what_is_closed_or_cannot_be_spelt_is_no_reason_to_stop(
     assert b"caf\\udce9" in table.schema.metadata[b"model"]
 
 
-def test_a_file_that_may_not_be_read_is_no_mistake_of_the_command_line(
+def test_a_file_without_read_permission_is_reported_like_other_bad_files(
     copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "words.png").write_text("no picture")
@@ -222,7 +220,7 @@ def test_neither_prefect_nor_tensorflow_is_loaded_before_it_is_needed() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_models_whose_bytes_are_not_those_of_the_record_are_refused(
+def test_a_model_that_differs_from_its_record_is_refused(
     store: Path, fashion_flow: Command, tmp_path: Path
 ) -> None:
     shutil.copytree(store, tmp_path / "store")

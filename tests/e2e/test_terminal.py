@@ -1,4 +1,4 @@
-"""What a run looks like on a real terminal, on one that can do nothing, and in a pipe."""
+"""What a run looks like on a real terminal, on a dumb one, and in a pipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = (*SMALL, "--set", f"overfitting.epochs={EPOCHS}")
 STAGES = 26
 SHOWN = STAGES + 1  # The report is no stage, but is shown as one.
 NOISE = ("Traceback", "oneDNN", "cuda", "absl", "WARNING", "Warning", "prefect.", "tensorflow")
-# What decides about colours and widths, and what keeps TensorFlow quiet in other tests.
+# These set colours and widths, or keep TensorFlow quiet in other tests.
 UNSET = (
     "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE",
     "TTY_INTERACTIVE", "TF_CPP_MIN_LOG_LEVEL",
@@ -39,7 +39,7 @@ Screen = list[str]
 
 @dataclass(frozen=True)
 class Shown:
-    """A run on a terminal: its exit status, all that it wrote, and what stood on the screen."""
+    """A run on a terminal: its exit status, all that it wrote, and every screen that it showed."""
 
     status: int
     written: str
@@ -47,7 +47,7 @@ class Shown:
 
     @property
     def lines(self) -> list[str]:
-        """Each line and each version of a line that was ever written, as it was to be seen."""
+        """Every version of every line that was written, without control codes."""
         return [line.rstrip() for line in re.split("[\r\n]+", CONTROL.sub("", self.written))]
 
     @property
@@ -56,7 +56,7 @@ class Shown:
         return [codes for codes in found if any(map(COLOURS.fullmatch, re.split("[;:]", codes)))]
 
     def shows(self, pattern: re.Pattern[str]) -> bool:
-        """Whether a line like this stood on the screen at some time."""
+        """Whether a line like this was on the screen at some time."""
         return any(pattern.search(line) for screen in self.screens for line in screen)
 
 
@@ -121,14 +121,14 @@ def whole(terminal: Show) -> Shown:
 
 @pytest.fixture(scope="module")
 def run(whole: Shown, store: Path) -> RunLog:
-    """The log of the run of every stage, which is the first in the store."""
+    """The log of the run of every stage, the first in the store."""
     assert whole
     return all_runs(Store(str(store)))[0]
 
 
 @pytest.fixture(scope="module")
 def stopped(run: RunLog, terminal: Show) -> Shown:
-    """One with a training that would take long, without colours, until somebody types ^C."""
+    """A run without colours whose long training is interrupted with ^C."""
     assert run
     return terminal(
         "--set", f"overfitting.epochs={MANY}", NO_COLOR="1",
@@ -138,7 +138,7 @@ def stopped(run: RunLog, terminal: Show) -> Shown:
 
 @pytest.fixture(scope="module")
 def dumb(run: RunLog, terminal: Show) -> Shown:
-    """The same, from the store, on a terminal that can only print."""
+    """The first run again, all from the store, on a terminal that can only print."""
     assert run
     return terminal(TERM="dumb")
 
@@ -147,7 +147,7 @@ def dumb(run: RunLog, terminal: Show) -> Shown:
 def piped(
     run: RunLog, fashion_flow: Command, arguments: list[str], shared_server: Server
 ) -> Finished:
-    """The same with one training anew, in a pipe, with all there is to say."""
+    """The first run again in a pipe, with one training recomputed and --verbose."""
     assert run
     more = ("--refresh", "low_capacity", "--verbose")
     url = shared_server.url
@@ -156,7 +156,7 @@ def piped(
     )
 
 
-def test_what_goes_on_is_seen_while_it_goes_on(whole: Shown, stopped: Shown) -> None:
+def test_progress_is_shown_live(whole: Shown, stopped: Shown) -> None:
     assert stopped.shows(EPOCH_BAR)
     assert whole.shows(re.compile(r"baseline +[━╸╺]+ computing, [\d:]+$"))
     assert whole.shows(LAST_ROW)
@@ -168,7 +168,7 @@ def test_what_goes_on_is_seen_while_it_goes_on(whole: Shown, stopped: Shown) -> 
     assert SHOWN - 3 <= counts[-1] <= SHOWN
 
 
-def test_each_stage_that_ended_has_left_one_line(whole: Shown, run: RunLog) -> None:
+def test_each_finished_stage_has_one_line(whole: Shown, run: RunLog) -> None:
     names = [entry["stage"] for entry in run.stages()]
     assert len(names) == STAGES
     for name in names:
@@ -176,9 +176,7 @@ def test_each_stage_that_ended_has_left_one_line(whole: Shown, run: RunLog) -> N
         assert len(ends) == 1, name
 
 
-def test_at_the_end_stand_scores_verdicts_the_report_and_what_to_do_next(
-    whole: Shown, run: RunLog
-) -> None:
+def test_the_end_shows_scores_verdicts_the_report_and_next_steps(whole: Shown, run: RunLog) -> None:
     store = run.store.root
     screen = whole.screens[-1]
     text = "\n".join(screen)
@@ -197,7 +195,7 @@ def test_at_the_end_stand_scores_verdicts_the_report_and_what_to_do_next(
     assert run.report.is_file()
 
 
-def test_nothing_is_wider_than_the_screen_and_nobody_else_speaks(
+def test_nothing_is_wider_than_the_screen_and_libraries_are_silent(
     whole: Shown, stopped: Shown, dumb: Shown, piped: Finished, store: Path
 ) -> None:
     for shown in (whole, stopped):
@@ -209,7 +207,7 @@ def test_nothing_is_wider_than_the_screen_and_nobody_else_speaks(
 
 
 @pytest.mark.parametrize("name", ["whole", "stopped"])
-def test_the_cursor_is_there_again_at_the_end(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_cursor_is_visible_again_at_the_end(name: str, request: pytest.FixtureRequest) -> None:
     cursor = CURSOR.findall(request.getfixturevalue(name).written)
     assert cursor[0] == "l", "it is hidden while the bars are drawn"
     assert cursor[-1] == "h"
@@ -217,7 +215,7 @@ def test_the_cursor_is_there_again_at_the_end(name: str, request: pytest.Fixture
 
 def test_no_color_is_respected(whole: Shown, stopped: Shown) -> None:
     assert stopped.colours == []
-    assert whole.colours, "there are colours where nobody forbids them"
+    assert whole.colours, "colours are used unless forbidden"
 
 
 def test_a_terminal_that_can_only_print_gets_plain_lines(dumb: Shown) -> None:
@@ -229,7 +227,7 @@ def test_a_terminal_that_can_only_print_gets_plain_lines(dumb: Shown) -> None:
     assert dumb.shows(re.compile("^next:"))
 
 
-def test_a_pipe_gets_plain_lines_and_the_results_apart(piped: Finished) -> None:
+def test_a_pipe_gets_plain_lines_and_results_on_standard_output(piped: Finished) -> None:
     assert piped.status == 0, piped.err
     assert "\x1b" not in piped.out + piped.err
     assert "\r" not in piped.out + piped.err
@@ -246,7 +244,7 @@ def test_verbose_has_a_line_for_each_epoch(piped: Finished, whole: Shown) -> Non
     assert not whole.shows(epoch)
 
 
-def test_quiet_says_where_the_report_is_and_nothing_else(
+def test_quiet_prints_only_the_path_of_the_report(
     run: RunLog,
     store: Path,
     arguments: list[str],
@@ -263,7 +261,7 @@ def test_quiet_says_where_the_report_is_and_nothing_else(
     assert latest_run(store).report.is_file()
 
 
-def test_the_log_file_has_all_that_was_shown_and_more(run: RunLog) -> None:
+def test_the_log_file_has_everything_shown_and_more(run: RunLog) -> None:
     text = (run.folder / "run.log").read_text()
     stamp = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} "
     for entry in run.stages():
@@ -272,11 +270,11 @@ def test_the_log_file_has_all_that_was_shown_and_more(run: RunLog) -> None:
         assert re.search(rf"{stamp}INFO +{name} +(?!Running)[A-Z]\w+ ", text, re.M), name
     for epoch in range(1, EPOCHS + 1):
         assert re.search(rf"{stamp}DEBUG +overfitting +epoch {epoch}/{EPOCHS} ", text, re.M)
-    assert "oneDNN" in text, "what TensorFlow says, too"
+    assert "oneDNN" in text, "TensorFlow's messages too"
     assert "\x1b" not in text
 
 
-def test_ctrl_c_leaves_the_terminal_clean_and_says_how_to_go_on(
+def test_ctrl_c_leaves_the_terminal_clean_and_says_how_to_continue(
     stopped: Shown, store: Path
 ) -> None:
     assert stopped.status == 130

@@ -1,4 +1,4 @@
-"""A user's mistake ends in one clear message, exit status 2, and nothing half-written."""
+"""A user's mistake gives one clear message, exit status 2, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_bad_data_are_refused_by_the_run(
     assert not list(store.rglob(".part-*"))
 
 
-def test_a_data_set_of_the_users_own_runs(
+def test_the_users_own_data_set_runs(
     fashion_flow: Command, shared_server: Server, tmp_path: Path
 ) -> None:
     archive = write_archive(tmp_path / "data.npz", class_names=np.array(["hat", "glove", "scarf"]))
@@ -90,9 +90,7 @@ def test_a_data_set_of_the_users_own_runs(
     assert "scarf" in latest_run(store).report.read_text()
 
 
-def test_a_read_only_place_for_the_store_is_said_plainly(
-    fashion_flow: Command, tmp_path: Path
-) -> None:
+def test_a_read_only_store_is_named(fashion_flow: Command, tmp_path: Path) -> None:
     if os.geteuid() == 0:
         blocked = Path("/proc/store")
     else:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from tasks.core.names import (
+    BASELINE,
+    FINAL,
+    LOW_CAPACITY,
+    OVERFITTING,
+    VGG16_FINE_TUNED,
+    VGG16_FROZEN,
+)
+
 TITLES = {
-    "baseline": "Baseline",
-    "low_capacity": "Low capacity",
-    "overfitting": "Overfitting model",
-    "final": "Final model",
-    "vgg16_frozen": "VGG16, frozen base",
-    "vgg16_fine_tuned": "VGG16, fine-tuned",
-    "vgg16_frozen_corrected": "VGG16 corrected, frozen base",
-    "vgg16_fine_tuned_corrected": "VGG16 corrected, fine-tuned",
+    BASELINE: "Baseline",
+    LOW_CAPACITY: "Low capacity",
+    OVERFITTING: "Overfitting model",
+    FINAL: "Final model",
+    VGG16_FROZEN: "VGG16, frozen base",
+    VGG16_FINE_TUNED: "VGG16, fine-tuned",
+    f"{VGG16_FROZEN}_corrected": "VGG16 corrected, frozen base",
+    f"{VGG16_FINE_TUNED}_corrected": "VGG16 corrected, fine-tuned",
 }
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
+from tasks.core.settings.training import Decision
 from tasks.core.statistics.decisions import Contender, Evidence, decide, opinions
 from tasks.core.statistics.estimates import Estimate
 from tasks.core.statistics.proportions import McNemar

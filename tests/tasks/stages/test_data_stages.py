@@ -1,0 +1,333 @@
+"""From raw data to arrays and folds: load, explore, subset, preprocess and folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.core.data.synthetic import draw_dataset
+from tasks.core.errors import UserError
+from tasks.core.records import Record, Stage
+from tasks.core.seal import Mark
+from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
+from tasks.core.stage_specs import (
+    ExploreSpec,
+    FoldsSpec,
+    GuardSpec,
+    LoadSpec,
+    PreprocessSpec,
+    SubsetSpec,
+)
+from tasks.core.tables.arrow import from_rows
+from tasks.core.tables.images import DUPLICATE_PAIRS
+from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, labelled
+
+# load
+
+
+def npz(path: Path, train: int = 6, test: int = 3) -> Path:
+    arrays = labelled(train, seed=1), labelled(test, seed=2)
+    named = {
+        f"{letter}_{split}": part[key]
+        for split, part in zip(("train", "test"), arrays, strict=True)
+        for letter, key in (("x", "images"), ("y", "labels"))
+    }
+    np.savez(path, **named, allow_pickle=False)
+    return path
+
+
+def test_drawn_images_are_loaded(bench: Workbench) -> None:
+    spec = LoadSpec(dataset="synthetic", synthetic=SyntheticSettings(train=20, test=10, seed=3))
+    done = bench.compute(Stage("load", spec))
+    drawn = draw_dataset(20, 10, 3)
+    for name, split in (("train", drawn.train), ("test", drawn.test)):
+        stored = done.arrays(name)
+        assert stored["images"].tobytes() == split.images.tobytes()
+        assert stored["labels"].tobytes() == split.labels.tobytes()
+    assert done.facts == {
+        "dataset": "synthetic",
+        "class_names": list(drawn.class_names),
+        "image_shape": [28, 28, 1],
+        "train": 20,
+        "test": 10,
+    }
+
+
+def test_the_user_s_own_images_are_loaded_with_a_table_of_labels(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    path = npz(tmp_path / "own.npz")
+    done = bench.compute(Stage("load", LoadSpec(dataset="own"), external=(str(path),)))
+    assert done.arrays("train")["images"].tobytes() == images(6, seed=1).tobytes()
+    assert done.facts["class_names"] == ["class 0", "class 1", "class 2"]
+    assert done.rows("test_labels") == [
+        {"position": position, "label": position, "class": f"class {position}"}
+        for position in range(3)
+    ]
+    assert done.table("train_labels")["label"].to_pylist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_what_is_loaded_of_the_test_images_is_marked(bench: Workbench, tmp_path: Path) -> None:
+    """Every file has a declared origin, so that none is unmarked by mistake."""
+    path = npz(tmp_path / "own.npz")
+    done = bench.compute(Stage("load", LoadSpec(dataset="own"), external=(str(path),)))
+    assert set(done.files) | {"facts"} == set(LoadSpec.seal.origins)
+    assert done.marks == {"test": {Mark.TEST_IMAGES}, "test_labels": {Mark.TEST_IMAGES}}
+
+
+def test_own_images_that_changed_are_another_result(bench: Workbench, tmp_path: Path) -> None:
+    path = npz(tmp_path / "own.npz")
+    stage = Stage("load", LoadSpec(dataset="own"), external=(str(path),))
+    first = bench.compute(stage)
+    npz(path, train=9)
+    assert bench.compute(stage).facts["train"] == 9
+    npz(path)
+    again = bench.compute(stage)
+    assert (again.state, again.outcome) == ("Cached", first.outcome)
+
+
+# explore
+
+
+def raw(bench: Workbench, train: int = 12, test: int = 6, **changes: Any) -> Record:
+    given = {"train": labelled(train, seed=1), "test": labelled(test, seed=2)}
+    given["train"] |= changes
+    return bench.stored("load", arrays=given, dataset="own", class_names=NAMES)
+
+
+def explored(bench: Workbench, given: Record, note: str = "") -> Computed:
+    stage = Stage("explore", ExploreSpec(note=note), {"raw": ("train", "test", "facts")})
+    return bench.compute(stage, raw=given)
+
+
+def test_classes_are_counted(bench: Workbench) -> None:
+    done = explored(bench, raw(bench, train=13, test=6))
+    assert done.rows("class_counts") == [
+        {"class": "boot", "train": 5, "test": 2},
+        {"class": "coat", "train": 4, "test": 2},
+        {"class": "shirt", "train": 4, "test": 2},
+    ]
+    assert done.facts == {"balanced": False}
+    assert explored(bench, raw(bench)).facts == {"balanced": True}
+
+
+def test_the_first_images_and_the_balance_are_drawn_with_the_note(bench: Workbench) -> None:
+    plain, noted = (explored(bench, raw(bench), note) for note in ("", "SYNTHETIC"))
+    assert plain.files == {"samples": "png", "balance": "png", "class_counts": "parquet"}
+    for name in ("samples", "balance"):
+        assert plain.picture(name).tobytes() != noted.picture(name).tobytes()
+
+
+# subset
+
+
+def subsetted(bench: Workbench, given: Record, **settings: Any) -> Computed:
+    spec = SubsetSpec(subset=SubsetSettings.model_validate(settings))
+    stage = Stage("subset", spec, {"raw": ("train", "test", "facts")})
+    return bench.compute(stage, raw=given)
+
+
+SLICES = {"method": "slices", "train": 6, "validation": 3, "test": 3}
+
+
+def test_slices_are_the_first_and_the_last_images(bench: Workbench) -> None:
+    given = raw(bench)
+    done = subsetted(bench, given, **SLICES)
+    train, test = images(12, seed=1), images(6, seed=2)
+    assert done.arrays("train")["images"].tobytes() == train[:6].tobytes()
+    assert done.arrays("validation")["images"].tobytes() == train[9:].tobytes()
+    assert done.arrays("test")["images"].tobytes() == test[:3].tobytes()
+    assert done.arrays("validation")["labels"].tolist() == [0, 1, 2]
+    assert done.facts == {
+        "dataset": "own",
+        "class_names": NAMES,
+        "sizes": {"train": 6, "validation": 3, "test": 3},
+    }
+
+
+def test_the_index_says_where_each_image_came_from(bench: Workbench) -> None:
+    given = raw(bench, train=24)
+    done = subsetted(bench, given, **SLICES | {"method": "stratified", "seed": 5})
+    rows = done.rows("index")
+    assert [row["split"] for row in rows] == ["train"] * 6 + ["validation"] * 3 + ["test"] * 3
+    train, test = images(24, seed=1), images(6, seed=2)
+    for name, source in (("train", train), ("validation", train), ("test", test)):
+        of_split = [row for row in rows if row["split"] == name]
+        stored = done.arrays(name)
+        chosen = source[[row["source_position"] for row in of_split]]
+        assert stored["images"].tobytes() == chosen.tobytes()
+        assert stored["labels"].tolist() == [row["label"] for row in of_split]
+        assert [row["class"] for row in of_split] == [NAMES[row["label"]] for row in of_split]
+    positions = [row["source_position"] for row in rows if row["split"] != "test"]
+    assert len(set(positions)) == 9, "no image is in two splits"
+
+
+def test_everything_takes_all_images(bench: Workbench) -> None:
+    done = subsetted(bench, raw(bench, train=18), method="everything")
+    assert done.facts["sizes"] == {"train": 15, "validation": 3, "test": 6}
+
+
+def test_more_images_than_there_are_cannot_be_chosen(bench: Workbench) -> None:
+    with pytest.raises(UserError, match="10 training and 3 validation images are wanted, 13 in"):
+        subsetted(bench, raw(bench), **SLICES | {"train": 10})
+
+
+# preprocess
+
+
+def preprocessed(bench: Workbench, split: Record) -> Computed:
+    reads = {"split": ("train", "validation", "test", "facts")}
+    return bench.compute(Stage("preprocess", PreprocessSpec(), reads), split=split)
+
+
+def test_images_are_scaled_and_labels_one_hot(bench: Workbench) -> None:
+    done = preprocessed(bench, bench.split())
+    for seed, (name, size) in enumerate((("train", 12), ("validation", 6), ("test", 6))):
+        found = done.arrays(name)
+        assert found["x"].dtype == found["y"].dtype == np.float32
+        assert found["x"].shape == (size, 12, 12, 1)
+        assert np.rint(found["x"] * 255).tobytes() == images(size, seed=seed).astype("f4").tobytes()
+        assert found["y"].tolist() == np.eye(3)[np.arange(size) % 3].tolist()
+
+
+def test_facts_describe_the_training_images(bench: Workbench) -> None:
+    train, test = (np.full((size, 12, 12, 1), 100, np.uint8) for size in (12, 6))
+    train[:, 0] = train[:, -1] = train[:, :, 0] = train[:, :, -1] = 51
+    test[:] = 204
+    done = preprocessed(bench, bench.split(train=train, validation=test, test=test))
+    assert done.facts == {
+        "dataset": "own",
+        "class_names": NAMES,
+        "image_shape": [12, 12, 1],
+        "ground": pytest.approx(0.2),
+    }
+
+
+# folds
+
+
+def assigned(
+    bench: Workbench, pairs: list[tuple[str, int, str, int]], seed: int = 0, replicate: int = 1
+) -> Computed:
+    rows = [
+        {"split": one, "position": first, "other_split": other, "other_position": second}
+        for one, first, other, second in pairs
+    ]
+    duplicates = bench.stored("guard", tables={"training_pairs": from_rows(DUPLICATE_PAIRS, rows)})
+    spec = FoldsSpec(folds=3, seed=seed, replicate=replicate)
+    reads = {"split": ("train", "validation"), "guard": ("training_pairs",)}
+    return bench.compute(Stage("folds", spec, reads), split=bench.split(), guard=duplicates)
+
+
+def test_every_image_is_in_one_fold_and_every_fold_has_each_class(bench: Workbench) -> None:
+    done = assigned(bench, [])
+    rows = done.rows("folds")
+    # The training images in their order, then the validation images.
+    assert [row["label"] for row in rows] == [0, 1, 2] * 4 + [0, 1, 2] * 2
+    assert done.facts == {"sizes": [6, 6, 6]}
+    for fold in (1, 2, 3):
+        assert sorted(row["label"] for row in rows if row["fold"] == fold) == [0, 0, 1, 1, 2, 2]
+
+
+def test_duplicates_are_held_out_together(bench: Workbench) -> None:
+    """Positions count from 0 in each split; validation images follow the twelve training images."""
+    alone = assigned(bench, []).table("folds")["fold"].to_pylist()
+    apart = next(n for n in range(6) if alone[12 + n] != alone[1])
+    done = assigned(bench, [("train", 1, "validation", apart)])
+    found = done.table("folds")["fold"].to_pylist()
+    assert found[1] == found[12 + apart]
+    others = [n for n in range(18) if n not in (1, 12 + apart)]
+    assert [found[n] for n in others] == [alone[n] for n in others]
+
+
+def test_each_seed_and_replicate_has_other_folds(bench: Workbench) -> None:
+    tables = [
+        tuple(assigned(bench, [], seed, replicate).table("folds")["fold"].to_pylist())
+        for seed, replicate in ((0, 1), (0, 2), (1, 1))
+    ]
+    assert len(set(tables)) == 3
+    assert assigned(bench, [], 0, 2).state == "Cached"
+
+
+# The seal
+
+
+def test_the_mark_of_test_images_follows_them(bench: Workbench, tmp_path: Path) -> None:
+    path = npz(tmp_path / "own.npz", train=18, test=6)
+    data = bench.compute(Stage("load", LoadSpec(dataset="own"), external=(str(path),)))
+    split = subsetted(bench, data.record, **SLICES | {"train": 9, "validation": 6})
+    compared = (("train", "validation"), ("train", "test"))
+    guard = bench.compute(
+        Stage(
+            "guard",
+            GuardSpec(guard=GuardSettings(), compared=compared, note=""),
+            {"split": ("train", "validation", "test", "facts")},
+        ),
+        split=split.record,
+    )
+    arrays = preprocessed(bench, split.record)
+    folds = bench.compute(
+        Stage(
+            "folds",
+            FoldsSpec(folds=2, seed=0, replicate=1),
+            {"split": ("train", "validation"), "guard": ("training_pairs",)},
+        ),
+        split=split.record,
+        guard=guard.record,
+    )
+    of_images = {Mark.TEST_IMAGES}
+    assert split.marks == {"test": of_images, "index": of_images}
+    assert guard.marks == {"pairs": of_images, "facts": of_images}
+    assert arrays.marks == {"test": of_images}
+    assert folds.marks == {}
+
+
+def mirrored(changed: str, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The arrays of splits with one split's images mirrored."""
+    return given | {changed: {**given[changed], "images": given[changed]["images"][..., ::-1, :]}}
+
+
+def declared_unchanged(kind: Any, role: str, changed: str) -> set[str]:
+    """Files that do not derive from the changed file by the declared origins."""
+    return {
+        file
+        for file, origin in kind.seal.origins.items()
+        if f"{role}/{changed}" not in origin.reads
+    } - {"facts"}
+
+
+@pytest.mark.parametrize("changed", ["train", "test"])
+def test_files_of_a_subset_derive_from_nothing_but_their_declared_origins(
+    bench: Workbench, changed: str
+) -> None:
+    given = {"train": labelled(12, seed=1), "test": labelled(6, seed=2)}
+    results = [
+        subsetted(bench, bench.stored("load", arrays=a, dataset="own", class_names=NAMES), **SLICES)
+        for a in (given, mirrored(changed, given))
+    ]
+    compare_with_origins(results, SubsetSpec, "raw", changed)
+
+
+@pytest.mark.parametrize("changed", ["train", "validation", "test"])
+def test_arrays_derive_from_nothing_but_their_declared_origins(
+    bench: Workbench, changed: str
+) -> None:
+    seeds = {"train": 0, "validation": 1, "test": 2}
+    size = 12 if changed == "train" else 6
+    other = images(size, seed=seeds[changed])[..., ::-1, :]
+    results = [
+        preprocessed(bench, split) for split in (bench.split(), bench.split(**{changed: other}))
+    ]
+    compare_with_origins(results, PreprocessSpec, "split", changed)
+    if changed != "train":
+        assert results[0].facts == results[1].facts
+
+
+def compare_with_origins(results: list[Computed], kind: Any, role: str, changed: str) -> None:
+    before, after = (done.digests for done in results)
+    same = {name for name in before if before[name] == after[name]}
+    assert declared_unchanged(kind, role, changed) <= same
+    assert changed not in same, "the change shows where it should"

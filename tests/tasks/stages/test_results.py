@@ -1,0 +1,270 @@
+"""The tables of results, from predictions whose scores are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tasks.core.records import Outcome, Record, Stage
+from tasks.core.stage_specs import ModelInResults, ResultsSpec, Training
+from tests.tasks.stages.workbench import Computed, Workbench, skipped
+
+LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+
+
+def answers(right: int) -> list[int]:
+    return [label if n < right else (label + 1) % 3 for n, label in enumerate(LABELS)]
+
+
+def training(bench: Workbench, name: str, right: int | None, **facts: Any) -> Record:
+    """A training that gets `right` of ten held-out images right; None where none were held out."""
+    given: dict[str, Any] = {
+        "params": 100,
+        "epochs": 5,
+        "batch_size": 32,
+        "train_samples": 80,
+        "train_loss": 0.25,
+        "train_accuracy": 0.9,
+        "val_loss": None if right is None else 0.5,
+        "val_accuracy": None if right is None else right / 10,
+    } | facts
+    if right is None:
+        return bench.stored(name, **given)
+    return bench.predicted(name, "validation", LABELS, answers(right), **given)
+
+
+def scoring(bench: Workbench, name: str, right: int, test_loss: float = 0.75) -> Record:
+    facts = {"test_loss": test_loss, "test_accuracy": right / 10}
+    return bench.predicted(f"test_{name}", "test", LABELS, answers(right), **facts)
+
+
+def model(name: str, *trainings: Training, gate: str | None = None, **more: Any) -> ModelInResults:
+    given = {"name": name, "validated": name != "final", "step": "7", "gate": gate}
+    return ModelInResults.model_validate(given | {"trainings": trainings} | more)
+
+
+def once(name: str, fold: int | None = None, replicate: int = 1, seed: int = 0) -> Training:
+    return Training(stage=name, replicate=replicate, fold=fold, seed=seed)
+
+
+VERDICT: dict[str, Any] = {
+    "gate": 1,
+    "incumbent": "overfitting",
+    "candidate": "iteration_1",
+    "decision": "forward",
+    "state": "RolledForward",
+    "reason": "better",
+    "p_value": 0.02,
+}
+
+
+def gate(bench: Workbench, **changes: Any) -> Record:
+    return bench.stored("gate_1", **VERDICT | changes)
+
+
+def tabulated(
+    bench: Workbench,
+    models: Sequence[ModelInResults],
+    inputs: dict[str, Outcome],
+    gates: Sequence[str] = (),
+    **changes: Any,
+) -> Computed:
+    given = {"folds": None, "notebook": False, "random_transfer": False} | changes
+    spec = ResultsSpec(models=tuple(models), gates=tuple(gates), **given)
+    reads = {
+        role: ("facts",)
+        if role in gates or role == "final"
+        else ("facts", "test_predictions" if role.startswith("test_") else "validation_predictions")
+        for role in inputs
+    }
+    return bench.compute(Stage("results", spec, reads), **inputs)
+
+
+def inputs_of(bench: Workbench, **right: tuple[int | None, int]) -> dict[str, Outcome]:
+    """Trainings and their scorings by name: images right of ten held-out and ten test images."""
+    inputs: dict[str, Outcome] = {}
+    for name, (held_out, tested) in right.items():
+        inputs[name] = training(bench, name, held_out)
+        inputs[f"test_{name}"] = scoring(bench, name, tested)
+    return inputs
+
+
+def test_a_row_for_a_model_that_was_trained_once(bench: Workbench) -> None:
+    done = tabulated(
+        bench, [model("baseline", once("baseline"), step="5a")], inputs_of(bench, baseline=(8, 6))
+    )
+    (row,) = done.rows("results")
+    low, high = row.pop("val_accuracy_low"), row.pop("val_accuracy_high")
+    test_low, test_high = row.pop("test_accuracy_low"), row.pop("test_accuracy_high")
+    assert row == {
+        "name": "baseline",
+        "step": "5a",
+        "params": 100,
+        "epochs": 5,
+        "batch_size": 32,
+        "train_samples": 80,
+        "trainings": 1,
+        "train_loss": 0.25,
+        "train_accuracy": 0.9,
+        "val_loss": 0.5,
+        "val_accuracy": 0.8,
+        "test_loss": 0.75,
+        "test_accuracy": 0.6,
+        "val_loss_sd": None,
+        "val_accuracy_sd": None,
+        "test_loss_sd": None,
+        "test_accuracy_sd": None,
+        "decision": None,
+        "state": None,
+        "reason": None,
+        "notebook_test_loss": None,
+        "notebook_test_accuracy": None,
+    }
+    # Wilson's interval of 8 and of 6 of 10.
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert (test_low, test_high) == (
+        pytest.approx(0.3127, abs=1e-4),
+        pytest.approx(0.8318, abs=1e-4),
+    )
+    assert done.facts == {"models": ["baseline"], "skipped": {}}
+
+
+def test_a_row_for_each_training(bench: Workbench) -> None:
+    models = [model("baseline", once("baseline", seed=4), once("baseline_r2", replicate=2, seed=9))]
+    done = tabulated(bench, models, inputs_of(bench, baseline=(8, 6), baseline_r2=(7, 5)))
+    first, second = done.rows("replicates")
+    assert first == {
+        "model": "baseline",
+        "stage": "baseline",
+        "replicate": 1,
+        "fold": None,
+        "seed": 4,
+        "epochs": 5,
+        "train_samples": 80,
+        "train_loss": 0.25,
+        "train_accuracy": 0.9,
+        "val_loss": 0.5,
+        "val_accuracy": 0.8,
+        "test_loss": 0.75,
+        "test_accuracy": 0.6,
+    }
+    assert (second["stage"], second["replicate"], second["seed"]) == ("baseline_r2", 2, 9)
+    assert (second["val_accuracy"], second["test_accuracy"]) == (0.7, 0.5)
+
+
+def test_replicates_are_averaged_with_their_standard_deviation(bench: Workbench) -> None:
+    names = ("baseline", "baseline_r2", "baseline_r3")
+    inputs: dict[str, Outcome] = {}
+    for name, right, tested, loss in zip(names, (8, 7, 3), (6, 5, 4), (0.2, 0.4, 0.9), strict=True):
+        inputs[name] = training(bench, name, right, val_loss=loss, train_accuracy=right / 10)
+        inputs[f"test_{name}"] = scoring(bench, name, tested, loss)
+    trainings = [once(name, replicate=n) for n, name in enumerate(names, 1)]
+    (row,) = tabulated(bench, [model("baseline", *trainings)], inputs).rows("results")
+    assert row["trainings"] == 3
+    assert row["val_accuracy"] == row["train_accuracy"] == pytest.approx(0.6)
+    assert row["val_loss"] == row["test_loss"] == pytest.approx(0.5)
+    assert row["test_accuracy"] == pytest.approx(0.5)
+    # Of 0.8, 0.7 and 0.3; of 0.6, 0.5 and 0.4; of 0.2, 0.4 and 0.9; each divided by 2.
+    assert row["val_accuracy_sd"] == pytest.approx(math.sqrt((0.04 + 0.01 + 0.09) / 2))
+    assert row["test_accuracy_sd"] == pytest.approx(0.1)
+    assert row["val_loss_sd"] == row["test_loss_sd"] == pytest.approx(math.sqrt(0.26 / 2))
+    assert row["val_accuracy_low"] < 0.3, "seeds vary, so the interval is wide"
+    assert row["val_accuracy_high"] > 0.9
+
+
+def test_folds_are_averaged_and_have_the_interval_of_folds(bench: Workbench) -> None:
+    right = {"baseline_f1": (9, 6), "baseline_f2": (7, 6), "baseline_f3": (8, 6)}
+    trainings = [once(name, fold=n) for n, name in enumerate(right, 1)]
+    done = tabulated(bench, [model("baseline", *trainings)], inputs_of(bench, **right), folds=3)
+    (row,) = done.rows("results")
+    assert [found["fold"] for found in done.rows("replicates")] == [1, 2, 3]
+    assert row["val_accuracy"] == pytest.approx(0.8)
+    # The variance of ten images is above that of three folds; Student's t with 2 degrees.
+    least = sum(10 / 9 * (p - p * p) / 10 for p in (0.9, 0.7, 0.8)) / 3
+    reach = 4.302653 * math.sqrt((1 / 3 + 1 / 2) * least)
+    assert row["val_accuracy_low"] == pytest.approx(0.8 - reach, abs=1e-6)
+    assert row["val_accuracy_high"] == 1, "an accuracy is at most 1"
+    # All networks are scored on the same test images. Here they agree, so only images vary.
+    assert row["test_accuracy_low"] == pytest.approx(0.6 - 1.959964 * math.sqrt(0.24 / 9))
+
+
+def test_the_final_model_has_no_validation_scores(bench: Workbench) -> None:
+    done = tabulated(bench, [model("final", once("final"))], inputs_of(bench, final=(None, 9)))
+    (row,) = done.rows("results")
+    assert [value for name, value in row.items() if name.startswith("val_")] == [None] * 6
+    assert (row["train_accuracy"], row["test_accuracy"]) == (0.9, 0.9)
+    (one,) = done.rows("replicates")
+    assert (one["val_loss"], one["val_accuracy"]) == (None, None)
+
+
+def test_a_gate_s_verdict_is_on_its_model_s_row_and_among_the_verdicts(bench: Workbench) -> None:
+    inputs = inputs_of(bench, overfitting=(7, 6), iteration_1=(8, 6)) | {"gate_1": gate(bench)}
+    models = [
+        model("overfitting", once("overfitting")),
+        model("iteration_1", once("iteration_1"), gate="gate_1"),
+    ]
+    done = tabulated(bench, models, inputs, ["gate_1"])
+    first, second = done.rows("results")
+    assert (first["decision"], first["state"], first["reason"]) == (None, None, None)
+    assert (second["decision"], second["state"], second["reason"]) == (
+        "forward",
+        "RolledForward",
+        "better",
+    )
+    (verdict,) = done.rows("verdicts")
+    assert verdict["candidate"] == "iteration_1"
+    assert verdict["p_value"] == verdict["p_value_adjusted"] == 0.02
+
+
+def test_p_values_are_adjusted_for_the_number_of_gates(bench: Workbench) -> None:
+    inputs: dict[str, Outcome] = {
+        f"gate_{number}": gate(bench, gate=number, p_value=p_value)
+        for number, p_value in enumerate((0.04, 0.01, 0.03, 0.9), 1)
+    }
+    verdicts = tabulated(bench, [], inputs, list(inputs)).rows("verdicts")
+    assert [row["gate"] for row in verdicts] == [1, 2, 3, 4]
+    # Holm: 0.01 * 4, 0.03 * 3, then no less than that for 0.04 * 2.
+    assert [row["p_value_adjusted"] for row in verdicts] == pytest.approx([0.09, 0.04, 0.09, 0.9])
+
+
+def test_a_run_without_gates_has_an_empty_table_of_verdicts(bench: Workbench) -> None:
+    done = tabulated(bench, [], {})
+    assert done.table("verdicts").num_rows == 0
+    assert "p_value_adjusted" in done.table("verdicts").column_names
+
+
+def test_a_skipped_model_leaves_no_row(bench: Workbench) -> None:
+    inputs = inputs_of(bench, baseline=(8, 6))
+    inputs |= {"vgg16_frozen": skipped("vgg16_weights"), "test_vgg16_frozen": skipped("x")}
+    models = [model("baseline", once("baseline")), model("vgg16_frozen", once("vgg16_frozen"))]
+    done = tabulated(bench, models, inputs)
+    assert done.state == "Completed"
+    assert [row["name"] for row in done.rows("results")] == ["baseline"]
+    assert [row["model"] for row in done.rows("replicates")] == ["baseline"]
+    assert done.facts == {
+        "models": ["baseline"],
+        "skipped": {"vgg16_frozen": "vgg16_weights is not available"},
+    }
+
+
+def test_the_notebook_s_figures_are_beside_ours_if_asked_for(bench: Workbench) -> None:
+    models = [model("baseline", once("baseline")), model("another", once("another"))]
+    inputs = inputs_of(bench, baseline=(8, 6), another=(8, 6))
+    baseline, another = tabulated(bench, models, inputs, notebook=True).rows("results")
+    assert (baseline["notebook_test_loss"], baseline["notebook_test_accuracy"]) == (
+        0.6497176289558411,
+        0.75,
+    )
+    assert another["notebook_test_accuracy"] is None
+
+
+def test_transfer_from_random_weights_is_called_a_control(bench: Workbench) -> None:
+    models = [model(name, once(name)) for name in ("baseline", "vgg16_frozen_corrected")]
+    inputs = inputs_of(bench, baseline=(8, 6), vgg16_frozen_corrected=(8, 6))
+    rows = tabulated(bench, models, inputs, random_transfer=True).rows("results")
+    assert [row["reason"] for row in rows] == [None, "a control: VGG16 has random weights here"]
+    rows = tabulated(bench, models, inputs).rows("results")
+    assert [row["reason"] for row in rows] == [None, None]
