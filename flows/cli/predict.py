@@ -98,7 +98,7 @@ def predict(
             "says about photographs means little. Train on Fashion-MNIST or on your own images."
         )
     shown = MOST_ON_PAGE if output.html else 0
-    pictures = read_pictures(paths, trained.usage.like, given.invert, show=shown, leave=targets)
+    pictures = read_pictures(paths, trained.usage.like, given.invert, show=shown, exclude=targets)
     outcomes = _collected(predictions(pictures, trained))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if not predicted:

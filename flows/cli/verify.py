@@ -30,7 +30,7 @@ def _show(store: Store, found: Verification) -> None:
         ("unfinished", found.unfinished),
     ):
         for item in findings:
-            line(f"{title:<11} {size(item.size):>9}  {item.path}: {item.what}")
+            line(f"{title:<11} {size(item.size):>9}  {item.path}: {item.reason}")
     line(
         f"{store.root}: {found.records} results with {found.files} files ({size(found.size)}) "
         f"are intact; {len(found.damaged)} damaged, {len(found.orphans)} orphans, "

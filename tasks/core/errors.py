@@ -21,11 +21,11 @@ class StageError(FashionFlowError):
 
 
 class StorageError(StageError):
-    """The store cannot be read or written, e.g. the disk is full. Retried only if `may_pass`."""
+    """The store cannot be read or written, e.g. the disk is full. Retried only if `transient`."""
 
-    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
-        self.may_pass = may_pass
+        self.transient = transient
 
 
 class NumericalError(StageError):
