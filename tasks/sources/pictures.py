@@ -68,7 +68,7 @@ def read_pictures(
     invert: Invert = "auto",
     *,
     show: int = 0,
-    leave: Collection[Path] = (),
+    exclude: Collection[Path] = (),
 ) -> Iterator[Picture | Unreadable]:
     """Read every picture in the paths, one at a time, and prepare it for a model.
 
@@ -79,9 +79,9 @@ def read_pictures(
         like: the format of the images on which the model was trained.
         invert: see `tasks.core.data.photographs.prepared`.
         show: how many pictures get thumbnails, counted from the first.
-        leave: files in folders that are not read, since the caller is about to write them.
+        exclude: files in folders that are not read, since the caller is about to write them.
     """
-    resolved = {os.path.realpath(path) for path in leave}
+    resolved = {os.path.realpath(path) for path in exclude}
     for found in chain.from_iterable(_in_path(path, like, resolved) for path in paths):
         item = _read(found, like, invert, show=show > 0) if isinstance(found, Undecoded) else found
         if isinstance(item, Picture):
@@ -147,7 +147,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _in_path(
-    path: Path, like: ImageFormat, leave: Collection[str]
+    path: Path, like: ImageFormat, exclude: Collection[str]
 ) -> Iterator[Undecoded | Unreadable]:
     if not os.path.isdir(path):
         yield from _in_file(path, like)
@@ -158,7 +158,7 @@ def _in_path(
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in (Path(folder, name) for name in sorted(files)):
             wanted = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-            if wanted and os.path.realpath(file) not in leave:
+            if wanted and os.path.realpath(file) not in exclude:
                 empty = False
                 yield from _in_file(file, like)
     for error in unlisted:

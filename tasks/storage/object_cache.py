@@ -1,4 +1,4 @@
-"""Files that this machine keeps of a bucket: fetched objects by their digests, and logs.
+"""This machine's copies of a bucket's files: fetched objects by their digests, and logs.
 
 `FASHION_FLOW_CACHE` names the folder, `FASHION_FLOW_CACHE_GB` limits its size.
 """
@@ -17,9 +17,9 @@ from tasks.storage.files import TEMPORARY, file_digest
 
 CACHE_VARIABLE, LIMIT_VARIABLE = "FASHION_FLOW_CACHE", "FASHION_FLOW_CACHE_GB"
 CACHE_GB = 20.0
-# A file that was asked for this recently may still be opened by its name.
+# A file that was requested this recently may still be opened by its name.
 IN_USE_S = 3600.0
-# No process is still writing a file that it began this long ago.
+# A temporary file this old belongs to a process that was killed.
 ABANDONED_S = 86400.0
 
 
@@ -32,7 +32,7 @@ def cache_folder() -> Path:
 
 
 def log_file(bucket: str, key: str) -> Path:
-    """The file to which a log is written that is uploaded as a whole later."""
+    """The local file of a log, which is uploaded as a whole later."""
     return cache_folder() / "logs" / bucket / key
 
 
@@ -47,7 +47,7 @@ def find(digest: str, suffix: str) -> Path | None:
 
 
 def keep(path: Path, digest: str) -> Path:
-    """Move a file of `temporary` to where `find` finds it; old files make room for it."""
+    """Move a file of `temporary` to where `find` finds it; remove old files over the limit."""
     kept = _file(digest, path.suffix)
     path.chmod(0o644)
     path.replace(kept)
