@@ -14,8 +14,8 @@ from flows.recipe.compose import compose
 from flows.recipe.presets import PRESETS
 from flows.runners.base import Runner, RunnerKind, runner_of
 from tasks.core.errors import UserError
-from tasks.core.settings.evaluation import Protocol
-from tasks.core.settings.run_settings import Rule, Settings
+from tasks.core.settings.evaluation import Protocol, Rule
+from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import TransferWeights
 
 RequireSuccessFlag = Annotated[

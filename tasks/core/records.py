@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.core.names import FACTS
 from tasks.core.seal import Mark, MarkedFiles
-from tasks.core.stage_specs import StageSpec
+
+if TYPE_CHECKING:
+    from tasks.core.stage_specs import StageSpec
 
 # Increase this when the meaning of stored files changes but the code of their stages does not.
 FORMAT_VERSION = 1

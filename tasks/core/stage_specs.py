@@ -26,8 +26,8 @@ from tasks.core.names import (
 )
 from tasks.core.seal import Mark, Origin, Purpose, SealRule
 from tasks.core.settings.base import Spec
+from tasks.core.settings.evaluation import Rule
 from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
-from tasks.core.settings.run_settings import Rule
 from tasks.core.settings.training import AugmentSettings, Decision, TrainSettings
 from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks.core.errors import UserError
 from tasks.core.settings.base import Seed, Spec, changed
-from tasks.core.settings.evaluation import EvaluationSettings
+from tasks.core.settings.evaluation import EvaluationSettings, Rule
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
 from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
@@ -19,8 +19,6 @@ from tasks.core.settings.training import (
     TrainSettings,
 )
 from tasks.core.settings.transfer import TransferSettings
-
-Rule = Literal["validation", "significant", "one_standard_error", "notebook"]
 
 
 def _baseline() -> TrainSettings:
