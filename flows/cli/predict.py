@@ -17,7 +17,7 @@ from flows.cli.common_options import ARTIFACTS, StoreOption, whole_number
 from flows.cli.screen import Closed, Screen, add_row, line, out, show, show_json, table, warn
 from tasks.core.data.photographs import ImageFormat, Invert
 from tasks.core.errors import UserError
-from tasks.models.classifier import PictureOutcome, Prediction, predictions
+from tasks.models.classifier import PictureOutcome, Prediction, classify
 from tasks.models.model_lookup import TrainedModel, find_model
 from tasks.models.prediction_files import MOST_ON_PAGE, check_target, write_page, write_parquet
 from tasks.sources.pictures import Unreadable, printable, read_pictures
@@ -100,7 +100,7 @@ def predict(
     pictures = read_pictures(
         paths, trained.usage.image_format, given.invert, show=shown, exclude=targets
     )
-    outcomes = _collected(predictions(pictures, trained))
+    outcomes = _collected(classify(pictures, trained))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if not predicted:
         return NOTHING_PREDICTED

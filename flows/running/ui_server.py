@@ -34,7 +34,7 @@ SERVER_SETTINGS = PREFECT_DEFAULTS | {"PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFF
 
 
 def serve_ui(port: int, *, open_browser: bool) -> None:
-    """Run a Prefect server on the loopback interface until Ctrl-C; runs find it by themselves.
+    """Run a Prefect server on the loopback interface until Ctrl-C; runs find it automatically.
 
     Raises:
         UserError: such a server is already running, or the port is in use.

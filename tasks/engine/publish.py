@@ -42,10 +42,12 @@ TABLES = {
     SUCCESS: (CRITERIA,),
     QUALITY: (PER_CLASS,),
 }
-# Facts of gates that are differences of accuracies.
+# Beginnings of the names of facts that are differences of accuracies.
 DIFFERENCES = ("delta_accuracy", "ci_", "gap_")
+# Facts with more values or longer texts are not shown.
 MOST_VALUES = 12
-LONGEST_WORDS = 60
+LONGEST_TEXT = 60
+# Seconds between updates of a progress bar, and without attempts to reach a lost server.
 UPDATE_S = 2.0
 SILENCE_S = 60.0
 # The server's database cannot handle more at the same time.
@@ -117,7 +119,7 @@ def _publish_stage(
             for name, file in files
             if record and file.kind == "png"
         },
-        numbers=numbers(record.facts) if record else {},
+        numbers=short_facts(record.facts) if record else {},
         files=[file for _, file in files],
     )
     create_markdown_artifact(text, artifact_key(stage.name), f"{stage.name}: {state}")
@@ -163,7 +165,7 @@ def _template() -> Template:
     return environment().get_template("stage.md.j2")
 
 
-def numbers(facts: Mapping[str, Any]) -> dict[str, str]:
+def short_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     """A record's short facts as text, by name; long ones and tables are left out."""
     found = {name.replace("_", " "): _words(name, value) for name, value in facts.items()}
     return {name: words for name, words in found.items() if words}
@@ -183,7 +185,7 @@ def _words(name: str, value: Any) -> str:
             return f"{value:,}"
         case str():
             # A gate's reason is already above its numbers.
-            return value if len(value) <= LONGEST_WORDS else ""
+            return value if len(value) <= LONGEST_TEXT else ""
         case [dict(), *_]:
             # These are published as tables.
             return ""

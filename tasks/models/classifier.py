@@ -50,7 +50,7 @@ class Prediction:
 PictureOutcome = Prediction | Unreadable
 
 
-def predictions(
+def classify(
     pictures: Iterable[Picture | Unreadable], trained: TrainedModel
 ) -> Iterator[PictureOutcome]:
     """Classify pictures in order; pass through those that could not be read.

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
+from flows.cli import screen
 from flows.cli.app import COMMANDS, main
 from flows.cli.options import RunnerOptions, SettingsOptions, StageOptions
 from flows.recipe.presets import PRESETS
@@ -146,7 +147,8 @@ def test_wrong_arguments_are_explained(
 def test_every_option_of_every_command_is_explained(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    # Rich reads COLUMNS only once, when the console is made.
+    monkeypatch.setattr(screen.out, "_width", 300)
     for command in COMMANDS:
         status, out, _ = called(capsys, command, "--help")
         assert status == 0

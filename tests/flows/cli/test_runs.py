@@ -10,6 +10,7 @@ import pytest
 
 from flows.cli.app import main
 from flows.cli.runs import nearest_preset
+from flows.cli.screen import out
 from flows.recipe.compose import compose
 from flows.recipe.presets import PRESETS
 from tasks.storage.run_log import RunLog
@@ -63,7 +64,8 @@ def shown(store: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_run_is_described_by_its_preset(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    # Rich reads COLUMNS only once, when the console is made.
+    monkeypatch.setattr(out, "_width", 200)
     many = [f"{name}.epochs=9" for name in ("baseline", "low_capacity", "overfitting")]
     for number, (given, only) in enumerate(
         [

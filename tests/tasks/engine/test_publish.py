@@ -82,14 +82,14 @@ def test_another_failure_does_not_stop_publishing() -> None:
     ],
 )
 def test_numbers_have_their_units(name: str, value: Any, words: str) -> None:
-    assert publish.numbers({name: value}) == {name.replace("_", " "): words}
+    assert publish.short_facts({name: value}) == {name.replace("_", " "): words}
 
 
 @pytest.mark.parametrize(
     "value", [[{"criterion": "better"}], list(range(100)), "a long reason " * 9, None]
 )
 def test_tables_and_long_facts_are_not_shown_as_numbers(value: Any) -> None:
-    assert publish.numbers({"criteria": value}) == {}
+    assert publish.short_facts({"criteria": value}) == {}
 
 
 def test_names_from_a_data_set_are_escaped_in_markdown() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tasks.core.data.photographs import ImageFormat
 from tasks.core.errors import FashionFlowError, UserError
-from tasks.models.classifier import Classifier, Prediction, predictions
+from tasks.models.classifier import Classifier, Prediction, classify
 from tasks.models.model_lookup import TrainedModel, find_model
 from tasks.sources.pictures import Unreadable, read_pictures
 from tasks.storage.store import Store
@@ -47,7 +47,7 @@ def test_pictures_are_classified_in_batches_and_in_order(
     x = np.where(light[:, None, None], np.uint8(255), np.uint8(0)).repeat(4, 1).repeat(4, 2)
     np.savez(tmp_path / "many.npz", x=x)
     paths = [tmp_path / "many.npz", tmp_path / "nowhere.png", tmp_path / "many.npz"]
-    found = list(predictions(read_pictures(paths, trained.usage.image_format), trained))
+    found = list(classify(read_pictures(paths, trained.usage.image_format), trained))
     assert len(found) == 1201
     assert isinstance(found[600], Unreadable)
     del found[600]
@@ -63,7 +63,7 @@ def test_pictures_are_classified_in_batches_and_in_order(
 
 def test_the_model_is_not_loaded_if_no_picture_can_be_read(tmp_path: Path) -> None:
     nothing: Any = None
-    found = list(predictions(read_pictures([tmp_path / "no"], ImageFormat(4, 4, 1, 0)), nothing))
+    found = list(classify(read_pictures([tmp_path / "no"], ImageFormat(4, 4, 1, 0)), nothing))
     assert [type(item) for item in found] == [Unreadable]
 
 
