@@ -22,7 +22,7 @@ import numpy as np
 from bare import BareRun, Seconds, dataset_at_hand, settings_of
 
 from flows.recipe import stages
-from flows.recipe.contents import model_stages
+from flows.recipe.contents import recipe_models
 from flows.recipe.transfer import transfer
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.profile import configure, resolve_profile
@@ -36,7 +36,7 @@ def flows_way(
     """The time of each part, and the scores."""
     made = transfer(run, settings, arrays)
     scores = []
-    for model in model_stages(settings):
+    for model in recipe_models(settings):
         if model.transfer:
             found = run(stages.evaluate(model, model.name), model=made[model.name], arrays=arrays)
             accuracies = run.facts(made[model.name]) | run.facts(found)

@@ -21,7 +21,7 @@ from typing import Any
 from bare import BareRun, dataset_at_hand, settings_of
 
 from flows.recipe import stages, transfer
-from flows.recipe.contents import model_stages
+from flows.recipe.contents import recipe_models
 from tasks.core.errors import FashionFlowError
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.profile import resolve_profile
@@ -35,7 +35,7 @@ def measure(run: BareRun, settings: Settings, arrays: Any) -> list[Row]:
     run.cached.clear()
     made = transfer.transfer(run, settings, arrays)
     rows = []
-    for model in model_stages(settings):
+    for model in recipe_models(settings):
         way = model.transfer
         if way is None:
             continue

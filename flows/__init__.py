@@ -1,1 +1,1 @@
-"""What runs, and in which order."""
+"""The workflow: its recipe, planning, command line and execution."""

@@ -11,7 +11,7 @@ import sys
 
 def main() -> None:
     """Run the command line; a Ctrl-C ends it quietly, even while modules are being imported."""
-    # A process that ends need not search all imported modules for garbage.
+    # Skip the garbage collection of all imported modules at exit: the process ends anyway.
     atexit.register(gc.freeze)
     try:
         _prepare_streams()
@@ -24,7 +24,10 @@ def main() -> None:
 
 
 def _prepare_streams() -> None:
-    """Replace closed streams, whose numbers the next files would take; make any path printable."""
+    """Replace closed standard streams, or opened files would get their descriptors.
+
+    Let standard output print any path, too, even if its name is not valid in the encoding.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115

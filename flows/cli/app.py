@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and how errors become messages and statuses."""
+"""The command line: its commands, and how errors become messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ HELP = """Build an image classifier step by step, as a flow that you can stop, r
 Every stage is cached: to continue a run that was stopped, start the same command again.
 """
 
-# Each is a function in the module of the same name in `flows.cli`; the module is imported only when
+# A command NAME is the function NAME in the module `flows.cli.NAME`, which is imported only when
 # the command is called.
 COMMANDS = {
-    "run": "Run the workflow; a stage that is in the store already is not computed again.",
+    "run": "Run the workflow; stages whose results are in the store are not computed again.",
     "plan": "Show what a run would do: which stages are cached, which will run, and why.",
     "results": "Show the models of a run and their scores.",
-    "verdicts": "Show what the gates of a run decided, and the evidence for and against it.",
+    "verdicts": "Show what the gates of a run decided, and the evidence for it.",
     "runs": "Show all runs: when, with which settings, and how they ended.",
-    "report": "Show where the report of a run is, or open it.",
+    "report": "Print the path of a run's report, or open it.",
     "compare": "Show how two runs differ in settings and results.",
     "predict": "Classify pictures with a trained model: photographs, or images of a data set.",
-    "ui": "Start a Prefect server with its UI on this machine; runs report to it until it stops.",
+    "ui": "Start a Prefect server with its UI on this machine; runs report to it while it runs.",
     "deploy": "Let Prefect workers run the flow with these settings, on demand or on a schedule.",
     "verify": "Compare every file in the store with its record; exit status 1 if one is damaged.",
     "clean": (
-        "Remove what the latest runs do not use, and show how much space that frees.\n\n"
-        "It keeps the latest runs, the latest complete one, whatever is being computed, and the "
-        "log of test scorings."
+        "Remove results that the latest runs do not use, and show how much space that frees.\n\n"
+        "The latest runs, the latest complete run, stages being computed and the log of test "
+        "scorings are kept."
     ),
 }
 
 
 def _shown_default(value: object) -> str | None:
-    """A default as help shows it; none for what is off, empty or not given."""
+    """A default as the help shows it; None, i.e. not shown, if it is off, empty or None."""
     return str(value) if value else None
 
 
@@ -70,14 +70,14 @@ def make_app() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; print one message for each expected kind of error.
+    """Run a command; print expected errors as one message without a traceback.
 
     Args:
-        arguments: those of the command line by default.
+        arguments: the command and its options; by default those of the command line.
 
     Returns:
-        The exit status: 0; 1 for a failure; 2 for a mistake of the user; 3 if a success criterion
-        is not met; 130 if the user stopped it.
+        The exit status: 0 for success; 1 for a failure; 2 for a mistake of the user; 3 if a
+        required success criterion is not met; 130 if the user stopped it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     app = make_app()
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage(error: CycloptsError, given: Sequence[str]) -> str:
-    """What is wrong with the arguments, and where to read what they may be."""
+    """A message that says what is wrong with the arguments and which help to read."""
     error.verbose = False
     message = str(error)
     if isinstance(error, UnusedCliTokensError):

@@ -1,4 +1,4 @@
-"""`fashion-flow clean`: remove what recent runs do not use."""
+"""`fashion-flow clean`: remove results that recent runs do not use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import ARTIFACTS, StoreOption, whole_number
+from flows.cli.common_options import ARTIFACTS, StoreOption, whole_number
 from flows.cli.screen import line, warn
 from flows.cli.verify import size
 from tasks.storage import cleaning
@@ -23,7 +23,7 @@ def clean(
     dry_run: Annotated[bool, Parameter(help="Only print what would be removed.")] = False,
     store: StoreOption = ARTIFACTS,
 ) -> None:
-    """Remove it, and print what was removed and how much space that freed."""
+    """Remove unused results; print what was removed and how much space that freed."""
     opened = Store(store)
     opened.check_exists()
     with explaining(opened.root):
@@ -37,6 +37,6 @@ def _show(store: Store, cleaned: Cleaning, *, dry_run: bool) -> None:
     for path in cleaned.locked:
         line(f"kept: {path} is being computed")
     for doubt in cleaned.doubts:
-        warn(f"All results are kept, because it is not known which this run used. {doubt}")
+        warn(f"All results are kept, because the results used by this run are not known. {doubt}")
     verb = "would be removed" if dry_run else "removed"
     line(f"{store.root}: {len(cleaned.removed)} items {verb}, {size(cleaned.freed)} freed.")

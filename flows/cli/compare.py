@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.options import ARTIFACTS, JsonFlag, StoreOption
+from flows.cli.common_options import ARTIFACTS, JsonFlag, StoreOption
 from flows.cli.results import DECISIONS, percent
 from flows.cli.run_tables import note_unfinished, result_rows
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
@@ -28,7 +28,7 @@ def compare(
     as_json: JsonFlag = False,
     store: StoreOption = ARTIFACTS,
 ) -> None:
-    """Print which settings differ, and the scores of every model in both runs.
+    """Print the settings that differ, and the scores of every model in both runs.
 
     Raises:
         UserError: there is no such run.
@@ -45,17 +45,17 @@ def compare(
     _show_settings(found["settings"])
     line("")
     if found["same_test_images"] is False:
-        warn("The two runs have different test images, so do not compare their test scores.")
+        warn("The runs have different test images, so their test scores are not comparable.")
     _show_scores(found["results"])
-    line("Chance in both runs is part of each change; `fashion-flow verdicts` tells more.")
+    line("Each change includes random variation; `fashion-flow verdicts` shows how much to expect.")
 
 
 def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
-    """What differs between two runs, and their results by model.
+    """The settings that differ between two runs, and their results by model.
 
-    Settings have dotted names, iterations of the plan are numbered, and `profile.` is what the runs
-    were computed on. Iterations that try different things are different models. Whether the test
-    images are the same is None until both runs have them.
+    Settings have dotted names, the plan's iterations are numbered, and `profile.` begins the names
+    of the execution profile. Iterations that try different changes are different models.
+    `same_test_images` is None until both runs have test images.
     """
     runs = (one, other)
     entries = [run.read() for run in runs]
@@ -95,12 +95,12 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _label(model: str, plan: Plan, other: Plan) -> str:
-    """A model's name, with what it tries if an iteration of the other run tries something else."""
+    """A model's name; with its change, if the other run tries another one in that iteration."""
     number = model.removeprefix("iteration_")
     if not number.isdecimal() or int(number) > min(len(plan), len(other)):
         return model
-    tried, else_tried = plan[int(number) - 1]["name"], other[int(number) - 1]["name"]
-    return model if tried == else_tried else f"{model}: {tried}"
+    change, other_change = plan[int(number) - 1]["name"], other[int(number) - 1]["name"]
+    return model if change == other_change else f"{model}: {change}"
 
 
 def _test_images(run: RunLog) -> str | None:
@@ -110,7 +110,7 @@ def _test_images(run: RunLog) -> str | None:
 
 def _show_settings(settings: Mapping[str, Sequence[Any]]) -> None:
     if not settings:
-        line("Their settings are the same, and what they were computed on.")
+        line("Both runs have the same settings and execution profile.")
         return
     made = table()
     for column in ("setting", "first", "second"):

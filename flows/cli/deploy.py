@@ -1,4 +1,4 @@
-"""`fashion-flow deploy`: the flow with its settings, for Prefect's workers."""
+"""`fashion-flow deploy`: create a Prefect deployment of the flow with its settings."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import (
-    ARTIFACTS,
-    RequireSuccessFlag,
-    RunnerOptions,
-    SettingsOptions,
-    StoreOption,
-    whole_number,
-)
+from flows.cli.common_options import ARTIFACTS, StoreOption, whole_number
+from flows.cli.options import RequireSuccessFlag, RunnerOptions, SettingsOptions
 from flows.cli.screen import line
 from flows.deployment.deploy import DeploymentRequest
 from flows.deployment.deploy import deploy as deployed
@@ -27,7 +21,7 @@ from tasks.storage.store import Store
 @Parameter("*")
 @dataclass(frozen=True, kw_only=True)
 class PoolOptions:
-    """The options for where runs of the deployment are started, and with what."""
+    """The options for the work pool and the environment of a deployment's runs."""
 
     pool: Annotated[
         str | None,
@@ -65,7 +59,7 @@ class PoolOptions:
         """The work pool that these options name.
 
         Raises:
-            UserError: the options do not go together.
+            UserError: the options contradict each other.
         """
         by_type = "local" if self.type == PROCESS else self.type
         return Pool(self.pool or by_type, self.type, self.image, self.gpus)
@@ -79,7 +73,7 @@ def deploy(
     *,
     where: PoolOptions = PoolOptions(),
     cron: Annotated[
-        str | None, Parameter(help="Schedule: '0 3 * * *' runs it every night at three.")
+        str | None, Parameter(help="Schedule, e.g. '0 3 * * *' for every night at three.")
     ] = None,
     timezone: Annotated[str, Parameter(help="Time zone of --cron, e.g. Europe/Berlin.")] = "UTC",
     changes: SettingsOptions = SettingsOptions(),
@@ -106,28 +100,28 @@ def deploy(
 
 
 def _located(settings: Settings, pool: Pool, store: Store) -> Settings:
-    """The settings with the data set's path as runs in the pool will find it."""
+    """The settings with the path of the data set as runs in the pool see it."""
     if pool.type == PROCESS:
-        # The machine that runs it says which device it has.
+        # The profile is not needed: it only serves to look up a replaceable data set.
         settings, _ = resolve(store, settings, {}, replaceable=False, fetch=False)
     elif settings.dataset not in ("fashion-mnist", "synthetic"):
-        # From here, nobody can see what is in a container.
+        # Whether the path exists in the container cannot be checked from here.
         settings = settings.model_copy(update={"dataset": pool.path(settings.dataset)})
     return settings
 
 
 def _show(name: str, pool: Pool, address: str) -> None:
-    """Print how the deployment is run, as commands to copy."""
+    """Print the commands that run the deployment, for copying."""
     worker = f"prefect worker start --pool {pool.name}"
     if pool.type == KUBERNETES:
-        # A cluster has a scheduler of its own.
-        start = (worker, f"a worker, with prefect-{pool.type} installed")
+        # Kubernetes itself schedules runs, so the worker needs no limit.
+        start = (worker, f"start a worker, with prefect-{pool.type} installed")
     else:
-        start = (f"{worker} --limit 1", "a worker, for one run at a time")
+        start = (f"{worker} --limit 1", "start a worker, for one run at a time")
     steps = [
         (f"export PREFECT_API_URL={address}", "on each machine"),
         start,
-        (f"prefect deployment run build-model/{name}", "a run, now"),
+        (f"prefect deployment run build-model/{name}", "start a run now"),
     ]
     line(f"deployed: build-model/{name}, for workers of pool {pool.name}")
     line("")

@@ -1,14 +1,14 @@
-"""The options that several commands share, each defined once."""
+"""The options that `run`, `plan` and `deploy` share, each defined once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter, Token
+from cyclopts import Parameter
 
+from flows.cli.common_options import whole_number
 from flows.planning.stage_selection import StageSelection
 from flows.recipe.compose import compose
 from flows.recipe.presets import PRESETS
@@ -18,44 +18,16 @@ from tasks.core.settings.evaluation import Protocol
 from tasks.core.settings.run_settings import Rule, Settings
 from tasks.core.settings.transfer import TransferWeights
 
-ARTIFACTS = "artifacts"
-
-StoreOption = Annotated[
-    str,
-    Parameter("--store", help="Where results are kept: a folder, or s3://bucket/prefix."),
-]
-RunOption = Annotated[
-    str | None,
-    Parameter("--run", help="A run's id, as `runs` shows it; by default the latest complete run."),
-]
-JsonFlag = Annotated[bool, Parameter("--json", help="Print JSON instead of a table.")]
 RequireSuccessFlag = Annotated[
     bool,
     Parameter("--require-success", help="Fail (status 3) if a success criterion is not met."),
 ]
 
 
-def whole_number(low: int, high: int | None = None) -> Callable[[Any, Sequence[Token]], int]:
-    """A converter for whole numbers from `low` to `high`; cyclopts would round 2.7 to 3."""
-    bounds = f"from {low} to {high}" if high is not None else f"of {low} or more"
-
-    def convert(_type: Any, tokens: Sequence[Token]) -> int:
-        text = tokens[0].value
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if number < low or (high is not None and number > high):
-            raise ValueError(f'expected a whole number {bounds}, got "{text}".')
-        return number
-
-    return convert
-
-
 @Parameter("*")
 @dataclass(frozen=True, kw_only=True)
 class SettingsOptions:
-    """The options of `run`, `plan` and `deploy` that results depend on."""
+    """The options of `run`, `plan` and `deploy` that affect results."""
 
     preset: Annotated[
         str,
@@ -71,7 +43,7 @@ class SettingsOptions:
         str | None,
         Parameter(
             help=(
-                "fashion-mnist, synthetic (drawn by the program), or the path of a folder of IDX "
+                "fashion-mnist, synthetic (generated images), or the path of a folder of IDX "
                 "files or of an .npz file. auto, the default of notebook and full: Fashion-MNIST, "
                 "or synthetic if it is not available."
             )
@@ -90,26 +62,26 @@ class SettingsOptions:
     protocol: Annotated[
         Protocol | None,
         Parameter(
-            help="Images to judge models on. holdout: the validation split. kfold: each fold once."
+            help="Images to score models on. holdout: the validation split. kfold: each fold once."
         ),
     ] = None
     replicates: Annotated[
         int | None,
         Parameter(
             converter=whole_number(1, 100),
-            help="How often to train each model, each time with another seed (1 to 100).",
+            help="How many times to train each model, each with a different seed (1 to 100).",
         ),
     ] = None
     force: Annotated[
         tuple[str, ...],
-        Parameter(help="Override a gate's decision: 4=forward or 4=back; repeatable."),
+        Parameter(help="Override a gate's decision, e.g. 4=forward or 4=back; repeatable."),
     ] = ()
     plan: Annotated[
         Path | None, Parameter(help="TOML file with the changes to try one by one in step 7.")
     ] = None
     set_: Annotated[
         tuple[str, ...],
-        Parameter("--set", help="Change a single setting: overfitting.epochs=3; repeatable."),
+        Parameter("--set", help="Change a single setting, e.g. overfitting.epochs=3; repeatable."),
     ] = ()
     vgg16_weights: Annotated[
         Path | None,
@@ -121,21 +93,21 @@ class SettingsOptions:
         TransferWeights | None,
         Parameter(
             help=(
-                "Weights that VGG16 starts from. imagenet: ImageNet's; without them, VGG16 is "
-                "skipped. required: ImageNet's; without them, the run fails. random: a control. "
-                "off: no VGG16."
+                "Weights that VGG16 starts from. imagenet: ImageNet's; if they are not available, "
+                "VGG16 is skipped. required: ImageNet's; if they are not available, the run fails. "
+                "random: as a control. off: no VGG16."
             )
         ),
     ] = None
 
     @property
     def replaceable(self) -> bool:
-        """Whether drawn images may replace Fashion-MNIST: not if it was asked for by name."""
+        """Whether synthetic images may replace Fashion-MNIST: not if it was requested by name."""
         named = any(item.partition("=")[0].strip() == "dataset" for item in self.set_)
         return not named and self.dataset in (None, "auto")
 
     def settings(self) -> Settings:
-        """The settings that these options make.
+        """The settings composed from these options.
 
         Raises:
             UserError: a setting is unknown, or a value has the wrong type or is out of range.
@@ -148,7 +120,7 @@ class SettingsOptions:
         }
         values = {name: value for name, value in given.items() if value} | self._forced()
         if self.vgg16_weights:
-            # A file that is given is meant to be used, whatever the preset says.
+            # A file implies transfer from it, even if the preset has random or no weights.
             values["transfer.weights"] = "imagenet"
             values["transfer.weights_file"] = str(self.vgg16_weights.expanduser().absolute())
         if self.transfer_weights:
@@ -225,6 +197,6 @@ class RunnerOptions:
         """The runner that these options name.
 
         Raises:
-            UserError: the address is not one, or is open to anybody.
+            UserError: the address is malformed, or neither encrypted nor on this machine.
         """
         return runner_of(self.runner, self.dask_address)

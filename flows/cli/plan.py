@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from flows.cli.options import ARTIFACTS, RunnerOptions, SettingsOptions, StageOptions, StoreOption
+from flows.cli.common_options import ARTIFACTS, StoreOption
+from flows.cli.options import RunnerOptions, SettingsOptions, StageOptions
 from flows.cli.screen import add_row, line, show, table, warn
 from flows.planning.plan import CACHED, Planned
 from flows.planning.plan import plan as planned
@@ -41,7 +42,7 @@ def _show(stages: Sequence[Planned]) -> None:
     for stage in stages:
         seconds = f"{stage.last['seconds']:.1f} s" if stage.last else ""
         resumed = stage.last.get("resumed_after")
-        more = f" (last time: after epoch {resumed})" if resumed else ""
+        more = f" (last time resumed after epoch {resumed})" if resumed else ""
         style = "dim" if stage.state == CACHED else None
         add_row(made, stage.stage, stage.state, seconds, stage.reason + more, style=style)
     show(made)
@@ -53,7 +54,7 @@ def _show(stages: Sequence[Planned]) -> None:
     took = timedelta(seconds=round(sum(known)))
     unknown = len(ahead) - len(known)
     if not unknown:
-        line(f"The others took {took} the last time, with the settings used then.")
+        line(f"The others took {took} last time, with the settings used then.")
         return
-    line(f"{len(known)} of the others took {took} the last time, with the settings used then;")
-    line(f"{unknown} never ran, so how long they will take is not known.")
+    line(f"{len(known)} of the others took {took} last time, with the settings used then;")
+    line(f"the other {unknown} never ran, so their duration is unknown.")

@@ -1,4 +1,4 @@
-"""`fashion-flow predict`: what a trained model sees in pictures."""
+"""`fashion-flow predict`: classify pictures with a trained model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.text import Text
 
-from flows.cli.options import ARTIFACTS, StoreOption, whole_number
+from flows.cli.common_options import ARTIFACTS, StoreOption, whole_number
 from flows.cli.screen import Closed, Screen, add_row, line, out, show, show_json, table, warn
 from tasks.core.data.photographs import ImageFormat, Invert
 from tasks.core.errors import UserError
@@ -29,13 +29,12 @@ DONE, SOME_FAILED, NOTHING_PREDICTED = 0, 1, 2
 @Parameter("*")
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Which model is used, and how it is shown the pictures."""
+    """The options for the model, and for how pictures are prepared for it."""
 
     model: Annotated[
         str | None,
         Parameter(
-            help="A .keras or .h5 file, its folder, or the name of a model of a run; by default "
-            "final."
+            help="A .keras or .h5 file, its folder, or the name of a run's model; by default final."
         ),
     ] = None
     run_id: Annotated[
@@ -45,7 +44,7 @@ class ModelOptions:
     invert: Annotated[
         Invert,
         Parameter(
-            help="Exchange light and dark. auto: if the background is unlike that of the images "
+            help="Invert light and dark. auto: if the background is unlike that of the images "
             "that the model was trained on."
         ),
     ] = "auto"
@@ -54,7 +53,7 @@ class ModelOptions:
 @Parameter("*")
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What is printed, and which files are written."""
+    """The options for what is printed, and for the files to write."""
 
     top: Annotated[
         int, Parameter(converter=whole_number(1), help="How many classes to show per picture.")
@@ -66,7 +65,9 @@ class OutputOptions:
     ] = None
     html: Annotated[
         Path | None,
-        Parameter(help="Write a page with the pictures, also as the model saw them."),
+        Parameter(
+            help="Write an HTML page with the pictures, as given and as the model sees them."
+        ),
     ] = None
 
 
@@ -83,9 +84,7 @@ def predict(
     output: OutputOptions = OutputOptions(),
     store: StoreOption = ARTIFACTS,
 ) -> int:
-    """Classify every picture below the paths; return the exit status.
-
-    That is 0 if all went well, 1 if some pictures could not be read, 2 if none could.
+    """Classify all pictures; return 0, or 1 if some could not be read, or 2 if none could.
 
     Raises:
         UserError: there is no such model, or a file can't be written.
@@ -94,11 +93,13 @@ def predict(
     trained = find_model(given.model, given.run_id, Store(store))
     if trained.usage.dataset == "synthetic":
         warn(
-            "SYNTHETIC DATA: this model was trained on images drawn by the program, so what it "
-            "says about photographs means little. Train on Fashion-MNIST or on your own images."
+            "SYNTHETIC DATA: this model was trained on images drawn by the program, so its "
+            "predictions for photographs mean little. Train on Fashion-MNIST or your own images."
         )
     shown = MOST_ON_PAGE if output.html else 0
-    pictures = read_pictures(paths, trained.usage.like, given.invert, show=shown, exclude=targets)
+    pictures = read_pictures(
+        paths, trained.usage.image_format, given.invert, show=shown, exclude=targets
+    )
     outcomes = _collected(predictions(pictures, trained))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if not predicted:
@@ -128,7 +129,7 @@ def _checked_targets(paths: Sequence[Path], output: OutputOptions) -> list[Path]
 
 
 def _collected(outcomes: Iterator[PictureOutcome]) -> list[PictureOutcome]:
-    """All outcomes; print each failure as it comes and, on a terminal, how many are done."""
+    """Collect all outcomes; print failures immediately and, on a terminal, the progress."""
     collected: list[PictureOutcome] = []
     with _quiet_libraries() as terminal:
         spinner = "line" if terminal.ascii_only else "dots"
@@ -144,7 +145,7 @@ def _collected(outcomes: Iterator[PictureOutcome]) -> list[PictureOutcome]:
 
 @contextmanager
 def _quiet_libraries() -> Iterator[Screen]:
-    """Discard what libraries write to file descriptor 2, C++ ones included; yield what does not."""
+    """Discard what libraries write to file descriptor 2; yield a screen on the real stderr."""
     sys.stderr.flush()
     before = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -197,12 +198,12 @@ def _show(predicted: Sequence[Prediction], trained: TrainedModel, invert: Invert
             cells = (name, trained.usage.class_names[index], f"{100 * value:.1f} %")
             add_row(made, *cells, *([mark] if inverted else []))
     show(made)
-    for note in _notes(predicted, trained.usage.like, invert):
+    for note in _notes(predicted, trained.usage.image_format, invert):
         out.print(Text(note))
 
 
 def _notes(predicted: Sequence[Prediction], like: ImageFormat, invert: Invert) -> Iterator[str]:
-    """What to know about pictures that were inverted, or were not though they look like it."""
+    """Notes on pictures that `auto` inverted, or left as given despite an unlike background."""
     if invert != "auto":
         return
     background = "light" if like.background < 0.5 else "dark"
@@ -215,8 +216,8 @@ def _notes(predicted: Sequence[Prediction], like: ImageFormat, invert: Invert) -
     unlike = sum(item.unlike for item in predicted)
     if unlike:
         yield (
-            f"{_of(unlike, len(predicted))} left as given in spite of a {background} background: "
-            f"a picture of {like.height} x {like.width} pixels is taken for an image of the data "
+            f"{_of(unlike, len(predicted))} not inverted despite a {background} background: a "
+            f"picture of {like.height} x {like.width} pixels is assumed to be an image of the data "
             "set; --invert yes inverts all."
         )
 

@@ -1,4 +1,4 @@
-"""`fashion-flow report`: where the page of a run is."""
+"""`fashion-flow report`: print the path of a run's report, or open it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import ARTIFACTS, RunOption, StoreOption
+from flows.cli.common_options import ARTIFACTS, RunOption, StoreOption
 from flows.cli.run_tables import shown_run, state_of
 from flows.cli.screen import line, warn
 from tasks.core.errors import UserError
@@ -21,10 +21,10 @@ def report(
     open_: Annotated[bool, Parameter("--open", help="Open the report in a browser.")] = False,
     store: StoreOption = ARTIFACTS,
 ) -> None:
-    """Print the path of the report, or, as it is written last, of what an unfinished run has.
+    """Print the path of the report; of an unfinished run, the path of its log.
 
     Raises:
-        UserError: there is no browser to open it with.
+        UserError: there is no such run, or no browser to open the report with.
     """
     run = shown_run(Store(store), run_id)
     if not run.report.is_file():
@@ -38,10 +38,10 @@ def report(
 
 def _show_log(run: RunLog) -> None:
     logs = [path for path in (run.log.log_file(), run.log) if path.is_file()]
-    what = "its log" if logs else "its folder"
+    printed = "its log" if logs else "its folder"
     warn(
-        f"Run {run.run_id} {state_of(run)}, so it has no report: that is written at the end of a "
-        f"run. The path is that of {what}; `fashion-flow results --run {run.run_id}` shows the "
+        f"Run {run.run_id} {state_of(run)}, so it has no report: only complete runs have one. The "
+        f"path printed is that of {printed}; `fashion-flow results --run {run.run_id}` shows the "
         "scores so far."
     )
     line(str(logs[0] if logs else run.folder))

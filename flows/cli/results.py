@@ -1,11 +1,11 @@
-"""`fashion-flow results`: a run's models and their scores."""
+"""`fashion-flow results`: show a run's models and their scores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from flows.cli.options import ARTIFACTS, JsonFlag, RunOption, StoreOption
+from flows.cli.common_options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.run_tables import note_unfinished, result_rows, shown_run
 from flows.cli.screen import add_row, line, show, show_json, table
 from tasks.core.names import FINAL, VGG16_WEIGHTS
@@ -40,12 +40,12 @@ def show_scores(run: RunLog) -> None:
     rows = result_rows(run)
     line(heading(run))
     if not rows:
-        line("no model is trained yet")
+        line("no model has been trained yet")
         return
     notebook = any(row["notebook_test_accuracy"] is not None for row in rows)
-    # Tables of earlier versions lack what came later.
+    # Tables of earlier versions lack newer columns.
     several = any(row.get("trainings", 1) > 1 for row in rows)
-    # A table of means has no room for everything in 80 characters.
+    # In 80 characters, there is no room for both sizes and intervals.
     sizes = () if several else ("params", "epochs")
     made = table("model", *sizes, "val. %", "test %", *(["95 % interval"] if several else []))
     if notebook:
@@ -66,7 +66,7 @@ def show_scores(run: RunLog) -> None:
 
 
 def show_files(run: RunLog) -> None:
-    """Print where the final model and the report are; say if VGG16 was skipped or is a control."""
+    """Print the paths of the final model and the report; say if VGG16 was skipped or is random."""
     if run.read()["settings"]["transfer"]["weights"] == "random":
         line("VGG16 has random weights here: a control, not transfer learning")
     for entry in run.stages():
@@ -82,7 +82,7 @@ def show_files(run: RunLog) -> None:
 
 
 def heading(run: RunLog) -> str:
-    """The run's id, data set and rule, and by how many trainings models are judged, if not one."""
+    """The run's id, data set, rule and, if a model has several trainings, folds and replicates."""
     settings = run.read()["settings"]
     evaluation = EvaluationSettings.model_validate(settings.get("evaluation", {}))
     words = [f"data set {settings['dataset']}", f"rule {settings['rule']}", *evaluation.words()]

@@ -1,4 +1,4 @@
-"""`fashion-flow run`: the workflow, and what it came to."""
+"""`fashion-flow run`: run the workflow and print its results."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import (
-    ARTIFACTS,
-    RequireSuccessFlag,
-    RunnerOptions,
-    SettingsOptions,
-    StageOptions,
-    StoreOption,
-)
+from flows.cli.common_options import ARTIFACTS, StoreOption
+from flows.cli.options import RequireSuccessFlag, RunnerOptions, SettingsOptions, StageOptions
 from flows.cli.results import show_files, show_scores
 from flows.cli.screen import Closed, line, out, warn
 from flows.cli.verdicts import show_gates
-from flows.running.ending import NO_SUCCESS
+from flows.running.ending import NO_SUCCESS, OK
 from flows.running.launch import RunRequest, launch
 from tasks.core.names import VGG16_WEIGHTS
 from tasks.storage.run_log import RunLog, new_run_id
@@ -54,11 +48,11 @@ def run(
     )
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     status, notice = launch(request, level)
-    # The status is that of the run, even if nobody reads all of this.
+    # Even if nobody reads all of this output, the exit status is the run's.
     with suppress(Closed):
         if notice:
             warn(notice)
-        if status in (0, NO_SUCCESS) and not stages.only:
+        if status in (OK, NO_SUCCESS) and not stages.only:
             finished = RunLog(opened, request.run_id)
             if quiet:
                 line(str(finished.report))
@@ -79,22 +73,24 @@ def _show_end(run: RunLog) -> None:
 
 
 def _show_next(run: RunLog) -> None:
-    """Print what a reader of these results may want to do next, as commands to copy."""
+    """Suggest what to do next, as commands for copying."""
     settings = run.read()["settings"]
     root = run.store.root
     store = (
         "" if str(root) == str(Path(ARTIFACTS).resolve()) else f" --store {shlex.quote(str(root))}"
     )
-    steps = [(f"fashion-flow report --open{store}", "look at all of it")]
+    steps = [(f"fashion-flow report --open{store}", "see the whole report")]
     if settings["evaluation"]["replicates"] == 1 and settings["plan"]:
-        steps.append(("the same command with --replicates 5", "see which verdicts are not chance"))
+        steps.append(
+            ("the same command with --replicates 5", "see which verdicts are more than chance")
+        )
     skipped = {entry["stage"] for entry in run.stages() if entry["state"] == "skipped"}
     if VGG16_WEIGHTS in skipped:
         steps.append(("the same command with --vgg16-weights FILE", "transfer from VGG16 too"))
     steps.append((f"fashion-flow predict IMAGE...{store}", "classify pictures with the model"))
     line("")
     line("next:")
-    # A command with a long path is not aligned, so that it does not widen the column of all.
+    # Commands with long paths do not count, or they would widen the column for all.
     room = out.width - 4 - max(len(purpose) for _, purpose in steps)
     width = max((len(command) for command, _ in steps if len(command) <= room), default=0)
     for command, purpose in steps:

@@ -1,4 +1,4 @@
-"""The tables of a run: as it stored them, or, before it has, made of the stages finished so far."""
+"""The tables of a run: the stored ones or, until they exist, those of its finished stages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.cli.screen import warn
-from flows.recipe.contents import model_stages
-from flows.recipe.stages import ModelStage, on_fashion_mnist
+from flows.recipe.contents import recipe_models
+from flows.recipe.stages import RecipeModel, on_fashion_mnist
 from tasks.core.errors import StageError, UserError
 from tasks.core.names import RESULTS, VERDICTS, evaluation_name
 from tasks.core.settings.run_settings import Settings
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 def shown_run(store: Store, run_id: str | None) -> RunLog:
     """The run of that id; without one, the latest complete run, or the latest if none is complete.
 
-    A note tells of a later run that is not the one shown.
+    If a later run exists, a note says so.
 
     Raises:
         UserError: there is no such run.
@@ -45,7 +45,7 @@ def shown_run(store: Store, run_id: str | None) -> RunLog:
 
 
 def state_of(run: RunLog) -> str:
-    """What became of a run, as the second half of a sentence."""
+    """How a run ended, as a predicate, e.g. `is still running`."""
     status = run.status()
     if status == RUNNING:
         return "is still running"
@@ -53,7 +53,7 @@ def state_of(run: RunLog) -> str:
 
 
 def note_unfinished(run: RunLog) -> None:
-    """Print a note if a run's tables are not there yet, so that they are not taken for final."""
+    """Print a note if a run has no final tables yet."""
     if run.record(RESULTS) is None:
         stages = len(run.stages())
         warn(
@@ -63,7 +63,7 @@ def note_unfinished(run: RunLog) -> None:
 
 
 def result_rows(run: RunLog) -> list[Row]:
-    """A row for each model; of an unfinished run, for each that is trained, with what is known.
+    """A row for each model; in an unfinished run, a partial row for each model trained so far.
 
     Raises:
         UserError: the run is unfinished, and another version of the program started it.
@@ -75,7 +75,7 @@ def result_rows(run: RunLog) -> list[Row]:
     settings = _settings(run)
     facts = _facts(run)
     found = []
-    for model in model_stages(settings):
+    for model in recipe_models(settings):
         trained = [facts[name] for name in model.trainings if name in facts]
         if trained:
             found.append(_partial_row(model, trained, facts, settings))
@@ -83,7 +83,7 @@ def result_rows(run: RunLog) -> list[Row]:
 
 
 def verdict_rows(run: RunLog) -> list[Row]:
-    """A row for each gate; of an unfinished run, for each that has decided.
+    """A row for each gate; in an unfinished run, for each that has decided.
 
     Adjusted p values depend on all gates, so an unfinished run has none.
 
@@ -95,7 +95,7 @@ def verdict_rows(run: RunLog) -> list[Row]:
         rows: list[Row] = run.store.table(record, VERDICTS).to_pylist()
     else:
         facts = _facts(run)
-        gates = [model.gate for model in model_stages(_settings(run)) if model.gate]
+        gates = [model.gate for model in recipe_models(_settings(run)) if model.gate]
         rows = [{**facts[gate], "p_value_adjusted": None} for gate in gates if gate in facts]
     if rows and "ci_low" not in rows[0]:
         raise UserError(
@@ -115,10 +115,10 @@ def _settings(run: RunLog) -> Settings:
 
 
 def _facts(run: RunLog) -> dict[str, Mapping[str, Any]]:
-    """The small values of every finished stage, by name."""
+    """The facts of every finished stage, by its name."""
     found = {}
     for entry in run.stages():
-        # A record that `clean` removed has nothing to show.
+        # `clean` may have removed the record.
         with suppress(StageError):
             if entry["key"]:
                 found[entry["stage"]] = run.store.record(entry["stage"], entry["key"]).facts
@@ -126,7 +126,7 @@ def _facts(run: RunLog) -> dict[str, Mapping[str, Any]]:
 
 
 def _partial_row(
-    model: ModelStage,
+    model: RecipeModel,
     trained: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Mapping[str, Any]],
     settings: Settings,

@@ -1,4 +1,4 @@
-"""`fashion-flow runs`: what was run when, with which settings, and how it ended."""
+"""`fashion-flow runs`: list all runs, their settings and how they ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.options import ARTIFACTS, StoreOption
+from flows.cli.common_options import ARTIFACTS, StoreOption
 from flows.cli.screen import add_row, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from flows.recipe.presets import PRESETS
@@ -57,7 +57,7 @@ def runs(
 
 
 def run_rows(store: Store) -> list[dict[str, Any]]:
-    """What is known of every run, oldest first."""
+    """The log of every run with its status and counts of stages, oldest first."""
     rows = []
     for run in all_runs(store):
         states = [entry["state"] for entry in run.stages()]
@@ -86,7 +86,7 @@ def nearest_preset(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     compared = {}
     for name, preset in PRESETS.items():
         theirs = flat(preset.model_dump(mode="json"))
-        # Runs of earlier versions lack the settings that came later.
+        # Runs of earlier versions lack newer settings.
         compared[name] = {key: ours[key] for key in ours if ours[key] != theirs.get(key)}
     nearest = min(compared, key=lambda name: len(compared[name]))
     return nearest, compared[nearest]

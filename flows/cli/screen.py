@@ -1,4 +1,4 @@
-"""What every command prints with: lines, tables, notes and errors, on any terminal or pipe."""
+"""Print lines, tables, notes and errors, on any terminal or pipe."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-# Our own signs in ASCII.
+# ASCII replacements for the other characters that we print.
 SIGNS = str.maketrans({"\N{RIGHTWARDS ARROW}": "->", "\N{HORIZONTAL ELLIPSIS}": "..."})
 LONGEST_VALUE = 120
 
 
 class Closed(Exception):  # noqa: N818 - no error: `fashion-flow results | head -1` is fine
-    """Nobody reads the output any more."""
+    """The reader has closed the pipe that standard output goes to."""
 
 
 class Screen(Console):
-    """A console that also copes with ASCII terminals and with pipes that close early."""
+    """A console that also supports ASCII-only terminals and pipes that close early."""
 
     @property
     def ascii_only(self) -> bool:
-        """Whether the output can show nothing but ASCII."""
+        """Whether the output encoding is not Unicode."""
         return not self.encoding.startswith("utf")
 
     def render_lines(self, *args: Any, **kwargs: Any) -> list[list[Segment]]:
-        """Render as rich does, but end a shortened text in three dots if there is only ASCII."""
+        """Render a cell; in ASCII, replace the ellipsis that marks truncated text by three dots."""
         lines = super().render_lines(*args, **kwargs)
         if not self.ascii_only:
             return lines
         return [[segment._replace(text=_dotted(segment.text)) for segment in row] for row in lines]
 
     def on_broken_pipe(self) -> None:
-        """Print to nowhere from now on, so that Python reports no error when it exits.
+        """Discard all further output, so that Python reports no error when it exits.
 
         Raises:
             Closed: this is standard output. A command continues without standard error.
@@ -52,7 +52,7 @@ class Screen(Console):
             raise Closed
 
     def is_closed(self) -> bool:
-        """Whether this is a pipe that nobody reads any more."""
+        """Whether this is a pipe whose reader has closed it."""
         poll = select.poll()
         poll.register(self.file, 0)
         return any(event & select.POLLERR for _, event in poll.poll(0))
@@ -63,7 +63,7 @@ err = Screen(stderr=True)
 
 
 def _dotted(text: str) -> str:
-    """The text as wide as before, with dots for an ellipsis and the characters before it."""
+    """The text, equally wide, with an ellipsis and up to two characters before it as dots."""
     return re.sub(".{0,2}\N{HORIZONTAL ELLIPSIS}", lambda found: "." * len(found[0]), text)
 
 
@@ -73,7 +73,7 @@ def spelled(text: str) -> str:
 
 
 def warn(message: str) -> None:
-    """Print a note that must not be overlooked to standard error."""
+    """Print a framed note to standard error."""
     text = Text(spelled(message))
     err.print(Panel(text, border_style="yellow", title="note", title_align="left"))
 
@@ -84,7 +84,7 @@ def fail(message: str) -> None:
 
 
 def line(text: str) -> None:
-    """Print a line as it is: paths are neither wrapped nor coloured, so they can be copied."""
+    """Print a line unchanged: paths are neither wrapped nor coloured, so they can be copied."""
     try:
         print(spelled(text), flush=True)
     except BrokenPipeError:
@@ -97,7 +97,7 @@ def show_json(value: Any) -> None:
 
 
 def table(*columns: str) -> Table:
-    """A plain table without lines: the first column on the left, the others on the right."""
+    """A plain table: the first column is aligned left, the others right."""
     made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for number, column in enumerate(columns):
         made.add_column(column, justify="right" if number else "left", no_wrap=True)
@@ -105,7 +105,7 @@ def table(*columns: str) -> Table:
 
 
 def add_row(to: Table, *cells: str, style: str | None = None) -> None:
-    """Add a row of texts, in which brackets and colons mean nothing special."""
+    """Add a row of plain texts: rich must not take brackets and colons for markup."""
     to.add_row(*(Text(spelled(cell)) for cell in cells), style=style)
 
 

@@ -1,4 +1,4 @@
-"""`fashion-flow ui`: Prefect's pages in a browser."""
+"""`fashion-flow ui`: start a Prefect server with its UI."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import whole_number
+from flows.cli.common_options import whole_number
 from flows.running.ui_server import serve_ui
 
 
@@ -17,5 +17,5 @@ def ui(
     ] = 4200,
     open_: Annotated[bool, Parameter("--open", help="Open the UI in a browser.")] = False,
 ) -> None:
-    """Serve the UI until the process is stopped."""
+    """Run the server until the process is stopped."""
     serve_ui(port, open_browser=open_)

@@ -1,15 +1,15 @@
-"""`fashion-flow verdicts`: what a run's gates decided, and why."""
+"""`fashion-flow verdicts`: show what a run's gates decided, and the evidence."""
 
 from __future__ import annotations
 
-from flows.cli.options import ARTIFACTS, JsonFlag, RunOption, StoreOption
+from flows.cli.common_options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.results import DECISIONS, heading
 from flows.cli.run_tables import note_unfinished, shown_run, verdict_rows
 from flows.cli.screen import add_row, line, show, show_json, table
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
 
-# What rule `significant` says; with one training of each model it can say nothing.
+# The opinion of rule `significant`; None if each model has only one training.
 TESTED = {"forward": "better", "back": "worse", "inconclusive": "open", None: "not"}
 
 
@@ -29,9 +29,9 @@ def verdicts(
         line("no gate has decided yet" if planned else "there are no gates: the plan is empty")
         return
     show_gates(run)
-    line("gain: in accuracy on held-out images, in points. p: how likely it is by chance;")
-    line("adj.: adjusted for the number of gates (Holm). tested: what rule significant")
-    line(f"says, at level {rows[0]['level']:.3g} for each gate.")
+    line("gain: in accuracy on held-out images, in points. p: probability of a difference")
+    line("at least as large by chance. adj. p: adjusted for the number of gates (Holm).")
+    line(f"tested: by rule significant, at level {rows[0]['level']:.3g} for each gate.")
 
 
 def show_gates(run: RunLog) -> None:

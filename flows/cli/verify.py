@@ -1,4 +1,4 @@
-"""`fashion-flow verify`: whether the store's files are what was written."""
+"""`fashion-flow verify`: compare the store's files with their records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from rich import filesize
 
-from flows.cli.options import ARTIFACTS, StoreOption
+from flows.cli.common_options import ARTIFACTS, StoreOption
 from flows.cli.screen import Closed, line
 from tasks.storage import verification
 from tasks.storage.store import Store
@@ -14,7 +14,7 @@ from tasks.storage.verification import Verification
 
 
 def verify(*, store: StoreOption = ARTIFACTS) -> int:
-    """Print what is damaged, orphaned or unfinished; return 1 if a file is damaged, else 0."""
+    """Print damaged, orphaned and unfinished files; return 1 if a file is damaged, else 0."""
     opened = Store(store)
     opened.check_exists()
     found = verification.verify(opened)
@@ -43,5 +43,5 @@ def _show(store: Store, found: Verification) -> None:
 
 
 def size(count: int) -> str:
-    """A number of bytes for people, e.g. `1.2 MB`."""
+    """A number of bytes in readable units, e.g. `1.2 MB`."""
     return str(filesize.decimal(count))

@@ -117,7 +117,7 @@ def _deployment(
 
 @contextmanager
 def _explained(address: str) -> Iterator[None]:
-    """Turn errors of the server into messages."""
+    """Turn the server's errors into messages that say what to do."""
     try:
         yield
     except httpx.HTTPStatusError as error:
@@ -154,10 +154,10 @@ def _schedule(cron: str | None, timezone: str) -> Schedule | None:
 
 
 def _ensure_queue(pool: str, name: str) -> None:
-    """Ensure that the pool has a queue that starts one run at a time, so that runs do not overlap.
+    """Ensure that the pool has a queue that starts one run at a time.
 
-    A concurrency limit of the deployment itself would not do: it is a lease, and Prefect 3.8.8 ends
-    a run whose lease can't be renewed because the server is away or was restarted.
+    A concurrency limit of the deployment itself would not work: it is a lease, and Prefect 3.8.8
+    ends a run whose lease can't be renewed because the server is away or was restarted.
     """
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectAlreadyExists

@@ -27,14 +27,14 @@ IMAGE = re.compile(
 class Pool:
     """A work pool, and the resources of one deployment's runs in it.
 
-    Args:
+    Attributes:
         name: the pool's name on the server.
         type: `process`, `docker` or `kubernetes`.
         image: the image for the container of each run; None in a process pool.
         gpus: the number of GPUs for the container of each run; 0 in a process pool.
 
     Raises:
-        UserError: they contradict each other, or the image's name is malformed.
+        UserError: the values contradict each other, or the image's name is malformed.
     """
 
     name: str

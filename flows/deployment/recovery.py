@@ -1,4 +1,4 @@
-"""Recovery of dead runs: automations on the Prefect server that notice them and retry them."""
+"""Recovery of dead runs: automations on the Prefect server that detect and retry them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a run would do, and why."""
+"""Plan a run: which stages it would compute, and why."""

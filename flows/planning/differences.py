@@ -1,4 +1,4 @@
-"""Why a key changed: everything that goes into it, compared piece by piece."""
+"""Explain why a key changed by comparing everything that goes into it."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ LONGEST_VALUE = 40
 
 
 def closest(
-    records: Iterable[Record], basis: Mapping[str, Any], makers: Mapping[str, str]
+    records: Iterable[Record], basis: Mapping[str, Any], producers: Mapping[str, str]
 ) -> tuple[Record | None, list[str]]:
     """The record with the fewest differences from `basis`, and these differences.
 
     Args:
         records: a stage's records.
         basis: what goes into the stage's key now; inputs that are not known yet are left out.
-        makers: by role, the stages that the inputs come from.
+        producers: by role, the stages that the inputs come from.
     """
-    compared = [(record, changes(record.basis, basis, makers)) for record in records]
+    compared = [(record, changes(record.basis, basis, producers)) for record in records]
     return min(compared, key=lambda pair: len(pair[1]), default=(None, []))
 
 
 def changes(
-    before: Mapping[str, Any], now: Mapping[str, Any], makers: Mapping[str, str]
+    before: Mapping[str, Any], now: Mapping[str, Any], producers: Mapping[str, str]
 ) -> list[str]:
-    """A phrase for each difference between two keys' bases; `makers` as in `closest`."""
+    """A phrase for each difference between two keys' bases; `producers` as in `closest`."""
     inputs = [role for role in now["inputs"] if now["inputs"][role] != before["inputs"].get(role)]
-    outside = before["external"] != now["external"]
+    external = before["external"] != now["external"]
     return [
         *_values({"store format": before["format"]}, {"store format": now["format"]}),
         *_values(flat(before["settings"]), flat(now["settings"])),
-        *(f"{makers[role]} changed" for role in inputs),
-        *(["the file from outside the store changed"] if outside else []),
+        *(f"{producers[role]} changed" for role in inputs),
+        *(["an external file changed"] if external else []),
         *(f"code of {name} {how}" for name, how in _modules(before["code"], now["code"])),
         *_values(before["profile"], now["profile"]),
     ]
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
+    """The values of nested settings, by dotted name."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:

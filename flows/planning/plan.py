@@ -30,9 +30,9 @@ class Planned:
             `open` if the stage itself depends on a decision.
         reason: why it is in this state.
         record: its record in the store; None if there is none.
-        last: the log's line on the last time that it, or the nearest record, was computed.
-        follows: whether all that depend on it are to be computed again.
-        needs: the stages that it needs.
+        last: the log entry of the last computation of its record, or of the most similar one.
+        downstream: whether it is in `refresh_from`, or downstream of a stage that is.
+        needs: the stages that it depends on directly.
     """
 
     stage: str
@@ -40,7 +40,7 @@ class Planned:
     reason: str
     record: Record | None = None
     last: Mapping[str, Any] = field(default_factory=dict)
-    follows: bool = False
+    downstream: bool = False
     needs: tuple[str, ...] = ()
 
 
@@ -49,7 +49,7 @@ class _OpenError(Exception):
 
 
 class PlannedRun(Run[Planned]):
-    """Carries the recipe out by looking each stage up in the store."""
+    """Plans a run: looks each stage of the recipe up in the store instead of computing it."""
 
     def __init__(self, store: Store, profile: Mapping[str, Any], choice: StageSelection) -> None:
         super().__init__()
@@ -87,10 +87,10 @@ class PlannedRun(Run[Planned]):
         found = Miss(ABSENT) if pending else self._store.lookup(stage, digest_of(basis))
         record = found if isinstance(found, Record) else None
         nearest, differences = (record, []) if record else self._closest(stage, basis, inputs)
-        followed = [item.stage for item in inputs.values() if item.follows]
-        anew = self._choice.anew(stage.name, followed)
-        if anew:
-            state, reason = WILL_RUN, anew
+        recomputed = [item.stage for item in inputs.values() if item.downstream]
+        recompute = self._choice.recompute(stage.name, recomputed)
+        if recompute:
+            state, reason = WILL_RUN, recompute
         elif isinstance(found, Record):
             state, reason = CACHED, f"record {found.key[:16]}"
         elif found.reason != ABSENT:
@@ -103,19 +103,19 @@ class PlannedRun(Run[Planned]):
             reason,
             record,
             self._computed.get(nearest.key, {}) if nearest else {},
-            self._choice.follows(stage.name, followed),
+            self._choice.is_downstream(stage.name, recomputed),
             tuple(item.stage for item in (*inputs.values(), *after)),
         )
 
     def _closest(
         self, stage: Stage, basis: Mapping[str, Any], inputs: Mapping[str, Planned]
     ) -> tuple[Record | None, list[str]]:
-        makers = {role: item.stage for role, item in inputs.items()}
-        return closest(self._store.records(stage.name), basis, makers)
+        producers = {role: item.stage for role, item in inputs.items()}
+        return closest(self._store.records(stage.name), basis, producers)
 
 
 def _why(done_before: bool, differences: Sequence[str], pending: Sequence[str]) -> tuple[str, str]:
-    """State and reason of a stage that is not in the store, or not known to be."""
+    """State and reason of a stage whose result is not, or may not be, in the store."""
     if differences:
         return WILL_RUN, "; ".join(differences)
     if not pending:
@@ -130,7 +130,7 @@ def plan(
     profile: Mapping[str, Any],
     choice: StageSelection = EVERYTHING,
 ) -> list[Planned]:
-    """Every stage of a run in the notebook's order, and what a run would do about it.
+    """What a run would do about each of its stages, in the notebook's order.
 
     Raises:
         UserError: `choice` names a stage that the run does not have, or refreshes one that the
@@ -160,7 +160,7 @@ def plan(
 
 
 def _needed(planned: Mapping[str, Planned], wanted: Iterable[str]) -> set[str]:
-    """The wanted stages and all that they need, directly or not, whatever their state."""
+    """The wanted stages and all stages that they depend on, directly or indirectly."""
     needed = set(wanted)
     pending = [name for name in needed if name in planned]
     while pending:

@@ -1,4 +1,4 @@
-"""Which stages of a run to carry out, and which of them to compute again."""
+"""Select the stages of a run to compute, and those to recompute even if they are cached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.core.settings.base import Spec
 
 
 class Enough(Exception):  # noqa: N818 - no error: there is nothing left to do
-    """All selected stages have been made, so the rest of the recipe is not carried out."""
+    """All selected stages have been added, so the rest of the recipe is left out."""
 
 
 class StageSelection(Spec):
@@ -36,7 +36,7 @@ class StageSelection(Spec):
         """Refuse a name that no stage of the run has.
 
         Raises:
-            UserError: there is such a name; the message suggests similar ones.
+            UserError: there is such a name; the message suggests similar names.
         """
         for name in sorted(self.only | self.refresh | self.refresh_from):
             if name not in names:
@@ -45,27 +45,30 @@ class StageSelection(Spec):
                 raise UserError(f"no stage {name!r} in this run; {hint}")
 
     def check_enough(self, made: Iterable[str]) -> None:
-        """End the recipe if only some stages are selected and all of them have been made.
+        """End the recipe early if only some stages are selected and all of these have been added.
 
         Raises:
-            Enough: the recipe is to end.
+            Enough: they have.
         """
         if self.only and self.only <= set(made):
             raise Enough
 
-    def follows(self, name: str, followed: Collection[str]) -> bool:
-        """Whether a stage is in `refresh_from` or depends on such a stage.
+    def is_downstream(self, name: str, recomputed: Collection[str]) -> bool:
+        """Whether a stage is in `refresh_from`, or downstream of a stage that is.
 
-        `followed` names its inputs that do. A stage in `refresh` does not count: its result is
-        normally the same again, and if it is not, the keys of its dependents change by themselves.
+        `recomputed` names the inputs of which this is true. Stages in `refresh` do not count: they
+        normally give the same result again, and if not, the keys of their dependents change.
         """
-        return name in self.refresh_from or bool(followed)
+        return name in self.refresh_from or bool(recomputed)
 
-    def anew(self, name: str, followed: Collection[str]) -> str:
-        """Why a stage is computed even if it is in the store; empty if it is not."""
+    def recompute(self, name: str, recomputed: Collection[str]) -> str:
+        """Why a stage is computed even if it is in the store; empty if there is no reason.
+
+        `recomputed` is as in `is_downstream`.
+        """
         if name in self.refresh | self.refresh_from:
             return "recomputation requested"
-        return f"{min(followed)} is recomputed" if followed else ""
+        return f"{min(recomputed)} is recomputed" if recomputed else ""
 
 
 EVERYTHING = StageSelection()

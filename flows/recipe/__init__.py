@@ -1,1 +1,1 @@
-"""Which stages run, on what, in which order."""
+"""Which stages run, with which inputs, in which order."""

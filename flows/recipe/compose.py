@@ -1,4 +1,4 @@
-"""Compose settings from a preset, a plan file and single values; errors name the setting."""
+"""Compose settings from a preset, a plan file and single values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def compose(
         preset: one of PRESETS.
         plan_file: a TOML file whose iterations replace the preset's.
         values: values by dotted name, e.g. `{"overfitting.epochs": 3}`.
-        assignments: texts like `overfitting.epochs=3`.
+        assignments: texts like `overfitting.epochs=3`, with a TOML value.
 
     Raises:
         UserError: a preset or setting is unknown, or a value has the wrong type or is out of range.
@@ -94,8 +94,8 @@ def _assign(tree: dict[str, Any], name: str, value: Any) -> None:
             inner = tree[group] = {}
         if not isinstance(inner, dict):
             raise UserError(
-                f"--set {name}: {group!r} has no settings inside it; "
-                "change the iterations with --plan FILE."
+                f"--set {name}: {group!r} contains no named settings; to change the "
+                "plan's iterations, use --plan FILE."
             )
         tree = inner
     tree[field] = value

@@ -1,6 +1,6 @@
-"""The table of contents of the workflow: which stages run, on what, in which order.
+"""The table of contents of the workflow: which stages run, with which inputs, in which order.
 
-It is written once and read twice: a run hands each stage to Prefect, a plan looks it up.
+Runs and plans share it: a run submits each stage to Prefect, a plan looks it up in the store.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from flows.recipe import stages, transfer
 from flows.recipe.iterate import Trained, iterate, train
 from flows.recipe.run import Run
-from flows.recipe.stages import ModelStage
+from flows.recipe.stages import RecipeModel
 from tasks.core.names import (
     BASELINE,
     EXPLORE,
@@ -43,7 +43,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     made[EXPLORE] = run(stages.explore(settings), raw=raw)
     split = made[SUBSET] = run(stages.subset(settings), raw=raw)
     guard = made[GUARD] = run(stages.guard(settings), split=split)
-    # Nothing is trained before it is known that no image appears in two splits.
+    # Training waits for the guard, which stops the run if an image appears in two splits.
     arrays = made[PREPROCESS] = run(stages.preprocess(), [guard], split=split)
     for assignment in _fold_assignments(settings):
         made[assignment.name] = run(assignment, split=split, guard=guard)
@@ -66,8 +66,8 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     curves = stages.curves(FINAL, list(finals), settings)
     made |= finals | {curves.name: run(curves, **finals)}
 
-    # Only now, after the last verdict, is anything scored on the test split.
-    for model in model_stages(settings):
+    # Scoring on the test split waits for the last verdict.
+    for model in recipe_models(settings):
         for training in model.trainings:
             stage = stages.evaluate(model, training)
             made[stage.name] = run(stage, survivor.verdicts, model=made[training], arrays=arrays)
@@ -78,13 +78,13 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     return made
 
 
-def model_stages(settings: Settings) -> list[ModelStage]:
-    """Every model of a run in the notebook's order, known before anything runs."""
+def recipe_models(settings: Settings) -> list[RecipeModel]:
+    """Every model of a run in the notebook's order; the settings alone determine them."""
 
-    def trained(name: str, step: str, gate: str | None = None) -> ModelStage:
+    def trained(name: str, step: str, gate: str | None = None) -> RecipeModel:
         found = replicates(settings.evaluation, settings.seed)
         trainings = {f"{name}{replicate.suffix}": replicate for replicate in found}
-        return ModelStage(name, step, trainings, gate)
+        return RecipeModel(name, step, trainings, gate)
 
     iterations = [
         trained(iteration_name(number), "7", gate_name(number))
@@ -93,8 +93,8 @@ def model_stages(settings: Settings) -> list[ModelStage]:
     finals = final_replicates(settings.evaluation, settings.seed)
     final = {f"{FINAL}{replicate.suffix}": replicate for replicate in finals}
     transferred = [
-        # Part 3 is a comparison, not a decision: it is trained once, on the validation split.
-        ModelStage(f"{name}{suffix}", step, {f"{name}{suffix}": finals[0]}, transfer=variant)
+        # Part 3 is a comparison, not a decision: each model is trained once, without folds.
+        RecipeModel(f"{name}{suffix}", step, {f"{name}{suffix}": finals[0]}, transfer=variant)
         for suffix, variant in transfer.variants(settings).items()
         for name, step in ((VGG16_FROZEN, "3d"), (VGG16_FINE_TUNED, "3e"))
     ]
@@ -103,14 +103,14 @@ def model_stages(settings: Settings) -> list[ModelStage]:
         trained(LOW_CAPACITY, "5b"),
         trained(OVERFITTING, "6"),
         *iterations,
-        ModelStage(FINAL, "7b", final),
+        RecipeModel(FINAL, "7b", final),
         *transferred,
     ]
 
 
 def stage_names(settings: Settings) -> list[str]:
     """Every stage of a run in the notebook's order."""
-    models = model_stages(settings)
+    models = recipe_models(settings)
     names = [LOAD, EXPLORE, SUBSET, GUARD, PREPROCESS]
     names += [stage.name for stage in _fold_assignments(settings)]
     for model in models:
@@ -135,7 +135,7 @@ def _fold_assignments(settings: Settings) -> list[Stage]:
 
 def _summary_stages(settings: Settings) -> list[Stage]:
     """The tables and figures that compare all models."""
-    models = model_stages(settings)
+    models = recipe_models(settings)
     found = [
         stages.results(models, settings),
         stages.success(models, settings),

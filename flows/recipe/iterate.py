@@ -27,18 +27,17 @@ from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Decision, Iteration, TrainSettings
 from tasks.core.statistics.replicates import replicates
 
-# Each open decision doubles the settings that may be tried later. Beyond this number not all of
-# them are followed, and a training may then start at its first epoch although it could have
-# started at a snapshot.
+# Each open decision doubles the settings that may be tried later. Beyond this number, some are
+# ignored, and a training may then start from scratch although a snapshot could have been kept.
 MOST_AHEAD = 4_096
 
-# The settings that models were trained with, in the order of their training.
+# The settings of the models trained so far, by name and in order.
 Trained = dict[str, TrainSettings]
 
 
 @dataclass(frozen=True)
 class Survivor:
-    """The settings that survived the gates, and the handles of all verdicts."""
+    """The settings that survived the gates, and the handles of all gates."""
 
     training: TrainSettings
     verdicts: tuple[Any, ...]
@@ -53,15 +52,15 @@ def train(
     training: TrainSettings,
     ahead: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Train a model once for each replicate, side by side, and draw its learning curves.
+    """Train a model once for each replicate, in parallel, and draw its learning curves.
 
-    A training that differs from an earlier one only in its number of epochs starts from that one's
-    snapshot.
+    A training that differs from an earlier one only in its number of epochs continues from a
+    snapshot of the earlier one.
 
     Args:
-        run: what carries the stages out.
-        settings: those of the run.
-        made: handles by the name of their stage; those of this model are added.
+        run: carries the stages out.
+        settings: the run's settings.
+        made: handles by stage name; those of this model are added.
         trained: settings by model; this model's are added.
         model: the model's name.
         training: the model's network and schedule.
@@ -88,16 +87,16 @@ def train(
 
 
 def iterate(run: Run[Any], settings: Settings, made: dict[str, Any], trained: Trained) -> Survivor:
-    """Try the plan's iterations, from the overfitting model on; add their stages to `made`."""
+    """Try the plan's iterations, starting with the overfitting model; add stages to `made`."""
     incumbent, training = OVERFITTING, settings.overfitting
     verdicts = []
     for number, iteration in enumerate(settings.plan, start=1):
         name = iteration_name(number)
         candidate = resolved(run, changed(training, iteration.change), settings, made)
-        # A decision that is known beforehand lets the next iteration start without waiting.
+        # If the decision is known in advance, the next iteration does not wait for the gate.
         known = _known_decision(settings, number, iteration)
-        standing = {"forward": [candidate], "back": [training], None: [training, candidate]}[known]
-        ahead = candidates(settings, standing, number)
+        possible = {"forward": [candidate], "back": [training], None: [training, candidate]}[known]
+        ahead = candidates(settings, possible, number)
         train(run, settings, made, trained, name, candidate, ahead)
         gate = stages.decide(number, incumbent, name, settings, iteration.replay)
         verdict = made[gate.name] = run(gate, **_compared(settings, made, incumbent, name))
@@ -108,14 +107,14 @@ def iterate(run: Run[Any], settings: Settings, made: dict[str, Any], trained: Tr
 
 
 def candidates(
-    settings: Settings, standing: Sequence[TrainSettings], after: int
+    settings: Settings, possible: Sequence[TrainSettings], after: int
 ) -> list[dict[str, Any]]:
-    """What the iterations after iteration `after` may train, whatever their gates decide.
+    """All settings that the iterations after iteration `after` may train.
 
-    `standing` are the settings of which one will be the incumbent. The result holds fields of
-    `TrainSettings`; epochs that follow the overfitting model are not resolved.
+    `possible` are the settings that may be the incumbent's by then. The result holds fields of
+    `TrainSettings`, in which epochs taken from the overfitting model are not resolved.
     """
-    incumbents = {tuple(dict(known).values()): dict(known) for known in standing}
+    incumbents = {tuple(dict(known).values()): dict(known) for known in possible}
     tried = []
     for number, iteration in enumerate(settings.plan[after:], start=after + 1):
         with suppress(UserError):  # the change does not fit the overfitting model itself
@@ -133,7 +132,7 @@ def candidates(
 
 
 def _same_but_epochs(training: TrainSettings, other: TrainSettings | Mapping[str, Any]) -> bool:
-    """Whether two settings differ in nothing, or only in `epochs`."""
+    """Whether two settings are equal, or differ only in `epochs`."""
     fields = dict(other)
     return dict(training) | {"epochs": fields["epochs"]} == fields
 
@@ -141,7 +140,7 @@ def _same_but_epochs(training: TrainSettings, other: TrainSettings | Mapping[str
 def _compared(
     settings: Settings, made: Mapping[str, Any], incumbent: str, candidate: str
 ) -> dict[str, Any]:
-    """All trainings of both models by the roles that a gate gives them."""
+    """The trainings of both models, by their roles as inputs of a gate."""
     return {
         f"{role}{replicate.suffix}": made[f"{model}{replicate.suffix}"]
         for replicate in replicates(settings.evaluation, settings.seed)
@@ -150,7 +149,7 @@ def _compared(
 
 
 def _known_decision(settings: Settings, gate: int, iteration: Iteration) -> Decision | None:
-    """A decision that does not depend on how the trainings turn out: forced or replayed."""
+    """The decision if it is forced or replayed; None if it depends on the trainings."""
     replayed = iteration.replay if settings.rule == "notebook" else None
     return settings.force.get(gate, replayed)
 
@@ -164,9 +163,9 @@ def _decision(run: Run[Any], verdict: Any) -> str:
 def resolved(
     run: Run[Any], training: TrainSettings, settings: Settings, made: Mapping[str, Any]
 ) -> TrainSettings:
-    """`training` with a number of epochs, taken from the overfitting model if it says so.
+    """`training` with a number of epochs, if it takes that from the overfitting model.
 
-    If that model was trained several times, it is the median; of two, the lower.
+    The number is the median over the trainings of that model; of two middle ones, the lower.
     """
     if training.epochs != LOWEST_VALIDATION_LOSS:
         return training

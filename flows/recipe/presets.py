@@ -1,4 +1,4 @@
-"""The presets: the notebook, a smoke test of it, and all of the data."""
+"""The presets: the notebook, a smoke test of it, and the notebook on all images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tasks.core.settings.images import SubsetSettings, SyntheticSettings
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import TransferSettings
 
-# The notebook as it stands: 8,000 / 2,000 / 2,000 images.
+# The notebook's own settings: 8,000 / 2,000 / 2,000 images.
 NOTEBOOK = Settings()
 
-# Changes that would be no smaller than the notebook's.
+# The changes of the notebook's plan, by name, that need smaller values in the smoke test.
 SMOKE_CHANGES: dict[str, dict[str, Any]] = {
     "fewer epochs": {"epochs": 1},
     "no first dense layer": {"dense": [16]},
@@ -21,7 +21,7 @@ SMOKE_CHANGES: dict[str, dict[str, Any]] = {
 
 SMALL_TRANSFER = {"dense": 32, "epochs": 2, "fine_tune_epochs": 1, "batch_size": 64}
 
-# Every stage at a size for trying things out: drawn images, one or two epochs, small networks.
+# Every stage at a small size: few synthetic images, small networks, one to three epochs.
 SMOKE = Settings(
     dataset="synthetic",
     synthetic=SyntheticSettings(train=700, test=200),
@@ -43,7 +43,7 @@ SMOKE = Settings(
     ),
 )
 
-# All of the data set.
+# The notebook's settings on all images of the data set.
 FULL = NOTEBOOK.model_copy(update={"subset": SubsetSettings(method="everything")})
 
 PRESETS = {"notebook": NOTEBOOK, "smoke": SMOKE, "full": FULL}

@@ -1,4 +1,4 @@
-"""What carries a recipe out: Prefect in a run, a look into the store in a plan."""
+"""The interface that carries a recipe out: runs submit stages to Prefect, plans look them up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.core.seal import MarkedFiles, check_seal
 
 
 class Handle(Protocol):
-    """Stands for the outcome of a stage that may not be there yet."""
+    """A reference to the outcome of a stage, which may not exist yet."""
 
     @property
     def stage(self) -> str:
@@ -25,33 +25,36 @@ H = TypeVar("H", bound=Handle)
 class Run(ABC, Generic[H]):
     """Carries out the stages of a recipe.
 
-    The seal of the test split is checked as stages are wired: no stage that trains, tunes or
-    decides can be given data that derive from test images or scores, whatever their names.
+    The seal of the test split is checked when stages are connected: no stage that trains, tunes
+    or decides can read data derived from test images or scores, whatever their names.
     """
 
     def __init__(self) -> None:
         self._marks: dict[str, MarkedFiles] = {}
 
     def __call__(self, stage: Stage, after: Sequence[H] = (), **inputs: H) -> H:
-        """Have a stage done once its inputs and what it comes `after` are done; return its handle.
+        """Add a stage that starts once its inputs and the stages in `after` have ended.
+
+        Returns:
+            The stage's handle.
 
         Raises:
-            SealedError: the stage would read sealed data, or its name is that of another stage
-                with other marks.
+            SealedError: the stage would read sealed data, or a stage of the same name has other
+                marks.
         """
         read = {role: self._marks[given.stage] for role, given in inputs.items()}
         marks = check_seal(stage.name, stage.spec.seal, stage.reads, read)
         if self._marks.setdefault(stage.name, marks) != marks:
             raise SealedError(
-                f"two stages are called {stage.name!r}, and different test data are in them; give "
-                "one of them another name."
+                f"two stages are named {stage.name!r}, but their files derive from different test "
+                "data; rename one of them."
             )
         return self.take(stage, after, inputs)
 
     @abstractmethod
     def take(self, stage: Stage, after: Sequence[H], inputs: Mapping[str, H]) -> H:
-        """Have a stage done that the seal allows."""
+        """Add a stage whose inputs the seal allows; return its handle."""
 
     @abstractmethod
     def value(self, handle: H) -> Outcome:
-        """Wait for the outcome that a handle stands for."""
+        """Wait for the outcome of a stage, given its handle."""

@@ -1,4 +1,4 @@
-"""The stages of a run as values: what each is called, reads and depends on. Nothing runs here."""
+"""The definition of each stage: its name, its spec and what it reads. Nothing runs here."""
 
 from __future__ import annotations
 
@@ -84,15 +84,15 @@ Reads = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
-class ModelStage:
+class RecipeModel:
     """A model and the stages that train it.
 
     Attributes:
         name: its name.
         step: its step in the notebook.
         trainings: its trainings by the name of their stage.
-        gate: the stage that decides on it, if one does.
-        transfer: its way of transfer, if it has one.
+        gate: the stage that decides whether to keep it, if there is one.
+        transfer: its variant of transfer learning, if it is a VGG16 model.
     """
 
     name: str
@@ -108,7 +108,7 @@ class ModelStage:
 
 
 def data_note(settings: Settings) -> str:
-    """What every figure of a run on drawn images says; empty on real ones."""
+    """The note on every figure of a run on synthetic images; empty for real images."""
     return SYNTHETIC_NOTE if settings.dataset == "synthetic" else ""
 
 
@@ -118,7 +118,7 @@ def on_fashion_mnist(settings: Settings) -> bool:
 
 
 def load(settings: Settings) -> Stage:
-    """The raw data set; the user's own data enter the key by content, not by path."""
+    """The raw data set; the key covers the content of the user's own files, not their paths."""
     if settings.dataset == "synthetic":
         return Stage(LOAD, LoadSpec(dataset="synthetic", synthetic=settings.synthetic))
     if settings.dataset == "fashion-mnist":
@@ -142,14 +142,14 @@ def subset(settings: Settings) -> Stage:
         method = "slices" if on_fashion_mnist(settings) else "stratified"
     sizes = ("train", "validation", "test")
     used = {"slices": sizes, "stratified": (*sizes, "seed"), "everything": ()}
-    # What the method does not use keeps its default, so that it changes no key.
+    # Fields that the method ignores keep their defaults, so they do not change the key.
     values = {name: getattr(given, name) for name in used[method]}
     spec = SubsetSpec(subset=SubsetSettings.model_validate({"method": method, **values}))
     return Stage(SUBSET, spec, {RAW: (TRAIN, TEST, FACTS)})
 
 
 def preprocess() -> Stage:
-    """The splits as networks read them."""
+    """The splits as arrays for networks."""
     return Stage(PREPROCESS, PreprocessSpec(), {SPLIT: (*SPLITS, FACTS)})
 
 
@@ -157,7 +157,7 @@ def guard(settings: Settings) -> Stage:
     """The search for images that appear in more than one split."""
     pairs = [(TRAIN, VALIDATION), (TRAIN, TEST), (VALIDATION, TEST)]
     if settings.evaluation.protocol == "kfold":
-        # Every image is held out once, so two images of one split can end up on both sides.
+        # Each image is held out once, so two images of the same split may be in different folds.
         pairs += [(TRAIN, TRAIN), (VALIDATION, VALIDATION)]
     spec = GuardSpec(guard=settings.guard, compared=tuple(pairs), note=data_note(settings))
     return Stage(GUARD, spec, {SPLIT: (*SPLITS, FACTS)})
@@ -183,8 +183,8 @@ def train(
         model: the model's name.
         training: the network and its schedule.
         replicate: which of the model's trainings.
-        snapshots: the epochs that a later training may begin from.
-        beginnings: the trainings that it may begin from a snapshot of; each is an input.
+        snapshots: the epochs after which to keep a snapshot, from which later trainings continue.
+        beginnings: the earlier trainings whose snapshots it may continue from; each is an input.
     """
     spec = TrainSpec(training=training, seed=replicate.seed, fold=replicate.fold)
     reads: Reads = {ARRAYS: (*TRAINING_SPLITS, FACTS)}
@@ -226,7 +226,7 @@ def retrain(training: TrainSettings, replicate: Replicate) -> Stage:
     return Stage(f"{FINAL}{replicate.suffix}", spec, {ARRAYS: (*TRAINING_SPLITS, FACTS)})
 
 
-def evaluate(model: ModelStage, training: str) -> Stage:
+def evaluate(model: RecipeModel, training: str) -> Stage:
     """The score of one training of a model on the test split."""
     transfer = model.transfer
     spec = EvaluateSpec(
@@ -239,7 +239,7 @@ def evaluate(model: ModelStage, training: str) -> Stage:
     return Stage(evaluation_name(training), spec, {MODEL: (MODEL,), ARRAYS: (TEST,)})
 
 
-def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
+def results(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     """The tables of all models, all trainings and all verdicts."""
     gates = [model.gate for model in models if model.gate]
     spec = ResultsSpec(
@@ -256,7 +256,7 @@ def results(models: Sequence[ModelStage], settings: Settings) -> Stage:
     return Stage(RESULTS, spec, reads)
 
 
-def _described(model: ModelStage) -> Model:
+def _described(model: RecipeModel) -> Model:
     trainings = [
         Training(stage=name, replicate=found.number, fold=found.fold, seed=found.seed)
         for name, found in model.trainings.items()
@@ -264,8 +264,8 @@ def _described(model: ModelStage) -> Model:
     return Model(name=model.name, validated=model.validated, trainings=tuple(trainings))
 
 
-def _predictions(models: Sequence[ModelStage], *facts: str) -> Reads:
-    """All that trainings predicted, on held-out and on test images."""
+def _predictions(models: Sequence[RecipeModel], *facts: str) -> Reads:
+    """The files with predictions on held-out and test images, and `facts`, by stage."""
     reads: Reads = {}
     for model in models:
         held_out = (VALIDATION_PREDICTIONS,) if model.validated else ()
@@ -276,8 +276,8 @@ def _predictions(models: Sequence[ModelStage], *facts: str) -> Reads:
     return {role: files for role, files in reads.items() if files}
 
 
-def selection(models: Sequence[ModelStage], settings: Settings) -> Stage:
-    """How much the choice among models flatters the one that was chosen."""
+def selection(models: Sequence[RecipeModel], settings: Settings) -> Stage:
+    """The optimism of the best validation score, which comes from choosing among models."""
     chosen_from = [model for model in models if model.gate or model.name == OVERFITTING]
     gates = [model.gate for model in models if model.gate]
     assignments: Reads = {}
@@ -297,7 +297,7 @@ def selection(models: Sequence[ModelStage], settings: Settings) -> Stage:
     return Stage(SELECTION, spec, reads | assignments)
 
 
-def success(models: Sequence[ModelStage], settings: Settings) -> Stage:
+def success(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     """The success criteria of step 2."""
     by_name = {model.name: model for model in models}
 
@@ -311,8 +311,8 @@ def success(models: Sequence[ModelStage], settings: Settings) -> Stage:
     return Stage(SUCCESS, spec, reads | {PREPROCESS: (FACTS,)})
 
 
-def quality(models: Sequence[ModelStage], settings: Settings) -> Stage:
-    """What each model confuses with what, class by class, and how well it is calibrated."""
+def quality(models: Sequence[RecipeModel], settings: Settings) -> Stage:
+    """Scores by class, confusion matrix and calibration of each model."""
     spec = QualitySpec(models=tuple(map(_described, models)), note=data_note(settings))
     return Stage(QUALITY, spec, _predictions(models) | {PREPROCESS: (TEST, FACTS)})
 
@@ -335,9 +335,9 @@ def curves(
 
 
 def figures(settings: Settings, vgg16_inputs: Mapping[str, str]) -> Stage:
-    """The pictures that compare: scores, decisions, what networks see of the images.
+    """The charts that compare models, and samples of the networks' inputs.
 
-    `vgg16_inputs` are the variants of transfer by the stage that keeps what VGG16 was given.
+    `vgg16_inputs` maps each stage that stores VGG16's inputs to its variant of transfer.
     """
     augmented = [spec.augmentation for spec in _candidates(settings) if spec.augmentation]
     spec = FiguresSpec(

@@ -35,7 +35,7 @@ from tasks.core.stage_specs import (
 
 
 def transfer(run: Run[Any], settings: Settings, arrays: Any) -> dict[str, Any]:
-    """Run the frozen layers once, train a head on their outputs, then fine-tune the last block."""
+    """For each variant, run the frozen layers, train a head on their outputs, then fine-tune."""
     given = run(weights(settings))
     made = {VGG16_WEIGHTS: given}
     for suffix, variant in variants(settings).items():
@@ -68,7 +68,7 @@ def weights(settings: Settings) -> Stage:
     elif transfer.weights_file:
         path = Path(transfer.weights_file).expanduser()
         if not path.is_file():
-            raise UserError(f"transfer.weights_file: there is no file {path}.")
+            raise UserError(f"transfer.weights_file: {path} is not a file; name an existing one.")
         spec, external = Vgg16WeightsSpec(source="file"), (str(path),)
     optional = transfer.weights != "required"
     return Stage(VGG16_WEIGHTS, spec, external=external, optional=optional)
@@ -112,7 +112,7 @@ def features(settings: Settings, variant: TransferVariant) -> tuple[Stage, Stage
 
 
 def inputs_kept(settings: Settings) -> dict[str, str]:
-    """The variants by the stage that keeps VGG16's inputs; the first of two that share it."""
+    """The variant of each stage that stores VGG16's inputs; if two share a stage, the first."""
     found: dict[tuple[int, str], tuple[str, str]] = {}
     for suffix, variant in variants(settings).items():
         below, _ = features(settings, variant)

@@ -1,4 +1,4 @@
-"""What a runner and a compute site are: the types behind `--runner` and `--dask-address`."""
+"""Runners and compute sites: the types behind `--runner` and `--dask-address`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADDRESS = re.compile(r"(?P<protocol>tcp|tls)://(?P<host>\[[0-9a-fA-F:]+\]|[^\s/:
 
 
 class Runner(Spec):
-    """Where stages are computed; it changes no result.
+    """Where stages are computed; this does not affect results.
 
     The fields are the options `--runner` and `--dask-address` of `fashion-flow run`.
     """
@@ -93,10 +93,10 @@ class ComputeSite:
 
     Attributes:
         profile: the execution profile there.
-        at_once: how many stages are computed in parallel.
-        gpus: whether workers declare a resource `GPU`; each stage that trains then takes one.
+        concurrency: how many stages are computed in parallel.
+        gpus: whether workers declare a resource `GPU`; each numerical stage then takes one.
     """
 
     profile: Mapping[str, Any]
-    at_once: int
+    concurrency: int
     gpus: bool = False

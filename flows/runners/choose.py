@@ -1,4 +1,4 @@
-"""The implementation behind each kind of runner; Dask is imported only if a run uses it."""
+"""Choose the implementation of a runner; Dask is imported only if a run uses it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAITING_STAGES = 64
 
 
 def find_site(runner: Runner, execution: ExecutionSettings) -> ComputeSite:
-    """Resolve the execution settings on the machines that will compute; a cluster is asked.
+    """Resolve the execution settings on the machines that will compute, e.g. by asking a cluster.
 
     Raises:
         StageError: the cluster is unreachable, has no workers, or has workers with different code

@@ -1,4 +1,4 @@
-"""Stages on a Dask cluster: an existing one, or workers that the run starts for itself."""
+"""Compute stages on a Dask cluster: an existing one, or workers that the run starts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALL_EVENTS = "all"
 
 
 class StageRunner(DaskTaskRunner):
-    """Submits stages under their names; those that train or use a network request a GPU.
+    """Submits stages under their names; numerical stages request a GPU.
 
     Dask assigns a stage to a worker only when its inputs are ready.
     """
@@ -71,7 +71,7 @@ class StageRunner(DaskTaskRunner):
 
 @contextmanager
 def cluster_runner(runner: Runner, site: ComputeSite, run_id: str) -> Iterator[StageRunner]:
-    """A task runner that submits stages to a Dask cluster and logs here what its workers log.
+    """A task runner that submits stages to a Dask cluster and relays its workers' log lines.
 
     Raises:
         StageError: the connection to the cluster was lost, or a stage killed every worker that
@@ -90,7 +90,7 @@ def cluster_runner(runner: Runner, site: ComputeSite, run_id: str) -> Iterator[S
         try:
             yield stages
         finally:
-            # Workers that end with the cluster are not lost.
+            # From here on, workers end because the run ends; they are not lost.
             client.unsubscribe_topic(ALL_EVENTS)
 
 
@@ -99,13 +99,13 @@ def _cluster(runner: Runner, site: ComputeSite) -> Iterator[str | SpecCluster]:
     if runner.address:
         yield runner.address
         return
-    environments = worker_environments(site.profile["device"], site.at_once, visible_gpus())
+    environments = worker_environments(site.profile["device"], site.concurrency, visible_gpus())
     with own_cluster(environments) as cluster:
         yield cluster
 
 
 def own_site(execution: ExecutionSettings) -> ComputeSite:
-    """The site that workers on this machine would be."""
+    """The compute site of the workers that this run would start on this machine."""
     profile = resolve_profile(execution)
     workers = worker_environments(profile["device"], execution.workers, visible_gpus())
     return ComputeSite(profile, len(workers), gpus=profile["device"] == "gpu")
@@ -136,8 +136,8 @@ def own_cluster(environments: Sequence[Mapping[str, str]]) -> SpecCluster:
             "options": {
                 **common,
                 "nthreads": 1,
-                # Otherwise Dask kills a worker that uses more than its share of the memory, even
-                # if the others leave theirs unused.
+                # No limit: Dask would kill a worker that uses more than its share of the memory,
+                # even if enough is free.
                 "memory_limit": 0,
                 "env": dict(environment),
                 "resources": {"GPU": 1} if environment else {},

@@ -1,4 +1,4 @@
-"""A survey of a Dask cluster: what its workers are, and whether they all compute the same."""
+"""Survey a Dask cluster: its workers' profiles, code and libraries, and whether they agree."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def survey(address: str, execution: ExecutionSettings) -> ComputeSite:
     """Ask every worker of a cluster for its profile, code and libraries, and compare them.
 
     Raises:
-        StageError: the cluster is unreachable, has no workers, or has workers that must not be
-            used.
+        StageError: the cluster is unreachable, has no workers, or has workers that can't run this
+            program or differ in code, libraries or profile.
         UserError: the settings require a GPU and there is none; TLS is not set up.
     """
     with _connected(address) as client:
@@ -61,7 +61,7 @@ def agreed(answers: Mapping[str, Any], computing: Sequence[str]) -> dict[str, An
 
     Args:
         answers: by worker, what `describe` returned or raised there.
-        computing: the workers that train or use networks, whose profiles count.
+        computing: the workers that compute numerical stages, whose profiles must agree.
 
     Raises:
         StageError: a worker can't run this program, has different code or libraries, or their
@@ -97,9 +97,9 @@ def _check_answer(worker: str, answer: Any, *, computing: bool) -> None:
         raise StageError(f"the worker {worker}: {answer}")
     elif isinstance(answer, BaseException):
         # Dask wraps some errors in an Exception whose text names the original one.
-        what = str(answer) if type(answer) is Exception else repr(answer)
+        cause = str(answer) if type(answer) is Exception else repr(answer)
         raise StageError(
-            f"the worker {worker} can't run this program ({what}); install it there (make "
+            f"the worker {worker} can't run this program ({cause}); install it there (make "
             "setup) and start the worker from there."
         )
     else:
@@ -107,7 +107,7 @@ def _check_answer(worker: str, answer: Any, *, computing: bool) -> None:
 
 
 def _installation_of_scheduler(client: Client) -> Mapping[str, str] | Exception:
-    """The scheduler's code and libraries: it, too, unpickles tasks before it forwards them."""
+    """The scheduler's code and libraries, which matter because it also unpickles tasks."""
     try:
         found: Mapping[str, str] = client.run_on_scheduler(installation)
     except Exception as error:

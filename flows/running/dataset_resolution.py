@@ -1,4 +1,4 @@
-"""Which data set a run uses: what `auto` means on this machine, and whether a path exists."""
+"""Resolve the data set of a run: check its path, or replace Fashion-MNIST if unavailable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger("fashion_flow")
 def resolve(
     store: Store, settings: Settings, profile: Mapping[str, Any], *, replaceable: bool, fetch: bool
 ) -> tuple[Settings, str]:
-    """Find a data set that is available; return the settings with it, and a notice if it differs.
+    """Choose an available data set; return the settings with it, and a notice if it was replaced.
 
     Only Fashion-MNIST can be replaced, by synthetic images, and never without a notice. A path
     becomes absolute.
@@ -41,7 +41,7 @@ def resolve(
         return settings, ""
     if settings.dataset != "fashion-mnist":
         return settings.model_copy(update={"dataset": _existing(settings.dataset)}), ""
-    if not replaceable or _at_hand(store, settings, profile):
+    if not replaceable or _available(store, settings, profile):
         return settings, ""
     if not fetch:
         return settings, (
@@ -74,7 +74,7 @@ def _existing(dataset: str) -> str:
     return str(path)
 
 
-def _at_hand(store: Store, settings: Settings, profile: Mapping[str, Any]) -> bool:
+def _available(store: Store, settings: Settings, profile: Mapping[str, Any]) -> bool:
     """Whether Fashion-MNIST is already in the store or on this machine."""
     stage = stages.load(settings)
     key, _ = key_of(stage, {}, profile)

@@ -1,4 +1,4 @@
-"""How a run ends other than well: an interruption or an error, its message and exit status."""
+"""End a run that was interrupted or failed: its message and its exit status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.storage.run_log import INTERRUPTED, RunLog
 
 log = logging.getLogger("fashion_flow")
 
-DONE, STAGE_FAILED, USER_ERROR, NO_SUCCESS, INTERRUPTED_STATUS = 0, 1, 2, 3, 130
+OK, STAGE_FAILED, USER_ERROR, NO_SUCCESS, INTERRUPTED_STATUS = 0, 1, 2, 3, 130
 # Seconds that a shutdown waits for each piece of best-effort work.
 BEST_EFFORT_S = 3.0
 
@@ -41,7 +41,7 @@ def noting_signals() -> Iterator[list[int]]:
 
 
 def interrupt(run_log: RunLog) -> NoReturn:
-    """Say what is kept, tell the server, and end without waiting for stages that are computing."""
+    """Log what is kept, tell the server, and end without waiting for running stages."""
     finished: list[str] = []
 
     def note() -> None:
@@ -51,14 +51,14 @@ def interrupt(run_log: RunLog) -> NoReturn:
         with suppress(OSError, StageError):
             finished.append(f"{len(run_log.stages())} ")
 
-    # An unreachable bucket must not delay the end.
+    # A store that cannot be reached must not delay the end.
     _best_effort(note)
     log.warning(
         "interrupted: %sfinished stages are kept in %s; start the same command again to continue",
         "".join(finished),
         run_log.store.root,
     )
-    # Other threads keep running until the process ends; nobody needs their messages.
+    # Other threads keep running until the process ends; their messages would only confuse.
     log.setLevel(logging.CRITICAL)
     _best_effort(lambda: _tell_server(run_log))
     _best_effort(run_log.log.publish_log)
@@ -67,7 +67,7 @@ def interrupt(run_log: RunLog) -> NoReturn:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process without waiting for threads or for events that are still to be sent."""
+    """End the process without waiting for threads or unsent events."""
     stop_views()
     with suppress(Exception):
         stop_temporary_server()
@@ -111,7 +111,7 @@ def _log_failure(error: BaseException, run_log: RunLog, *, lost: bool) -> int:
 
 
 def _best_effort(work: Callable[[], None]) -> None:
-    """Start some work, and wait for it a few seconds at most."""
+    """Do some work in a thread, and wait for it at most `BEST_EFFORT_S` seconds."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(BEST_EFFORT_S)
@@ -120,7 +120,7 @@ def _best_effort(work: Callable[[], None]) -> None:
 def _tell_server(run_log: RunLog) -> None:
     """Mark the flow run as cancelled, or it would remain `Running` forever in the UI.
 
-    Also wait for what its stages have published but the server does not have yet.
+    Also wait for artifacts that are still being published.
     """
     with suppress(Exception):
         flow_run = run_log.read()["flow_run"]

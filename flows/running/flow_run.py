@@ -1,4 +1,4 @@
-"""What surrounds the stages of a flow run: its name, its checks, its log and the way it ends."""
+"""The parts of a flow run around its stages: its name, checks, log and end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_ATTEMPTS = 5
 
 
 def flow_run_name() -> str:
-    """The run's id, and what distinguishes it from others in the UI's list."""
+    """The name of the flow run in the UI: the run's id and its characteristics."""
     given = prefect.runtime.flow_run.parameters
     settings = Settings.model_validate(given.get("settings", NOTEBOOK))
     return ", ".join([str(given.get("run_id") or "build-model"), *characteristics(settings)])
@@ -39,10 +39,10 @@ def characteristics(settings: Settings) -> list[str]:
 
 
 def check_attempts() -> None:
-    """Give up a run whose process has died too often.
+    """Give up on a run whose process has died too often.
 
     Raises:
-        StageError: this is one attempt too many.
+        StageError: there were already `MOST_ATTEMPTS` attempts.
     """
     if prefect.runtime.flow_run.run_count > MOST_ATTEMPTS:
         raise StageError(
@@ -52,10 +52,10 @@ def check_attempts() -> None:
 
 
 def check_request(settings: Settings, choice: StageSelection, *, require_success: bool) -> None:
-    """Refuse a choice of stages that the run can't fulfil.
+    """Refuse a choice of stages that the run can't satisfy.
 
     Raises:
-        UserError: it names an unknown stage, or leaves out the success that is required.
+        UserError: it names an unknown stage, or omits `success` although it is required.
     """
     choice.check(stage_names(settings))
     if require_success and choice.only and SUCCESS not in choice.only:
@@ -66,7 +66,7 @@ def check_success(outcome: Outcome, report: str) -> None:
     """Fail the run if a success criterion is not met.
 
     Raises:
-        CriteriaError: one is not met; the message names the report, if there is one.
+        CriteriaError: it is not met; the message names the report, if there is one.
     """
     assert isinstance(outcome, Record), "success is never skipped"
     if not outcome.facts["met"]:
@@ -92,7 +92,7 @@ def crash_without_server() -> Iterator[None]:
 def logged(
     run_log: RunLog, settings: Settings, profile: Mapping[str, Any], choice: StageSelection
 ) -> Iterator[None]:
-    """Note in the run's log how the run begins and how it ends."""
+    """Record the run's begin and its end in the run's log."""
     values = settings.model_dump(mode="json")
     run_log.begin(values, profile, prefect.runtime.flow_run.id, sorted(choice.only))
     announce_run(run_log)

@@ -15,7 +15,7 @@ from flows.recipe.contents import stage_names
 from flows.runners.base import LOCAL, ComputeSite, Runner
 from flows.runners.choose import find_site
 from flows.running.dataset_resolution import resolve
-from flows.running.ending import DONE, fail, interrupt, noting_signals
+from flows.running.ending import OK, fail, interrupt, noting_signals
 from flows.running.live import LiveView
 from flows.running.run_logging import logging_run
 from flows.running.server import announce_run, announce_server, await_server, start_server
@@ -36,10 +36,10 @@ class RunRequest:
 
     Attributes:
         settings: everything that the results depend on.
-        choice: which stages run, and which of them again although they are cached.
-        store: where all results are kept.
+        choice: which stages run, and which of them are recomputed even if they are cached.
+        store: where all results are stored.
         run_id: the name of the run in the store's log.
-        replaceable: whether drawn images may replace Fashion-MNIST if it is not available.
+        replaceable: whether synthetic images may replace Fashion-MNIST if it is not available.
         require_success: whether the run fails if a success criterion is not met.
         runner: where stages are computed.
     """
@@ -55,7 +55,7 @@ class RunRequest:
 
 @dataclass
 class Ending:
-    """How the flow's thread ended."""
+    """How the flow's thread ended: its error, the notice on the data set, whether it is done."""
 
     error: BaseException | None = None
     notice: str = ""
@@ -79,7 +79,8 @@ def launch(request: RunRequest, level: int = logging.INFO) -> tuple[int, str]:
             target=_run, args=(request, view, ending), name="flow", daemon=True
         )
         with noting_signals() as received:
-            # Started first because it takes longest. A signal meanwhile ends the run afterwards.
+            # Started first because it takes longest. The loop below handles signals that arrive
+            # meanwhile.
             start_server()
             thread.start()
             # Waiting with a time limit lets Python deliver signals to this, the main thread.
@@ -89,7 +90,7 @@ def launch(request: RunRequest, level: int = logging.INFO) -> tuple[int, str]:
         if ending.error is not None:
             return fail(ending.error, run_log), ending.notice
         announce_run(run_log)
-        return DONE, ending.notice
+        return OK, ending.notice
 
 
 def _run(request: RunRequest, view: LiveView | None, ending: Ending) -> None:
@@ -128,10 +129,10 @@ def _run(request: RunRequest, view: LiveView | None, ending: Ending) -> None:
 def _announce_work(
     view: LiveView, stages: Sequence[Planned], site: ComputeSite, *, whole: bool
 ) -> None:
-    """Tell the view what to expect; the report counts as a stage of a whole run."""
+    """Tell the view which work to expect; the report counts as a stage of a whole run."""
     ahead = [stage for stage in stages if stage.state != CACHED]
     seconds = {stage.stage: stage.last["seconds"] for stage in ahead if stage.last}
-    view.expect(len(stages) + whole, seconds, site.at_once)
+    view.expect(len(stages) + whole, seconds, site.concurrency)
 
 
 def _call_flow(request: RunRequest, settings: Settings, *, computes: bool) -> None:
@@ -160,6 +161,6 @@ def _heartbeat(*, wanted: bool) -> AbstractContextManager[Any]:
 
 
 def _warm_up(profile: Mapping[str, Any]) -> None:
-    # The first stage that needs TensorFlow reports what is wrong with it.
+    # Errors are ignored here, because the first stage that needs TensorFlow reports them.
     with suppress(Exception):
         configure(profile)

@@ -1,4 +1,4 @@
-"""A run as a terminal shows it: ended stages scroll by, bars below show what is in progress."""
+"""The live view of a run: a line for each ended stage, and bars for stages in progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STYLES = {
     "ForcedBack": "bold yellow",
 }
 LEVELS = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
-# Digests of records are in the log file; nobody reads them on a terminal.
+# Digests of records are only shown in the log file.
 RECORD = re.compile(r",? ?record [0-9a-f]{16}$")
 # On narrower terminals, columns would leave too little room for the message.
 NARROW = 90
@@ -36,7 +36,7 @@ NARROW = 90
 class LiveView(logging.Handler):
     """Shows log records on a terminal: a line for each ended stage, bars for those in progress.
 
-    Records may come from any thread. Stopping the view leaves the terminal as it was.
+    Records may come from any thread. Stopping the view restores the terminal.
     """
 
     def __init__(self, stream: TextIO, level: int = logging.INFO) -> None:
@@ -55,7 +55,7 @@ class LiveView(logging.Handler):
         self._rows.start()
 
     def expect(self, total: int, seconds: Mapping[str, float], workers: int = 1) -> None:
-        """Say what is to come.
+        """Set the expected work, from which the remaining time is estimated.
 
         Args:
             total: how many stages the run has.
@@ -75,7 +75,7 @@ class LiveView(logging.Handler):
             self.handleError(record)
 
     def stop(self) -> None:
-        """Take the bars off the terminal; the lines above them remain.
+        """Remove the bars from the terminal; the lines above them remain.
 
         `close` does not do this, because every new configuration of logging calls it.
         """
@@ -92,7 +92,7 @@ class LiveView(logging.Handler):
             self._stage(event)
             return
         self._flush_cached()
-        # Left to the terminal to wrap: lines that we break can't be copied as one.
+        # The terminal wraps long lines; if we did, they could not be copied as one line.
         text = Text(record.getMessage(), style=LEVELS.get(record.levelno, ""))
         self._console.print(text, highlight=False, soft_wrap=True)
 
@@ -111,7 +111,7 @@ class LiveView(logging.Handler):
             self._in_progress[event.stage] = self._rows.add_stage(event.stage, doing)
         self._count()
         if event.state == CACHED:
-            # Shown together: dozens of lines would say the same.
+            # Collected and shown in one line.
             self._cached.append(event.stage)
         elif event.ended:
             self._flush_cached()
@@ -145,7 +145,7 @@ class LiveView(logging.Handler):
         self._rows.count(ended, max(self._total, ended, 1))
 
     def _run_text(self, run: Task) -> Text:
-        """The text of the last row. It is drawn by another thread, hence the copies."""
+        """The text of the last row; called by rich's thread, so it iterates over copies."""
         words = [f"{clock(run.elapsed or 0.0)} so far"]
         left = self._seconds_left()
         if left >= 1:

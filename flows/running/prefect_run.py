@@ -17,19 +17,23 @@ from tasks.engine.stage import RunContext
 
 
 @dataclass
-class Handle:
+class PrefectHandle:
     """A stage of the recipe, and its task run once it is submitted.
 
     Attributes:
-        follows: whether it runs again because of `--from`, or depends on a stage that does.
-        anew: why it is computed although it may be cached; empty if it need not be.
+        definition: the stage.
+        inputs: its inputs by role.
+        after: the stages that must end before it starts, besides its inputs.
+        downstream: whether it is in `refresh_from`, or downstream of a stage that is.
+        recompute: why it is computed even if it is cached; empty if there is no reason.
+        future: the future of its task run; None until it is submitted.
     """
 
     definition: Stage
-    inputs: dict[str, Handle]
-    after: tuple[Handle, ...]
-    follows: bool
-    anew: str
+    inputs: dict[str, PrefectHandle]
+    after: tuple[PrefectHandle, ...]
+    downstream: bool
+    recompute: str
     future: PrefectFuture[Outcome] | None = None
 
     @property
@@ -38,7 +42,7 @@ class Handle:
         return self.definition.name
 
 
-class PrefectRun(Run[Handle]):
+class PrefectRun(Run[PrefectHandle]):
     """Submits the stages of the recipe as runs of their Prefect tasks.
 
     If only some stages are chosen, the others are submitted when a chosen one needs them.
@@ -56,21 +60,27 @@ class PrefectRun(Run[Handle]):
         self._tasks = tasks
         self._context = context
         self._choice = choice
-        self._made: dict[str, Handle] = {}
+        self._made: dict[str, PrefectHandle] = {}
 
-    def take(self, stage: Stage, after: Sequence[Handle], inputs: Mapping[str, Handle]) -> Handle:
-        """Submit the stage's task; Prefect waits for its inputs and for the stages in `after`."""
-        followed = [given.stage for given in inputs.values() if given.follows]
-        follows = self._choice.follows(stage.name, followed)
-        anew = self._choice.anew(stage.name, followed)
-        handle = self._made[stage.name] = Handle(stage, dict(inputs), tuple(after), follows, anew)
+    def take(
+        self, stage: Stage, after: Sequence[PrefectHandle], inputs: Mapping[str, PrefectHandle]
+    ) -> PrefectHandle:
+        """Submit the stage's task, if the stage is chosen; Prefect waits for inputs and `after`."""
+        recomputed = [given.stage for given in inputs.values() if given.downstream]
+        handle = self._made[stage.name] = PrefectHandle(
+            stage,
+            dict(inputs),
+            tuple(after),
+            self._choice.is_downstream(stage.name, recomputed),
+            self._choice.recompute(stage.name, recomputed),
+        )
         if not self._choice.only or stage.name in self._choice.only:
             self._submit(handle)
         self._choice.check_enough(self._made)
         return handle
 
-    def value(self, handle: Handle) -> Outcome:
-        """Wait for the outcome of a stage; raise its error if it failed."""
+    def value(self, handle: PrefectHandle) -> Outcome:
+        """The outcome of a stage; if it failed, wait for the others and raise its error."""
         try:
             return self._submit(handle).result()
         except Exception:
@@ -85,7 +95,7 @@ class PrefectRun(Run[Handle]):
         """Wait for every submitted stage.
 
         Raises:
-            Exception: the error of the first stage that failed itself.
+            Exception: the error of the first stage that failed, other than by an input's failure.
         """
         futures = [handle.future for handle in self._made.values() if handle.future]
         for future in futures:
@@ -95,11 +105,11 @@ class PrefectRun(Run[Handle]):
             if future.state.is_failed() or future.state.is_crashed():
                 future.result()
 
-    def _submit(self, handle: Handle) -> PrefectFuture[Outcome]:
+    def _submit(self, handle: PrefectHandle) -> PrefectFuture[Outcome]:
         if handle.future is None:
             inputs = {role: self._submit(given) for role, given in handle.inputs.items()}
             after = [self._submit(other) for other in handle.after]
-            context = replace(self._context, recompute=handle.anew)
+            context = replace(self._context, recompute=handle.recompute)
             parameters = {"stage": handle.definition, "inputs": inputs, "context": context}
             task = self._tasks[handle.definition.kind]
             handle.future = self._runner.submit(task, parameters, wait_for=after)

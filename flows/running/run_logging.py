@@ -1,4 +1,4 @@
-"""Where log lines go while a run lasts: ours to the terminal, everything to the run's log file."""
+"""Logging during a run: our lines go to the terminal, all lines to the run's log file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def logging_run(path: StorePath, level: int) -> Iterator[LiveView | None]:
 
 
 def stop_views() -> None:
-    """Take live views off the terminal, for a process that ends without leaving the context."""
+    """Remove live views from the terminal, for a process that ends without leaving the context."""
     for handler in log.handlers:
         if isinstance(handler, LiveView):
             handler.stop()

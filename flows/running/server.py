@@ -49,8 +49,8 @@ class TemporaryServer:
 
     def stop(self) -> None:
         """End the server unless it has already ended."""
-        # The watcher, too, signals the server's process number. Waiting for the server only after
-        # the watcher is done ensures that no other process has been given that number.
+        # The watcher also signals the server's process id. The system does not reuse the id before
+        # we wait for the server, so we do that only after the watcher has ended.
         self.process.terminate()
         assert self.watcher.stdin is not None
         self.watcher.stdin.close()
@@ -66,11 +66,11 @@ _temporary: list[TemporaryServer] = []
 
 
 def start_server() -> None:
-    """Begin to start a temporary server, unless the user named one or `serve_ui` runs one.
+    """Start a temporary server unless the user named one or `serve_ui` runs one; do not wait.
 
-    Call it before Prefect is imported; `await_server` waits until the server answers. Prefect could
-    start one itself, but only when the flow begins, with all its integrations, and by importing the
-    whole server into this process.
+    Call this before Prefect is imported; `await_server` waits until the server answers. Prefect
+    could start a server itself, but only when the flow begins, with all its integrations, and by
+    importing the whole server into this process.
     """
     if named_by_user():
         return
@@ -86,8 +86,8 @@ def start_server() -> None:
     )
     server = TemporaryServer(f"http://{LOOPBACK}:{port}", process, watch(process.pid))
     _temporary.append(server)
-    # Prefect registers its own handlers later. They run before this one and send the events that
-    # it still holds.
+    # Prefect registers its own exit handlers later, so they run earlier and can still send events
+    # to this server.
     atexit.register(server.stop)
     os.environ["PREFECT_API_URL"] = f"{server.url}/api"
 

@@ -1,4 +1,4 @@
-"""Rows with progress bars below the log lines: the stages in progress, and the run as a whole."""
+"""Rows with progress bars below the log lines: one for each stage in progress, one for the run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NAMES, STATES = 31, 14
 SPEED_PERIOD_S = 24 * 3600.0
 # The scores of an epoch that are shown if its event has them.
 SCORES = {"loss": "loss {:.3f}", "accuracy": "acc {:.1%}", "val_accuracy": "val acc {:.1%}"}
-# Empty cells at the end of each row for the ^C that a terminal echoes. In the next line, it would
-# remain on the screen.
+# Empty cells at the end of each row for the ^C that a terminal echoes. If it wrapped to the next
+# line, it would remain on the screen.
 ECHO = 2
 
 

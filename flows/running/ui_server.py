@@ -1,4 +1,4 @@
-"""The Prefect server of `fashion-flow ui`, which runs until Ctrl-C and which runs find."""
+"""The Prefect server of `fashion-flow ui`, which flow runs find until Ctrl-C stops it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tasks.core.errors import StageError, UserError, without_password
 from tasks.storage.files import write_atomically
 
 STOP_S = 20.0
-# By default Prefect drops an expected event one minute after it was due. A server that was without
-# power for an hour would then never take up the runs that died with it.
+# By default, Prefect forgets one minute after the deadline that it expected an event. A server that
+# was off for an hour would then never retry the runs that died with it.
 SERVER_SETTINGS = PREFECT_DEFAULTS | {"PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D"}
 
 
@@ -76,11 +76,11 @@ def _serving(url: str, port: int, output: Any) -> Iterator[subprocess.Popen[byte
     try:
         yield server
     except KeyboardInterrupt:
-        print("The server has ended; its data are kept for the next start.")
+        print("The server has stopped; its data are kept for the next start.")
     finally:
         address_file().unlink(missing_ok=True)
         _end(server)
-        # With the server gone, the watcher could only end another process of the same number.
+        # The server's process id may be reused now, and the watcher would end that process.
         watcher.kill()
         watcher.wait()
 
@@ -91,14 +91,14 @@ def _end(server: subprocess.Popen[bytes]) -> None:
     try:
         server.wait(STOP_S)
     except subprocess.TimeoutExpired:
-        # It waits for browsers that keep a connection open.
+        # Browsers may keep connections open, for which the server waits.
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
 def _announce(url: str) -> None:
     print(f"Prefect UI: {url}", flush=True)
-    print("Runs that start from now on use this server. Press Ctrl-C to end it.", flush=True)
+    print("Runs that start from now on use this server. Press Ctrl-C to stop it.", flush=True)
     given = named_by_user()
     if given and not given.startswith(f"{url}/"):
         where = without_password(given)
@@ -107,7 +107,7 @@ def _announce(url: str) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C, and react to Ctrl-C even if a shell started us ignoring it."""
+    """Treat SIGTERM like Ctrl-C; handle Ctrl-C even if the shell made this process ignore it."""
 
     def interrupt(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt

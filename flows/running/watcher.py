@@ -1,24 +1,24 @@
-"""A small process that ends another process when the one that started it is gone."""
+"""A small process that ends another process once the process that started both is gone."""
 
 from __future__ import annotations
 
 import subprocess
 
-# Reads process numbers until nobody can write any more, then ends the last one.
+# Reads process ids until the other end of the pipe is closed, then ends the last process.
 WATCH = 'while read -r next; do pid=$next; done; kill "$pid"'
 
 
 def watch(process: int) -> subprocess.Popen[bytes]:
     """Start a watcher that ends `process` when this process ends or closes the watcher's input.
 
-    A process that is killed can't clean up after itself.
+    This covers processes that are killed and so can't end `process` themselves.
     """
     watcher = subprocess.Popen(  # noqa: S603 - the command is a constant
         ["/bin/sh", "-c", WATCH],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # A session of its own, so that a Ctrl-C at the terminal does not reach it.
+        # In a new session, so that Ctrl-C at the terminal does not reach it.
         start_new_session=True,
     )
     assert watcher.stdin is not None

@@ -55,8 +55,8 @@ class StageSpec(Spec):
         return self.model_dump(mode="json")
 
 
-def _of(*reads: str) -> Origin:
-    return Origin(reads)
+def _of(role: str, *files: str) -> Origin:
+    return Origin(tuple(f"{role}/{file}" for file in files))
 
 
 _TEST_IMAGES = Origin(marks=frozenset({Mark.TEST_IMAGES}))
@@ -97,11 +97,11 @@ class SubsetSpec(StageSpec):
     seal = SealRule(
         Purpose.DATA,
         {
-            TRAIN: _of(f"{RAW}/{TRAIN}"),
-            VALIDATION: _of(f"{RAW}/{TRAIN}"),
-            TEST: _of(f"{RAW}/{TEST}"),
-            INDEX: _of(f"{RAW}/{TRAIN}", f"{RAW}/{TEST}"),
-            FACTS: _of(f"{RAW}/{FACTS}"),
+            TRAIN: _of(RAW, TRAIN),
+            VALIDATION: _of(RAW, TRAIN),
+            TEST: _of(RAW, TEST),
+            INDEX: _of(RAW, TRAIN, TEST),
+            FACTS: _of(RAW, FACTS),
         },
     )
 
@@ -115,10 +115,7 @@ class GuardSpec(StageSpec):
     # The assignment to folds uses `training_pairs`, which contain no test image.
     seal = SealRule(
         Purpose.DATA,
-        {
-            TRAINING_PAIRS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}"),
-            PAIRS: _of(*(f"{SPLIT}/{name}" for name in SPLITS)),
-        },
+        {TRAINING_PAIRS: _of(SPLIT, TRAIN, VALIDATION), PAIRS: _of(SPLIT, *SPLITS)},
     )
 
     guard: GuardSettings
@@ -133,10 +130,10 @@ class PreprocessSpec(StageSpec):
     seal = SealRule(
         Purpose.DATA,
         {
-            TRAIN: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{FACTS}"),
-            VALIDATION: _of(f"{SPLIT}/{VALIDATION}", f"{SPLIT}/{FACTS}"),
-            TEST: _of(f"{SPLIT}/{TEST}", f"{SPLIT}/{FACTS}"),
-            FACTS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{FACTS}"),
+            TRAIN: _of(SPLIT, TRAIN, FACTS),
+            VALIDATION: _of(SPLIT, VALIDATION, FACTS),
+            TEST: _of(SPLIT, TEST, FACTS),
+            FACTS: _of(SPLIT, TRAIN, FACTS),
         },
     )
 
@@ -149,7 +146,7 @@ class FoldsSpec(StageSpec):
         Purpose.DATA,
         dict.fromkeys(
             (FOLDS, FACTS),
-            _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}", f"{DUPLICATES}/{TRAINING_PAIRS}"),
+            Origin((f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}", f"{DUPLICATES}/{TRAINING_PAIRS}")),
         ),
     )
 
@@ -376,24 +373,5 @@ class FiguresSpec(StageSpec):
     seed: int
 
 
-SPECS: tuple[type[StageSpec], ...] = (
-    LoadSpec,
-    ExploreSpec,
-    SubsetSpec,
-    GuardSpec,
-    PreprocessSpec,
-    FoldsSpec,
-    TrainSpec,
-    RetrainSpec,
-    CurvesSpec,
-    DecideSpec,
-    Vgg16WeightsSpec,
-    Vgg16FeaturesSpec,
-    Vgg16TrainSpec,
-    EvaluateSpec,
-    ResultsSpec,
-    SelectionSpec,
-    SuccessSpec,
-    QualitySpec,
-    FiguresSpec,
-)
+# Every kind of stage.
+SPECS: tuple[type[StageSpec], ...] = tuple(StageSpec.__subclasses__())

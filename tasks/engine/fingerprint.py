@@ -12,14 +12,14 @@ from pathlib import Path
 
 from tasks.core.errors import StageError, UserError
 
-_parser = threading.Lock()
+_parser_lock = threading.Lock()
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("tasks", "flows")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
-# Packages and modules that do not affect results. A format version in the key stands for the
-# store, and settings are part of the key by value.
+# Packages and modules that do not affect results. Instead of the store's code, a key contains a
+# format version; instead of the code of settings, their values.
 NEUTRAL = (
     "tasks.engine",
     "tasks.storage",
@@ -63,7 +63,7 @@ def changed_since(code: Mapping[str, str]) -> list[str]:
 
 
 def remember_code() -> None:
-    """Take the digests of all modules now; call this before any of them is imported.
+    """Take the digests of all modules in `tasks`; call this before any of them is imported.
 
     If a module were edited between its import and its first digest, nobody would notice. An edit
     between digest and import is noticed by `changed_since`.
@@ -73,7 +73,7 @@ def remember_code() -> None:
 
 
 def code_digest() -> str:
-    """One digest of all modules, as this process first read them."""
+    """One digest of all modules in `tasks`, as this process first read them."""
     remember_code()
     paths = sorted((ROOT / "tasks").rglob("*.py"))
     lines = [f"{path.relative_to(ROOT)} {_parsed(path).digest}" for path in paths]
@@ -81,16 +81,16 @@ def code_digest() -> str:
 
 
 def refuse_edits(stage: str, code: Mapping[str, str]) -> None:
-    """Refuse a stage's result if its code is no longer that of its key.
+    """Refuse a stage's result if its code differs from the code in its key.
 
     Raises:
-        StageError: the code was edited since the key was made.
+        StageError: the code was edited after the key was computed.
     """
     edited = changed_since(code)
     if edited:
         raise StageError(
             f"{', '.join(edited)} changed while {stage} was computed. It is unclear which code "
-            "made the result, so it is not stored; start the run again."
+            "produced the result, so it is not stored; start the run again."
         )
 
 
@@ -103,7 +103,7 @@ def _digest_now(path: Path) -> str | None:
         return known.digest
     try:
         return _parse(path, text).digest
-    except UserError:  # an unfinished edit is an edit, too
+    except UserError:  # an unfinished edit, too, is an edit
         return None
 
 
@@ -127,7 +127,7 @@ def _parsed(path: Path) -> _Module:
 def _parse(path: Path, text: str) -> _Module:
     try:
         # Python 3.11's parser counts its recursion depth for all threads together.
-        with _parser:
+        with _parser_lock:
             tree = ast.parse(text, filename=str(path))
     except SyntaxError as error:
         where = f"{path}, line {error.lineno}"
@@ -142,8 +142,8 @@ def _parse(path: Path, text: str) -> _Module:
 def _dumped(node: object, imports: set[str]) -> str:
     """A syntax tree as text, without docstrings; adds the modules that it imports to `imports`.
 
-    Empty fields are left out, so the text is the same in all versions of Python. Both are done in
-    one walk through the tree, since each start of the program has to wait for it.
+    Empty fields are left out, so the text is the same in all versions of Python. A single walk
+    through the tree does both, because every start of the program waits for it.
     """
     if isinstance(node, ast.AST):
         if isinstance(node, ast.Import | ast.ImportFrom):

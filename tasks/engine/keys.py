@@ -1,4 +1,4 @@
-"""Keys: what the result of a stage depends on, and whether that is still so when it is stored."""
+"""Cache keys: everything that a stage's result depends on, checked again before it is stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.storage.files import file_digest
 def key_of(
     stage: Stage, inputs: Mapping[str, Outcome], profile: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """The key of a stage with these inputs, and the basis of which it is the digest."""
+    """The key of a stage with these inputs, and its basis: the values that it is the digest of."""
     basis = basis_of(stage, inputs, profile)
     return digest_of(basis), basis
 
@@ -29,13 +29,13 @@ def basis_of(
         "format": FORMAT_VERSION,
         "stage": stage.name,
         "settings": stage.spec.as_json(),
-        # An input of which no file is read does not matter.
+        # An input whose files are not read cannot affect the result.
         "inputs": {
             role: inputs[role].digest(files)
             for role, files in stage.reads.items()
             if files and role in inputs
         },
-        # The content of an outside file matters, its path does not.
+        # The content of an external file matters, its path does not.
         "external": _digests(stage.external),
         "code": code_of(f"tasks.stages.{stage.kind}"),
         "profile": dict(profile) if stage.spec.numerical else library_versions(),
@@ -43,20 +43,20 @@ def basis_of(
 
 
 def refuse_changes(stage: Stage, basis: Mapping[str, Any]) -> None:
-    """Refuse a result if its key no longer describes the code and the outside files.
+    """Refuse a result if its key no longer describes the code and the external files.
 
     Raises:
-        StageError: code or an outside file changed while the stage was computed.
+        StageError: code or an external file changed while the stage was computed.
     """
     refuse_edits(stage.name, basis["code"])
     try:
-        outside = _digests(stage.external)
+        external = _digests(stage.external)
     except OSError:
-        outside = []
-    if outside != basis["external"]:
+        external = []
+    if external != basis["external"]:
         raise StageError(
             f"{', '.join(stage.external)} changed while {stage.name} read it, so the result "
-            "is not kept; start the run again."
+            "is not stored; start the run again."
         )
 
 

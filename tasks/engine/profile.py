@@ -46,7 +46,7 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
             "execution.device is 'gpu', but no NVIDIA device is visible here; "
             "set execution.device=cpu or check the driver and CUDA_VISIBLE_DEVICES."
         )
-    # PyPI's packages of the CUDA libraries. Without them, TensorFlow cannot use a GPU.
+    # `nvidia` is the namespace of PyPI's CUDA libraries, which TensorFlow needs to use a GPU.
     usable = bool(visible) and find_spec("nvidia") is not None
     gpu = settings.device == "gpu" or (settings.device == "auto" and usable)
     return {
@@ -96,7 +96,7 @@ def installation() -> dict[str, str]:
 
 
 def configure(profile: Mapping[str, Any]) -> None:
-    """Configure the backend as the profile says; a process can have only one profile.
+    """Configure the backend according to the profile; a process can have only one profile.
 
     Raises:
         StageError: the process already has another profile, or does not match this one.
@@ -129,7 +129,10 @@ def _configure(profile: Mapping[str, Any]) -> None:
     }
     wrong = {name: value for name, value in found.items() if profile[name] != value}
     if wrong:
-        raise StageError(f"the run's profile is {dict(profile)}, but this process has {wrong}.")
+        raise StageError(
+            f"the run's profile is {dict(profile)}, but this process has {wrong}; start the run in "
+            "a new process, or restart the Dask worker."
+        )
 
 
 def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,6 +187,7 @@ def _configure_jax(profile: Mapping[str, Any]) -> dict[str, Any]:
         jax.devices()
     except RuntimeError as error:
         raise StageError(
-            f"the profile needs a {profile['device']}, but JAX finds none ({error})."
+            f"the profile needs a {profile['device']}, but JAX finds none ({error}); check the "
+            "driver and JAX's CUDA plugin, or set execution.device=cpu."
         ) from None
     return {"jax": jax.__version__}

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fashion_flow")
 
-# By kind of stage: the tables that are published as they are.
+# The tables that are published unchanged, by kind of stage.
 TABLES = {
     RESULTS: (RESULTS, REPLICATES, VERDICTS),
     SUCCESS: (CRITERIA,),
@@ -129,7 +129,7 @@ def _publish_stage(
 
 
 def publish_summary(text: str, description: str) -> None:
-    """Publish a Markdown artifact of the flow run, which the UI shows before those of tasks."""
+    """Publish a Markdown artifact of the flow run; the UI shows it before the tasks' artifacts."""
     summary = ArtifactCreate(
         key="summary",
         type="markdown",
@@ -141,7 +141,7 @@ def publish_summary(text: str, description: str) -> None:
 
 
 def tag_run(words: Collection[str]) -> None:
-    """Tag the flow run, so that it can be found in the UI."""
+    """Add tags to the flow run, by which the UI can filter runs."""
     tags = sorted({*flow_run.tags, *words})
 
     def tag() -> None:
@@ -231,11 +231,11 @@ class ProgressBar:
 _silence = {"until": 0.0}
 
 
-def _try(what: str, publish: Callable[[], None]) -> None:
-    """Publish something and log a failure; do not spend time on a server that cannot be reached.
+def _try(subject: str, publish: Callable[[], None]) -> None:
+    """Publish something; log a failure, and waste no time on a server that cannot be reached.
 
-    Prefect's client would retry for over a minute each time; here it retries once. If the server
-    could not be reached, nothing is published for a while, for no stage.
+    Prefect's client would retry for over a minute each time; here it retries once. After a failure
+    to reach the server, no stage publishes anything for `SILENCE_S` seconds.
     """
     if time.monotonic() < _silence["until"]:
         return
@@ -245,11 +245,11 @@ def _try(what: str, publish: Callable[[], None]) -> None:
     except Exception as error:
         if is_lost_server(error):
             _silence["until"] = time.monotonic() + SILENCE_S
-        _not_shown(what, error)
+        _not_shown(subject, error)
 
 
-def _not_shown(what: str, error: Exception) -> None:
-    log.debug("%-31s is not shown in the UI: %s", what, error)
+def _not_shown(subject: str, error: Exception) -> None:
+    log.debug("%-31s is not shown in the UI: %s", subject, error)
 
 
 def prefect_settings(section: str, **changes: Any) -> SettingsContext:

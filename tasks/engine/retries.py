@@ -1,4 +1,4 @@
-"""Which failures of a stage are worth a retry: those of a network or a disk that may pass."""
+"""Which failures of a stage are worth a retry: temporary ones of the network or a disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.core.errors import StorageError
 
 log = logging.getLogger("fashion_flow")
 
-# Waiting may help with these. It does not bring back a missing file or mend a wrong path.
+# Waiting may help with these; it cannot restore a missing file or correct a wrong path.
 TRANSIENT = frozenset(
     {
         errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOLCK,
@@ -26,7 +26,7 @@ RETRY_DELAYS_S = [2.0, 4.0, 8.0]
 
 
 def worth_a_retry(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
-    """Whether a failure may pass by itself, as a user's mistake, the seal or a NaN never do.
+    """Whether a failure may be temporary; users' mistakes, seal violations and NaNs never are.
 
     The signature is that of a task's `retry_condition_fn`.
     """

@@ -34,7 +34,7 @@ from tasks.storage.store import Miss, Store
 
 log = logging.getLogger("fashion_flow")
 
-# Kinds of stages that measure an accuracy. Facts of other kinds may repeat that of another stage.
+# Kinds of stages that measure an accuracy. Other kinds may repeat the accuracy of another stage.
 SCORED = ("train", "vgg16_train", "evaluate")
 
 COMPUTED, CACHED, SKIPPED = "Completed", "Cached", "Skipped"
@@ -48,11 +48,11 @@ BeforeCompute = Callable[["RunContext", Stage, Mapping[str, Outcome]], None]
 
 @dataclass(frozen=True)
 class RunContext:
-    """What each stage of a run is told about the run.
+    """The run that a stage is computed for.
 
     Attributes:
         store_url: the store in which results are looked up and kept.
-        run_id: the run.
+        run_id: the run's id.
         profile: the execution profile, part of the key of numerical stages.
         workers: how many stages may compute at the same time in this process.
         recompute: why the stage is computed even if the store holds its result; empty if it is not.
@@ -88,7 +88,7 @@ class StageEnd:
 
 @dataclass(frozen=True)
 class _Call:
-    """A stage to be found or computed, with the function that computes it."""
+    """A stage to find in the store or to compute, with the function that computes it."""
 
     compute: Compute[Any]
     before_compute: BeforeCompute | None
@@ -120,14 +120,14 @@ _worker_slot = threading.BoundedSemaphore(1)
 
 @cache
 def recomputed_keys(_store_url: str, _run_id: str) -> set[str]:
-    """Keys that a run has already recomputed, so that a retry does not do it once more."""
+    """Keys that a run has already recomputed, so that a retry does not recompute them again."""
     return set()
 
 
 class StageTask(Task[..., State[Outcome]]):
-    """A task that is pickled as its name, so that a worker runs the code that it imports itself.
+    """A task that is pickled by name, so a worker runs the code that is installed there.
 
-    The worker makes the keys from that code, too. Prefect would pickle a copy of the function.
+    The worker also computes keys from that code. Prefect would pickle a copy of the function.
     """
 
     def __reduce__(self) -> str:
@@ -144,7 +144,7 @@ def stage_task(
 
     The task takes `(stage, inputs, context)`. If the store holds the stage's result intact, it
     returns the record as a state named `Cached`. Otherwise it computes the result, commits it and
-    reads the record back. Failures of the network or the storage that may pass are retried.
+    reads the record back. Temporary failures of the network or the storage are retried.
 
     Args:
         spec: the class of the values that the function receives.
@@ -164,7 +164,7 @@ def stage_task(
             with _checked_worker(call):
                 return _run(call, state_of)
 
-        # Unpickling looks the task up under this name, see StageTask.
+        # Unpickling looks the task up under this name (see `StageTask`).
         run.__module__, run.__qualname__ = compute.__module__, compute.__name__
         return StageTask(
             fn=run,
@@ -234,7 +234,7 @@ def _find_or_compute(call: _Call) -> StageEnd:
         recompute = "" if recomputed else context.recompute
         # The first attempt starts from scratch. A retry resumes from the run's own checkpoint.
         discard = bool(recompute) and (stage.name, key) not in call.run_log.results()
-        # Noted while the lock is held, so that housekeeping leaves alone what this run will use.
+        # Logged while the lock is held, so that `clean` keeps the results that this run uses.
         call.run_log.taken(stage.name, key)
         found = store.lookup(stage, key)
         if isinstance(found, Record) and not recompute:
@@ -251,7 +251,7 @@ def _find_or_compute(call: _Call) -> StageEnd:
 
 
 def _marks(call: _Call) -> MarkedFiles:
-    """Check the seal on what the stage reads; return the marks on what it will store."""
+    """Check the seal on the files that the stage reads; return the marks of those it will store."""
     records = {role: given for role, given in call.inputs.items() if isinstance(given, Record)}
     marks = {role: record.marked for role, record in records.items()}
     return check_seal(call.stage.name, call.stage.spec.seal, call.stage.reads, marks)
@@ -271,7 +271,7 @@ def _compute(
         clock = time.monotonic()
         if call.before_compute:
             call.before_compute(context, stage, call.inputs)
-        _watch(outputs, stage)
+        _add_hooks(outputs, stage)
         if stage.spec.numerical:
             configure(context.profile)
         facts = call.compute(stage.spec, store.inputs(stage, call.inputs), outputs)
@@ -285,12 +285,12 @@ def _compute(
         message += ", the same bytes as before"
     elif isinstance(found, Record):
         message += ", NOT the same bytes as before"
-        log.warning("%s: recomputed, and its bytes differ from those before", stage.name)
+        log.warning("%s: recomputed; its bytes differ from the stored ones", stage.name)
     return StageEnd(record, COMPUTED, message, seconds, outputs.resumed_after)
 
 
-def _watch(outputs: Outputs, stage: Stage) -> None:
-    """Refuse checkpoints of edited code; log each epoch and show it in the UI."""
+def _add_hooks(outputs: Outputs, stage: Stage) -> None:
+    """Make a training refuse checkpoints of edited code, log its epochs and show them in the UI."""
     show = ProgressBar()
 
     def on_epoch(epoch: int, epochs: int, row: Mapping[str, float]) -> None:
@@ -301,7 +301,7 @@ def _watch(outputs: Outputs, stage: Stage) -> None:
 
 
 def _score(record: Record) -> str:
-    """The accuracy that the stage measured, if it did."""
+    """The accuracy that the stage measured, as text; empty if it measured none."""
     if record.kind not in SCORED:
         return ""
     for split, name in (("test", "test_accuracy"), ("validation", "val_accuracy")):

@@ -28,7 +28,7 @@ def topic_of(run_id: str) -> str:
 
 
 def describe(execution: Mapping[str, Any]) -> dict[str, Any]:
-    """A worker's installation, and the execution profile that these settings give it.
+    """A worker's installation, and its execution profile with these settings.
 
     Raises:
         UserError: a GPU is requested and the worker sees none.
@@ -54,8 +54,8 @@ def refuse_other_code(worker: str, differing: str) -> None:
     """
     if differing:
         raise StageError(
-            f"the worker {worker} has another installation than the run: {differing}; install "
-            "the same there and restart the worker."
+            f"the worker {worker} has other code or libraries than the run: {differing}; install "
+            "the run's versions there and restart the worker."
         )
 
 
@@ -80,7 +80,7 @@ def on_worker(
     if not sees_run():
         raise StageError(
             f"the worker {worker.address} on {platform.node()} does not see the run's store; "
-            "--store must name a place that the flow and all workers share."
+            "--store must name a folder or bucket that the flow and all workers share."
         )
     sender = _Sender(lambda message: worker.log_event(topic_of(run_id), message))
     # The flow decides which of these lines it shows.
@@ -93,7 +93,7 @@ def on_worker(
 
 
 class _Sender(logging.Handler):
-    """Sends what the thread that created it logs; a worker may have several threads."""
+    """Sends the log records of the thread that created it; a worker may have several threads."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
         super().__init__(logging.DEBUG)

@@ -19,7 +19,7 @@ from tasks.sources.pictures import Picture, Shown, Unreadable
 if TYPE_CHECKING:
     import keras
 
-# The batch size of evaluation, so that the same images get the same probabilities to the last bit.
+# The batch size of evaluation: an image then gets the same probabilities to the last bit.
 BATCH = 256
 
 
@@ -31,7 +31,7 @@ class Prediction:
         source: where the picture comes from.
         probabilities: `(classes,)` float32.
         inverted: whether the picture was inverted.
-        unlike: whether its background differs from the training images' and was left as it is.
+        unlike: whether its background differs from the training images', but it was not inverted.
         shown: the picture for a page, if one is wanted.
     """
 
@@ -53,9 +53,9 @@ PictureOutcome = Prediction | Unreadable
 def predictions(
     pictures: Iterable[Picture | Unreadable], trained: TrainedModel
 ) -> Iterator[PictureOutcome]:
-    """Classify pictures in order; those that could not be read are passed through.
+    """Classify pictures in order; pass through those that could not be read.
 
-    The model is loaded only when there is a first picture for it.
+    The model is loaded only when the first readable picture arrives.
 
     Raises:
         UserError: the model cannot be loaded or does not match its `usage.json`.

@@ -1,4 +1,4 @@
-"""What every training stage does around the core's training loop: build, train, score, save."""
+"""Steps that all training stages share: build, train, score and save a network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fit_network(
     training = spec.training
     shape, classes = examples.x.shape[1:], examples.y.shape[1]
     model = build_network(training, shape, classes, spec.seed)
-    assert isinstance(training.epochs, int), "the flow resolves epochs before it makes a stage"
+    assert isinstance(training.epochs, int), "the recipe resolves epochs before it defines a stage"
     schedule = Schedule(
         training.epochs,
         training.batch_size,
@@ -63,19 +63,19 @@ def fit(
     """Train in place, starting from the stage's latest checkpoint; return a row for each epoch.
 
     Args:
-        model: the network in its seeded start.
-        examples: what it learns from.
-        validation: what it is scored on after each epoch, if anything.
-        schedule: how it is trained.
+        model: the network with its seeded initial weights.
+        examples: the images to train on.
+        validation: the images to score it on after each epoch, if any.
+        schedule: epochs, batch size, learning rate and loss.
         seed: the seed of the order of samples and of augmentation.
         outputs: where the checkpoints are stored.
-        lineage: what the state after an epoch depends on besides code, inputs and profile.
+        lineage: all values that the state after an epoch depends on besides code, inputs, profile.
             Trainings with the same lineage can start from each other's snapshots.
     """
     checkpoints = outputs.checkpoints(lineage, schedule.epochs)
 
     def on_epoch(progress: Progress) -> None:
-        # Reporting may be slow; the epoch is stored first.
+        # The epoch is stored first, because reporting it may be slow.
         checkpoints.save(progress)
         outputs.epoch_done(progress.epoch, schedule.epochs, progress.history[-1])
 
@@ -91,7 +91,7 @@ def write_history(history: Sequence[Row], outputs: Outputs) -> None:
 
 
 def sizes(model: keras.Model, schedule: Schedule, examples: Examples) -> dict[str, int]:
-    """Return the facts on a training's size."""
+    """Return the numbers of parameters, epochs, samples and steps as facts."""
     return {
         "params": model.count_params(),
         "epochs": schedule.epochs,
@@ -122,7 +122,7 @@ def scores(
     loss: str,
     outputs: Outputs,
 ) -> dict[str, float | None]:
-    """Score in inference mode on both splits; store the validation predictions."""
+    """Score the model on both splits in inference mode; store the validation predictions."""
     found: dict[str, float | None] = {"val_loss": None, "val_accuracy": None}
     found |= score(model, examples, loss, "train")[0]
     if validation is not None:

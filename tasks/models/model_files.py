@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-# The earliest date that a zip archive can hold, used in place of a date.
+# The earliest date that a zip archive can hold, in place of the current one.
 NO_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -28,7 +28,7 @@ def save_keras(model: keras.Model, path: Path) -> None:
 
 
 def _renumbered(config: bytes) -> bytes:
-    """Number the shared objects in a configuration, which Keras identifies by memory address."""
+    """Replace the ids of shared objects, which are memory addresses, by consecutive numbers."""
     numbers: dict[bytes, int] = {}
 
     def number(match: re.Match[bytes]) -> bytes:

@@ -22,7 +22,7 @@ _ONE_MODEL_FILE = f"one {KERAS_SUFFIX} or {H5_SUFFIX} file"
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model's file with its SHA-256 and its usage; `title` is its name for readers."""
+    """A model's file with its SHA-256 and its usage; `title` names it in messages and pages."""
 
     title: str
     path: Path
@@ -130,7 +130,7 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _compare_with_record(path: Path, sha256: str) -> None:
-    """Check a file that is in a store, or was copied with its record, against that record."""
+    """Check a file against the `record.json` beside it, if there is one."""
     beside = path.with_name(RECORD)
     if not beside.is_file():
         return
@@ -140,6 +140,4 @@ def _compare_with_record(path: Path, sha256: str) -> None:
         raise StageError(f"{beside}: {error}; run the flow again to restore it.") from None
     expected = {file.sha256 for file in files.values() if Path(file.path).name == path.name}
     if expected and sha256 not in expected:
-        raise StageError(
-            f"{path} is not what its record describes; run the flow again to restore it."
-        )
+        raise StageError(f"{path} differs from its record; run the flow again to restore it.")

@@ -23,7 +23,7 @@ BEST_ON_PAGE = 3
 
 
 def check_target(path: Path, option: str, inputs: Sequence[Path]) -> None:
-    """Check that a file may be written, before any time is spent on its content.
+    """Check that a file can be written before its content is computed.
 
     Args:
         path: the file to write.
@@ -35,15 +35,15 @@ def check_target(path: Path, option: str, inputs: Sequence[Path]) -> None:
             or not writable.
     """
     if path.is_dir():
-        raise UserError(f"{option} {path}: is a folder; give a file in it.")
+        raise UserError(f"{option} {path} is a folder; name a file in it.")
     if path.exists() and not path.is_file():
-        raise UserError(f"{option} {path}: is not a regular file; give another.")
+        raise UserError(f"{option} {path} is not a regular file; name another.")
     if any(os.path.realpath(path) == os.path.realpath(given) for given in inputs):
-        raise UserError(f"{option} {path}: is one of the files to be read; give another.")
+        raise UserError(f"{option} {path} is one of the files to be read; name another.")
     if not path.absolute().parent.is_dir():
         raise UserError(f"{option} {path}: there is no folder {path.parent}; create it first.")
     if not os.access(path.absolute().parent, os.W_OK):
-        raise UserError(f"{option} {path}: no permission to write in {path.absolute().parent}.")
+        raise UserError(f"{option} {path}: no permission to write to {path.absolute().parent}.")
 
 
 def write_parquet(path: Path, outcomes: Sequence[PictureOutcome], trained: TrainedModel) -> None:
@@ -117,7 +117,7 @@ def render_page(outcomes: Sequence[PictureOutcome], trained: TrainedModel) -> st
             title=trained.title,
             dataset=trained.usage.dataset,
             sha256=trained.sha256,
-            like=trained.usage.like,
+            like=trained.usage.image_format,
             cards=cards,
             counts=[(name, count) for name, count in zip(names, counts, strict=True) if count],
             predicted=len(predicted),

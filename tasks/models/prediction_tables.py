@@ -1,4 +1,4 @@
-"""The tables of predictions that trainings and scorings store."""
+"""Make and read the tables of predictions that training and evaluation stages store."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def prediction_table(probabilities: Float32, y: Float32) -> pa.Table:
 
 
 def predictions(inputs: Inputs, role: str, split: str) -> Predictions:
-    """Return what the model of an input predicted on `validation` or `test` images."""
+    """Return the predictions that an input stores for `validation` or `test` images."""
     table = inputs.table(role, predictions_name(split))
     classes = len(table.column_names) - len(PREDICTIONS.columns)
     probabilities = [table[f"p{index}"].to_numpy() for index in range(classes)]
@@ -51,6 +51,6 @@ def predictions(inputs: Inputs, role: str, split: str) -> Predictions:
 
 
 def scored(inputs: Inputs, role: str, split: str) -> Scored:
-    """Return what the predictions of an input's model are worth, image by image."""
+    """Return whether each of an input's predictions is correct, and its loss."""
     found = predictions(inputs, role, split)
     return Scored.of(found.label, found.probabilities)

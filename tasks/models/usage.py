@@ -1,4 +1,4 @@
-"""How to use a model that a run trained, with plain Keras or with `fashion-flow predict`."""
+"""Write `usage.json`: how to use a model with plain Keras or with `fashion-flow predict`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tasks.core.names import USAGE
 from tasks.storage.exchange import Outputs
 
-# How pixels become the input of a model, by name.
+# Names of the ways in which pixels become a model's input.
 SCALED, RAW, VGG16 = "scaled", "raw", "vgg16"
 
 _RESIZED = (
@@ -24,12 +24,12 @@ PREPROCESSING = {
         "subtracted)"
     ),
 }
-# Facts about the images that every stage passes on that makes arrays from them.
+# Facts about the images; every stage that makes arrays from them passes these facts on.
 ABOUT_IMAGES = ("dataset", "class_names", "image_shape", "ground")
 
 
 def about_images(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts about a data set that users of its models need."""
+    """Return the facts about a data set that go into a `usage.json`."""
     return {name: facts[name] for name in ABOUT_IMAGES}
 
 

@@ -1,4 +1,4 @@
-"""Read `usage.json`, which tells what a model's classes and input are.
+"""Read `usage.json`, which describes a model's classes and input.
 
 `tasks.models.usage` writes it next to the model.
 """
@@ -44,7 +44,7 @@ class Usage(_Part):
     input: _Input
 
     @property
-    def like(self) -> ImageFormat:
+    def image_format(self) -> ImageFormat:
         """The format of the images that the model was trained on."""
         return ImageFormat(*self.image.shape, self.image.ground)
 

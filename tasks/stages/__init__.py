@@ -1,1 +1,1 @@
-"""The kinds of stages: one module each, which reads, calls the core, writes and returns facts."""
+"""One module for each kind of stage: read inputs, call the core, write files, return facts."""

@@ -8,7 +8,7 @@ from tasks.core.names import HISTORY, curves_name
 from tasks.core.stage_specs import CurvesSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
-# The notebook's limits: binary cross-entropy is smaller by about the number of classes.
+# Upper limits of the loss axis, as in the notebook: binary cross-entropy is a mean over classes.
 LOSS_TOP, BINARY_LOSS_TOP = 1.2, 0.3
 
 

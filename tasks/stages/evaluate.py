@@ -13,7 +13,7 @@ from tasks.storage.store import Store
 
 
 def _log_scoring(context: RunContext, stage: Stage, inputs: Mapping[str, Outcome]) -> None:
-    """Add the scoring to the store's log, which shows how often the test split was used."""
+    """Add an entry to the store's log of test scorings; the report prints how many there were."""
     assert isinstance(stage.spec, EvaluateSpec)
     Store(context.store_url).log_scoring(
         {

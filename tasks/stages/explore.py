@@ -1,4 +1,4 @@
-"""Look at the raw data: the first images, and how many there are of each class."""
+"""Show the raw data: the first images and the number of images in each class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import COUNTS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
-SHOWN = 25
+SAMPLES = 25
 
 
 @stage_task(ExploreSpec)
@@ -24,7 +24,7 @@ def explore(spec: ExploreSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         for name, split in ((TRAIN, train), (TEST, test))
     }
     grid = image_grids.sample_grid(
-        train["images"][:SHOWN], train["labels"][:SHOWN], names, spec.note
+        train["images"][:SAMPLES], train["labels"][:SAMPLES], names, spec.note
     )
     outputs.blob("samples", "png", grid)
     balance = class_charts.class_balance(counts[TRAIN], counts[TEST], names, spec.note)

@@ -1,4 +1,4 @@
-"""Draw the pictures that compare models, and what networks see of the images."""
+"""Draw the charts that compare models, and samples of the networks' inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLES = 8
 
 @stage_task(FiguresSpec)
 def figures(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store one PNG for each picture."""
+    """Draw accuracies, decisions, augmented images and VGG16's inputs; store a PNG for each."""
     table = inputs.table(RESULTS, RESULTS).to_pydict()
     chart = comparisons.accuracy_chart(
         [_title(name, spec) for name in table["name"]],
@@ -41,7 +41,7 @@ def _title(model: str, spec: FiguresSpec) -> str:
 
 
 def _draw_inputs(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> None:
-    """Draw what the networks see: augmented images, and the inputs of VGG16."""
+    """Draw augmented images, and images before and after VGG16's preprocessing."""
     names = inputs.facts(SUBSET)["class_names"]
     arrays = inputs.arrays(PREPROCESS, TRAIN)
     originals = arrays["x"][:SAMPLES]

@@ -23,7 +23,10 @@ from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 @stage_task(FoldsSpec)
 def folds(spec: FoldsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store the fold of each image: training images in their order, then validation images."""
+    """Store the fold of each image: training images first, then validation images, in order.
+
+    Images that the guard found to be similar get the same fold.
+    """
     parts = [inputs.arrays(SPLIT, name)["labels"] for name in TRAINING_SPLITS]
     labels = np.concatenate(parts)
     offsets = {TRAIN: 0, VALIDATION: len(parts[0])}

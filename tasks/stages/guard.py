@@ -20,19 +20,19 @@ from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import DUPLICATE_PAIRS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
-SHOWN = 12
-NAMED = 3
+PAIRS_DRAWN = 12
+PAIRS_IN_MESSAGE = 3
 
 Row = dict[str, Any]
 
 
 @stage_task(GuardSpec)
 def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store the pairs of similar images, and pictures of the most similar ones.
+    """Store the pairs of similar images, and a picture of the most similar pairs across splits.
 
     Raises:
-        UserError: an image appears in two splits, and that is not allowed; or too many images are
-            similar.
+        UserError: an image appears in two splits and `guard.exact` is `refuse`, or too many images
+            are similar.
     """
     splits = {name: Split(**inputs.arrays(SPLIT, name)) for name in SPLITS}
     tables, counts = _search(splits, spec)
@@ -41,12 +41,12 @@ def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     pairs = pairs.take(order)
     across = pairs.filter(pc.not_equal(pairs["split"], pairs["other_split"]))
     if spec.guard.exact == "refuse":
-        _refuse(across.slice(0, NAMED).to_pylist(), counts)
+        _refuse(across.slice(0, PAIRS_IN_MESSAGE).to_pylist(), counts)
     outputs.table(PAIRS, pairs)
     # The assignment to folds must not depend on the test split.
     tested = pc.or_(pc.equal(pairs["split"], TEST), pc.equal(pairs["other_split"], TEST))
     outputs.table(TRAINING_PAIRS, pairs.filter(pc.invert(tested)))
-    shown = across.slice(0, SHOWN).to_pylist()
+    shown = across.slice(0, PAIRS_DRAWN).to_pylist()
     if shown:
         names = inputs.facts(SPLIT)["class_names"]
         outputs.blob(PAIRS_PICTURE, "png", _picture(splits, shown, names, spec.note))
@@ -56,7 +56,7 @@ def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
 def _search(
     splits: Mapping[str, Split], spec: GuardSpec
 ) -> tuple[list[pa.Table], list[dict[str, Any]]]:
-    """Return the pairs for each two splits that are compared, and their numbers."""
+    """Return the table of similar pairs and the counts for each comparison of two splits."""
     shift = spec.guard.shift
     axes = principal_axes(splits[TRAIN].images, shift)
     sets = {name: describe_images(split.images, axes, shift) for name, split in splits.items()}
@@ -92,14 +92,14 @@ def _refuse(rows: list[Row], counts: list[dict[str, Any]]) -> None:
     if not across:
         return
     examples = "; ".join(
-        f"{row['split']} image {row['position']} is {row['other_split']} image "
+        f"{row['split']} image {row['position']} equals {row['other_split']} image "
         f"{row['other_position']}"
         for row in rows[:across]
     )
     raise UserError(
         f"{across} {'image appears' if across == 1 else 'images appear'} in more than one split "
-        f"({examples}{' ...' if across > NAMED else ''}; positions in the splits, from 0). Scores "
-        "on them say nothing about new images. Remove them from the data, or set "
+        f"({examples}{' ...' if across > PAIRS_IN_MESSAGE else ''}; positions in the splits, from "
+        "0). Scores on them say nothing about new images. Remove them from the data, or set "
         "guard.exact=allow."
     )
 

@@ -1,4 +1,4 @@
-"""What each model confuses with what, class by class, and how well it is calibrated."""
+"""Scores by class, confusion matrix and calibration of each model."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ Row = dict[str, Any]
 
 @stage_task(QualitySpec)
 def quality(spec: QualitySpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store tables for every model, and pictures of the final one on test images.
+    """Store tables for every model, and pictures of the final model on test images.
 
-    A model's trainings are counted together.
+    Counts are sums over all trainings of a model.
     """
     names = inputs.facts(PREPROCESS)["class_names"]
     per_class: list[Row] = []
@@ -151,8 +151,8 @@ def _confused(
 ) -> list[Row]:
     """Draw and return the class pairs that the final model confuses most.
 
-    `images` are the test images `(n, h, w, c)` in [0, 1]. Those shown for a pair are the errors of
-    the first training of which it is most confident.
+    `images` are the test images `(n, h, w, c)` in [0, 1]. A pair is illustrated with those errors
+    of the first training that it makes with the highest confidence.
     """
     predicted = found.probabilities.argmax(axis=1)
     confidence = found.probabilities.max(axis=1)

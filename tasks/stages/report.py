@@ -15,7 +15,7 @@ from tasks.engine.stage import RunContext
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
 
-# The files of the final model's record that belong into its folder.
+# The kinds of files that are copied from the final model's record into its folder.
 MODEL_KINDS = ("keras", "h5", "json")
 
 
@@ -23,7 +23,7 @@ MODEL_KINDS = ("keras", "h5", "json")
 def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext) -> str:
     """Write the run's report and model folder, publish its summary; return the report's path.
 
-    It is never cached: each run has a page of its own.
+    It is never cached, because each run has its own report.
     """
     # Imported here because Jinja is needed only at the end of a run.
     from tasks.reporting.gather import gather_view
@@ -36,8 +36,8 @@ def report(settings: Settings, outcomes: dict[str, Outcome], context: RunContext
     view = gather_view(settings, outcomes, run_log, context.profile)
     run_log.report.write(render_report(view).encode())
     final, arrays = outcomes[FINAL], outcomes[PREPROCESS]
-    assert isinstance(final, Record), "a run that gets here has a final model"
-    assert isinstance(arrays, Record), "and the arrays that it was trained on"
+    assert isinstance(final, Record), "a complete run has a final model"
+    assert isinstance(arrays, Record), "a complete run has its training arrays"
     card = render_model_card(view, final, about_images=arrays.facts)
     _write_model_folder(run_log, final, card)
     publish_summary(render_summary(view, path), f"Results on {view.dataset}")

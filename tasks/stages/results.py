@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 @stage_task(ResultsSpec)
 def results(spec: ResultsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store a row for each model, each training and each gate; skipped models have none."""
+    """Store the tables of models, trainings and verdicts; skipped models are left out."""
     skipped = {
         model.name: reason
         for model in spec.models

@@ -1,4 +1,4 @@
-"""Train the surviving settings once more, on training and validation images together."""
+"""Train the final model: the surviving settings, on training and validation images together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.models.usage import SCALED, write_usage
 
 @stage_task(RetrainSpec)
 def retrain(spec: RetrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Train the final model; store it as .keras and .h5 with a description of how to use it."""
+    """Train the final model; store it as .keras and .h5, with its `usage.json`."""
     import numpy as np
 
     from tasks.core.training.loop import Examples

@@ -1,4 +1,4 @@
-"""Count how often held-out images decided, and estimate how much that flatters the winner."""
+"""Count the decisions made on held-out images, and estimate how much they bias the best score."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHOD = (
 
 @stage_task(SelectionSpec)
 def selection(spec: SelectionSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store one row: the decisions read off held-out images, the optimism, the corrected score."""
+    """Store one row: the number of decisions on held-out images, optimism, corrected score."""
     verdicts = [inputs.facts(gate) for gate in spec.gates]
     decided = sum(not v["forced"] and v["rule"] != "notebook" for v in verdicts)
     survivor = spec.models[0].name
@@ -50,7 +50,7 @@ def selection(spec: SelectionSpec, inputs: Inputs, outputs: Outputs) -> Facts:
 
 
 def _correct(model: Model, inputs: Inputs) -> NDArray[np.float64]:
-    """Return the share of a model's trainings that get each held-out image right."""
+    """Return, for each held-out image, the fraction of replicates that classify it correctly."""
     rights: dict[int, NDArray[np.float64]] = {}
     for training in model.trainings:
         right = scored(inputs, training.stage, VALIDATION).correct.astype(np.float64)

@@ -16,7 +16,7 @@ from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 
 @stage_task(SubsetSpec)
 def subset(spec: SubsetSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Cut the three splits out of the raw data; store where each image came from."""
+    """Store the images and labels of the three splits, and the raw position of each image."""
     facts = inputs.facts(RAW)
     names = facts["class_names"]
     train, test = (Split(**inputs.arrays(RAW, name)) for name in (TRAIN, TEST))

@@ -34,7 +34,7 @@ def train(spec: TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
 def _split_by_fold(
     train: Examples, validation: Examples, held_out: Any
 ) -> tuple[Examples, Examples]:
-    """Join both splits, and split them again into what is learned from and what is held out."""
+    """Join both splits, and split them again: `held_out` marks the images of the new validation."""
     from tasks.core.training.loop import Examples
 
     def rows(chosen: Any) -> Examples:

@@ -1,4 +1,4 @@
-"""Push images through frozen layers of VGG16 once, instead of once per epoch."""
+"""Compute the outputs of VGG16's frozen layers once, instead of in every epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.usage import about_images
 from tasks.storage.npz import Rows
 
-# As many as the notebook shows before and after the transformation.
+# The notebook shows three images before and after the transformation.
 SAMPLES = 3
 
 
@@ -20,8 +20,8 @@ SAMPLES = 3
 def vgg16_features(spec: Vgg16FeaturesSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Store the outputs of a layer for training and validation images, with their labels.
 
-    The source is read, pushed through and written in batches, so memory does not grow with the
-    number of images.
+    Images are read, transformed and written in batches, so memory does not grow with their
+    number.
     """
     from tasks.core.networks import vgg16
 
@@ -31,7 +31,7 @@ def vgg16_features(spec: Vgg16FeaturesSpec, inputs: Inputs, outputs: Outputs) ->
     size = vgg16.batch_size(spec.side)
 
     def as_input(x: np.ndarray) -> np.ndarray:
-        assert spec.preprocessing is not None, "images are preprocessed"
+        assert spec.preprocessing is not None, "a stage that reads images preprocesses them"
         return vgg16.as_vgg16_input(x, spec.side, spec.preprocessing)
 
     for name in TRAINING_SPLITS:

@@ -1,4 +1,4 @@
-"""Train the layers behind VGG16's frozen ones on the stored outputs of those."""
+"""Train the layers after VGG16's frozen ones, on the stored outputs of the frozen layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @stage_task(Vgg16TrainSpec)
 def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Train what follows layer `after`; store the complete model, its history and predictions.
+    """Train all layers after `after`; store the complete model, its history and predictions.
 
     The frozen stage starts from VGG16's weights and a new head. Fine-tuning starts from the frozen
     stage's model with a new optimizer, as in the notebook.

@@ -27,7 +27,7 @@ IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
 
 @stage_task(Vgg16WeightsSpec)
 def vgg16_weights(spec: Vgg16WeightsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store the base's weights as named arrays: from a file, ImageNet's, or drawn at random."""
+    """Store the base's weights as named arrays: from a file, from ImageNet, or random."""
     if spec.seed is not None:
         weights = random_weights(spec.seed)
     else:
@@ -37,7 +37,7 @@ def vgg16_weights(spec: Vgg16WeightsSpec, inputs: Inputs, outputs: Outputs) -> F
 
 
 def _imagenet_file() -> Path:
-    """Return the published file from Keras's cache, downloaded if need be; verify its checksum."""
+    """Return the ImageNet file in Keras's cache, downloading it if needed; verify its checksum."""
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     path = home / "models" / IMAGENET_URL.rsplit("/", 1)[1]
     if path.is_file():

@@ -367,7 +367,7 @@ def test_workers_with_different_code_or_none_are_refused(
     with running(environment, tmp_path / "edited", workers=("1",), PYTHONPATH=str(copy)) as cluster:
         done = run_on(fashion_flow, cluster, settings, tmp_path / "store", server)
     assert done.status == 1
-    assert "has another installation than the run: code" in done.err
+    assert "has other code or libraries than the run: code" in done.err
     assert "Traceback" not in done.err
     broken = tmp_path / "broken" / "tasks"
     broken.mkdir(parents=True)

@@ -236,7 +236,9 @@ def test_an_image_in_two_splits_is_an_error_unless_it_is_allowed(
     url = shared_server.url
     refused = fashion_flow(*arguments, PREFECT_API_URL=url)
     assert refused.status == 2
-    assert "1 image stands in more than one split (train image 3 is test image 5;" in refused.err
+    assert (
+        "1 image appears in more than one split (train image 3 equals test image 5;" in refused.err
+    )
     assert "guard.exact=allow" in refused.err
     assert not (store / "stages" / "preprocess").exists(), "nothing goes on after it"
     allowed = fashion_flow(*arguments, "--set", "guard.exact=allow", PREFECT_API_URL=url)

@@ -173,7 +173,7 @@ def test_a_run_compared_with_itself_differs_in_nothing(
 ) -> None:
     same = (ids[0], ids[0], "--store", store)
     done = fashion_flow("compare", *same)
-    assert "Their settings are the same, and what they were computed on." in done.out
+    assert "Both runs have the same settings and execution profile." in done.out
     assert len(re.findall(r" [+-]\d+\.\d\d ", done.out)) == len(MODELS)
     assert len(re.findall(r" \+0\.00 ", done.out)) == len(MODELS)
     assert json.loads(fashion_flow("compare", *same, "--json").out)["settings"] == {}

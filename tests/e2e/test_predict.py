@@ -113,7 +113,7 @@ def test_photographs_with_a_copied_model(
     assert text.count(" % inverted") == 3
     assert text.count("%") == 3 * 4
     assert "3 of 4 images were inverted because of a light background" in text
-    assert "1 of 4 images was left as given in spite of a light background" in text
+    assert "1 of 4 images was not inverted despite a light background" in text
 
 
 def test_json_is_json(copied: Path, fashion_flow: Command, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows.recipe.contents import model_stages, stage_names
+from flows.recipe.contents import recipe_models, stage_names
 from flows.recipe.presets import SMOKE
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tests.processes import Command, Server, latest_run
@@ -161,7 +161,7 @@ def test_the_report_is_one_page_that_says_the_data_are_synthetic(
 
 def test_each_model_was_scored_once_on_the_test_split(smoke: Path) -> None:
     lines = (smoke / "test_scorings.jsonl").read_text().splitlines()
-    models = [model.name for model in model_stages(SMOKE)]
+    models = [model.name for model in recipe_models(SMOKE)]
     assert sorted(json.loads(line)["model"] for line in lines) == sorted(models)
 
 

@@ -222,7 +222,7 @@ def test_verdicts_of_a_run_that_failed(halfway: Begun, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize(
     ("command", "said"),
-    [("results", "no model is trained yet"), ("verdicts", "no gate has decided yet")],
+    [("results", "no model has been trained yet"), ("verdicts", "no gate has decided yet")],
 )
 def test_a_run_that_has_just_begun(
     command: str, said: str, begun: Begun, capsys: pytest.CaptureFixture[str]
@@ -240,7 +240,7 @@ def test_the_report_of_a_running_run_is_its_log_for_now(
 ) -> None:
     status, out, err = shown(capsys, halfway, "report")
     assert (status, out) == (0, f"{halfway.log.folder}\n")
-    assert "written at the end of a run. The path is that of its folder" in err
+    assert "only complete runs have one. The path printed is that of its folder" in err
     path = halfway.log.log
     assert isinstance(path, Path)
     path.write_text("begun\n")

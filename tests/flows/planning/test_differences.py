@@ -87,10 +87,8 @@ def test_an_input_that_is_not_known_yet_is_no_difference() -> None:
 
 
 def test_a_change_of_an_outside_file_or_of_the_format_is_named() -> None:
-    assert said({"external": ["1"]}, {"external": ["2"]}) == [
-        "the file from outside the store changed"
-    ]
-    assert said({}, {"external": ["2"]}) == ["the file from outside the store changed"]
+    assert said({"external": ["1"]}, {"external": ["2"]}) == ["an external file changed"]
+    assert said({}, {"external": ["2"]}) == ["an external file changed"]
     assert said({"format": 1}, {"format": 2}) == ["store format 1 → 2"]
 
 
@@ -109,7 +107,7 @@ def test_differences_have_a_fixed_order() -> None:
         "a 1 → 2",
         "b 1 → 2",
         "preprocess changed",
-        "the file from outside the store changed",
+        "an external file changed",
         "code of tasks.x changed",
         "threads 1 → 2",
     ]

@@ -17,7 +17,7 @@ from flows.planning.plan import CACHED, MAY_RUN, OPEN, WILL_RUN, Planned, Planne
 from flows.planning.stage_selection import Enough, StageSelection
 from flows.recipe import stages
 from flows.recipe.compose import compose
-from flows.recipe.contents import build, model_stages, stage_names
+from flows.recipe.contents import build, recipe_models, stage_names
 from flows.recipe.presets import NOTEBOOK, PRESETS
 from flows.recipe.run import Run
 from tasks.core.names import FACTS
@@ -161,7 +161,7 @@ def test_stage_names_are_those_that_the_recipe_makes(
     made = build(run, settings)
     assert sorted(run.names) == sorted(stage_names(settings)) == sorted(made)
     assert len(set(run.names)) == len(run.names)
-    assert {model.name for model in model_stages(settings)} <= set(made)
+    assert {model.name for model in recipe_models(settings)} <= set(made)
 
 
 def test_every_handle_made_is_the_stage_s_own() -> None:
@@ -175,7 +175,7 @@ def test_nothing_is_scored_on_the_test_split_before_the_last_verdict() -> None:
     gates = [name for name in run.names if name.startswith("gate_")]
     tests = [stage for stage in run.stages if stage.kind == "evaluate"]
     assert len(gates) == 9
-    assert len(tests) == len(model_stages(replayed()))
+    assert len(tests) == len(recipe_models(replayed()))
     for stage in tests:
         assert run.after[stage.name] == gates
         assert run.names.index(stage.name) > run.names.index(gates[-1])
@@ -452,7 +452,7 @@ def drawn(models: Iterable[str]) -> set[str]:
     return {f"curves_{model}" for model in models}
 
 
-MODELS = {model.name for model in model_stages(replayed())}
+MODELS = {model.name for model in recipe_models(replayed())}
 TESTS = {f"test_{model}" for model in MODELS}
 ITERATIONS = {f"iteration_{number}" for number in range(1, 10)}
 GATES = {f"gate_{number}" for number in range(1, 10)}
@@ -671,7 +671,7 @@ def test_another_file_from_outside_is_said(tmp_path: Path) -> None:
     assert not_cached(store, settings) == set()
     weights.write_bytes(b"second")
     found = {item.stage: item for item in plan(store, settings, PROFILE)}
-    assert found["vgg16_weights"].reason == "the file from outside the store changed"
+    assert found["vgg16_weights"].reason == "an external file changed"
     assert found["vgg16_block4"].reason == "if vgg16_weights changed"
     assert in_state(list(found.values()), WILL_RUN) == {"vgg16_weights"}
 

@@ -161,8 +161,8 @@ def test_a_stage_follows_if_it_is_named_or_one_of_its_inputs_follows(
     named: set[str], followed: list[str]
 ) -> None:
     wanted = StageSelection(refresh_from=frozenset(named), refresh=frozenset("abcd"))
-    assert wanted.follows("a", followed) == ("a" in named or followed != [])
-    assert not EVERYTHING.follows("a", [])
+    assert wanted.is_downstream("a", followed) == ("a" in named or followed != [])
+    assert not EVERYTHING.is_downstream("a", [])
 
 
 @given(
@@ -174,20 +174,20 @@ def test_why_a_stage_is_computed_again(
     refresh: set[str], refresh_from: set[str], followed: list[str]
 ) -> None:
     wanted = StageSelection(refresh=frozenset(refresh), refresh_from=frozenset(refresh_from))
-    reason = wanted.anew("a", followed)
+    reason = wanted.recompute("a", followed)
     if "a" in refresh | refresh_from:
         assert reason == "recomputation requested"
     elif followed:
         assert reason in {f"{name} is recomputed" for name in followed}
-        assert reason == wanted.anew("a", followed[::-1]), "the same whatever the order"
+        assert reason == wanted.recompute("a", followed[::-1]), "the same whatever the order"
     else:
         assert reason == ""
-    assert EVERYTHING.anew("a", []) == ""
+    assert EVERYTHING.recompute("a", []) == ""
 
 
 def test_an_input_that_is_computed_again_is_the_reason() -> None:
-    assert choice(refresh_from="load").anew("preprocess", ["subset"]) == "subset is recomputed"
-    assert choice(refresh="subset").anew("preprocess", []) == "", "it leads to nothing"
+    assert choice(refresh_from="load").recompute("preprocess", ["subset"]) == "subset is recomputed"
+    assert choice(refresh="subset").recompute("preprocess", []) == "", "it leads to nothing"
 
 
 # Only

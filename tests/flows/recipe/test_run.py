@@ -50,7 +50,10 @@ def test_waiting_for_a_stage_is_not_reading_it() -> None:
 def test_a_second_stage_of_one_name_is_refused_if_its_marks_differ() -> None:
     run = Wiring()
     raw = run(LOAD)
-    with pytest.raises(SealedError, match="two stages are called 'load', and different test data"):
+    with pytest.raises(
+        SealedError,
+        match="two stages are named 'load', but their files derive from different test data",
+    ):
         run(Stage("load", PreprocessSpec(), {"split": ("test",)}), split=raw)
     assert names(run) == ["load"]
     # The same stage may be done again, as benchmarks do.

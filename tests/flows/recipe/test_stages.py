@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows.recipe import stages
-from flows.recipe.contents import model_stages
+from flows.recipe.contents import recipe_models
 from tasks.core.settings.run_settings import Settings
 from tasks.core.stage_specs import (
     FiguresSpec,
@@ -106,7 +106,7 @@ def test_drawn_images_are_called_so_on_every_picture() -> None:
 def test_the_notebook_s_figures_are_shown_beside_those_of_its_own_data() -> None:
     for dataset, shown in (("synthetic", False), ("fashion-mnist", True)):
         settings = of(dataset=dataset)
-        spec = stages.results(model_stages(settings), settings).spec
+        spec = stages.results(recipe_models(settings), settings).spec
         assert isinstance(spec, ResultsSpec)
         assert spec.notebook is shown
 
@@ -117,7 +117,7 @@ def test_the_notebook_s_figures_are_shown_beside_those_of_its_own_data() -> None
 def test_success_reads_one_training_of_the_baseline_for_each_seed() -> None:
     """The final model has no folds."""
     settings = of(evaluation={"protocol": "kfold", "folds": 3, "replicates": 2}, **OFF)
-    spec = stages.success(model_stages(settings), settings).spec
+    spec = stages.success(recipe_models(settings), settings).spec
     assert isinstance(spec, SuccessSpec)
     assert spec.final == ("test_final", "test_final_r2")
     assert spec.baseline == ("test_baseline_f1", "test_baseline_f1_r2")

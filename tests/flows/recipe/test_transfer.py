@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.bare import BareRun
 from flows.recipe import stages
-from flows.recipe.contents import model_stages
+from flows.recipe.contents import recipe_models
 from flows.recipe.transfer import fine_tuned, frozen, transfer
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
@@ -38,7 +38,7 @@ SETTINGS = Settings.model_validate(
         },
     }
 )
-MODELS = [model for model in model_stages(SETTINGS) if model.transfer]
+MODELS = [model for model in recipe_models(SETTINGS) if model.transfer]
 
 
 BATCH = 32  # images of 32 x 32 at once, so that the few here pass in several batches
@@ -258,7 +258,7 @@ def test_images_of_another_size_and_in_colour_pass(
     run = BareRun(tmp_path / "store", tensorflow_ready)
     arrays = run.preprocessed(settings)
     made = transfer(run, settings, arrays)
-    model = model_stages(settings)[-2]
+    model = recipe_models(settings)[-2]
     tested = run(stages.evaluate(model, model.name), model=made[model.name], arrays=arrays)
     assert isinstance(tested, Record)
     assert run.arrays("vgg16_block3_corrected", "input_samples")["before"].shape == (3, 40, 56, 3)

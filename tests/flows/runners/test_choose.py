@@ -14,7 +14,7 @@ CPU = ExecutionSettings(device="cpu", threads=1, workers=3)
 
 def test_the_local_site_computes_as_many_stages_at_once_as_there_are_workers() -> None:
     site = find_site(LOCAL, CPU)
-    assert site.at_once == 3
+    assert site.concurrency == 3
     assert not site.gpus
     assert (site.profile["device"], site.profile["threads"]) == ("cpu", 1)
 

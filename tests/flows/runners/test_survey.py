@@ -33,7 +33,7 @@ def test_the_workers_with_gpus_determine_the_profile() -> None:
         (answer(GPU), "tcp://a and tcp://b would not compute the same results: device cpu, gpu;"),
         (
             answer(CPU, matplotlib="3.9"),
-            f"tcp://b has another installation than the run: matplotlib 3.9 instead of "
+            f"tcp://b has other code or libraries than the run: matplotlib 3.9 instead of "
             f"{installation()['matplotlib']}",
         ),
         (answer(CPU, code="0" * 64), "code 000000000000 instead of"),

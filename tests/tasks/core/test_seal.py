@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.recipe import stages
-from flows.recipe.contents import build, model_stages, stage_names
+from flows.recipe.contents import build, recipe_models, stage_names
 from flows.recipe.run import Run
 from flows.recipe.transfer import fine_tuned, variants
 from tasks.core.errors import SealedError
@@ -448,8 +448,8 @@ def test_two_stages_of_one_name_are_refused() -> None:
     scored = run(Stage("same", blank(EvaluateSpec)))
     message = refused(run, Stage("same", blank(LoadSpec)))
     assert message == (
-        "two stages are called 'same', and different test data are in them; give one of them "
-        "another name."
+        "two stages are named 'same', but their files derive from different test data; rename one "
+        "of them."
     )
     learner = Stage("baseline", blank(TrainSpec), {"arrays": (TEST_PREDICTIONS,)})
     assert "reads arrays/test_predictions" in refused(run, learner, arrays=scored)
@@ -551,7 +551,7 @@ def test_a_data_stage_must_not_read_test_scores() -> None:
 
 def test_results_are_refused_under_any_name() -> None:
     run, made, chosen = recipe("holdout, transfer off")
-    stage = stages.results(model_stages(chosen), chosen)
+    stage = stages.results(recipe_models(chosen), chosen)
     renamed = Stage("validation", blank(ResultsSpec), stage.reads)
     given: dict[str, Any] = {role: made[role] for role in stage.reads}
     table = run(renamed, **given)

@@ -205,7 +205,7 @@ def test_a_recomputed_result_with_other_bytes_is_a_warning(
     run(FakeStage(), recomputing(context, "run-9"))
     assert warnings(caplog) == []
     state = run(other, recomputing(context))
-    assert warnings(caplog) == ["subset: recomputed, and its bytes differ from those before"]
+    assert warnings(caplog) == ["subset: recomputed; its bytes differ from the stored ones"]
     assert state.message is not None
     assert state.message.endswith(", NOT the same bytes as before")
     assert record_of(state).files != first.files

@@ -47,7 +47,7 @@ def test_pictures_are_classified_in_batches_and_in_order(
     x = np.where(light[:, None, None], np.uint8(255), np.uint8(0)).repeat(4, 1).repeat(4, 2)
     np.savez(tmp_path / "many.npz", x=x)
     paths = [tmp_path / "many.npz", tmp_path / "nowhere.png", tmp_path / "many.npz"]
-    found = list(predictions(read_pictures(paths, trained.usage.like), trained))
+    found = list(predictions(read_pictures(paths, trained.usage.image_format), trained))
     assert len(found) == 1201
     assert isinstance(found[600], Unreadable)
     del found[600]
