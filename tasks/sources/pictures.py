@@ -26,7 +26,7 @@ from tasks.sources.picture_decoding import (
 )
 from tasks.sources.picture_tables import in_npz, in_parquet
 
-# Only such files are taken from folders. A file that the user names may have any suffix.
+# In folders, only files with these suffixes are read. A file that the user names may have any.
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npz", ".parquet")
 )
@@ -39,7 +39,7 @@ _UNKNOWN = (
 
 @dataclass(frozen=True)
 class Shown:
-    """Two thumbnails as PNG: the picture as given, and what the model gets of it."""
+    """Two thumbnails as PNG: the picture as given, and as the model sees it."""
 
     given: bytes
     seen: bytes
@@ -73,7 +73,7 @@ def read_pictures(
     """Read every picture in the paths, one at a time, and prepare it for a model.
 
     Args:
-        paths: files and folders. Of a folder and its subfolders, all files with one of `SUFFIXES`
+        paths: files and folders. In a folder and its subfolders, all files with one of `SUFFIXES`
             are read in the order of their names. `.npz` and `.parquet` files contain many
             pictures, any other file one.
         like: the format of the images on which the model was trained.
@@ -90,10 +90,10 @@ def read_pictures(
 
 
 def printable(path: Path | str) -> str:
-    """A text that can be printed and stored: characters that are not printable are escaped."""
+    """The text with its unprintable characters escaped, so that it can be printed and stored."""
     return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
-        for sign in str(path)
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(path)
     )
 
 
@@ -101,7 +101,7 @@ def _read(
     found: Undecoded, like: ImageFormat, invert: Invert, *, show: bool
 ) -> Picture | Unreadable:
     with warnings.catch_warnings():
-        # Pillow warns about odd metadata, which do not matter here, and about too many pixels.
+        # Pillow warns about odd metadata, which are irrelevant here, and about too many pixels.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -173,7 +173,7 @@ def _in_file(path: Path, like: ImageFormat) -> Iterator[Undecoded | Unreadable]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UserError("is neither a file nor a folder.")
+            raise UserError("is neither a file nor a folder; give one that is.")
         if status.st_size == 0:
             raise UserError("is empty (0 bytes).")
         match path.suffix.lower():

@@ -80,11 +80,7 @@ def _file(digest: str, suffix: str) -> Path:
 
 def _trim() -> None:
     """Remove abandoned temporary files, and the least recently used objects over the limit."""
-    try:
-        limit = float(os.environ.get(LIMIT_VARIABLE) or CACHE_GB) * 1e9
-    except ValueError:
-        raise UserError(f"{LIMIT_VARIABLE}: expected a number of gigabytes.") from None
-    now = time.time()
+    limit, now = _limit(), time.time()
     for path in _folder().glob(f"{TEMPORARY}*"):
         with suppress(FileNotFoundError):
             if now - path.stat().st_mtime > ABANDONED_S:
@@ -100,3 +96,19 @@ def _trim() -> None:
             return
         path.unlink(missing_ok=True)
         total -= size
+
+
+def _limit() -> float:
+    """The most bytes that the objects may take.
+
+    Raises:
+        UserError: the variable is not a number, or below 0.
+    """
+    given = os.environ.get(LIMIT_VARIABLE) or CACHE_GB
+    with suppress(ValueError):
+        limit = float(given)
+        if limit >= 0:
+            return limit * 1e9
+    raise UserError(
+        f"{LIMIT_VARIABLE} is {given!r}; expected a number of gigabytes, 0 or more, e.g. 20."
+    )

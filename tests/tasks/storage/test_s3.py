@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "0123456789abcdef" * 4
 STAGE = Stage("subset", spec_of("subset"))
-# Of its server's clock there are whole seconds only.
+# The test server's clock has a resolution of one second.
 SHORT_LEASE_S = 3.0
 
 
@@ -299,6 +299,21 @@ def test_the_least_recently_used_files_are_removed_first(
     left = {path.read_bytes()[:3] for path in (cache / "objects").iterdir()}
     assert left == {b"in ", b"nnn"}
     assert not list(cache.glob(".part-*"))
+
+
+@pytest.mark.parametrize("limit", ["20GB", "nan", "-1"])
+def test_a_wrong_limit_is_refused_and_removes_nothing(
+    root: S3Path, cache: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(object_cache, "IN_USE_S", -1.0)
+    (root / "first").write(b"1")
+    kept = (root / "first").local()
+    monkeypatch.setenv("FASHION_FLOW_CACHE_GB", limit)
+    (root / "second").write(b"2")
+    with pytest.raises(UserError, match=rf"FASHION_FLOW_CACHE_GB is '{limit}'; expected a number"):
+        (root / "second").local()
+    assert kept.is_relative_to(cache)
+    assert kept.exists()
 
 
 def test_a_full_disk_of_this_machine_is_explained(root: S3Path, cache: Path) -> None:
