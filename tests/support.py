@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from tasks.core.array_types import Float32
@@ -41,6 +44,12 @@ def _any_spec(of: str, is_numerical: bool, is_tolerant: bool) -> type[AnySpec]:
         tolerant = is_tolerant
 
     return Made
+
+
+def encode_idx(array: NDArray[np.uint8]) -> bytes:
+    """An IDX file with a uint8 array of any shape."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 0x08, array.ndim, *array.shape)
+    return header + array.tobytes()
 
 
 def predict(model: Any, x: Float32) -> Float32:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import ARTIFACTS, StoreOption, whole_number
+from flows.cli.common_options import ARTIFACTS, StoreOption, whole_number
 from flows.cli.screen import line, warn
 from flows.cli.verify import size
 from tasks.storage import cleaning
@@ -33,7 +33,7 @@ def clean(
 
 def _show(store: Store, cleaned: Cleaning, *, dry_run: bool) -> None:
     for item in cleaned.removed:
-        line(f"{size(item.size):>9}  {item.path}: {item.what}")
+        line(f"{size(item.size):>9}  {item.path}: {item.reason}")
     for path in cleaned.locked:
         line(f"kept: {path} is being computed")
     for doubt in cleaned.doubts:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.options import ARTIFACTS, JsonFlag, StoreOption
+from flows.cli.common_options import ARTIFACTS, JsonFlag, StoreOption
 from flows.cli.results import DECISIONS, percent
 from flows.cli.run_tables import note_unfinished, result_rows
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn

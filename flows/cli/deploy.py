@@ -7,14 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import (
-    ARTIFACTS,
-    RequireSuccessFlag,
-    RunnerOptions,
-    SettingsOptions,
-    StoreOption,
-    whole_number,
-)
+from flows.cli.common_options import ARTIFACTS, StoreOption, whole_number
+from flows.cli.options import RequireSuccessFlag, RunnerOptions, SettingsOptions
 from flows.cli.screen import line
 from flows.deployment.deploy import DeploymentRequest
 from flows.deployment.deploy import deploy as deployed

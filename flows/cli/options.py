@@ -1,55 +1,27 @@
-"""The options that several commands share, each defined once."""
+"""The options that `run`, `plan` and `deploy` share, each defined once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter, Token
+from cyclopts import Parameter
 
+from flows.cli.common_options import whole_number
 from flows.planning.stage_selection import StageSelection
 from flows.recipe.compose import compose
 from flows.recipe.presets import PRESETS
 from flows.runners.base import Runner, RunnerKind, runner_of
 from tasks.core.errors import UserError
-from tasks.core.settings.evaluation import Protocol
-from tasks.core.settings.run_settings import Rule, Settings
+from tasks.core.settings.evaluation import Protocol, Rule
+from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import TransferWeights
 
-ARTIFACTS = "artifacts"
-
-StoreOption = Annotated[
-    str,
-    Parameter("--store", help="Where results are stored: a folder, or s3://bucket/prefix."),
-]
-RunOption = Annotated[
-    str | None,
-    Parameter("--run", help="A run's id, as `runs` shows it; by default the latest complete run."),
-]
-JsonFlag = Annotated[bool, Parameter("--json", help="Print JSON instead of a table.")]
 RequireSuccessFlag = Annotated[
     bool,
     Parameter("--require-success", help="Fail (status 3) if a success criterion is not met."),
 ]
-
-
-def whole_number(low: int, high: int | None = None) -> Callable[[Any, Sequence[Token]], int]:
-    """A converter for whole numbers from `low` to `high`, since cyclopts rounds 2.7 to 3."""
-    bounds = f"from {low} to {high}" if high is not None else f"of {low} or more"
-
-    def convert(_type: Any, tokens: Sequence[Token]) -> int:
-        text = tokens[0].value
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if number < low or (high is not None and number > high):
-            raise ValueError(f'expected a whole number {bounds}, got "{text}".')
-        return number
-
-    return convert
 
 
 @Parameter("*")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from flows.cli.options import ARTIFACTS, RunnerOptions, SettingsOptions, StageOptions, StoreOption
+from flows.cli.common_options import ARTIFACTS, StoreOption
+from flows.cli.options import RunnerOptions, SettingsOptions, StageOptions
 from flows.cli.screen import add_row, line, show, table, warn
 from flows.planning.plan import CACHED, Planned
 from flows.planning.plan import plan as planned

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.text import Text
 
-from flows.cli.options import ARTIFACTS, StoreOption, whole_number
+from flows.cli.common_options import ARTIFACTS, StoreOption, whole_number
 from flows.cli.screen import Closed, Screen, add_row, line, out, show, show_json, table, warn
 from tasks.core.data.photographs import ImageFormat, Invert
 from tasks.core.errors import UserError
@@ -98,7 +98,7 @@ def predict(
         )
     shown = MOST_ON_PAGE if output.html else 0
     pictures = read_pictures(
-        paths, trained.usage.image_format, given.invert, show=shown, leave=targets
+        paths, trained.usage.image_format, given.invert, show=shown, exclude=targets
     )
     outcomes = _collected(classify(pictures, trained))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import ARTIFACTS, RunOption, StoreOption
+from flows.cli.common_options import ARTIFACTS, RunOption, StoreOption
 from flows.cli.run_tables import shown_run, state_of
 from flows.cli.screen import line, warn
 from tasks.core.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flows.cli.options import ARTIFACTS, JsonFlag, RunOption, StoreOption
+from flows.cli.common_options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.run_tables import note_unfinished, result_rows, shown_run
 from flows.cli.screen import add_row, line, show, show_json, table
 from tasks.core.names import FINAL, VGG16_WEIGHTS

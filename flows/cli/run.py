@@ -10,14 +10,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import (
-    ARTIFACTS,
-    RequireSuccessFlag,
-    RunnerOptions,
-    SettingsOptions,
-    StageOptions,
-    StoreOption,
-)
+from flows.cli.common_options import ARTIFACTS, StoreOption
+from flows.cli.options import RequireSuccessFlag, RunnerOptions, SettingsOptions, StageOptions
 from flows.cli.results import show_files, show_scores
 from flows.cli.screen import Closed, line, out, warn
 from flows.cli.verdicts import show_gates

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from flows.cli.screen import warn
-from flows.recipe.contents import recipe_models
-from flows.recipe.stages import RecipeModel, on_fashion_mnist
-from tasks.core.errors import StageError, UserError
-from tasks.core.names import RESULTS, VERDICTS, evaluation_name
-from tasks.core.settings.run_settings import Settings
-from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
-from tasks.core.tables.results import MODELS, SIZES, TESTED, TRAINED
+from tasks.core.errors import UserError
+from tasks.core.names import RESULTS, VERDICTS
 from tasks.storage.run_log import DONE, RUNNING, RunLog, all_runs, find_run
 from tasks.storage.store import Store
+
+if TYPE_CHECKING:
+    from tasks.core.settings.run_settings import Settings
 
 Row = dict[str, Any]
 
@@ -72,14 +66,9 @@ def result_rows(run: RunLog) -> list[Row]:
     if record is not None:
         rows: list[Row] = run.store.table(record, RESULTS).to_pylist()
         return rows
-    settings = _settings(run)
-    facts = _facts(run)
-    found = []
-    for model in recipe_models(settings):
-        trained = [facts[name] for name in model.trainings if name in facts]
-        if trained:
-            found.append(_partial_row(model, trained, facts, settings))
-    return found
+    from flows.cli.partial_tables import partial_result_rows
+
+    return partial_result_rows(run.store, settings_of(run), run.stages())
 
 
 def verdict_rows(run: RunLog) -> list[Row]:
@@ -94,9 +83,9 @@ def verdict_rows(run: RunLog) -> list[Row]:
     if record is not None:
         rows: list[Row] = run.store.table(record, VERDICTS).to_pylist()
     else:
-        facts = _facts(run)
-        gates = [model.gate for model in recipe_models(_settings(run)) if model.gate]
-        rows = [{**facts[gate], "p_value_adjusted": None} for gate in gates if gate in facts]
+        from flows.cli.partial_tables import partial_verdict_rows
+
+        rows = partial_verdict_rows(run.store, settings_of(run), run.stages())
     if rows and "ci_low" not in rows[0]:
         raise UserError(
             f"run {run.run_id} was made before gates recorded their evidence; run it again."
@@ -104,7 +93,16 @@ def verdict_rows(run: RunLog) -> list[Row]:
     return rows
 
 
-def _settings(run: RunLog) -> Settings:
+def settings_of(run: RunLog) -> Settings:
+    """The settings that a run was started with.
+
+    Raises:
+        UserError: another version of the program started it.
+    """
+    from pydantic import ValidationError
+
+    from tasks.core.settings.run_settings import Settings
+
     try:
         return Settings.model_validate(run.read()["settings"])
     except ValidationError:
@@ -112,42 +110,3 @@ def _settings(run: RunLog) -> Settings:
             f"run {run.run_id} {state_of(run)}, and its settings are those of another version of "
             "fashion-flow; start a new run."
         ) from None
-
-
-def _facts(run: RunLog) -> dict[str, Mapping[str, Any]]:
-    """The facts of every finished stage, by its name."""
-    found = {}
-    for entry in run.stages():
-        # `clean` may have removed the record.
-        with suppress(StageError):
-            if entry["key"]:
-                found[entry["stage"]] = run.store.record(entry["stage"], entry["key"]).facts
-    return found
-
-
-def _partial_row(
-    model: RecipeModel,
-    trained: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, Mapping[str, Any]],
-    settings: Settings,
-) -> Row:
-    """A row with the columns of the stored table; None for what is not known yet."""
-    scored = [facts[name] for name in map(evaluation_name, model.trainings) if name in facts]
-    verdict = facts.get(model.gate or "", {})
-    reported = NOTEBOOK_RESULTS.get(model.name) if on_fashion_mnist(settings) else None
-    return dict.fromkeys(MODELS.names) | {
-        "name": model.name,
-        "step": model.step,
-        **{name: trained[0][name] for name in SIZES},
-        "trainings": len(trained),
-        **{name: _mean(trained, name) for name in TRAINED},
-        **{name: _mean(scored, name) for name in TESTED},
-        **{name: verdict.get(name) for name in ("decision", "state", "reason")},
-        "notebook_test_loss": reported.test_loss if reported else None,
-        "notebook_test_accuracy": reported.test_accuracy if reported else None,
-    }
-
-
-def _mean(trainings: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    known = [facts[name] for facts in trainings if facts[name] is not None]
-    return sum(known) / len(known) if known else None

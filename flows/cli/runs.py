@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.options import ARTIFACTS, StoreOption
+from flows.cli.common_options import ARTIFACTS, StoreOption
 from flows.cli.screen import add_row, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from flows.recipe.presets import PRESETS

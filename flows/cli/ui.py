@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import whole_number
+from flows.cli.common_options import whole_number
 from flows.running.ui_server import serve_ui
 
 

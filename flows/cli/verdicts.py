@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.cli.options import ARTIFACTS, JsonFlag, RunOption, StoreOption
+from flows.cli.common_options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.results import DECISIONS, heading
 from flows.cli.run_tables import note_unfinished, shown_run, verdict_rows
 from flows.cli.screen import add_row, line, show, show_json, table

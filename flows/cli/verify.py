@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from rich import filesize
 
-from flows.cli.options import ARTIFACTS, StoreOption
+from flows.cli.common_options import ARTIFACTS, StoreOption
 from flows.cli.screen import Closed, line
 from tasks.storage import verification
 from tasks.storage.store import Store
@@ -30,7 +30,7 @@ def _show(store: Store, found: Verification) -> None:
         ("unfinished", found.unfinished),
     ):
         for item in findings:
-            line(f"{title:<11} {size(item.size):>9}  {item.path}: {item.what}")
+            line(f"{title:<11} {size(item.size):>9}  {item.path}: {item.reason}")
     line(
         f"{store.root}: {found.records} results with {found.files} files ({size(found.size)}) "
         f"are intact; {len(found.damaged)} damaged, {len(found.orphans)} orphans, "

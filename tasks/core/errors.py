@@ -1,4 +1,4 @@
-"""The errors that the program raises itself, with messages written for the user."""
+"""The program's own errors, with messages written for the user."""
 
 import re
 
@@ -17,23 +17,23 @@ class UserError(FashionFlowError):
 
 
 class StageError(FashionFlowError):
-    """A stage failed although its settings were right. Exit status 1."""
+    """A stage failed for a reason other than a user's mistake. Exit status 1."""
 
 
 class StorageError(StageError):
-    """The store cannot be read or written, e.g. the disk is full. Retried only if `may_pass`."""
+    """The store cannot be read or written, e.g. the disk is full. Retried only if `transient`."""
 
-    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
-        self.may_pass = may_pass
+        self.transient = transient
 
 
 class NumericalError(StageError):
-    """A computation gave a number that is not finite, e.g. a loss of NaN. Never retried."""
+    """A computation produced a non-finite number, e.g. a loss of NaN. Never retried."""
 
 
 class UnavailableError(StageError):
-    """Something could not be fetched, e.g. a download without a network connection."""
+    """Data could not be fetched, e.g. a download failed without a network connection."""
 
 
 class SealedError(StageError):

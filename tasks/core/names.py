@@ -1,7 +1,7 @@
-"""The names of stages, of the files that they store, and of the inputs that they read.
+"""The names of stages, of the files that they store, and of their inputs.
 
 Names are stored in records and enter cache keys by value, so this module is left out of the
-fingerprints of code. A stored file that gets another name is a new format: raise
+fingerprints of code. Renaming a stored file changes the format, so increase
 `tasks.core.records.FORMAT_VERSION` with it.
 """
 
@@ -12,23 +12,23 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 TRAINING_SPLITS = (TRAIN, VALIDATION)
 SPLITS = (TRAIN, VALIDATION, TEST)
 
-# Stages of which a run has one.
+# Stages that occur once in a run.
 LOAD, EXPLORE, SUBSET, GUARD, PREPROCESS = "load", "explore", "subset", "guard", "preprocess"
 VGG16_WEIGHTS = "vgg16_weights"
 RESULTS, SELECTION, SUCCESS, QUALITY = "results", "selection", "success", "quality"
 FIGURES, REPORT = "figures", "report"
 
-# Models; the stage of a training has its model's name and the suffix of the replicate.
+# Models. The stage of a training is named after its model, with `replicate_suffix` appended.
 BASELINE, LOW_CAPACITY, OVERFITTING, FINAL = "baseline", "low_capacity", "overfitting", "final"
 VGG16_FROZEN, VGG16_FINE_TUNED = "vgg16_frozen", "vgg16_fine_tuned"
 
-# Roles: what a stage calls its inputs. Stages that read many inputs call them by their stages.
+# Roles: a stage's names for its inputs. Stages with many inputs use the inputs' stage names.
 RAW, SPLIT, ARRAYS, MODEL = "raw", "split", "arrays", "model"
 SOURCE, WEIGHTS, FEATURES, START = "source", "weights", "features", "start"
 DUPLICATES, FOLDS = "guard", "folds"
 INCUMBENT, CANDIDATE = "incumbent", "candidate"
 
-# Files, without their suffixes. `FACTS` stands for the small values in the record itself.
+# Files, without their suffixes. `FACTS` is not a file but the small values in the record.
 FACTS = "facts"
 HISTORY, USAGE = "history", "usage"
 VALIDATION_PREDICTIONS, TEST_PREDICTIONS = "validation_predictions", "test_predictions"
@@ -42,7 +42,7 @@ FINAL_H5 = "fashion_mnist_final"
 
 
 def iteration_name(number: int) -> str:
-    """The model that the plan's iteration `number`, from 1, trains."""
+    """The model that iteration `number` of the plan, from 1, trains."""
     return f"iteration_{number}"
 
 
@@ -62,7 +62,7 @@ def curves_name(model: str) -> str:
 
 
 def replicate_suffix(number: int, fold: int | None = None) -> str:
-    """What a training's stage is called after its model: ``, `_r3`, `_f2` or `_f2_r3`."""
+    """The suffix of a training's stage name: empty, `_r3`, `_f2` or `_f2_r3`."""
     return (f"_f{fold}" if fold else "") + (f"_r{number}" if number > 1 else "")
 
 

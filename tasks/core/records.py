@@ -1,4 +1,4 @@
-"""What tasks exchange: stages to run, and small records of what they left in the store."""
+"""The values that tasks exchange: stages to run, and small records of their stored results."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.core.names import FACTS
 from tasks.core.seal import Mark, MarkedFiles
-from tasks.core.stage_specs import StageSpec
 
-# Raised by hand when the meaning of stored files changes though no stage's own code does.
+if TYPE_CHECKING:
+    from tasks.core.stage_specs import StageSpec
+
+# Increase this when the meaning of stored files changes but the code of their stages does not.
 FORMAT_VERSION = 1
 
 
 def canonical_json(value: Any) -> str:
-    """One text for each value: sorted keys, no spaces, no NaN."""
+    """JSON text that is the same for equal values: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -28,16 +30,16 @@ def digest_of(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """A unit of cached work, described without doing it.
+    """The description of a unit of cached work.
 
     Attributes:
         name: unique in a run, e.g. `iteration_5`.
-        spec: the values that it receives; their class is its kind.
+        spec: the values that it receives; the class of the spec gives the kind of stage.
         reads: for each input's role, the files of its record that the stage may open;
-            `facts` stands for the record's small values. An input of which nothing is read is one
-            whose snapshots a training may begin from.
+            `facts` means the record's small values. An input without files is a training from
+            whose snapshots this one may begin.
         external: paths outside the store whose content is part of the key.
-        optional: whether the stage, and what depends on it, is skipped if it is unavailable.
+        optional: whether the stage and its dependents are skipped if its data are unavailable.
         snapshots: the epochs of this training that other trainings begin from.
     """
 
@@ -50,13 +52,13 @@ class Stage:
 
     @property
     def kind(self) -> str:
-        """The function that computes it, in the module of that name in `tasks/stages`."""
+        """The name of the function that computes it and of that function's module."""
         return self.spec.kind
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a record: where it is (relative to the store) and what must be in it."""
+    """One file of a record: its path relative to the store, and its expected content."""
 
     path: str
     sha256: str
@@ -67,9 +69,9 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Record:
-    """What a stage left in the store: its files, its small values, and what its key stands for.
+    """The stored result of a stage: its files, its small values (`facts`) and its key.
 
-    `marks` are the seal's, for files that have any.
+    `basis` is what the key was computed from. `marks` are the seal's, for files that have any.
     """
 
     stage: str
@@ -81,7 +83,7 @@ class Record:
     marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The record with a digest of itself, so that a changed character in it is noticed."""
+        """The record with a digest of itself, which reveals any changed character."""
         body = asdict(self)
         return json.dumps(body | {"digest": digest_of(body)}, indent=1, sort_keys=True) + "\n"
 
@@ -90,13 +92,13 @@ class Record:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: the text is no record, or its digest is not that of its content.
+            ValueError: the text is not a record, or its digest does not match its content.
         """
         try:
             body = json.loads(text)
             intact = isinstance(body, dict) and body.pop("digest", None) == digest_of(body)
         except RecursionError:
-            # What can be read may still be too deep to be written.
+            # JSON that can be parsed may still be nested too deeply to be serialised.
             raise ValueError("the record is nested too deeply") from None
         if not intact:
             raise ValueError("the record's digest does not match its content")
@@ -128,7 +130,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Stands for the record of a stage that could not be had; `reason` says what to do."""
+    """Replaces the record of a skipped stage; `reason` says why, and what to do about it."""
 
     stage: str
     reason: str

@@ -6,7 +6,7 @@ tunes or decides may read neither. Images are split, checked for duplicates and 
 data stages. These say for each of their files what it derives from, so that training images stay
 unmarked although test images were read beside them; they never see scores.
 
-This guards against mistakes, not against adversaries: a data stage is believed.
+This guards against mistakes, not against adversaries: what a data stage declares is trusted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tasks.core.errors import SealedError
 
 
 class Mark(StrEnum):
-    """What sealed data derive from."""
+    """The kinds of sealed data, by what they derive from."""
 
     TEST_IMAGES = "test images"
     TEST_SCORES = "test scores"
@@ -44,7 +44,7 @@ class Origin:
 
     Attributes:
         reads: inputs as `role/file`.
-        marks: marks that it has by itself.
+        marks: further marks, e.g. on files that contain test images.
     """
 
     reads: tuple[str, ...] = ()

@@ -1,8 +1,7 @@
-"""Every kind of stage as a frozen value: what it receives, and how it takes part in the seal.
+"""The spec of each kind of stage: the values that it receives, and its rule for the seal.
 
-The recipe makes these values, the stage's function receives them, so the type checker sees both
-ends. A value is part of its stage's cache key; nothing is computed here. `<Kind>Spec` belongs to
-the function `<kind>` in `tasks/stages/<kind>.py`.
+The recipe creates specs and stages receive them, so the type checker sees both ends. A spec is
+part of its stage's cache key. `<Kind>Spec` belongs to `<kind>` in `tasks/stages/<kind>.py`.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from tasks.core.names import (
 )
 from tasks.core.seal import Mark, Origin, Purpose, SealRule
 from tasks.core.settings.base import Spec
+from tasks.core.settings.evaluation import Rule
 from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
-from tasks.core.settings.run_settings import Rule
 from tasks.core.settings.training import AugmentSettings, Decision, TrainSettings
 from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
 
@@ -37,13 +36,13 @@ REPORTS = SealRule(Purpose.REPORT)
 
 
 class StageSpec(Spec):
-    """What a stage receives beside its inputs.
+    """The values that a stage receives besides its inputs.
 
     Class attributes, the same for every stage of a kind:
         kind: the name of the function, of its module in `tasks/stages` and of the Prefect task.
-        seal: what the kind may read, and which marks its files get.
+        seal: which data the kind may read, and which marks its files get.
         numerical: whether the execution profile is part of the key.
-        tolerant: whether skipped inputs are handed to the stage instead of skipping it too.
+        tolerant: whether the stage runs although inputs were skipped.
     """
 
     kind: ClassVar[str]
@@ -56,15 +55,15 @@ class StageSpec(Spec):
         return self.model_dump(mode="json")
 
 
-def _of(*reads: str) -> Origin:
-    return Origin(reads)
+def _of(role: str, *files: str) -> Origin:
+    return Origin(tuple(f"{role}/{file}" for file in files))
 
 
 _TEST_IMAGES = Origin(marks=frozenset({Mark.TEST_IMAGES}))
 
 
 class LoadSpec(StageSpec):
-    """A raw data set; `synthetic` only where the program draws it."""
+    """A raw data set; `synthetic` is None unless the program draws the images."""
 
     kind = "load"
     seal = SealRule(
@@ -92,17 +91,17 @@ class ExploreSpec(StageSpec):
 
 
 class SubsetSpec(StageSpec):
-    """The choice of splits; settings that its method does not use have their defaults."""
+    """The choice of splits; settings that the method does not use keep their defaults."""
 
     kind = "subset"
     seal = SealRule(
         Purpose.DATA,
         {
-            TRAIN: _of(f"{RAW}/{TRAIN}"),
-            VALIDATION: _of(f"{RAW}/{TRAIN}"),
-            TEST: _of(f"{RAW}/{TEST}"),
-            INDEX: _of(f"{RAW}/{TRAIN}", f"{RAW}/{TEST}"),
-            FACTS: _of(f"{RAW}/{FACTS}"),
+            TRAIN: _of(RAW, TRAIN),
+            VALIDATION: _of(RAW, TRAIN),
+            TEST: _of(RAW, TEST),
+            INDEX: _of(RAW, TRAIN, TEST),
+            FACTS: _of(RAW, FACTS),
         },
     )
 
@@ -113,13 +112,10 @@ class GuardSpec(StageSpec):
     """The search for duplicates; `compared` names the pairs of splits."""
 
     kind = "guard"
-    # Pairs with a test image are left out of the pairs that the folds are made by.
+    # The assignment to folds uses `training_pairs`, which contain no test image.
     seal = SealRule(
         Purpose.DATA,
-        {
-            TRAINING_PAIRS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}"),
-            PAIRS: _of(*(f"{SPLIT}/{name}" for name in SPLITS)),
-        },
+        {TRAINING_PAIRS: _of(SPLIT, TRAIN, VALIDATION), PAIRS: _of(SPLIT, *SPLITS)},
     )
 
     guard: GuardSettings
@@ -134,10 +130,10 @@ class PreprocessSpec(StageSpec):
     seal = SealRule(
         Purpose.DATA,
         {
-            TRAIN: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{FACTS}"),
-            VALIDATION: _of(f"{SPLIT}/{VALIDATION}", f"{SPLIT}/{FACTS}"),
-            TEST: _of(f"{SPLIT}/{TEST}", f"{SPLIT}/{FACTS}"),
-            FACTS: _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{FACTS}"),
+            TRAIN: _of(SPLIT, TRAIN, FACTS),
+            VALIDATION: _of(SPLIT, VALIDATION, FACTS),
+            TEST: _of(SPLIT, TEST, FACTS),
+            FACTS: _of(SPLIT, TRAIN, FACTS),
         },
     )
 
@@ -150,7 +146,7 @@ class FoldsSpec(StageSpec):
         Purpose.DATA,
         dict.fromkeys(
             (FOLDS, FACTS),
-            _of(f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}", f"{DUPLICATES}/{TRAINING_PAIRS}"),
+            Origin((f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}", f"{DUPLICATES}/{TRAINING_PAIRS}")),
         ),
     )
 
@@ -160,7 +156,7 @@ class FoldsSpec(StageSpec):
 
 
 class TrainSpec(StageSpec):
-    """One training of a network; with `fold`, from 1, those images are held out."""
+    """One training of a network; `fold`, from 1, is held out (None: the validation split)."""
 
     kind = "train"
     seal = LEARNS
@@ -185,7 +181,7 @@ class RetrainSpec(StageSpec):
 class CurvesSpec(StageSpec):
     """The learning curves of a model; `trainings` are the roles of its inputs.
 
-    `binary` says that the loss is binary cross-entropy, `random` that VGG16's weights are.
+    `binary`: the loss is binary cross-entropy. `random`: VGG16's weights are random.
     """
 
     kind = "curves"
@@ -199,10 +195,7 @@ class CurvesSpec(StageSpec):
 
 
 class DecideSpec(StageSpec):
-    """A gate; `trainings` are the suffixes of both models' trainings, paired by position.
-
-    `folds` is None where models are judged on one validation split.
-    """
+    """A gate; `trainings` are the suffixes of both models' trainings, `folds` None for hold-out."""
 
     kind = "decide"
     seal = LEARNS
@@ -220,7 +213,7 @@ class DecideSpec(StageSpec):
 
 
 class Vgg16WeightsSpec(StageSpec):
-    """The weights of VGG16's base; `seed` is that of random ones."""
+    """The weights of VGG16's base; `seed` is for random weights only."""
 
     kind = "vgg16_weights"
     seal = LEARNS
@@ -230,7 +223,7 @@ class Vgg16WeightsSpec(StageSpec):
 
 
 class Vgg16FeaturesSpec(StageSpec):
-    """The outputs of layer `up_to`, of images or of the outputs of layer `after`."""
+    """The outputs of layer `up_to`, from images or from the stored outputs of layer `after`."""
 
     kind = "vgg16_features"
     seal = LEARNS
@@ -243,7 +236,7 @@ class Vgg16FeaturesSpec(StageSpec):
 
 
 class TransferTraining(Spec):
-    """How layers behind VGG16's frozen ones are trained."""
+    """How the layers after VGG16's frozen ones are trained."""
 
     epochs: int
     learning_rate: float
@@ -261,7 +254,7 @@ class TransferHead(Spec):
 
 
 class Vgg16TrainSpec(StageSpec):
-    """Training of what follows layer `after`; with a `head`, from VGG16's weights."""
+    """Training of the layers after `after`, on VGG16's weights if there is a new `head`."""
 
     kind = "vgg16_train"
     seal = LEARNS
@@ -275,14 +268,14 @@ class Vgg16TrainSpec(StageSpec):
 
 
 class Vgg16Input(Spec):
-    """How images become what VGG16 reads."""
+    """How images are turned into VGG16's input."""
 
     side: int
     preprocessing: VGG16Preprocessing
 
 
 class EvaluateSpec(StageSpec):
-    """The scoring of a training on the test split; `vgg16_input` where VGG16 is part of it."""
+    """The scoring of a training on the test split; `vgg16_input` if VGG16 is part of it."""
 
     kind = "evaluate"
     seal = SealRule(Purpose.REPORT, adds=frozenset(Mark))
@@ -294,7 +287,7 @@ class EvaluateSpec(StageSpec):
 
 
 class Training(Spec):
-    """A training, by its stage."""
+    """One training of a model, computed by `stage`."""
 
     stage: str
     replicate: int
@@ -303,7 +296,7 @@ class Training(Spec):
 
 
 class Model(Spec):
-    """A model and its trainings; `validated` unless nothing was held out from it."""
+    """A model and its trainings; `validated` if they held out images."""
 
     name: str
     validated: bool
@@ -318,7 +311,7 @@ class ModelInResults(Model):
 
 
 class ResultsSpec(StageSpec):
-    """The tables of results; `notebook` puts the notebook's figures beside ours."""
+    """The tables of results; `notebook` adds the notebook's figures."""
 
     kind = "results"
     seal = REPORTS
@@ -332,7 +325,7 @@ class ResultsSpec(StageSpec):
 
 
 class SelectionSpec(StageSpec):
-    """The optimism of choosing among models; `epochs_chosen` by validation loss count too."""
+    """The optimism of choosing models; `epochs_chosen`: choices of epochs by validation loss."""
 
     kind = "selection"
     seal = LEARNS
@@ -366,7 +359,7 @@ class QualitySpec(StageSpec):
 
 
 class FiguresSpec(StageSpec):
-    """Pictures that compare models; `vgg16_inputs` are variants of transfer by stage."""
+    """Pictures that compare models; `vgg16_inputs` maps stages to transfer variants."""
 
     kind = "figures"
     seal = REPORTS
@@ -380,24 +373,5 @@ class FiguresSpec(StageSpec):
     seed: int
 
 
-SPECS: tuple[type[StageSpec], ...] = (
-    LoadSpec,
-    ExploreSpec,
-    SubsetSpec,
-    GuardSpec,
-    PreprocessSpec,
-    FoldsSpec,
-    TrainSpec,
-    RetrainSpec,
-    CurvesSpec,
-    DecideSpec,
-    Vgg16WeightsSpec,
-    Vgg16FeaturesSpec,
-    Vgg16TrainSpec,
-    EvaluateSpec,
-    ResultsSpec,
-    SelectionSpec,
-    SuccessSpec,
-    QualitySpec,
-    FiguresSpec,
-)
+# Every kind of stage.
+SPECS: tuple[type[StageSpec], ...] = tuple(StageSpec.__subclasses__())

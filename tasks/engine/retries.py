@@ -33,7 +33,7 @@ def worth_a_retry(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
     try:
         state.result()
     except StorageError as error:
-        retry = error.may_pass
+        retry = error.transient
     except OSError as error:
         retry = error.errno in TRANSIENT or isinstance(error, TimeoutError | ConnectionError)
     except Exception:

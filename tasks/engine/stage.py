@@ -241,7 +241,7 @@ def _find_or_compute(call: _Call) -> StageEnd:
             # The process that computed it may have been killed before it could do this.
             store.settle(found)
             return StageEnd(found, CACHED, f"{_score(found)}record {key[:16]}")
-        outputs = store.writer(stage, key, basis, call.inputs, held=held, anew=discard)
+        outputs = store.writer(stage, key, basis, call.inputs, held=held, from_scratch=discard)
         try:
             return _compute(call, outputs, marks, found, recompute)
         except UnavailableError as error:

@@ -1,1 +1,1 @@
-"""Pages and cards rendered from what a run left in the store."""
+"""Pages and cards rendered from the stored results of a run."""

@@ -1,4 +1,4 @@
-"""Collect what a report shows from the records and the log of a run."""
+"""Collect the contents of a report from the records and the log of a run."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def gather_view(
     run_log: RunLog,
     profile: Mapping[str, Any],
 ) -> ReportView:
-    """Collect the view of a run in which every stage ended.
+    """Collect the view of a run whose stages have all ended.
 
     Args:
         settings: the run's settings.
-        outcomes: by stage, its record or why it was skipped.
+        outcomes: by stage, its record or the reason why it was skipped.
         run_log: the run's log; its store holds the files that the records name.
         profile: the execution profile of the run.
     """
@@ -107,7 +107,7 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
 
 
 def _provenance(run_log: RunLog, records: Mapping[str, Record]) -> dict[str, Any]:
-    """Collect what the run's own log and the records' files tell: times, machine, paths."""
+    """Collect times, machine and paths from the run's log and the records' files."""
     entry, last_computed = run_log.read(), computed(run_log.store)
     stages = [
         {
@@ -164,7 +164,7 @@ def _first_epoch_accuracy(store: Store, record: Record | None) -> float | None:
 
 
 def _dataset_name(settings: Settings) -> str:
-    # Only the folder's name: a model card is passed on to others, who need no local path.
+    # Only the folder's name: a model card is passed on to others, who should not see a local path.
     return DATASET_NAMES.get(settings.dataset, Path(settings.dataset).name)
 
 

@@ -15,8 +15,8 @@ WEAKEST = 3
 def render_model_card(view: ReportView, final: Record, about_images: Mapping[str, Any]) -> str:
     """Render the card of the final model.
 
-    The model that is stored is the first of its trainings, so the card gives that one's scores,
-    and the mean of all trainings beside it.
+    The stored model comes from the first of its trainings, so the card gives the scores of that
+    one, and the mean of all trainings beside them.
 
     Args:
         view: the run's results.

@@ -1,4 +1,4 @@
-"""Where a run differs from the notebook, and why."""
+"""The differences between a run and the notebook, with reasons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.reporting.transfer_section import (
 
 _ITERATION_6 = Difference(
     "Step 7, iteration 6",
-    "Is said to improve accuracy, but its 85.80 % is less than the 86.05 % of iteration 5.",
+    "It is said to improve accuracy, but its 85.80 % is less than the 86.05 % of iteration 5.",
     "The figures are shown as they are.",
 )
 
@@ -32,7 +32,7 @@ def differences(view: ReportView) -> list[Difference]:
         _subset_difference(view),
         Difference(
             "Step 3, test set",
-            "The test score is looked at after each iteration.",
+            "The test score is read after each iteration.",
             "No stage that trains, tunes or decides reads the test split. Models are scored on "
             "it after the last verdict, and each scoring is logged.",
         ),

@@ -18,7 +18,7 @@ NOTEBOOK_TRAINING_IMAGES = 8_000
 def render_report(view: ReportView) -> str:
     """Render the page as HTML; every value from `view` is escaped."""
     variants = variants_of(view)
-    comparable = _has_notebooks_scale(view)
+    comparable = _explains_notebook(view)
     return render_view(
         "report.html.j2",
         view,
@@ -35,10 +35,10 @@ def render_report(view: ReportView) -> str:
     )
 
 
-def _has_notebooks_scale(view: ReportView) -> bool:
+def _explains_notebook(view: ReportView) -> bool:
     """Whether transfer scores of this run help to explain those in the notebook.
 
-    They do with pre-trained weights and as many training images as the notebook has.
+    They do if the weights are pre-trained and there are as many training images as in the notebook.
     """
     same_size = view.split_sizes.get("train") == NOTEBOOK_TRAINING_IMAGES
     return view.notebook_comparison and view.transfer_weights != "random" and same_size

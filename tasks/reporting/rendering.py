@@ -1,4 +1,4 @@
-"""The Jinja environment of all pages and Markdown texts, and how values are formatted in them."""
+"""The Jinja environment for all pages and Markdown texts, with filters that format values."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _when(time: str) -> str:
 
 
 def _markdown(text: object) -> str:
-    """Escape text for Markdown, so that it cannot make links, pictures, tables or emphasis."""
+    """Escape text for Markdown, so that it cannot create links, pictures, tables or emphasis."""
     return MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 

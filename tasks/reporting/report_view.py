@@ -1,4 +1,4 @@
-"""What a run's report, summary and model card show, and how their templates receive it."""
+"""The contents of a run's report, summary and model card, and their rendering by templates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.reporting.rendering import UNKNOWN, environment
 
 RESULT_KEYS = MODELS.names
-# What the plan says about an iteration is shown with its verdict.
+# The iteration's entry in the plan is shown with its verdict.
 VERDICT_KEYS = (*ALL_VERDICTS.names, "iteration", "change_name", "hypothesis", "change")
 OVERFITTING_KEYS = (
     "lowest_validation_loss",
@@ -44,7 +44,7 @@ class ReportView:
         transfer_weights: `imagenet`, `file` or `random`; the last is labelled as a control.
         scorings: how often models were scored on this test split, earlier runs included.
         model_files: the path of each model's file by the model's name.
-        notebook_comparison: whether the notebook's figures are comparable and shown.
+        notebook_comparison: whether the notebook's figures are comparable, and hence shown.
         counts: images of each class (in the order of `class_names`) by split.
         transfer_start: training accuracy of `vgg16_frozen` after its first epoch, if it was
             trained.

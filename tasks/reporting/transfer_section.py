@@ -1,4 +1,4 @@
-"""The transfer from VGG16 as the report shows it: its variants, and how the notebook differs."""
+"""The transfer from VGG16 in the report: its variants and their differences from the notebook."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Variant:
         label: its name for readers.
         frozen: the model with the frozen base.
         fine_tuned: the model whose last block was fine-tuned.
-        words: its settings as text, by label.
+        words: its settings in words, by label.
         binary: whether it was trained with binary cross-entropy.
         swapped: whether VGG16 gets BGR instead of RGB images.
         default: whether its settings are the default ones.
@@ -101,7 +101,7 @@ def _words(spec: TransferVariant) -> dict[str, str]:
 
 
 def _decimal(rate: float) -> str:
-    """A learning rate without an exponent, which a line break would cut in two."""
+    """A learning rate without an exponent, in which a line could break."""
     return f"{Decimal(str(rate)):f}"
 
 

@@ -1,1 +1,1 @@
-"""What comes from outside: data sets, pictures, downloads and weight files."""
+"""External inputs: data sets, pictures, downloads and weight files."""

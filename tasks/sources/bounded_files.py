@@ -19,7 +19,7 @@ def read_uncompressed(path: Path, origin: str, *, compressed: bool) -> bytes:
 
     Args:
         path: the file.
-        origin: what error messages call it.
+        origin: its name in error messages.
         compressed: whether it is a gzip file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The names of a data set's classes, as a user gives them."""
+"""The names of a data set's classes, as given by a user."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def checked_class_names(names: Sequence[str], origin: str) -> tuple[str, ...]:
-    """The names, if there are some, none is empty and all differ.
+    """Return the names if there are any and they are valid.
 
     Raises:
-        UserError: they are not like that; the message begins with `origin`.
+        UserError: there are none, one is empty, or some are equal; the message begins with
+            `origin`.
     """
     if not all(name.strip() for name in names) or not names:
         raise UserError(f"{origin}: expected one name per class, found {list(names)!r}.")

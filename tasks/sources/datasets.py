@@ -1,7 +1,7 @@
-"""A user's own data set: which files it consists of, and how to read them.
+"""A user's own data set: its files, and how to read them.
 
-To add a format, write a module with `EXPECTED`, `accepts`, `files` and `read`, as `npz_file` has
-them, and list it in `FORMATS`.
+To add a format, write a module with `EXPECTED`, `accepts`, `files` and `read`, like `npz_file`, and
+list it in `FORMATS`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class DatasetFormat:
     Attributes:
         expected: what the path must be, for error messages.
         accepts: whether a path has this form; the content is not checked yet.
-        files: all files whose content is the data set, so that their digests can stand for it.
+        files: all files of the data set; their digests enter the cache key.
         read: the data set. Images are `(n, h, w)` or `(n, h, w, c)` uint8 with 1 or 3 channels,
             labels `(n,)` integers.
     """

@@ -1,4 +1,4 @@
-"""Download one file over HTTP, so that it exists complete and verified or not at all."""
+"""Download one file over HTTP; it appears complete and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def download(
     Args:
         url: an http or https address.
         destination: the path of the file; its folder is created if necessary.
-        verify: gets the complete file under a temporary name in the same folder. If the content is
-            wrong, it raises `UserError`, which counts as a failed attempt.
-        log: gets a line about each failed attempt.
-        attempts: how often to try.
+        verify: is called with the complete file, which still has a temporary name. It raises
+            `UserError` if the content is wrong, which counts as a failed attempt.
+        log: is called with a line about each failed attempt that is followed by another.
+        attempts: the number of attempts.
         timeout_s: the limit of each socket operation.
         deadline_s: the limit of all attempts together, with the pauses between them.
         backoff_s: the first pause; each further pause is twice as long.
@@ -158,7 +158,7 @@ def _write(chunks: Iterator[bytes], partial: Path, watchdog: _Watchdog) -> None:
         for chunk in chunks:
             watchdog.check()
             file.write(chunk)
-        # If the body's length is unknown, a closed connection looks like its end.
+        # If the length of the body is unknown, a closed connection looks like the end of the body.
         watchdog.check()
         file.flush()
         os.fsync(file.fileno())

@@ -92,7 +92,7 @@ def download_fashion_mnist(folder: Path, log: Callable[[str], None]) -> Path:
 def read_fashion_mnist(folder: Path) -> Dataset:
     """Read Fashion-MNIST: 60,000 training and 10,000 test images, `(n, 28, 28, 1)` uint8.
 
-    The digests of the uncompressed files are checked, and thereby counts and shapes.
+    The digests of the uncompressed files are checked, which also fixes counts and shapes.
 
     Raises:
         UserError: a file is missing, cannot be read or unpacked, or is not the published one.

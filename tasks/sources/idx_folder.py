@@ -1,4 +1,4 @@
-"""Data sets as a folder of four IDX files under MNIST's names, each as it is or as `.gz`."""
+"""Data sets as a folder of four IDX files with MNIST's names, each uncompressed or as `.gz`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decode one picture with Pillow, or say in one line why it cannot be decoded."""
+"""Decode one picture with Pillow, or give the reason in one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Undecoded:
     """A picture that was found but not decoded yet.
 
     Attributes:
-        source: where it was found.
+        source: its path, with its number if the file contains several.
         decode: decodes it; may raise any exception if it is damaged.
     """
 

@@ -1,4 +1,4 @@
-"""Files with many pictures: `.npz` archives and Parquet tables, read a row at a time."""
+"""Read the pictures in `.npz` archives and Parquet tables, one row at a time."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tasks.storage.npz import Rows, read_rows
 
 NPZ_NAMES = ("x", "images")
 PARQUET_NAMES = ("image", "images", "img", "bytes", "pixels")
-# How many values a byte of a Parquet file may encode. Pixels rarely exceed ten; a file made to
-# exhaust memory reaches a million.
+# The number of values that a byte of a Parquet file may encode. Pixels rarely exceed ten; a file
+# made to exhaust memory reaches a million.
 MOST_VALUES_PER_BYTE = 100
 
 _TOO_LARGE_TABLE = (

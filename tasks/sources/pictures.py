@@ -26,7 +26,7 @@ from tasks.sources.picture_decoding import (
 )
 from tasks.sources.picture_tables import in_npz, in_parquet
 
-# Only such files are taken from folders. A file that the user names may have any suffix.
+# In folders, only files with these suffixes are read. A file that the user names may have any.
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npz", ".parquet")
 )
@@ -39,7 +39,7 @@ _UNKNOWN = (
 
 @dataclass(frozen=True)
 class Shown:
-    """Two thumbnails as PNG: the picture as given, and what the model gets of it."""
+    """Two thumbnails as PNG: the picture as given, and as the model sees it."""
 
     given: bytes
     seen: bytes
@@ -68,20 +68,20 @@ def read_pictures(
     invert: Invert = "auto",
     *,
     show: int = 0,
-    leave: Collection[Path] = (),
+    exclude: Collection[Path] = (),
 ) -> Iterator[Picture | Unreadable]:
     """Read every picture in the paths, one at a time, and prepare it for a model.
 
     Args:
-        paths: files and folders. Of a folder and its subfolders, all files with one of `SUFFIXES`
+        paths: files and folders. In a folder and its subfolders, all files with one of `SUFFIXES`
             are read in the order of their names. `.npz` and `.parquet` files contain many
             pictures, any other file one.
         like: the format of the images on which the model was trained.
         invert: see `tasks.core.data.photographs.prepared`.
         show: how many pictures get thumbnails, counted from the first.
-        leave: files in folders that are not read, since the caller is about to write them.
+        exclude: files in folders that are not read, since the caller is about to write them.
     """
-    resolved = {os.path.realpath(path) for path in leave}
+    resolved = {os.path.realpath(path) for path in exclude}
     for found in chain.from_iterable(_in_path(path, like, resolved) for path in paths):
         item = _read(found, like, invert, show=show > 0) if isinstance(found, Undecoded) else found
         if isinstance(item, Picture):
@@ -90,10 +90,10 @@ def read_pictures(
 
 
 def printable(path: Path | str) -> str:
-    """A text that can be printed and stored: characters that are not printable are escaped."""
+    """The text with its unprintable characters escaped, so that it can be printed and stored."""
     return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
-        for sign in str(path)
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(path)
     )
 
 
@@ -101,7 +101,7 @@ def _read(
     found: Undecoded, like: ImageFormat, invert: Invert, *, show: bool
 ) -> Picture | Unreadable:
     with warnings.catch_warnings():
-        # Pillow warns about odd metadata, which do not matter here, and about too many pixels.
+        # Pillow warns about odd metadata, which are irrelevant here, and about too many pixels.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -147,7 +147,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _in_path(
-    path: Path, like: ImageFormat, leave: Collection[str]
+    path: Path, like: ImageFormat, exclude: Collection[str]
 ) -> Iterator[Undecoded | Unreadable]:
     if not os.path.isdir(path):
         yield from _in_file(path, like)
@@ -158,7 +158,7 @@ def _in_path(
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in (Path(folder, name) for name in sorted(files)):
             wanted = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-            if wanted and os.path.realpath(file) not in leave:
+            if wanted and os.path.realpath(file) not in exclude:
                 empty = False
                 yield from _in_file(file, like)
     for error in unlisted:
@@ -173,7 +173,7 @@ def _in_file(path: Path, like: ImageFormat) -> Iterator[Undecoded | Unreadable]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UserError("is neither a file nor a folder.")
+            raise UserError("is neither a file nor a folder; give one that is.")
         if status.st_size == 0:
             raise UserError("is empty (0 bytes).")
         match path.suffix.lower():

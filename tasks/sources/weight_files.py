@@ -18,7 +18,7 @@ def read_weights(path: Path) -> Weights:
 
     Raises:
         UserError: the file is not HDF5, or does not contain the weights of VGG16 without top; the
-            message names the layer with the expected shape and the shape found.
+            message names the layer and gives the expected shape and the shape found.
     """
     import h5py
 
@@ -42,8 +42,8 @@ def _refuse_more_convolutions(layers: Mapping[str, Sequence[Any]], path: Path) -
     for layer, values in layers.items():
         if layer not in layer_shapes() and values and values[0].ndim == 4:
             raise UserError(
-                f"{path}: these are not weights of VGG16 without top: {layer}/kernel should not "
-                f"be there, found {values[0].dtype} {values[0].shape}."
+                f"{path}: these are not weights of VGG16 without top: VGG16 has no {layer}/kernel, "
+                f"found {values[0].dtype} {values[0].shape}. Use weights of VGG16."
             )
 
 

@@ -1,1 +1,1 @@
-"""Bytes under keys: the store, files, locks, S3, checkpoints and the log of runs."""
+"""The store: results under keys, files, locks, S3, checkpoints and the log of runs."""

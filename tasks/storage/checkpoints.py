@@ -1,8 +1,8 @@
-"""Checkpoints of a training that is not finished; only intact ones are used.
+"""Checkpoints of unfinished trainings; damaged ones are never used.
 
 A checkpoint is one file, `checkpoint-<epoch>-<SHA-256>.npz`, in the folder of its stage. The digest
 in the name is that of the content, so a partial file never counts. A checkpoint that another stage
-begins from is called `snapshot-...` and stays when the stage is done; all others are removed.
+begins from is called `snapshot-...` and is kept when the stage is done; all others are removed.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Checkpoints:
         lineage: digest of everything that the state after an epoch depends on: the stage's key
             without its name and its number of epochs. Checkpoints of another lineage are ignored.
         epochs: the number of epochs of the training.
-        snapshots: the epochs that other stages begin from; an epoch beyond the last means the last,
+        snapshots: the epochs that other stages begin from. An epoch beyond the last means the last,
             and `lowest_validation_loss` the first epoch with the lowest validation loss.
-        elsewhere: folders of stages from whose snapshots this one may begin.
+        snapshot_folders: folders of other stages from whose snapshots this one may begin.
         check: called before each write; raises if a checkpoint could not be trusted.
     """
 
@@ -49,12 +49,14 @@ class Checkpoints:
     lineage: str
     epochs: int
     snapshots: tuple[int | str, ...]
-    elsewhere: tuple[StorePath, ...]
+    snapshot_folders: tuple[StorePath, ...]
     check: Callable[[], None]
 
     def latest(self) -> Progress | None:
         """The intact state after the most epochs, at most `epochs`; None if there is none."""
-        found = [path for folder in (self.folder, *self.elsewhere) for path in checkpoints(folder)]
+        found = [
+            path for folder in (self.folder, *self.snapshot_folders) for path in checkpoints(folder)
+        ]
         for path in sorted(found, key=_epoch, reverse=True):
             if _epoch(path) > self.epochs:
                 continue
@@ -94,7 +96,7 @@ class Checkpoints:
         return wanted
 
     def _read(self, path: StorePath) -> Progress | str:
-        """The state in a file, or why it can't be used."""
+        """The state in a file, or the reason why it can't be used."""
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -128,7 +130,7 @@ def is_snapshot(path: StorePath) -> bool:
 
 def content_fault(path: StorePath, content: bytes) -> str | None:
     """The fault of a checkpoint's content; None if it is intact."""
-    return None if content_digest(content) == _match(path)[3] else "is not what was written"
+    return None if content_digest(content) == _match(path)[3] else "is damaged"
 
 
 def remove_checkpoints(folder: StorePath, *, snapshots: bool) -> None:

@@ -30,7 +30,7 @@ from tasks.storage.store_path import Held, StorePath
 # A run's folder exists for some seconds before the run holds its lock.
 STARTING_S = 600
 
-# Stands for a lock in a dry run, which takes none.
+# Replaces the lock in a dry run, which takes none.
 NOT_TAKEN = HeldFile(-1)
 
 
@@ -39,9 +39,9 @@ class Cleaning:
     """The result of `clean`.
 
     Attributes:
-        removed: what was removed, or would be.
+        removed: the files and folders that were removed, or would be in a dry run.
         locked: folders of stages that were kept because they are being computed.
-        doubts: damaged logs of kept runs, because of which all results were kept.
+        doubts: damaged logs of kept runs; if there are any, all results were kept.
     """
 
     removed: tuple[Finding, ...]
@@ -55,11 +55,11 @@ class Cleaning:
 
 
 def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
-    """Remove what no kept run uses; with `dry_run` only say what that would be.
+    """Remove results that no kept run uses; with `dry_run`, only list them.
 
-    Kept are the last `keep` runs, the latest that finished with all of its stages, those that are
+    It keeps the last `keep` runs, the latest that finished with all of its stages, those that are
     running, those whose log is damaged, all results that any of these used, locked stages, and the
-    log of test scorings. If it is unknown what a kept run used, all results are kept.
+    log of test scorings. If a kept run's log is damaged, it keeps all results.
     """
     removed: list[Finding] = []
     locked: list[str] = []
@@ -88,7 +88,7 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
 
 
 class _Used:
-    """The results used by the runs that stay, including runs that begin during the cleaning."""
+    """The results used by the kept runs, including runs that begin during the cleaning."""
 
     def __init__(self, store: Store, old: set[str]) -> None:
         self._store = store
@@ -111,7 +111,7 @@ class _Used:
         if run.run_id in self._ended:
             return self._ended[run.run_id]
         alive = run.folder / ALIVE
-        # An expired lease may still be renewed, so only the log tells whether that run has ended.
+        # An expired lease may still be renewed, so only the log shows whether that run has ended.
         ended = _has_ended(run) if alive.lease_s else not alive.is_locked()
         found = run.results()
         if ended:
@@ -135,7 +135,7 @@ def _old_runs(store: Store, keep: int) -> set[str]:
 
 
 def _never_began(run: RunLog) -> bool:
-    """Whether a run ended or was killed before anything was recorded of it."""
+    """Whether a run ended or was killed before it recorded anything."""
     return not has_begun(run) and time.time() - run.folder.changed_at() > STARTING_S
 
 
@@ -153,8 +153,8 @@ def _tidy(store: Store, folder: StorePath, *, dry_run: bool) -> list[Finding]:
         record = store.read(folder)
     removed = []
     for path in unnamed(folder, record):
-        of_use = is_checkpoint(path) if record is None else is_snapshot(path)
-        if not of_use:
+        needed = is_checkpoint(path) if record is None else is_snapshot(path)
+        if not needed:
             removed.append(finding(store, path, why_unnamed(path)))
             if not dry_run:
                 _remove(path)
@@ -163,7 +163,7 @@ def _tidy(store: Store, folder: StorePath, *, dry_run: bool) -> list[Finding]:
 
 @contextmanager
 def _free(lock: StorePath, *, dry_run: bool) -> Iterator[Held | None]:
-    """A free lock, held during the context unless nothing is to be written; None if it is taken."""
+    """Hold a lock if it is free, else yield None; a dry run only looks whether it is."""
     if dry_run:
         yield None if lock.is_locked() else NOT_TAKEN
     else:

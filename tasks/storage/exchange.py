@@ -1,8 +1,8 @@
-"""What a stage reads and writes: its declared inputs, and its outputs until they are committed."""
+"""The declared inputs of a stage, and its outputs until they are committed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +26,11 @@ OnEpoch = Callable[[int, int, Mapping[str, float]], None]
 
 
 def _accept() -> None:
-    """Check nothing."""
+    """Do nothing."""
 
 
 def _ignore_epoch(_epoch: int, _epochs: int, _row: Mapping[str, float]) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 @dataclass
@@ -43,10 +43,10 @@ class Outputs:
         stage: the stage.
         key: its key.
         basis: what the key covers.
-        beginnings: folders of trainings from whose snapshots this one may begin.
+        snapshot_folders: folders of other trainings from whose snapshots this one may begin.
         version: the version of the record that a commit replaces; None if there is none.
         held: the stage's lock.
-        resumed_after: the number of epochs that a training took from a checkpoint.
+        resumed_after: the number of epochs that a training restored from a checkpoint.
         check: called before a checkpoint is written; raises if it could not be trusted.
         on_epoch: called after each epoch with its number, the number of epochs, and its row of the
             history.
@@ -58,7 +58,7 @@ class Outputs:
     stage: Stage
     key: str
     basis: Mapping[str, Any]
-    beginnings: tuple[StorePath, ...] = ()
+    snapshot_folders: tuple[StorePath, ...] = ()
     version: str | None = None
     held: Held | None = None
     resumed_after: int = 0
@@ -91,7 +91,7 @@ class Outputs:
             write(path)
 
     def checkpoints(self, settings: Mapping[str, Any], epochs: int) -> Checkpoints:
-        """The checkpoints of a training; `settings` are the stage's without that number."""
+        """The checkpoints of a training; `settings` are without the number of epochs."""
         lineage = digest_of({**self.basis, "stage": self.stage.kind, "settings": dict(settings)})
         return Checkpoints(
             stage=self.stage.name,
@@ -99,7 +99,7 @@ class Outputs:
             lineage=lineage,
             epochs=epochs,
             snapshots=self.stage.snapshots,
-            elsewhere=self.beginnings,
+            snapshot_folders=self.snapshot_folders,
             check=self._check_checkpoint,
         )
 
@@ -111,7 +111,7 @@ class Outputs:
         """Refuse to write if the stage's lock was lost.
 
         Raises:
-            StorageError: it was.
+            StorageError: the lock was lost.
         """
         if self.held:
             check_held(self.held)
@@ -125,7 +125,7 @@ class Outputs:
         target = self.folder / f"{name}.{kind}"
         with target.replacing() as path:
             yield path
-            # The next holder of a lost lock may have written its file already.
+            # If the lock was lost, its next holder may have written this file already.
             self.check_held()
             sha256, size = file_digest(path)
         where = relative(target, self.root)
@@ -133,9 +133,9 @@ class Outputs:
 
 
 class Inputs:
-    """The inputs of a stage; only files that it declared can be read.
+    """The inputs of a stage, which can read only the files that it declared.
 
-    A file's digest is compared each time that it is read.
+    Each time a file is read, its digest is checked.
     """
 
     def __init__(self, root: StorePath, stage: Stage, given: Mapping[str, Outcome]) -> None:
@@ -147,11 +147,6 @@ class Inputs:
     def external(self) -> tuple[Path, ...]:
         """The files outside the store that the stage declared."""
         return tuple(Path(path) for path in self._stage.external)
-
-    @property
-    def roles(self) -> Sequence[str]:
-        """The roles of the inputs, in the order in which they were declared."""
-        return tuple(self._stage.reads)
 
     def skipped(self, role: str) -> str | None:
         """Why the input was skipped; None if it was not."""
@@ -174,7 +169,7 @@ class Inputs:
 
     @contextmanager
     def rows(self, role: str, name: str, array: str, size: int) -> Iterator[Rows]:
-        """One array in an `.npz` of an input, in batches of `size` rows, to be taken once.
+        """One array in an `.npz` of an input, in batches of `size` rows, for a single pass.
 
         Raises:
             SealedError: the stage did not declare that it reads the file.

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, logs of checked lines, and advice on disk errors."""
+"""Atomically written files, logs whose lines carry digests, and advice on disk errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.storage.store_path import ConflictError, StorePath
 TEMPORARY = ".part-"
 CHECK = "check"
 
-# Errors that do not pass by themselves, and what to do about them.
+# Errors that last until the user does something about them, and what to do.
 LASTING = {
     errno.ENOSPC: "no space is left on its disk; free some (`fashion-flow clean --dry-run` shows "
     "what it would free)",
@@ -38,7 +38,7 @@ def explaining(root: StorePath) -> Iterator[None]:
     """Add advice to errors of the disk to which the store at `root` writes.
 
     Raises:
-        StorageError: for errors that do not pass by themselves; others are raised unchanged.
+        StorageError: for the errors in `LASTING`; others are raised unchanged.
     """
     try:
         yield
@@ -64,7 +64,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path whose file, flushed to disk, replaces `target` when the context ends well.
+    """A temporary file that is flushed to disk and replaces `target` if the context ends well.
 
     A folder at `target` is removed first.
     """
@@ -120,7 +120,7 @@ def write_over(path: StorePath, content: bytes, version: str | None) -> None:
     except ConflictError:
         raise StorageError(
             f"another process wrote {path} in the meantime, so this result is not kept.",
-            may_pass=True,
+            transient=True,
         ) from None
 
 
@@ -134,7 +134,7 @@ def relative(path: StorePath, root: StorePath) -> str:
 def entries(folder: StorePath) -> list[StorePath]:
     """The files and folders in a folder, sorted by name; empty if there is no such folder."""
     found: list[StorePath] = []
-    # A folder that this user may not read is not ours.
+    # A folder that this user may not read belongs to another program.
     with suppress(PermissionError):
         found = [*folder.iterdir()] if folder.is_dir() else []
     return sorted(found, key=str)
@@ -146,14 +146,14 @@ def entries(folder: StorePath) -> list[StorePath]:
 def append_line(path: StorePath, entry: Mapping[str, Any]) -> None:
     """Append one JSON line with its digest; lines of several processes do not mix.
 
-    If a crash cut the last line short, it is ended first, so that it does not spoil this one.
+    If a crash cut the last line short, a newline is added first, so that this line stays intact.
     """
     line = json.dumps({**entry, CHECK: digest_of(entry)[:16]}, sort_keys=True) + "\n"
     path.append(line.encode())
 
 
 def read_lines(path: StorePath) -> list[dict[str, Any]]:
-    """The JSON lines of a log, without those that are cut short or changed."""
+    """The JSON lines of a log, without those that are damaged."""
     return [entry for _, entry in _lines(path) if entry is not None]
 
 
@@ -172,7 +172,7 @@ def _lines(path: StorePath) -> list[tuple[int, dict[str, Any] | None]]:
 
 
 def checked(text: str) -> dict[str, Any] | None:
-    """The JSON object in `text` without the digest that it carries; None if that is wrong."""
+    """The JSON object in `text` without its digest; None if the digest is wrong."""
     with suppress(ValueError, RecursionError):
         entry = json.loads(text)
         if isinstance(entry, dict) and entry.pop(CHECK, None) == digest_of(entry)[:16]:

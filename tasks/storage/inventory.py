@@ -1,4 +1,4 @@
-"""What is in a store: the folders of stages and runs, and files that no record names."""
+"""The contents of a store: the folders of stages and runs, and files that no record names."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ STRAY = "left by an interrupted write"
 
 @dataclass(frozen=True)
 class Finding:
-    """A file or folder, what was found or done, and its size in bytes."""
+    """A file or folder, why it is listed, and its size in bytes."""
 
     path: str
-    what: str
+    reason: str
     size: int
 
 
-def finding(store: Store, path: StorePath, what: str) -> Finding:
+def finding(store: Store, path: StorePath, reason: str) -> Finding:
     """A finding about a file, or about a folder with all files in it."""
     size = 0
     if path.exists():
         files = path.rglob("*") if path.is_dir() else [path]
         size = sum(file.stat().st_size for file in files if file.is_file())
-    return Finding(relative(path, store.root), what, size)
+    return Finding(relative(path, store.root), reason, size)
 
 
 def stage_folders(store: Store) -> list[StorePath]:
-    """The folders of stages' results; other folders beside them are not ours."""
+    """The folders of stages' results, without folders that other programs made."""
     folders = [folder for stage in _folders(store.root / STAGES) for folder in _folders(stage)]
     return [folder for folder in folders if KEY.fullmatch(folder.name)]
 
@@ -47,7 +47,7 @@ def stage_folders(store: Store) -> list[StorePath]:
 def unnamed(folder: StorePath, record: Record | None) -> list[StorePath]:
     """The files in a stage's folder that its record does not name.
 
-    If there is a record that can't be read, these are unknown, and the list is empty.
+    If the record can't be read, its files are unknown, and the list is empty.
     """
     if record is None and (folder / RECORD).exists():
         return []
@@ -70,13 +70,13 @@ def strays(store: Store) -> list[StorePath]:
 
 
 def run_folders(store: Store) -> list[RunLog]:
-    """Every run that has a folder, readable or not; folders of other origin are left out."""
+    """Every run that has a folder, readable or not, without folders that other programs made."""
     runs = [RunLog(store, folder.name) for folder in _folders(store.root / RUNS)]
     return [run for run in runs if has_begun(run) or is_only_ours(run.folder)]
 
 
 def has_begun(run: RunLog) -> bool:
-    """Whether anything was recorded of a run."""
+    """Whether a run has recorded anything."""
     return (run.folder / RUN).exists() or (run.folder / STAGE_LINES).exists()
 
 

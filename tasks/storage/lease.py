@@ -1,8 +1,8 @@
-"""Leases: locks in a bucket, where nothing like `flock` ends with its process.
+"""Leases: locks in a bucket, where no lock like `flock` ends with its process.
 
-A lease is an object that its holder rewrites every few seconds, on the condition that nobody else
-has. If it has not been rewritten for `LEASE_S`, others may take it over. Its age is measured by the
-server's clock alone, so machines whose clocks differ agree.
+A lease is an object that its holder rewrites every few seconds, on the condition that no other
+process has. After `LEASE_S` without a rewrite, others may take it over. Only the server's clock
+measures its age, so machines whose clocks differ agree.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class Lease:
         return not self._lost and time.monotonic() - self._renewed < LEASE_S
 
     def confirm(self) -> bool:
-        """Renew it now and tell whether it is held.
+        """Renew it now and return whether it is held.
 
-        `held` alone may be wrong after a suspension, during which the clock may have stood still.
+        `held` alone may be wrong after a suspension, during which the clock may have stopped.
         """
         with self._writing:
             if not self._lost:
@@ -101,7 +101,7 @@ class Lease:
             with self._writing:
                 if self._ended.is_set() or self._lost:
                     return
-                # A failed renewal is repeated at the next turn; `held` limits for how long.
+                # A failed renewal is repeated after the next wait; `held` limits for how long.
                 with suppress(OSError, StorageError):
                     self._renew_once()
 

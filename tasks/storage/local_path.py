@@ -17,7 +17,7 @@ LOCK_POLL_S = 0.2
 
 
 class LocalPath(PosixPath):
-    """A path of this machine with what the store needs besides `pathlib`; see `StorePath`."""
+    """A path on this machine; the methods are described by `StorePath`."""
 
     def write(self, content: bytes) -> None:
         """Replace the file, whole or not at all, and make its folder if necessary."""
@@ -94,7 +94,7 @@ class LocalPath(PosixPath):
         return self
 
     def publish_log(self) -> None:
-        """Do nothing: the log is written to its place."""
+        """Do nothing: the log was written to this path."""
 
     def disk(self) -> tuple[str, Path]:
         """The store's own folder."""

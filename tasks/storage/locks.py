@@ -16,7 +16,9 @@ from tasks.storage.store_path import Held, StorePath
 
 @contextmanager
 def locked(path: StorePath, on_wait: Callable[[], None]) -> Iterator[Held]:
-    """Hold the lock that `path` stands for; it ends with the process, however that ends.
+    """Wait for the lock at `path` and hold it.
+
+    If the process is killed, a lock on a disk ends with it, and one in a bucket expires.
 
     Args:
         path: the lock.
@@ -49,13 +51,13 @@ def check_held(held: Held) -> None:
     """Refuse to continue with a lock that was lost.
 
     Raises:
-        StorageError: the lock was not renewed in time, so that others may have taken it.
+        StorageError: the lock was not renewed in time, so others may have taken it.
     """
     if not held.confirm():
         raise StorageError(
-            "the store has not heard from this process for too long, so another may have started "
-            "the same stage; this result is not kept.",
-            may_pass=True,
+            "this process did not renew its lock on the stage in time, so another may have started "
+            "the same stage; this result is not kept. Run again to get it.",
+            transient=True,
         )
 
 
@@ -78,7 +80,7 @@ class HeldFile:
 
 
 def hold_file(path: Path) -> HeldFile | None:
-    """Lock the file at `path`, which is made if it is missing; None if the lock is taken."""
+    """Lock the file at `path`, creating it if necessary; None if the lock is taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
     # The holder of a lock may remove its file, so only a lock on the file now at `path` counts.
@@ -98,7 +100,7 @@ def is_file_locked(path: Path) -> bool:
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Take a `flock` if it is free; a shared one is for finding out whether it is."""
+    """Take a `flock` if it is free; a shared one only serves to find out whether it is."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

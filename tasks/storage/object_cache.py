@@ -1,4 +1,4 @@
-"""Files that this machine keeps of a bucket: fetched objects by their digests, and logs.
+"""This machine's copies of a bucket's files: fetched objects by their digests, and logs.
 
 `FASHION_FLOW_CACHE` names the folder, `FASHION_FLOW_CACHE_GB` limits its size.
 """
@@ -17,9 +17,9 @@ from tasks.storage.files import TEMPORARY, file_digest
 
 CACHE_VARIABLE, LIMIT_VARIABLE = "FASHION_FLOW_CACHE", "FASHION_FLOW_CACHE_GB"
 CACHE_GB = 20.0
-# A file that was asked for this recently may still be opened by its name.
+# A file that was requested this recently may still be opened by its name.
 IN_USE_S = 3600.0
-# No process is still writing a file that it began this long ago.
+# A temporary file this old belongs to a process that was killed.
 ABANDONED_S = 86400.0
 
 
@@ -32,7 +32,7 @@ def cache_folder() -> Path:
 
 
 def log_file(bucket: str, key: str) -> Path:
-    """The file to which a log is written that is uploaded as a whole later."""
+    """The local file of a log, which is uploaded as a whole later."""
     return cache_folder() / "logs" / bucket / key
 
 
@@ -47,7 +47,7 @@ def find(digest: str, suffix: str) -> Path | None:
 
 
 def keep(path: Path, digest: str) -> Path:
-    """Move a file of `temporary` to where `find` finds it; old files make room for it."""
+    """Move a file of `temporary` to where `find` finds it; remove old files over the limit."""
     kept = _file(digest, path.suffix)
     path.chmod(0o644)
     path.replace(kept)
@@ -80,11 +80,7 @@ def _file(digest: str, suffix: str) -> Path:
 
 def _trim() -> None:
     """Remove abandoned temporary files, and the least recently used objects over the limit."""
-    try:
-        limit = float(os.environ.get(LIMIT_VARIABLE) or CACHE_GB) * 1e9
-    except ValueError:
-        raise UserError(f"{LIMIT_VARIABLE}: expected a number of gigabytes.") from None
-    now = time.time()
+    limit, now = _limit(), time.time()
     for path in _folder().glob(f"{TEMPORARY}*"):
         with suppress(FileNotFoundError):
             if now - path.stat().st_mtime > ABANDONED_S:
@@ -100,3 +96,19 @@ def _trim() -> None:
             return
         path.unlink(missing_ok=True)
         total -= size
+
+
+def _limit() -> float:
+    """The most bytes that the objects may take.
+
+    Raises:
+        UserError: the variable is not a number, or below 0.
+    """
+    given = os.environ.get(LIMIT_VARIABLE) or CACHE_GB
+    with suppress(ValueError):
+        limit = float(given)
+        if limit >= 0:
+            return limit * 1e9
+    raise UserError(
+        f"{LIMIT_VARIABLE} is {given!r}; expected a number of gigabytes, 0 or more, e.g. 20."
+    )

@@ -23,7 +23,7 @@ from tasks.storage.store_path import Held, StorePath
 
 RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "interrupted", "killed"
 TAKEN = "taken"
-# A process that looks whether a run is alive holds its lock only briefly.
+# A process that checks whether a run is alive holds the run's lock, for less than this.
 LOOKING_S = 5.0
 RUN, STAGE_LINES, ALIVE = "run.json", "stages.jsonl", "alive.lock"
 RUN_LOG, REPORT, MODEL = "run.log", "report.html", "model"
@@ -43,7 +43,7 @@ def checked_run_id(run_id: str) -> str:
     """Return the id of a run, which must be usable as the name of a folder.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not usable.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", run_id):
         raise UserError(
@@ -144,7 +144,7 @@ class RunLog:
             state: its final state, in lower case.
             started: when it started, as `now` gives it.
             seconds: how long it was computed.
-            resumed_after: the number of epochs that were taken from a checkpoint.
+            resumed_after: the number of epochs that were restored from a checkpoint.
         """
         key = outcome.key if isinstance(outcome, Record) else None
         append_line(
@@ -174,11 +174,11 @@ class RunLog:
         try:
             done = self.read()["status"] == DONE
         except StageError:
-            return f"{RUN} is not what was written"
+            return f"{RUN} is missing or damaged"
         lines = self.folder / STAGE_LINES
         if damaged_lines(lines):
             numbers = ", ".join(map(str, damaged_lines(lines)))
-            return f"line {numbers} of {STAGE_LINES} is not what was written"
+            return f"{STAGE_LINES} is damaged (line {numbers})"
         return f"{STAGE_LINES} is missing" if done and not lines.is_file() else None
 
     def read(self) -> dict[str, Any]:
@@ -193,13 +193,11 @@ class RunLog:
         except OSError as error:
             raise StageError(f"{path} can't be read: {error.strerror}.") from None
         if entry is None:
-            raise StageError(
-                f"{path} is not what was written; delete its folder to forget the run."
-            )
+            raise StageError(f"{path} is damaged; delete its folder to remove the run.")
         return entry
 
     def status(self) -> str:
-        """`running`, `done`, `failed`, `interrupted`, or `killed` if the process just vanished."""
+        """`running`, `done`, `failed`, `interrupted`, or `killed` if it ended unrecorded."""
         status: str = self.read()["status"]
         return KILLED if status == RUNNING and not self._alive() else status
 
@@ -240,7 +238,7 @@ class RunLog:
 
 @contextmanager
 def local_log(path: StorePath) -> Iterator[TextIO]:
-    """A text file of this machine for adding lines to a run's log, published at the end."""
+    """A local text file to which a run's log is appended, published at the end."""
     local = path.log_file()
     local.parent.mkdir(parents=True, exist_ok=True)
     with local.open("a", encoding="utf-8", buffering=1) as file:
@@ -272,14 +270,14 @@ def damaged_runs(store: Store) -> list[str]:
 
 
 def no_run(store: Store) -> str:
-    """A text that says that there is no run to show, and which ones are damaged."""
+    """The message that there is no run to show; it names runs whose log is damaged."""
     damaged = damaged_runs(store)
     beside = f" except those whose log is damaged ({', '.join(damaged)})" if damaged else ""
     return f"no run in {store.root} yet{beside}"
 
 
 def computed(store: Store) -> dict[str, dict[str, Any]]:
-    """By key, the line of the log about the last time that a result was computed."""
+    """By key, the log's line about the latest computation of a result."""
     return {
         line["key"]: line
         for run in all_runs(store)

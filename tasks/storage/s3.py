@@ -1,7 +1,7 @@
 """Paths of a store in an S3 bucket.
 
-An object appears whole or not at all. It carries the SHA-256 of its bytes as metadata, so that it
-can be compared without being fetched; fetched objects are kept on this machine by that digest.
+An object appears whole or not at all. Its metadata hold the SHA-256 of its bytes, so it can be
+checked without being fetched. Fetched objects are kept on this machine under that digest.
 Records and logs are written conditionally (`If-Match`, `If-None-Match`), and locks are leases.
 """
 
@@ -45,7 +45,7 @@ class ObjectStatus:
 
 @dataclass(frozen=True)
 class S3Path(S3Object):
-    """An object in a bucket, or the folder that its key is if other keys begin with it.
+    """An object in a bucket, or a folder: a key with which other keys begin.
 
     The methods are described by `StorePath`.
     """
@@ -195,7 +195,7 @@ class S3Path(S3Object):
         Raises:
             FileNotFoundError: it is not kept here, and there is no such object.
             StorageError: the object has other bytes. If its metadata claim the right digest, the
-                object is emptied, or every later look-up would believe them.
+                object is emptied, so that later look-ups do not trust them.
         """
         wanted = digest or self._head()["Metadata"].get(DIGEST)
         kept = object_cache.find(wanted, self.suffix) if wanted else None
@@ -207,7 +207,7 @@ class S3Path(S3Object):
             if wanted and found != wanted:
                 if claimed not in (None, found):
                     self._empty(version)
-                raise StorageError(f"{self} is not what was written; run again to restore it.")
+                raise StorageError(f"{self} does not match its SHA-256; run again to restore it.")
             return object_cache.keep(path, found)
 
     # Writing
@@ -244,10 +244,10 @@ class S3Path(S3Object):
             object_cache.keep(path, digest)
 
     def append(self, line: bytes) -> None:
-        """Append a line, however many others do the same in the meantime.
+        """Append a line; try again if another process writes at the same time.
 
         Raises:
-            StorageError: too many others did.
+            StorageError: others wrote first each of `APPENDS` times.
         """
         with _appending:
             for attempt in range(APPENDS):
@@ -264,10 +264,10 @@ class S3Path(S3Object):
                     self.write_if(ended + line, version)
                     return
                 time.sleep(0.05 * (1 + secrets.randbelow(8)))
-        raise StorageError(f"{self}: too many processes write to it at a time.", may_pass=True)
+        raise StorageError(f"{self}: too many processes write to it at a time.", transient=True)
 
-    def unlink(self, missing_ok: bool = True) -> None:  # noqa: ARG002 - S3 does not tell
-        """Remove the object; S3 does not tell whether there was one."""
+    def unlink(self, missing_ok: bool = True) -> None:  # noqa: ARG002 - S3 does not report it
+        """Remove the object; S3 does not report whether there was one."""
         with self._explained():
             client().delete_object(Bucket=self.bucket, Key=self.key)
 
@@ -285,7 +285,7 @@ class S3Path(S3Object):
                     raise StorageError(
                         f"{SCHEME}{self.bucket}/{error.get('Key')} can't be removed "
                         f"({error.get('Code')}).",
-                        may_pass=error.get("Code") in ("InternalError", "SlowDown"),
+                        transient=error.get("Code") in ("InternalError", "SlowDown"),
                     )
         self.unlink()
 

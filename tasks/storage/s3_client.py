@@ -1,4 +1,4 @@
-"""The client for S3, and its errors in the terms of the store.
+"""The client for S3, and the translation of its errors into the store's.
 
 Credentials, region and endpoint come from the AWS SDK's environment variables and files.
 """
@@ -71,7 +71,7 @@ def explained(bucket: str, path: str) -> Iterator[None]:
         raise StorageError(
             f"the store s3://{bucket} can't be reached ({why}); check the network, "
             "AWS_ENDPOINT_URL and AWS_REGION.",
-            may_pass=True,
+            transient=True,
         ) from None
 
 
@@ -96,5 +96,5 @@ def _of_answer(bucket: str, path: str, error: Any) -> Exception:
         )
     return StorageError(
         f"the store s3://{bucket} answered {error.operation_name} with {status} {code}.",
-        may_pass=True,
+        transient=True,
     )

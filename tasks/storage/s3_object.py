@@ -24,7 +24,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class S3Object:
-    """A key in a bucket, and what can be asked of the server about it."""
+    """A key in a bucket, with the requests about it."""
 
     bucket: str
     key: str
@@ -106,7 +106,7 @@ class S3Object:
                     str(path), self.bucket, self.key, ExtraArgs={"Metadata": metadata}
                 )
             except boto3.exceptions.S3UploadFailedError as error:
-                raise StorageError(f"{self}: {error}", may_pass=True) from None
+                raise StorageError(f"{self}: {error}", transient=True) from None
 
     def _empty(self, version: str) -> None:
         """Empty the object, so that the next look-up misses it.

@@ -1,9 +1,9 @@
-"""The store: results of stages under their keys, each valid only if every byte is intact.
+"""The store: results of stages under their keys, each valid only while every byte is intact.
 
 Layout below the store's folder or prefix (see artifacts/README.md):
 
     stages/<stage>/<first 16 digits of the key>/record.json and the files that it names,
-                            checkpoints of a training that is not finished
+                            checkpoints of an unfinished training
     runs/<run id>/          the log of one run, and its report
     locks/                  one lock for each stage that is being computed
     test_scorings.jsonl     one line for each scoring of a model on the test split
@@ -80,7 +80,7 @@ class Store:
     # Records
 
     def lookup(self, stage: Stage, key: str) -> Record | Miss:
-        """The record of a stage if it and all files that it names are intact, else why not.
+        """The record of a stage if it and all of its files are intact, else the reason.
 
         In a bucket, the digest stored with a file is compared, not its bytes.
         """
@@ -161,7 +161,7 @@ class Store:
         return content_of(self.root, record.files[name])
 
     def opened(self, record: Record, name: str) -> AbstractContextManager[IO[bytes]]:
-        """A record's file, compared as a whole, for reading it in pieces.
+        """A record's file to read in pieces, after its digest was checked.
 
         Raises:
             StageError: it is missing or changed.
@@ -170,7 +170,7 @@ class Store:
         return opened(self.root, record.files[name])
 
     def local(self, file: StoredFile) -> Path:
-        """A file of this machine with the bytes of a record's file; on a disk, not compared yet.
+        """A local file with the bytes of a record's file; on a disk, its digest is not checked.
 
         Raises:
             StageError: it is missing; or it is in a bucket and changed.
@@ -186,11 +186,11 @@ class Store:
     def lock(
         self, stage: Stage, key: str, on_wait: Callable[[], None]
     ) -> AbstractContextManager[Held]:
-        """Hold the stage's lock; it ends with the process, however that ends."""
+        """Wait for the stage's lock and hold it; see `tasks.storage.locks.locked`."""
         return locked(self.lock_path(self.folder(stage.name, key)), on_wait)
 
     def inputs(self, stage: Stage, given: Mapping[str, Outcome]) -> Inputs:
-        """The inputs of a stage, of which it can read what it declared."""
+        """The inputs of a stage, which can read only the files that it declared."""
         return Inputs(self.root, stage, given)
 
     def writer(
@@ -201,17 +201,17 @@ class Store:
         inputs: Mapping[str, Outcome] | None = None,
         *,
         held: Held | None = None,
-        anew: bool = False,
+        from_scratch: bool = False,
     ) -> Outputs:
-        """The outputs of a stage, which count once they are committed. The lock must be held.
+        """The outputs of a stage, which become valid by `commit`. The lock must be held.
 
         Args:
             stage: the stage that is computed.
             key: its key.
             basis: what the key covers.
             inputs: its inputs; a training may begin from snapshots of those that it does not read.
-            held: the stage's lock; without it, its loss is not noticed.
-            anew: whether to remove the stage's checkpoints and to begin from no snapshot.
+            held: the stage's lock; without it, a lost lock goes unnoticed.
+            from_scratch: whether to remove the stage's checkpoints and ignore all snapshots.
         """
         folder = self.folder(stage.name, key)
         if folder.exists() and not folder.is_dir():
@@ -220,17 +220,17 @@ class Store:
         # The stage's lock is ours, so the process that wrote these was killed.
         for stray in folder.glob(f"{TEMPORARY}*"):
             stray.unlink()
-        if anew:
+        if from_scratch:
             remove_checkpoints(folder, snapshots=True)
         unread = [(inputs or {}).get(role) for role, files in stage.reads.items() if not files]
-        others = [item for item in unread if isinstance(item, Record) and not anew]
+        others = [item for item in unread if isinstance(item, Record) and not from_scratch]
         return Outputs(
             root=self.root,
             folder=folder,
             stage=stage,
             key=key,
             basis=basis,
-            beginnings=tuple(self.folder(item.stage, item.key) for item in others),
+            snapshot_folders=tuple(self.folder(item.stage, item.key) for item in others),
             version=(folder / RECORD).version(),
             held=held,
         )
@@ -238,7 +238,7 @@ class Store:
     def commit(
         self, outputs: Outputs, facts: Mapping[str, Any], marks: MarkedFiles = UNMARKED
     ) -> Record:
-        """Write the record that makes a stage's files count, and look all of it up.
+        """Write the record that makes a stage's files valid, and read everything back.
 
         Raises:
             StorageError: the lock was lost, or the result can't be read back.
@@ -255,7 +255,7 @@ class Store:
             raise StorageError(
                 f"{stage.name}: the result can't be read back ({found.reason}). Check the "
                 f"disk of {self.root}; start the run again, or name another store with --store.",
-                may_pass=True,
+                transient=True,
             )
         self.settle(found)
         return found

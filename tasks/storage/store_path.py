@@ -1,4 +1,4 @@
-"""What the store needs of a path. `LocalPath` and `S3Path` are its two implementations."""
+"""The interface of paths in a store, which `LocalPath` and `S3Path` implement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 
 class ConflictError(Exception):
-    """A conditional write found another version than the one that it was to replace."""
+    """A conditional write failed: the file is no longer the version to be replaced."""
 
 
 class Held(Protocol):
@@ -112,7 +112,7 @@ class StorePath(Protocol):
         """Remove the folder and everything in it."""
 
     def digest(self) -> tuple[str, int]:
-        """SHA-256 (hexadecimal) and size of the bytes, which are read; raises `OSError`."""
+        """SHA-256 (hexadecimal) and size, computed from the bytes; raises `OSError`."""
 
     def stored_digest(self) -> str:
         """SHA-256 (hexadecimal); a bucket answers with the one stored beside the object.
@@ -138,7 +138,7 @@ class StorePath(Protocol):
     # Locks
 
     def hold(self) -> Held | None:
-        """Take the lock that this path stands for; None if another process or thread has it."""
+        """Take the lock at this path; None if another process or thread has it."""
 
     def is_locked(self) -> bool:
         """Whether the lock is held; found without writing."""
@@ -157,7 +157,7 @@ class StorePath(Protocol):
         """The file of this machine to which a log that belongs at this path is written."""
 
     def publish_log(self) -> None:
-        """Copy that file to this path as far as it is written; a failure is ignored."""
+        """Copy what `log_file` contains so far to this path; a failure is ignored."""
 
     def disk(self) -> tuple[str, Path]:
-        """What messages call the folder of this machine that writes go to, and the folder."""
+        """The local folder that receives writes: its name in messages, and its path."""

@@ -1,4 +1,4 @@
-"""Reading the files that a record names, each compared with its SHA-256."""
+"""Read the files that a record names, and check their SHA-256."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def content_of(root: StorePath, file: StoredFile) -> bytes:
 
 @contextmanager
 def opened(root: StorePath, file: StoredFile) -> Iterator[IO[bytes]]:
-    """A file, compared as a whole, for reading it in pieces.
+    """A file to read in pieces, after its digest was checked.
 
     Raises:
         StageError: it is missing or changed.
@@ -45,7 +45,7 @@ def opened(root: StorePath, file: StoredFile) -> Iterator[IO[bytes]]:
 
 
 def local_file(root: StorePath, file: StoredFile) -> Path:
-    """A file of this machine with the bytes of a stored file; on a disk, not compared yet.
+    """A local file with the bytes of a stored file; on a disk, its digest is not checked.
 
     Raises:
         StageError: it is missing; or it is in a bucket and changed.
@@ -54,7 +54,7 @@ def local_file(root: StorePath, file: StoredFile) -> Path:
         path = (root / file.path).local(file.sha256)
         path.stat()
     except FileNotFoundError:
-        raise StageError(f"{file.path} is gone; run again to restore it.") from None
+        raise StageError(f"{file.path} is missing; run again to restore it.") from None
     return path
 
 
@@ -75,4 +75,4 @@ def table_of(root: StorePath, file: StoredFile) -> pa.Table:
 
 def _check_digest(file: StoredFile, sha256: str) -> None:
     if sha256 != file.sha256:
-        raise StageError(f"{file.path} is not what was written; run again to restore it.")
+        raise StageError(f"{file.path} does not match its SHA-256; run again to restore it.")

@@ -1,4 +1,4 @@
-"""From the URL of a store to its root: the one place that chooses between disk and bucket."""
+"""Turn the URL of a store into its root; nothing else chooses between disk and bucket."""
 
 from __future__ import annotations
 

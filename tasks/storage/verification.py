@@ -1,4 +1,4 @@
-"""Verifying a store: every file is compared with its record. Nothing is written."""
+"""Verify a store: compare every file with its record, and write nothing."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _damaged_logs(store: Store) -> Iterator[Finding]:
         if fault:
             yield finding(store, run.folder, fault)
     for number in damaged_lines(store.root / SCORINGS):
-        yield finding(store, store.root / SCORINGS, f"line {number} is not what was written")
+        yield finding(store, store.root / SCORINGS, f"line {number} is damaged")
 
 
 def _damaged_models(store: Store) -> Iterator[Finding]:

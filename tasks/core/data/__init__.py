@@ -1,1 +1,1 @@
-"""Labelled images: validation, splits, folds, duplicates, drawn images."""
+"""Labelled images: checks, splits, folds, duplicates, synthetic images."""

@@ -7,8 +7,8 @@ A pair counts as near duplicates if two conditions hold:
   inequality, no shift's correlation exceeds that product before it is normalised by the overlap;
   `SLACK` is what the normalisation may add.
 
-Comparing all pairs would take too long, so two cheaper bounds rule out most of them first, and none
-that counts:
+Comparing all pairs would take too long, so two cheaper bounds rule out most of them first, but
+never a near duplicate:
 
 1. The product of two short codes (see `tasks.core.data.image_descriptors`) is at least the product
    of the spectra, by the Cauchy-Schwarz inequality, for any choice of axes. One matrix product
@@ -16,8 +16,8 @@ that counts:
 2. For these, another matrix product gives the correlation at every shift before normalisation. It
    is divided by the smallest norm that any overlap leaves.
 
-The time therefore has a part for each image and a small part for each pair. An image that equals
-an earlier one of its set is not compared again: both have the same near duplicates.
+An image that equals an earlier one of its set is not compared again: both have the same near
+duplicates.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from tasks.core.data.image_descriptors import DescribedImages, amplitudes
 from tasks.core.errors import UserError
 
 SLACK = 0.05
-# A longer list would be of no use to a reader, and would fill the memory.
+# A longer list would fill the memory and help no reader.
 MOST_PAIRS = 1_000_000
-# Codes multiplied at a time, of the one set and of the other.
+# Codes multiplied at a time: from the first set and from the other set.
 _ROWS, _COLUMNS = 4_096, 256
 # Pairs passed on to the second bound at a time.
 _OPEN = 2**20
@@ -104,7 +104,7 @@ def find_duplicates(first: DescribedImages, second: DescribedImages | None, leas
 def _near_duplicates(
     first: DescribedImages, other: DescribedImages, least: float, count: int, *, within: bool
 ) -> list[tuple[Int64, Int64, Float32]]:
-    """Near duplicates among images without their copies; `count` pairs are already known.
+    """Near duplicates among distinct images; `count` pairs are already known.
 
     Raises:
         UserError: there are more than `MOST_PAIRS` in all, copies included.
@@ -137,7 +137,7 @@ def _equal(first: DescribedImages, second: DescribedImages, *, within: bool) -> 
 def _by_codes(
     first: DescribedImages, other: DescribedImages, least: float, *, within: bool
 ) -> Iterator[Positions]:
-    """The pairs that neither bound rules out, some at a time."""
+    """The pairs that neither bound rules out, in batches."""
     share, other_share = (one.norms[:, -1] / one.norms[:, 0] for one in (first, other))
     for begin in range(0, len(other), _COLUMNS):
         columns = other.codes[begin : begin + _COLUMNS].astype(np.float32).T
@@ -162,7 +162,7 @@ def _by_codes(
 def _by_correlation(
     first: DescribedImages, other: DescribedImages, i: Int64, j: Int64, least: float
 ) -> Iterator[Positions]:
-    """Those of the pairs that the second bound does not rule out."""
+    """The pairs that the second bound does not rule out, in batches."""
     order = np.argsort(j, kind="stable")
     i, j = i[order], j[order]
     bound = np.empty(len(i), np.float32)
@@ -187,7 +187,7 @@ def _by_correlation(
 def _by_similarity(
     first: DescribedImages, other: DescribedImages, i: Int64, j: Int64, least: float
 ) -> tuple[Int64, Int64, Float32]:
-    """Those of the pairs that are near duplicates but not equal, with their similarity."""
+    """The pairs that are near duplicates but not equal, with their similarity."""
     mine, theirs = first.images[i], other.images[j]
     found = similarity(gradients(mine), gradients(theirs), first.shift)
     near = (found >= least - _ROUNDING) & (mine != theirs).any(axis=(1, 2, 3))
@@ -197,7 +197,7 @@ def _by_similarity(
 
 
 def _copies(images: DescribedImages) -> Int64:
-    """`(n,)`: for the first of several equal images their number, for all others 0."""
+    """`(n,)`: at the first of several equal images, how many there are; 0 at the others."""
     return np.bincount(images.earliest, minlength=len(images))
 
 

@@ -1,4 +1,4 @@
-"""Stratified folds: every image is held out once, and every fold has each class proportionally."""
+"""Stratified folds: every image is held out once, and each class is spread evenly over folds."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def assign_folds(
 
 
 def _check(found: Int64, labels: UInt8, folds: int) -> None:
-    """Refuse a fold that duplicates left empty, or whose training images lack a class.
+    """Refuse an empty fold, and one whose training images lack a class.
 
     Raises:
         UserError: there is such a fold.

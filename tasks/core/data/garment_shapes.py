@@ -1,4 +1,4 @@
-"""What drawn garments are made of: random draws, shapes and the pattern of the cloth.
+"""The parts of drawn garments: random draws, shapes and the pattern of the cloth.
 
 Shapes are signed distances (negative inside) on a grid from -1 (left, top) to 1 (right, bottom).
 """

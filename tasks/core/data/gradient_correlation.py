@@ -17,7 +17,7 @@ import numpy as np
 
 from tasks.core.array_types import Float32, UInt8
 
-# An overlap with less than this share of an image's squared gradients says nothing of the image.
+# An overlap with less than this share of an image's squared gradients is not compared.
 LEAST_OVERLAP = 0.5
 # Pixels processed at a time: few enough for the processor's cache.
 _PIXELS = 2**19
@@ -37,7 +37,7 @@ def gradients(images: UInt8) -> Gradients:
 def batches(images: UInt8, count: int | None = None, factor: int = 1) -> Iterator[slice]:
     """Slices of `range(count)` (default: all images) that are small enough for the cache.
 
-    `factor` is how many times an image's own size each item needs.
+    `factor` is the memory that an item needs, as a multiple of an image's size.
     """
     size = max(1, _PIXELS // (images[0].size * factor))
     total = len(images) if count is None else count
@@ -89,7 +89,7 @@ def least_overlap_norms(images: UInt8, shift: int) -> Float32:
 
 
 def templates(images: UInt8, shift: int) -> Float32:
-    """`(n, shifts, h * w * c)`, sorted by the radius of the shift.
+    """Shifted templates of images: `(n, shifts, h * w * c)`, sorted by the radius of the shift.
 
     The dot product of an image with a template equals that of the image's gradients with the
     shifted gradients of the template's image, where they overlap. Adding a constant to the image

@@ -32,7 +32,7 @@ def parse_idx(data: bytes, origin: str) -> NDArray[np.uint8]:
     Returns a read-only uint8 view of `data` with the shape given in the header.
 
     Raises:
-        UserError: no IDX header, values that are not unsigned bytes, too few bytes or too many.
+        UserError: no IDX header, values that are not unsigned bytes, or too few or too many bytes.
             The message begins with `origin`.
     """
     shape = _parse_header(data, origin)
@@ -46,7 +46,9 @@ def parse_idx(data: bytes, origin: str) -> NDArray[np.uint8]:
         )
     try:
         return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-    except ValueError as error:  # e.g. (0, 2**32 - 1, 2**32 - 1): no values, but no array either
+    except (
+        ValueError
+    ) as error:  # NumPy refuses e.g. (0, 2**32 - 1, 2**32 - 1), although it is empty
         raise UserError(f"{origin}: no array can have the IDX shape {shape} ({error}).") from error
 
 
@@ -80,19 +82,3 @@ def _parse_header(data: bytes, origin: str) -> tuple[int, ...]:
             f"found {len(data)}: it is truncated. Fetch or write the file again."
         )
     return struct.unpack_from(f">{dimensions}I", data, 4)
-
-
-def encode_idx(array: NDArray[np.uint8]) -> bytes:
-    """Encode a uint8 array of any shape as an IDX file, which `parse_idx` reads.
-
-    Raises:
-        UserError: another dtype, or a dimension that does not fit in four bytes.
-    """
-    if array.dtype != np.uint8:
-        raise UserError(
-            f"IDX: expected a uint8 array, got {array.dtype}. Scale it to 0..255 and convert it."
-        )
-    if any(length >= 2**32 for length in array.shape):
-        raise UserError(f"IDX: expected dimensions below 2**32, got the shape {array.shape}.")
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, UNSIGNED_BYTE, array.ndim, *array.shape)
-    return header + array.tobytes()

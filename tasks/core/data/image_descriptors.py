@@ -1,4 +1,4 @@
-"""Short descriptors of images, with which most pairs are ruled out as near duplicates."""
+"""Short descriptors of images, which rule out most pairs as near duplicates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tasks.core.array_types import Float32, Int64, UInt8
 from tasks.core.data.gradient_correlation import batches, gradients, least_overlap_norms
 
-# More axes rule out more pairs, but each takes two bytes per image and time for each pair.
+# More axes rule out more pairs, but each costs two bytes per image and time per pair.
 _AXES = 239
 _SAMPLE, _SAMPLE_VALUES = 1_024, 2**25
 
@@ -86,11 +86,11 @@ def describe_images(images: UInt8, axes: Float32, shift: int) -> DescribedImages
 def amplitudes(images: UInt8, shift: int) -> Float32:
     """`(n, d)` amplitude spectra of the gradients, each of norm 1, or 0 without gradients.
 
-    The gradients are padded by `shift` zeros, so shifts up to that do not wrap around the edges.
+    The gradients are padded by `shift` zeros, so that shifts do not wrap around the edges.
     """
     n, height, width, _ = images.shape
     grid = (height + shift, width + shift + (width + shift) % 2)
-    # A half spectrum of a real image of even width has all columns but two only once.
+    # `rfft2` leaves out the mirror images of all columns but the first and the last.
     weights = np.full((1, grid[1] // 2 + 1, 1), 2, np.float32)
     weights[:, [0, -1]] = 1
     spectra = np.stack(
@@ -98,6 +98,6 @@ def amplitudes(images: UInt8, shift: int) -> Float32:
     )
     flat = (spectra * np.sqrt(weights)).reshape(n, math.prod(spectra.shape[1:]))
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
-    # An image of a single colour has no gradients, so it is similar to none but its equals.
+    # An image of a single colour has no gradients, so it is similar only to identical images.
     scaled: Float32 = (flat / np.where(norms > 0, norms, 1)).astype(np.float32)
     return scaled

@@ -1,4 +1,4 @@
-"""Labelled images: a split, a data set, and the checks of arrays that become one."""
+"""Labelled images: a split, a data set, and the checks of the arrays that form one."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def checked_dataset(
     class_names: Sequence[str] | None,
     origin: str,
 ) -> Dataset:
-    """Check raw arrays and make a `Dataset` of them.
+    """Check raw arrays and combine them into a `Dataset`.
 
     Images are `(n, h, w)` or `(n, h, w, c)` uint8 with 1 or 3 channels, labels `(n,)` or `(n, 1)`
     of any integer type. Without `class_names`, the highest training label gives the number of
@@ -77,7 +77,7 @@ def checked_dataset(
     if train.images.shape[1:] != test.images.shape[1:]:
         raise UserError(
             f"{origin}: training images are {train.images.shape[1:]}, test images "
-            f"{test.images.shape[1:]} (height, width, channels); both must have one shape."
+            f"{test.images.shape[1:]} (height, width, channels); both must have the same shape."
         )
     names = tuple(class_names) if class_names else _numbered(int(train.labels.max()) + 1)
     if len(names) < 2:

@@ -1,4 +1,4 @@
-"""From a picture of any size and kind to an image like those that a model was trained on."""
+"""Convert pictures of any size and kind to images like those that a model was trained on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.core.errors import UserError
 Invert = Literal["auto", "yes", "no"]
 
 # A picture is inverted only if that brings its background (brightness 0 to 1) nearer to the data
-# set's by more than this. A middle grey (0.4 to 0.6 for Fashion-MNIST) is not evidence enough.
+# set's by more than this. A middle grey (0.4 to 0.6 for Fashion-MNIST) is not clear enough.
 CLEAR_DIFFERENCE = 0.2
 
 # Lanczos avoids moire when a picture shrinks and blocks when it grows, and keeps edges sharp.
@@ -41,7 +41,7 @@ class ImageFormat:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture in the form in which a model sees it.
+    """A picture as a model sees it.
 
     `pixels`: `(height, width, channels)` uint8, in the data set's format.
     `inverted`: whether light and dark were swapped.

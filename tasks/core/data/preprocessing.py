@@ -1,4 +1,4 @@
-"""From a split's raw images and labels to what networks read."""
+"""Convert a split's raw images and labels to the arrays that networks read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all figures share: colours, the figure itself, its PNG bytes, images and axes.
+"""Shared by all figures: colours, creating a figure, its PNG bytes, images and axes.
 
 Figures are drawn on the Agg canvas and never with pyplot, so threads share no state. The PNG does
 not name the program that wrote it, so equal inputs give equal bytes. The colours are Okabe and
@@ -40,7 +40,7 @@ COMPACT_LEGEND: Mapping[str, Any] = {
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure; width and height in inches."""
     # Matplotlib takes half a second to import, so only drawing imports it. All figures start here,
-    # so no thread finds another one in the middle of this import.
+    # so no thread uses the module while another is still importing it.
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

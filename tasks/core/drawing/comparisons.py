@@ -23,7 +23,7 @@ from tasks.core.drawing.canvas import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# How the chart of gates words each state of a verdict.
+# The label of each state of a verdict in the chart of gates.
 STATES = {
     "RolledForward": "rolled forward",
     "KeptIncumbent": "rolled back",
@@ -45,7 +45,7 @@ def accuracy_chart(
 ) -> bytes:
     """Each model's test accuracy with its 95 % interval, beside the notebook's.
 
-    Accuracies are in [0, 1]; None where there is none.
+    Accuracies are in [0, 1], or None if unknown.
     """
     labels = ["\n".join(textwrap.wrap(name, 28, max_lines=2, placeholder=" …")) for name in names]
     lines = sum(label.count("\n") + 1 for label in labels)

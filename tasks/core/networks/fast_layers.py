@@ -1,4 +1,4 @@
-"""Equivalent layers that train faster on CPUs, on the same weights.
+"""Equivalent layers that share their weights with Keras's own and train faster on CPUs.
 
 On CPUs, some Keras layers run several times slower in TensorFlow than equivalent ones. A network is
 saved with Keras's own layers and trained with these, which share its variables. Their results
@@ -14,12 +14,12 @@ import keras
 
 
 def fast_network(network: keras.Model) -> keras.Model:
-    """A fast equivalent of a network that is a sequence of layers; it shares the weights."""
+    """A fast equivalent of a sequential network, which shares its weights."""
     return keras.Model(network.input, apply_fast(network.layers[1:], network.input))
 
 
 def apply_fast(layers: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> keras.KerasTensor:
-    """Apply a sequence of layers to `x`, each in its fast form if it has one."""
+    """Apply a sequence of layers to `x`, each by its fast equivalent if there is one."""
     pooled = None
     for layer, following in zip_longest(layers, layers[1:]):
         if layer is pooled:
@@ -39,7 +39,7 @@ def apply_fast(layers: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> ke
 
 
 class FastConvolution(keras.layers.Layer):  # type: ignore[misc]
-    """A convolution and the max pooling that follows it, on the weights of the convolution.
+    """A convolution and the max pooling after it, with the weights of the given convolution.
 
     Adding a bias and applying ReLU preserve the order of values, so the maximum may be taken first.
     After the pooling, bias, ReLU and their gradients have a fraction of the pixels to process. (If

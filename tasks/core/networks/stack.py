@@ -15,7 +15,7 @@ def build_network(
     """Build an uncompiled network from `(n, h, w, c)` in [0, 1] to `(n, classes)` probabilities.
 
     Initial weights (Glorot uniform, Keras's default) and dropout depend on `seed` and the layer's
-    name, so layers of the same name and shape start equal in two networks.
+    name, so layers of the same name and shape start with the same weights in two networks.
 
     Raises:
         UserError: the images are too small for the convolutions.

@@ -13,12 +13,12 @@ from tasks.core.networks.stack import glorot
 from tasks.core.networks.vgg16_layout import BLOCK_5, CHANNELS, MEAN_BGR, Weights
 from tasks.core.seeds import layer_seed
 
-# Images of 32 x 32 pixels per batch; batches of larger images have as many pixels.
+# Images of 32 x 32 pixels per batch; batches of larger images have the same number of pixels.
 BATCH = 256
 
 
 def batch_size(side: int) -> int:
-    """Images of `side` x `side` pixels per batch, such that any side takes the same memory."""
+    """Images of `side` x `side` pixels per batch; every side takes the same memory."""
     return max(1, BATCH * 32**2 // side**2)
 
 

@@ -14,7 +14,7 @@ KERNEL = 3
 CHANNELS = 3
 # Filters of each convolution, block by block; each block ends with 2 x 2 max pooling.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-BLOCK_4, BLOCK_5 = "block4_pool", "block5_pool"
+BLOCK_5 = "block5_pool"
 # ImageNet's mean of blue, green and red, which was subtracted from VGG16's training images
 # (`keras.applications.imagenet_utils`, mode "caffe").
 MEAN_BGR = (103.939, 116.779, 123.68)

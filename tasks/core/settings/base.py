@@ -1,4 +1,4 @@
-"""Basics of all groups of settings: frozen, bounded values and errors that name the field."""
+"""What all groups of settings share: bounded types, the base class, and readable errors."""
 
 from __future__ import annotations
 

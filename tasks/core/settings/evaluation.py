@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tasks.core.settings.base import Spec
 
+Rule = Literal["validation", "significant", "one_standard_error", "notebook"]
 Protocol = Literal["holdout", "kfold"]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks.core.errors import UserError
 from tasks.core.settings.base import Seed, Spec, changed
-from tasks.core.settings.evaluation import EvaluationSettings
+from tasks.core.settings.evaluation import EvaluationSettings, Rule
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
 from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
@@ -19,8 +19,6 @@ from tasks.core.settings.training import (
     TrainSettings,
 )
 from tasks.core.settings.transfer import TransferSettings
-
-Rule = Literal["validation", "significant", "one_standard_error", "notebook"]
 
 
 def _baseline() -> TrainSettings:
@@ -82,8 +80,8 @@ class Settings(Spec):
 
     @field_validator("baseline", "low_capacity", mode="before")
     @classmethod
-    def _fill_in_the_notebook_s_values(cls, value: Any, info: ValidationInfo) -> Any:
-        """Fill in a partly given network with its own defaults, not those of the class."""
+    def _fill_in_defaults(cls, value: Any, info: ValidationInfo) -> Any:
+        """Complete a partly given network with its own defaults instead of the class's."""
         if not isinstance(value, dict):
             return value
         own = _baseline() if info.field_name == "baseline" else _low_capacity()
@@ -93,12 +91,18 @@ class Settings(Spec):
     def _check_epochs_outside_the_plan(self) -> Self:
         for name in ("baseline", "low_capacity", "overfitting"):
             if getattr(self, name).epochs == LOWEST_VALIDATION_LOSS:
-                raise ValueError(f"{name}.epochs: '{LOWEST_VALIDATION_LOSS}' is for the plan only")
+                raise ValueError(
+                    f"{name}.epochs: '{LOWEST_VALIDATION_LOSS}' is only allowed in the plan"
+                )
         return self
 
     @model_validator(mode="after")
     def _check_plan(self) -> Self:
-        """Apply each change, with rule `notebook` to the replayed incumbent, else to the first."""
+        """Check that each change gives valid settings.
+
+        With rule `notebook`, it is applied to the incumbent at that point of the replay, otherwise
+        to the overfitting model.
+        """
         incumbent = self.overfitting
         for number, iteration in enumerate(self.plan, start=1):
             where = f"plan, iteration {number} ({iteration.name})"

@@ -68,7 +68,7 @@ class TrainSettings(Spec):
     )
 
     @model_validator(mode="after")
-    def _one_entry_a_convolution(self) -> Self:
+    def _check_one_entry_per_convolution(self) -> Self:
         if not len(self.filters) == len(self.kernel_sizes) == len(self.pooled):
             raise ValueError(
                 "filters, kernel_sizes and pooled need one entry for each convolution, got "

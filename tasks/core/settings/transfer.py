@@ -93,8 +93,8 @@ class TransferSettings(Spec):
 
     @field_validator("corrected", mode="before")
     @classmethod
-    def _corrections_where_left_out(cls, value: Any) -> Any:
-        """Fill in a partly given variant with the corrections, not the class's defaults."""
+    def _fill_in_corrections(cls, value: Any) -> Any:
+        """Complete a partly given variant with the corrections instead of the class's defaults."""
         if not isinstance(value, dict):
             return value
         return corrected_transfer().model_dump() | value

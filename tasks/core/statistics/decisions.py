@@ -1,4 +1,4 @@
-"""The decision to keep a change or not: pure functions of validation results."""
+"""The decision whether to keep a change: pure functions of validation results."""
 
 from __future__ import annotations
 

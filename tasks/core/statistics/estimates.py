@@ -27,7 +27,7 @@ class Estimate:
     p_value: float
 
     def within(self, lowest: float, highest: float) -> Estimate:
-        """The same with the interval cut off at what is possible."""
+        """A copy with the interval clipped to the possible values."""
         low, high = np.clip([self.low, self.high], lowest, highest)
         return replace(self, low=float(low), high=float(high))
 
@@ -90,8 +90,8 @@ def corrected_resampled(
 
     The variance of the mean is (1 / J + 1 / (folds - 1)) times that of the J values. The second
     term, test images divided by training images, is Nadeau and Bengio's correction. The variance
-    of the values counts as at least `least`, the part that the choice of images alone explains:
-    a few folds that happen to agree prove nothing.
+    of the values is at least `least`, the part that the choice of images alone explains: a few
+    folds that happen to agree prove nothing.
     """
     values = np.asarray(means, np.float64)
     variance = max(float(values.var(ddof=1)), least)

@@ -1,6 +1,6 @@
-"""What trainings tell about a model, and about the difference between two models.
+"""Estimates of a model's accuracy, and of the difference between two models.
 
-Chance enters twice: through the images that are held out, and through the seed of a training.
+Results vary by chance with the images that are held out, and with the seed of a training.
 Each interval and test here accounts for one or both:
 
 - one training, held-out images: the images only. Wilson's interval for an accuracy, Newcombe's for
@@ -62,8 +62,8 @@ class Scored:
 def accuracy(scored: Sequence[Scored], folds: int | None, against: float = 0.0) -> Estimate:
     """The mean accuracy of a model's trainings, tested against a fixed accuracy.
 
-    Without `folds`, all trainings were scored on the same images in the same order. If they do not
-    differ at all, their spread tells nothing, and the first training is assessed alone.
+    Without `folds`, all trainings were scored on the same images in the same order. If the
+    standard error is 0 (all predictions right, or all wrong), only the first training is assessed.
     """
     found = _over_trainings(
         [training.correct.astype(np.float64) for training in scored], folds, against
@@ -85,7 +85,8 @@ def accuracy_difference(
 ) -> Estimate:
     """Accuracy of the candidate minus that of the incumbent; trainings are paired by their order.
 
-    If all pairs differ by the same amount, the first pair is assessed alone.
+    If the standard error is 0 (the same difference on every image), only the first pair is
+    assessed.
 
     Raises:
         ValueError: the models have different numbers of trainings, or different images.
@@ -108,7 +109,7 @@ def accuracy_difference(
 def loss_difference(
     incumbent: Sequence[Scored], candidate: Sequence[Scored], folds: int | None
 ) -> Estimate:
-    """Loss of the candidate minus that of the incumbent; `p_value` is for a loss this high."""
+    """Loss of the candidate minus that of the incumbent; `p_value` is for an increase."""
     pairs = [after.loss - before.loss for before, after in _paired(incumbent, candidate)]
     found = _over_trainings(pairs, folds)
     if found is not None:
@@ -121,7 +122,7 @@ def loss_difference(
 def _over_trainings(
     values: Sequence[Float64], folds: int | None, against: float = 0.0
 ) -> Estimate | None:
-    """The mean of per-image values over trainings; None if a single training has to do."""
+    """The mean of per-image values over trainings; None for a single training without folds."""
     if folds is not None:
         return over_folds(values, folds, against)
     if len(values) > 1:

@@ -1,4 +1,4 @@
-"""How far the best of several models is overrated because the same images chose it."""
+"""How much the best of several models is overestimated on the images that chose it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Optimism:
-    """The accuracy of the best of several models on images that did not choose it, in [0, 1].
+    """The accuracy that the best of several models has on other images, in [0, 1].
 
     `corrected` is that accuracy, with the 95 % percentile interval `low` to `high`. `optimism` is
     the highest accuracy on all images minus `corrected`.
@@ -29,7 +29,7 @@ def optimism(correct: Float64, rng: np.random.Generator, resamples: int = RESAMP
     """Bootstrap bias correction (Tsamardinos, Greasidou and Borboudakis 2018, BBC-CV).
 
     The images are resampled with replacement many times. Each time, the model that is best on the
-    sample is scored on the images outside of it. The result applies to picking the best of all
+    sample is scored on the other images. The result applies to picking the best of all
     models. A sequence of gates, each comparing two models, selects less and is less optimistic.
 
     Args:
@@ -46,8 +46,8 @@ def optimism(correct: Float64, rng: np.random.Generator, resamples: int = RESAMP
         outside[number] = correct[best, times == 0].mean()
     low, high = np.quantile(outside, [0.025, 0.975])
     corrected = float(outside.mean())
-    flattered = float(correct.mean(axis=1).max()) - corrected
-    return Optimism(flattered, corrected, float(low), float(high))
+    excess = float(correct.mean(axis=1).max()) - corrected
+    return Optimism(excess, corrected, float(low), float(high))
 
 
 def _times_drawn(images: int, rng: np.random.Generator) -> Int64:

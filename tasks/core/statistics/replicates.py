@@ -14,8 +14,8 @@ class Replicate:
     """One of a model's trainings.
 
     Attributes:
-        number: which seed, from 1; all models share the seeds.
-        fold: which fold is held out, from 1; None if the validation split is.
+        number: the number of its seed, from 1; all models share the seeds.
+        fold: the fold held out, from 1; None if the validation split is held out.
         seed: the seed of initial weights, order, dropout and augmentation.
     """
 
@@ -25,12 +25,12 @@ class Replicate:
 
     @property
     def suffix(self) -> str:
-        """What follows the model's name in the name of the training's stage: `_r3`, `_f2_r3`."""
+        """The suffix of the training's stage name, e.g. `_f2_r3`."""
         return replicate_suffix(self.number, self.fold)
 
 
 def replicates(evaluation: EvaluationSettings, seed: int) -> tuple[Replicate, ...]:
-    """Every training of a model; the first has the run's own seed."""
+    """Every training of a model; the first uses the run's own seed."""
     folds = range(1, evaluation.folds + 1) if evaluation.protocol == "kfold" else (None,)
     return tuple(
         Replicate(number, fold, _seed(seed, number, fold))

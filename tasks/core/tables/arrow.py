@@ -1,4 +1,4 @@
-"""Arrow tables with the columns that a table's schema names."""
+"""Build Arrow tables with the columns of a schema."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def from_columns(table: Table, columns: Mapping[str, Any], classes: int = 0) -> 
         classes: the number of classes, for a table with a column for each.
 
     Raises:
-        KeyError: a column is missing that is not optional.
+        KeyError: a required column is missing.
     """
     import pyarrow as pa
 

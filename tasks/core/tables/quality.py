@@ -6,7 +6,7 @@ from tasks.core.names import CALIBRATION, CONFUSION, PER_CLASS
 from tasks.core.tables.schema import Column, Table
 
 _SPLIT = (
-    Column("model", "string", "the model; its trainings are counted together"),
+    Column("model", "string", "the model; its trainings are pooled"),
     Column("split", "string", "`validation` or `test`"),
 )
 

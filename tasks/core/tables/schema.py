@@ -1,4 +1,4 @@
-"""What a table is: named, typed and explained columns."""
+"""The schema of a table: columns with names, types and meanings."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class Table:
 
     Attributes:
         name: the stored file, without `.parquet`.
-        row: what there is a row for, e.g. `each training`.
-        columns: in their order.
-        per_class: a column that is repeated for each class, the class's index after its name.
+        row: what each row is about, e.g. `each training`.
+        columns: the columns in order.
+        per_class: a column that is repeated for each class, with the class's index appended to its
+            name.
     """
 
     name: str
@@ -43,11 +44,11 @@ class Table:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns, those for each class left out."""
+        """The names of the columns, without those for each class."""
         return tuple(column.name for column in self.columns)
 
     def of_classes(self, classes: int) -> tuple[Column, ...]:
-        """The columns of a table for that many classes."""
+        """The columns of a table with `classes` classes."""
         if self.per_class is None:
             return self.columns
         repeated = (

@@ -15,7 +15,7 @@ _TEST = (
     Column("delta_accuracy", "float64", "gain in held-out accuracy, in [-1, 1]"),
     Column("ci_low", "float64", "lower end of its 95 % interval"),
     Column("ci_high", "float64", "upper end of its 95 % interval"),
-    Column("p_value", "float64", "one-sided: probability of such a gain if there were none"),
+    Column("p_value", "float64", "one-sided: probability of a gain this high if there were none"),
 )
 _ADJUSTED = Column("p_value_adjusted", "float64", "the p value adjusted for all gates (Holm)")
 _EVIDENCE = (

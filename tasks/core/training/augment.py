@@ -19,7 +19,7 @@ from tasks.core.array_types import Bool, Float32, Float64, Int64
 from tasks.core.settings.training import AugmentSettings
 
 # A chunk's coordinates and pixels fit in the processor's cache, and their memory is reused instead
-# of being returned to the system: nine times as fast as 8,000 images together.
+# of being returned to the system. This is nine times as fast as 8,000 images at a time.
 _CHUNK_PIXELS = 25_000
 
 

@@ -37,7 +37,7 @@ class Examples:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Examples in batches.
 
-    Batches are made one by one, so an epoch needs no second copy of its examples in memory.
+    Each batch is made when it is needed, so an epoch needs no second copy of its examples.
 
     Args:
         examples: the examples; they are not modified.
@@ -76,8 +76,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         import tensorflow as tf
 
         options = tf.data.Options()
-        # Keras leaves autotuning on. Its thread sleeps between measurements for longer and longer,
-        # and an epoch cannot end before it wakes: usually half a second, sometimes five.
+        # Keras leaves autotuning on. Its thread sleeps ever longer between measurements, and an
+        # epoch cannot end before it wakes: usually half a second, sometimes five.
         options.autotune.enabled = False
         return (
             tf.data.Dataset.from_generator(
@@ -202,7 +202,8 @@ def evaluate(
 
     The loss is the one that Keras's `evaluate`, and thus the notebook, reports: Keras uses the
     logits of a softmax layer instead of its output, which makes a difference with binary
-    cross-entropy. The model is called directly, since compiling does not pay off for a single pass.
+    cross-entropy. The model is called directly, since compiling takes longer than it saves in a
+    single pass.
     """
     losses, probabilities = [], []
     for start in range(0, len(examples), batch):

@@ -15,7 +15,7 @@ from flows.cli import screen
 from flows.cli.app import COMMANDS, main
 from flows.cli.options import RunnerOptions, SettingsOptions, StageOptions
 from flows.recipe.presets import PRESETS
-from tasks.core.settings.run_settings import Rule
+from tasks.core.settings.evaluation import Rule
 
 
 def made(**given: Any) -> dict[str, Any]:

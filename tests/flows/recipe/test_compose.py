@@ -161,7 +161,10 @@ def test_any_value_in_range_is_accepted(
         ("seed=-1", r"seed: .*\(got -1\)"),
         ("seed=2147483648", r"seed: .*\(got 2147483648\)"),
         ("execution.threads=0", r"execution\.threads: .*\(got 0\)"),
-        ("baseline.epochs=lowest_validation_loss", r"baseline\.epochs: .* is for the plan only"),
+        (
+            "baseline.epochs=lowest_validation_loss",
+            r"baseline\.epochs: .* is only allowed in the plan",
+        ),
         ("plan.name=x", r"--set plan\.name: 'plan' contains no named settings; .*--plan FILE"),
         ("dataset.name=x", r"--set dataset\.name: 'dataset' contains no named settings"),
         ("seed", r"--set 'seed': expected name=value, e\.g\. overfitting\.epochs=3"),

@@ -29,6 +29,6 @@ def test_every_error_is_shown_without_a_traceback() -> None:
     assert all(issubclass(kind, errors.FashionFlowError) for kind in kinds)
 
 
-def test_storage_errors_are_not_retried_unless_they_may_pass() -> None:
-    assert not errors.StorageError("full").may_pass
-    assert errors.StorageError("slow", may_pass=True).may_pass
+def test_storage_errors_are_not_retried_unless_they_are_transient() -> None:
+    assert not errors.StorageError("full").transient
+    assert errors.StorageError("slow", transient=True).transient

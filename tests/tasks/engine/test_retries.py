@@ -30,7 +30,7 @@ def retried(error: BaseException) -> bool:
 
 RETRIED = [
     *(OSError(number, os.strerror(number)) for number in sorted(TRANSIENT)),
-    StorageError("can't be read back", may_pass=True),
+    StorageError("can't be read back", transient=True),
     TimeoutError("timed out"),
     ConnectionError("the server is gone"),
     ConnectionResetError(errno.ECONNRESET, "reset"),

@@ -458,7 +458,7 @@ def test_a_full_disk_is_explained() -> None:
         big = FakeStage(lambda outputs: outputs.blob("train", "bin", b"x" * 400_000))
         with pytest.raises(StorageError, match="no space is left on its disk; free some") as full:
             run(big, context)
-        assert not full.value.may_pass
+        assert not full.value.transient
         fill(disk)
         with pytest.raises(StorageError, match="no space is left"):
             run(FakeStage(), replace(context, run_id="run-2"))
@@ -512,7 +512,7 @@ def in_flow(fake: FakeStage, context: RunContext) -> State[Outcome]:
     ("errors", "calls"),
     [
         ([OSError(errno.EIO, "Input/output error")], 2),
-        ([StorageError("can't be read back", may_pass=True), TimeoutError("timed out")], 3),
+        ([StorageError("can't be read back", transient=True), TimeoutError("timed out")], 3),
         ([OSError(errno.EIO, "Input/output error")] * 3, 4),
     ],
     ids=["once", "twice", "as often as allowed"],

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core.data.idx import encode_idx
 from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES
 from tasks.core.errors import UnavailableError, UserError
 from tasks.sources import fashion_mnist
@@ -30,6 +29,7 @@ from tasks.sources.idx_folder import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
 )
+from tests.support import encode_idx
 from tests.tasks.sources.tiny_datasets import tiny, write_idx
 
 REAL_FOLDER = os.environ.get("FASHION_MNIST_DIR")

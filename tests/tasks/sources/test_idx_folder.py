@@ -61,7 +61,7 @@ def test_bad_class_names(tmp_path: Path, content: bytes, expected: str) -> None:
     ("change", "expected"),
     [
         ({"y_train": np.zeros(5, np.uint8)}, "6 images but 5 labels"),
-        ({"x_test": np.zeros((3, 9, 5), np.uint8)}, "must have one shape"),
+        ({"x_test": np.zeros((3, 9, 5), np.uint8)}, "must have the same shape"),
         ({"x_train": np.zeros((6, 4), np.uint8)}, "images have shape"),
         ({"x_train": np.zeros((6, 4, 5, 2), np.uint8)}, "1 or 3 channels"),
         ({"y_test": np.zeros((3, 3), np.uint8)}, "labels have shape"),

@@ -127,7 +127,7 @@ def test_an_archive_that_unpacks_to_too_many_bytes(
         ({"x_train": np.uint8(3)}, r"images have shape \(\)"),
         ({"x_train": np.zeros((6, 4, 5, 4), np.uint8)}, "1 or 3 channels"),
         ({"y_train": np.zeros(6)}, "dtype float64; expected"),
-        ({"y_train": np.eye(3)[[0, 1, 2, 0, 1, 2]]}, "one class index an image"),
+        ({"y_train": np.eye(3)[[0, 1, 2, 0, 1, 2]]}, "one class index per image"),
         ({"y_train": np.array([-1, 0, 1, 2, 0, 1])}, "labels go from -1"),
         ({"y_train": np.array([0, 1, 2, 0, 1, 300])}, "to 300"),
         ({"y_train": np.zeros(6, np.uint8)}, "only one class"),

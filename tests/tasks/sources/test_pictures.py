@@ -117,7 +117,7 @@ def test_folders_and_subfolders_are_read_in_order(tmp_path: Path) -> None:
     found = [item.source for item in read(tmp_path)]
     below = ("Z.webp", "a.JPG", "b.png", "sub/c.png", "sub/deeper/d.tif")
     assert found == [str(tmp_path / name) for name in below]
-    left = read(tmp_path, leave=[tmp_path / "sub" / ".." / "b.png"])
+    left = read(tmp_path, exclude=[tmp_path / "sub" / ".." / "b.png"])
     assert str(tmp_path / "b.png") not in [item.source for item in left]
 
 

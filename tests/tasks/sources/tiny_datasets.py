@@ -1,4 +1,4 @@
-"""Tiny data sets as files, for the tests of what reads them."""
+"""Tiny data sets as files, for the tests of their readers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.data.idx import encode_idx
 from tasks.sources.idx_folder import IDX_NAMES
+from tests.support import encode_idx
 
 Arrays = dict[str, Any]
 

@@ -130,7 +130,7 @@ def test_the_same_state_has_the_same_bytes(root: LocalPath) -> None:
 
 def test_there_is_no_checkpoint_yet(root: LocalPath) -> None:
     assert checkpoints_in(root).latest() is None
-    missing = replace(checkpoints_in(root), folder=root / "x", elsewhere=(root / "y",))
+    missing = replace(checkpoints_in(root), folder=root / "x", snapshot_folders=(root / "y",))
     assert missing.latest() is None
     assert checkpoints(root / "x") == []
 
@@ -242,10 +242,10 @@ def to_folder(path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "flipped bit": (flip_a_bit, "is not what was written"),
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is not what was written"),
-    "emptied": (lambda path: path.write_bytes(b""), "is not what was written"),
-    "longer": (lambda path: path.write_bytes(path.read_bytes() + b"."), "is not what was written"),
+    "flipped bit": (flip_a_bit, "is damaged"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is damaged"),
+    "emptied": (lambda path: path.write_bytes(b""), "is damaged"),
+    "longer": (lambda path: path.write_bytes(path.read_bytes() + b"."), "is damaged"),
     "another epoch": (lambda path: to_epoch(path, 5), "belongs to another training"),
     "a folder": (to_folder, "can't be read (Is a directory)"),
 }
@@ -292,7 +292,7 @@ def test_no_byte_of_a_checkpoint_may_change(shared_folder: LocalPath, data: st.D
     content = bytearray(path.read_bytes())
     assert content_fault(path, bytes(content)) is None
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
-    assert content_fault(path, bytes(content)) == "is not what was written"
+    assert content_fault(path, bytes(content)) == "is damaged"
     path.write_bytes(content)
     assert saving.latest() is None
 
@@ -320,7 +320,7 @@ def test_a_training_begins_from_another_s_snapshot(
     root: LocalPath, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_two_states(root / "overfitting" / "key")
-    shorter = checkpoints_in(root / "shorter", 2, elsewhere=(root / "overfitting" / "key",))
+    shorter = checkpoints_in(root / "shorter", 2, snapshot_folders=(root / "overfitting" / "key",))
     with caplog.at_level("INFO", "fashion_flow"):
         assert in_bytes(shorter.latest()) == in_bytes(progress(2))
     assert "continues after epoch 2 of overfitting" in caplog.text
@@ -333,14 +333,14 @@ def test_the_state_after_the_most_epochs_counts_in_whichever_folder(root: LocalP
     for folder, epoch in zip(folders, (2, 4), strict=True):
         checkpoints_in(folder).save(progress(epoch))
     for own, other in (folders, folders[::-1]):
-        beginning = checkpoints_in(own, elsewhere=(other,))
+        beginning = checkpoints_in(own, snapshot_folders=(other,))
         assert in_bytes(beginning.latest()) == in_bytes(progress(4))
         assert in_bytes(replace(beginning, epochs=3).latest()) == in_bytes(progress(2))
 
 
 def test_another_s_snapshot_of_another_lineage_is_ignored(root: LocalPath) -> None:
     checkpoints_in(root / "a" / "key", lineage="2" * 64).save(progress(3))
-    own = checkpoints_in(root / "b" / "key", elsewhere=(root / "a" / "key",))
+    own = checkpoints_in(root / "b" / "key", snapshot_folders=(root / "a" / "key",))
     assert own.latest() is None
     own.save(progress(1))
     assert in_bytes(own.latest()) == in_bytes(progress(1))

@@ -304,7 +304,7 @@ def test_a_lasting_error_of_the_disk_comes_with_advice(
         raise cause
     assert str(explained.value).startswith(f"the store {tmp_path} can't be written: ")
     assert LASTING[number] in str(explained.value)
-    assert not explained.value.may_pass
+    assert not explained.value.transient
     assert explained.value.__cause__ is cause
 
 

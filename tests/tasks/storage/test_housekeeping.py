@@ -138,7 +138,7 @@ def verified(store: Store) -> Verification:
 
 
 def findings(items: Any) -> dict[str, str]:
-    found = {item.path: item.what for item in items}
+    found = {item.path: item.reason for item in items}
     assert len(found) == len(items)
     return found
 
@@ -192,7 +192,7 @@ def test_a_damaged_result_is_found(
     found = verified(store)
     (item,) = found.damaged
     assert item.path == str(folder(store, "load.1").relative_to(on_disk(store.root)))
-    assert item.what.startswith(said)
+    assert item.reason.startswith(said)
     assert item.size == sum(path.stat().st_size for path in folder(store, "load.1").iterdir())
     assert (found.records, found.files) == (1, 2)
     assert (found.orphans, found.unfinished) == ((), ())
@@ -202,7 +202,7 @@ def test_every_damaged_file_is_reported(store: Store) -> None:
     committed(store, "load.1")
     for name in ("model.bin", "history.bin"):
         flip_a_bit(folder(store, "load.1") / name)
-    words = [item.what.split(":")[0] for item in verified(store).damaged]
+    words = [item.reason.split(":")[0] for item in verified(store).damaged]
     assert sorted(words) == ["history has other content", "model has other content"]
 
 
@@ -249,7 +249,7 @@ def test_a_stopped_training_is_unfinished(store: Store) -> None:
     stopped(store, "baseline.1")
     found = verified(store)
     (item,) = found.unfinished
-    assert item.what == "a stopped training continues from it"
+    assert item.reason == "a stopped training continues from it"
     assert Path(item.path).name.startswith("checkpoint-000002-")
     assert (found.records, found.damaged, found.orphans) == (0, (), ())
 
@@ -282,9 +282,7 @@ def test_a_damaged_checkpoint_is_found(
         committed(store, "baseline.1")
     flip_a_bit(path)
     found = verified(store)
-    assert findings(found.damaged) == {
-        str(path.relative_to(on_disk(store.root))): "is not what was written"
-    }
+    assert findings(found.damaged) == {str(path.relative_to(on_disk(store.root))): "is damaged"}
     assert (found.orphans, found.unfinished) == ((), ())
 
 
@@ -300,8 +298,8 @@ def test_damaged_lines_of_logs_are_found_by_number(store: Store) -> None:
         text = (store.root / path).read_text()
         (on_disk(store.root) / path).write_text(text.replace(old, new, 1))
     assert findings(verified(store).damaged) == {
-        "test_scorings.jsonl": "line 2 is not what was written",
-        "runs/run-1": "line 1 of stages.jsonl is not what was written",
+        "test_scorings.jsonl": "line 2 is damaged",
+        "runs/run-1": "stages.jsonl is damaged (line 1)",
     }
 
 
@@ -310,7 +308,7 @@ def test_all_damaged_lines_of_a_run_are_reported(store: Store) -> None:
     path = on_disk(store.root) / LINES
     path.write_text(path.read_text().replace("load", "laod"))
     (item,) = verified(store).damaged
-    assert item.what == run.fault() == "line 1, 2 of stages.jsonl is not what was written"
+    assert item.reason == run.fault() == "stages.jsonl is damaged (line 1, 2)"
     assert item.size == sum(path.stat().st_size for path in run.folder.iterdir())
 
 
@@ -325,14 +323,14 @@ def test_a_record_that_is_nested_too_deeply_is_found(store: Store) -> None:
     (folder(store, "load.1") / "record.json").write_text("[" * 100_000)
     ended(store, "run-1", "load.1")
     (item,) = verified(store).damaged
-    assert item.what.startswith("its record can't be used: ")
+    assert item.reason.startswith("its record can't be used: ")
     assert cleaned(store, 1).removed == ()
 
 
 def test_a_damaged_run_is_found(store: Store) -> None:
     flip_a_bit(on_disk(ended(store, "run-1").folder) / "run.json")
     (store.root / "runs" / "starting").mkdir()
-    assert findings(verified(store).damaged) == {"runs/run-1": "run.json is not what was written"}
+    assert findings(verified(store).damaged) == {"runs/run-1": "run.json is missing or damaged"}
 
 
 def test_a_stage_that_is_being_computed_is_not_verified(store: Store) -> None:
@@ -413,9 +411,9 @@ def test_each_removal_is_reported_with_its_reason(store: Store) -> None:
     committed(store, "baseline.7", size=1000)
     items = {item.path: item for item in cleaned(store, 4).removed}
     gone = folder(store, "baseline.7")
-    assert items[str(gone.relative_to(on_disk(store.root)))].what == "no kept run uses it"
+    assert items[str(gone.relative_to(on_disk(store.root)))].reason == "no kept run uses it"
     assert items[str(gone.relative_to(on_disk(store.root)))].size > 1000
-    assert items["runs/run-1"].what == "an older run"
+    assert items["runs/run-1"].reason == "an older run"
     assert len(items) == 3
     assert not gone.exists()
 
@@ -477,7 +475,7 @@ def test_a_running_run_with_a_damaged_log_stays(store: Store) -> None:
     done = cleaned(store, 0)
     assert kept_runs(store) == {"run-0"}
     assert kept_results(store) == {"load.1", "load.2"}
-    assert done == Cleaning((), (), (f"{run.folder}: run.json is not what was written",))
+    assert done == Cleaning((), (), (f"{run.folder}: run.json is missing or damaged",))
 
 
 def test_a_run_in_another_process_counts_as_running(store: Store) -> None:
@@ -564,7 +562,7 @@ def test_checkpoints_of_a_finished_training_are_removed(store: Store) -> None:
     ended(store, "run-1", "baseline.1")
     (item,) = cleaned(store, 1).removed
     assert Path(item.path).name.startswith("checkpoint-000003-")
-    assert item.what == UNNAMED
+    assert item.reason == UNNAMED
     (path,) = checkpoints(folder(store, "baseline.1"))
     assert path.name.startswith("snapshot-000002-")
 
@@ -598,7 +596,7 @@ def test_runs_with_a_damaged_log_stay_and_so_do_all_results(store: Store) -> Non
     assert kept_runs(store) == {"run-2", "run-3", "run-4", "run-5"}
     assert kept_results(store) == results
     assert done.doubts == tuple(
-        f"{store.root}/runs/{run}: run.json is not what was written" for run in ("run-4", "run-5")
+        f"{store.root}/runs/{run}: run.json is missing or damaged" for run in ("run-4", "run-5")
     )
     assert {Path(path).name: what for path, what in findings(done.removed).items()} == {
         "run-1": "an older run",
@@ -616,11 +614,11 @@ def test_runs_with_a_damaged_log_stay_and_so_do_all_results(store: Store) -> Non
 @pytest.mark.parametrize(
     ("file", "damage", "said"),
     [
-        ("run.json", flip_a_bit, "run.json is not what was written"),
-        ("run.json", Path.unlink, "run.json is not what was written"),
-        ("stages.jsonl", flip_a_bit, "line 1 of stages.jsonl is not what was written"),
+        ("run.json", flip_a_bit, "run.json is missing or damaged"),
+        ("run.json", Path.unlink, "run.json is missing or damaged"),
+        ("stages.jsonl", flip_a_bit, "stages.jsonl is damaged (line 1)"),
         ("stages.jsonl", without_its_end, None),
-        ("stages.jsonl", lambda path: os.truncate(path, 9), "line 1 of stages.jsonl is not"),
+        ("stages.jsonl", lambda path: os.truncate(path, 9), "stages.jsonl is damaged (line 1)"),
         ("stages.jsonl", Path.unlink, "stages.jsonl is missing"),
     ],
 )
@@ -942,6 +940,6 @@ def test_a_folder_that_no_record_names_is_an_orphan_and_removed(store: Store) ->
     (folder(store, "load.1") / "copies").mkdir()
     (folder(store, "load.1") / "copies" / "model.bin").write_bytes(b"12345")
     ended(store, "run-1", "load.1")
-    assert [(item.what, item.size) for item in verified(store).orphans] == [(UNNAMED, 5)]
+    assert [(item.reason, item.size) for item in verified(store).orphans] == [(UNNAMED, 5)]
     cleaned(store, 1)
     assert verified(store) == replace(verified(store), records=1, orphans=())

@@ -269,7 +269,7 @@ def test_a_damaged_run_does_not_affect_other_runs(
     assert find_run(store, None).run_id == good.run_id
     with pytest.raises(UserError, match="no run '20260101-000001-001'"):
         find_run(store, bad.run_id)
-    with pytest.raises(StageError, match=r"run\.json (is not what was written|can't be read)"):
+    with pytest.raises(StageError, match=r"run\.json (is damaged|can't be read)"):
         bad.read()
     missing = not (bad.folder / "run.json").exists()
     assert damaged_runs(store) == ([] if missing else [bad.run_id])
@@ -294,7 +294,7 @@ def test_the_error_about_a_damaged_run_says_what_to_do(store: Store) -> None:
     run = begun(store)
     run.end(DONE)
     flip_a_bit(on_disk(run.folder) / "run.json", 40)
-    with pytest.raises(StageError, match="delete its folder to forget the run"):
+    with pytest.raises(StageError, match="delete its folder to remove the run"):
         run.read()
 
 
@@ -320,7 +320,7 @@ def test_a_damaged_run_has_a_fault(store: Store, damage: Callable[[Path], Any]) 
     run.taken("load", "a" * 64)
     run.end(FAILED)
     damage(on_disk(run.folder) / "run.json")
-    assert run.fault() == "run.json is not what was written"
+    assert run.fault() == "run.json is missing or damaged"
 
 
 def test_damaged_stages_are_a_fault(store: Store) -> None:
@@ -331,9 +331,9 @@ def test_damaged_stages_are_a_fault(store: Store) -> None:
     path = on_disk(run.folder) / "stages.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([lines[0], lines[1].replace("b", "c"), lines[2]]))
-    assert run.fault() == "line 2 of stages.jsonl is not what was written"
+    assert run.fault() == "stages.jsonl is damaged (line 2)"
     path.write_text("".join([lines[0][:-9] + "\n", lines[1], lines[2][:-5]]))
-    assert run.fault() == "line 1, 3 of stages.jsonl is not what was written"
+    assert run.fault() == "stages.jsonl is damaged (line 1, 3)"
     path.unlink()
     assert run.fault() == "stages.jsonl is missing"
     path.mkdir()
@@ -387,7 +387,7 @@ def test_the_lock_of_a_run_ends_with_the_run(store: Store) -> None:
 def test_the_lock_of_a_run_is_released_even_if_its_end_cannot_be_recorded(store: Store) -> None:
     run = begun(store)
     flip_a_bit(on_disk(run.folder) / "run.json", 40)
-    with pytest.raises(StageError, match="is not what was written"):
+    with pytest.raises(StageError, match="is damaged"):
         run.end(DONE)
     assert not is_alive(run)
     assert runlog._held == {}

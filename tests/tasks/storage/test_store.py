@@ -169,10 +169,10 @@ def test_an_unreadable_record_is_a_miss(store: Store) -> None:
 def test_missing_and_changed_files_are_told_apart(store: Store) -> None:
     record = committed(store)
     flip_a_bit(path_of(store, record))
-    with pytest.raises(StageError, match=r"train\.npz is not what was written; run again to"):
+    with pytest.raises(StageError, match=r"train\.npz does not match its SHA-256; run again to"):
         store.content(record, "train")
     path_of(store, record).unlink()
-    with pytest.raises(StageError, match=r"train\.npz is gone; run again to restore it"):
+    with pytest.raises(StageError, match=r"train\.npz is missing; run again to restore it"):
         store.content(record, "train")
 
 
@@ -238,7 +238,7 @@ def test_commit_refuses_what_it_cannot_read_back(store: Store) -> None:
         f"Check the disk of {store.root}; start the run again, or name another store with --store",
     ):
         assert words in str(refused.value)
-    assert refused.value.may_pass, "what a disk gave once it may give another time"
+    assert refused.value.transient, "what a disk gave once it may give another time"
     assert isinstance(store.lookup(STAGE, "c" * 64), Miss)
 
 
@@ -307,7 +307,7 @@ def test_a_refreshed_training_starts_from_scratch(store: Store) -> None:
     assert epoch_of(checkpoints) == 2
     checkpoints.save(progress(5))
     assert epoch_of(training_of(store, **given)[1]) == 5
-    outputs, checkpoints = training_of(store, **given, anew=True)
+    outputs, checkpoints = training_of(store, **given, from_scratch=True)
     assert epoch_of(checkpoints) == 0
     assert list(outputs.folder.iterdir()) == []
     assert epoch_of(training_of(store, **given)[1]) == 2, "the other's snapshot is its own"
@@ -357,10 +357,10 @@ def test_a_training_does_not_begin_from_an_input_that_it_reads(store: Store) -> 
     for role, expected in (("arrays", 0), ("facts", 0), ("no role", 0), ("beginning", 2)):
         outputs = store.writer(stage, "e" * 64, basis(), {role: record})
         beginnings = (store.folder(record.stage, record.key),) if expected else ()
-        assert outputs.beginnings == beginnings
+        assert outputs.snapshot_folders == beginnings
     both = {"arrays": committed(store), "beginning": record}
     outputs = store.writer(stage, "e" * 64, basis(), both)
-    assert outputs.beginnings == (store.folder(record.stage, record.key),)
+    assert outputs.snapshot_folders == (store.folder(record.stage, record.key),)
 
 
 def test_the_stage_s_folder_replaces_a_file_of_its_name(store: Store) -> None:
@@ -388,7 +388,7 @@ def test_a_stage_s_file_replaces_a_folder_of_its_name(store: Store, name: str) -
 
 def test_a_training_does_not_begin_from_a_skipped_input(store: Store) -> None:
     outputs, _ = training_of(store, inputs={"beginning": Skipped("overfitting", "offline")})
-    assert outputs.beginnings == ()
+    assert outputs.snapshot_folders == ()
 
 
 def test_records_of_a_stage_are_the_readable_ones(store: Store) -> None:
@@ -518,7 +518,6 @@ def test_declared_files_are_read(store: Store) -> None:
     assert found.table("split", "labels").to_pydict() == {"label": [1, 2, 3]}
     assert found.facts("split") == {"classes": 3}
     assert found.path("split", "train") == path_of(store, record)
-    assert found.roles == ("split",)
     assert found.skipped("split") is None
 
 
@@ -555,10 +554,10 @@ def test_a_file_changed_since_the_lookup_is_refused(
 ) -> None:
     record = committed(store)
     flip_a_bit(path_of(store, record))
-    with pytest.raises(StageError, match=r"train\.npz is not what was written"):
+    with pytest.raises(StageError, match=r"train\.npz does not match its SHA-256"):
         read(inputs(store, record))
     path_of(store, record).unlink()
-    with pytest.raises(StageError, match=r"train\.npz is gone"):
+    with pytest.raises(StageError, match=r"train\.npz is missing"):
         read(inputs(store, record))
 
 

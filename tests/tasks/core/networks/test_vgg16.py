@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from tasks.core.networks.vgg16_layout import (
-    BLOCK_4,
     BLOCK_5,
     block_below,
     layer_shapes,
@@ -26,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("tensorflow_ready")
 
 SIDE = 32
 CLASSES = 10
+BLOCK_4 = "block4_pool"
 # The notebook's summary of the base: output shape and parameters of each layer.
 SUMMARY = [
     ((32, 32, 3), 0),

@@ -46,7 +46,7 @@ def test_the_corrected_variant_differs_from_the_notebook_s() -> None:
 @pytest.mark.parametrize("network", ["baseline", "low_capacity", "overfitting"])
 def test_the_epoch_of_the_lowest_loss_is_for_iterations_only(network: str) -> None:
     said = refusal(**{network: {"epochs": "lowest_validation_loss"}})
-    assert f"{network}.epochs: 'lowest_validation_loss' is for the plan only" in said
+    assert f"{network}.epochs: 'lowest_validation_loss' is only allowed in the plan" in said
 
 
 def entry(change: dict[str, Any], replay: str | None = None) -> dict[str, Any]:
