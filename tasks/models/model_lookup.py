@@ -140,4 +140,4 @@ def _compare_with_record(path: Path, sha256: str) -> None:
         raise StageError(f"{beside}: {error}; run the flow again to restore it.") from None
     expected = {file.sha256 for file in files.values() if Path(file.path).name == path.name}
     if expected and sha256 not in expected:
-        raise StageError(f"{path} differs from its record; run the flow again to restore it.")
+        raise StageError(f"{path} does not match its record; run the flow again to restore it.")

@@ -232,5 +232,5 @@ def test_a_model_that_differs_from_its_record_is_refused(
     for arguments in (("--store", tmp_path / "store"), ("--model", model)):
         done = fashion_flow("predict", coat, *arguments)
         assert done.status == 1
-        assert "is not what" in done.err
+        assert "does not match its" in done.err
         assert "Traceback" not in done.err

@@ -73,7 +73,7 @@ def test_a_damaged_model_is_refused(store: Store) -> None:
     find_model(str(path), None, store)
     path.write_bytes(b"two")
     for model in (None, str(path), str(path.parent)):
-        with pytest.raises(StageError, match="is not what"):
+        with pytest.raises(StageError, match="does not match its"):
             find_model(model, None, store)
 
 

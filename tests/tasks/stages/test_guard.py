@@ -59,9 +59,9 @@ def test_an_image_in_two_splits_is_refused_by_name(bench: Workbench) -> None:
     with pytest.raises(UserError) as refused:
         searched(bench, split)
     assert str(refused.value) == (
-        "1 image appears in more than one split (train image 7 is validation image 4; positions "
-        "in the splits, from 0). Scores on them say nothing about new images. Remove them from "
-        "the data, or set guard.exact=allow."
+        "1 image appears in more than one split (train image 7 equals validation image 4; "
+        "positions in the splits, from 0). Scores on them say nothing about new images. Remove "
+        "them from the data, or set guard.exact=allow."
     )
 
 
@@ -74,8 +74,11 @@ def test_of_many_images_in_two_splits_three_are_named(bench: Workbench) -> None:
         searched(bench, split)
     message = str(refused.value)
     assert message.count(" image ") == 6
-    assert "train image 0 is validation image 0; train image 1 is validation image 1; " in message
-    assert "train image 2 is test image 2 ...; positions" in message
+    assert (
+        "train image 0 equals validation image 0; train image 1 equals validation image 1; "
+        in message
+    )
+    assert "train image 2 equals test image 2 ...; positions" in message
     assert len(message) < 400
 
 
