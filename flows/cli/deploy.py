@@ -113,11 +113,10 @@ def _located(settings: Settings, pool: Pool, store: Store) -> Settings:
 def _show(name: str, pool: Pool, address: str) -> None:
     """Print the commands that run the deployment, for copying."""
     worker = f"prefect worker start --pool {pool.name}"
-    if pool.type == KUBERNETES:
-        # Kubernetes itself schedules runs, so the worker needs no limit.
-        start = (worker, f"start a worker, with prefect-{pool.type} installed")
-    else:
-        start = (f"{worker} --limit 1", "start a worker, for one run at a time")
+    purpose = "start a worker" + ("" if pool.type == PROCESS else f", with prefect-{pool.type}")
+    # Kubernetes itself schedules runs, so its worker needs no limit.
+    limit = "" if pool.type == KUBERNETES else " --limit 1"
+    start = (f"{worker}{limit}", f"{purpose}, for one run at a time" if limit else purpose)
     steps = [
         (f"export PREFECT_API_URL={address}", "on each machine"),
         start,

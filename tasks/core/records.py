@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.names import FACTS
@@ -112,6 +112,11 @@ class Record:
             return cls(files=files, marks=marks, **body)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the record does not have the expected fields: {error}") from None
+
+    def with_marks(self, marks: MarkedFiles) -> Record:
+        """The record with these marks on its files and facts."""
+        names = [name for name in (*self.files, FACTS) if marks.of(name)]
+        return replace(self, marks={name: tuple(sorted(marks.of(name))) for name in names})
 
     @property
     def marked(self) -> MarkedFiles:

@@ -237,13 +237,18 @@ def _find_or_compute(call: _Call) -> StageEnd:
         # Logged while the lock is held, so that `clean` keeps the results that this run uses.
         call.run_log.taken(stage.name, key)
         found = store.lookup(stage, key)
+        if isinstance(found, Record):
+            # The declarations of the seal may have changed since the record was stored.
+            found = found.with_marks(marks)
         if isinstance(found, Record) and not recompute:
             # The process that computed it may have been killed before it could do this.
             store.settle(found)
             return StageEnd(found, CACHED, f"{_score(found)}record {key[:16]}")
-        outputs = store.writer(stage, key, basis, call.inputs, held=held, from_scratch=discard)
+        writer = partial(
+            store.writer, stage, key, basis, call.inputs, held=held, from_scratch=discard
+        )
         try:
-            return _compute(call, outputs, marks, found, recompute)
+            return _compute(call, writer, marks, found, recompute)
         except UnavailableError as error:
             if not stage.optional:
                 raise
@@ -262,7 +267,11 @@ def _skip(stage: Stage, reason: str) -> StageEnd:
 
 
 def _compute(
-    call: _Call, outputs: Outputs, marks: MarkedFiles, found: Record | Miss, recompute: str
+    call: _Call,
+    writer: Callable[[], Outputs],
+    marks: MarkedFiles,
+    found: Record | Miss,
+    recompute: str,
 ) -> StageEnd:
     """Compute and commit the stage's result; compare it with the one found in the store, if any."""
     stage, context, store = call.stage, call.context, call.store
@@ -271,6 +280,8 @@ def _compute(
         clock = time.monotonic()
         if call.before_compute:
             call.before_compute(context, stage, call.inputs)
+        # Not earlier: it may remove checkpoints, and a run stopped while it waits should keep them.
+        outputs = writer()
         _add_hooks(outputs, stage)
         if stage.spec.numerical:
             configure(context.profile)

@@ -15,7 +15,7 @@ from tasks.core.statistics.evidence import Scored
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.verdicts import GATE_VERDICT
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.models.prediction_tables import scored
+from tasks.models.stored_predictions import scored
 
 
 def _state(record: Record) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from tasks.core.statistics.metrics import (
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.quality import CLASS_SCORES, CONFUSIONS, RELIABILITY
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.models.prediction_tables import Predictions, predictions
+from tasks.models.stored_predictions import Predictions, predictions
 
 CONFUSED_PAIRS = 5
 IMAGES_PER_PAIR = 8

@@ -16,7 +16,7 @@ from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import MODELS, SCORES, SIZES, TRAININGS
 from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.models.prediction_tables import scored
+from tasks.models.stored_predictions import scored
 
 LOSSES = ("val_loss", "test_loss")
 

@@ -12,7 +12,7 @@ from tasks.core.statistics.optimism import optimism
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import OPTIMISM
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.models.prediction_tables import scored
+from tasks.models.stored_predictions import scored
 
 METHOD = (
     "bootstrap bias correction (BBC-CV, Tsamardinos et al. 2018) over the images, as if the best "

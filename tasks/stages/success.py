@@ -14,7 +14,7 @@ from tasks.core.statistics.evidence import accuracy, accuracy_difference
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import SUCCESS_CRITERIA
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.models.prediction_tables import predictions, scored
+from tasks.models.stored_predictions import predictions, scored
 
 
 def _state(record: Record) -> tuple[str, str]:

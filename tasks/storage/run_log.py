@@ -25,6 +25,7 @@ RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "inter
 TAKEN = "taken"
 # A process that checks whether a run is alive holds the run's lock, for less than this.
 LOOKING_S = 5.0
+LOCAL_POLL_S = 0.01
 RUN, STAGE_LINES, ALIVE = "run.json", "stages.jsonl", "alive.lock"
 RUN_LOG, REPORT, MODEL = "run.log", "report.html", "model"
 
@@ -219,7 +220,8 @@ class RunLog:
                     f"run {self.run_id!r} is still running in another process; choose another "
                     "run id."
                 )
-            time.sleep(path.poll_s)
+            # On a disk, another process that looks whether the run lives holds the lock briefly.
+            time.sleep(path.poll_s if path.lease_s else LOCAL_POLL_S)
         _held[path] = held
 
     def _release(self) -> None:

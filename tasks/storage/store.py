@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tasks.core.errors import StageError, StorageError, UserError
-from tasks.core.names import FACTS
 from tasks.core.records import Outcome, Record, Stage, StoredFile
 from tasks.core.seal import UNMARKED, MarkedFiles
 from tasks.storage.checkpoints import remove_checkpoints
@@ -244,10 +243,8 @@ class Store:
             StorageError: the lock was lost, or the result can't be read back.
         """
         stage, key, files = outputs.stage, outputs.key, dict(outputs.files)
-        marked = {name: tuple(sorted(marks.of(name))) for name in (*files, FACTS) if marks.of(name)}
-        record = Record(
-            stage.name, stage.kind, key, files, dict(facts), dict(outputs.basis), marked
-        )
+        record = Record(stage.name, stage.kind, key, files, dict(facts), dict(outputs.basis))
+        record = record.with_marks(marks)
         outputs.check_held()
         write_over(outputs.folder / RECORD, record.to_json().encode(), outputs.version)
         found = self.lookup(stage, key)

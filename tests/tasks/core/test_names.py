@@ -102,6 +102,12 @@ def test_names_of_stages() -> None:
     assert stage_names(chosen) == STAGES.split(), ADVICE
 
 
+def test_the_order_of_the_splits() -> None:
+    """Keys do not depend on it, but results do: training images come before validation images."""
+    assert names.TRAINING_SPLITS == ("train", "validation"), ADVICE
+    assert names.SPLITS == ("train", "validation", "test"), ADVICE
+
+
 def test_names_of_stages_of_folds_and_replicates() -> None:
     protocol = {"protocol": "kfold", "folds": 2, "replicates": 2}
     settings = {"transfer": {"weights": "off"}, "plan": [], "evaluation": protocol}

@@ -157,6 +157,14 @@ def test_a_helper_s_edit_changes_the_stages_that_import_it(
     assert tree.changed() == reached
 
 
+def test_an_edit_to_the_statistics_retrains_and_rescores_nothing(tree: Tree) -> None:
+    for path in (tree.root / "tasks/core/statistics").glob("*.py"):
+        tree.edit(str(path.relative_to(tree.root)), with_statement)
+    trained = {"train", "retrain", "vgg16_features", "vgg16_train", "evaluate"}
+    assert {"decide", "results"} <= tree.changed()
+    assert not tree.changed() & trained
+
+
 def test_any_number_in_a_helper_matters(tree: Tree) -> None:
     tree.edit("tasks/core/data/splitting.py", lambda text: text.replace("total // 6", "total // 5"))
     assert tree.changed() == {"subset"}
