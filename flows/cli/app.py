@@ -111,6 +111,8 @@ def _usage(error: CycloptsError, given: Sequence[str]) -> str:
         message = f"unexpected extra argument {' '.join(error.unused_tokens or ())}."
     elif isinstance(error, MissingArgumentError) and error.argument:
         name = error.argument.name
-        message = f"{name} needs a value." if name.startswith("-") else f"missing argument {name}."
+        message = f"missing argument {name}."
+        if name.startswith("-"):
+            message = f"{name} needs a value; if it begins with a dash, write {name}=VALUE."
     command = f"{given[0]} " if given[0] in COMMANDS else ""
     return f"{message} See fashion-flow {command}--help."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter
 
@@ -22,6 +22,9 @@ RequireSuccessFlag = Annotated[
     bool,
     Parameter("--require-success", help="Fail (status 3) if a success criterion is not met."),
 ]
+
+
+# Choices are texts here and not `Literal`s: cyclopts takes "none" as None where that is allowed.
 
 
 @Parameter("*")
@@ -50,19 +53,21 @@ class SettingsOptions:
         ),
     ] = None
     rule: Annotated[
-        Rule | None,
+        str | None,
         Parameter(
+            choices=get_args(Rule),
             help=(
                 "How a gate decides whether to keep a change. validation: by validation "
                 "accuracy. significant: by a statistical test. one_standard_error: the simpler "
                 "model, unless the other is clearly better. notebook: as the notebook decided."
-            )
+            ),
         ),
     ] = None
     protocol: Annotated[
-        Protocol | None,
+        str | None,
         Parameter(
-            help="Images to score models on. holdout: the validation split. kfold: each fold once."
+            choices=get_args(Protocol),
+            help="Images to score models on. holdout: the validation split. kfold: each fold once.",
         ),
     ] = None
     replicates: Annotated[
@@ -90,13 +95,14 @@ class SettingsOptions:
         ),
     ] = None
     transfer_weights: Annotated[
-        TransferWeights | None,
+        str | None,
         Parameter(
+            choices=get_args(TransferWeights),
             help=(
                 "Weights that VGG16 starts from. imagenet: ImageNet's; if they are not available, "
                 "VGG16 is skipped. required: ImageNet's; if they are not available, the run fails. "
                 "random: as a control. off: no VGG16."
-            )
+            ),
         ),
     ] = None
 
@@ -175,12 +181,13 @@ class RunnerOptions:
     """The options of `run`, `plan` and `deploy` that say where stages are computed."""
 
     runner: Annotated[
-        RunnerKind | None,
+        str | None,
         Parameter(
+            choices=get_args(RunnerKind),
             help=(
                 "Where stages are computed. local: in this process. dask: in worker processes, "
                 "several at a time."
-            )
+            ),
         ),
     ] = None
     dask_address: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.cli.common_options import ARTIFACTS, RunOption, StoreOption
-from flows.cli.run_tables import shown_run, state_of
+from flows.cli.run_tables import refuse_if_complete, shown_run, state_of
 from flows.cli.screen import line, warn
 from tasks.core.errors import UserError
 from tasks.storage.run_log import RunLog
@@ -37,6 +37,7 @@ def report(
 
 
 def _show_log(run: RunLog) -> None:
+    refuse_if_complete(run, "its report is")
     logs = [path for path in (run.log.log_file(), run.log) if path.is_file()]
     printed = "its log" if logs else "its folder"
     warn(

@@ -43,12 +43,34 @@ def state_of(run: RunLog) -> str:
     status = run.status()
     if status == RUNNING:
         return "is still running"
-    return "ran only some stages" if status == DONE else f"did not finish ({status})"
+    if status == DONE:
+        return "ran only some stages" if run.read()["only"] else "is complete"
+    # A run fails after its report if a success criterion was required and is not met.
+    return f"ended as {status}" if run.report.is_file() else f"did not finish ({status})"
+
+
+def refuse_if_complete(run: RunLog, missing: str) -> None:
+    """Refuse to show parts of a run that is complete but lacks something.
+
+    Raises:
+        UserError: it is complete.
+    """
+    if run.status() == DONE and not run.read()["only"]:
+        fault = run.fault()
+        raise UserError(
+            f"run {run.run_id} is complete, but {missing} missing{f' ({fault})' if fault else ''}; "
+            "start the run again to restore it."
+        )
 
 
 def note_unfinished(run: RunLog) -> None:
-    """Print a note if a run has no final tables yet."""
+    """Print a note if a run has no final tables yet.
+
+    Raises:
+        UserError: it should have them, since it is complete.
+    """
     if run.record(RESULTS) is None:
+        refuse_if_complete(run, "its results are")
         stages = len(run.stages())
         warn(
             f"Run {run.run_id} {state_of(run)}. This is what its {stages} finished "

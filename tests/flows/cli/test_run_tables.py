@@ -11,7 +11,13 @@ import pyarrow as pa
 import pytest
 
 from flows.cli.app import main
-from flows.cli.run_tables import result_rows, shown_run, verdict_rows
+from flows.cli.run_tables import (
+    note_unfinished,
+    result_rows,
+    shown_run,
+    state_of,
+    verdict_rows,
+)
 from flows.recipe.compose import compose
 from tasks.core.errors import UserError
 from tasks.core.records import Stage, digest_of
@@ -271,3 +277,16 @@ def test_unfinished_runs_are_compared_in_what_both_have(
         {"val_accuracy": 0.8, "test_accuracy": None, "state": None},
         None,
     ]
+
+
+def test_a_complete_run_whose_results_are_missing_is_refused(begun: Begun) -> None:
+    begun.finish("baseline", trained(0.75))
+    begun.log.end(DONE)
+    with pytest.raises(UserError, match="run-1 is complete, but its results are missing; start"):
+        note_unfinished(begun.log)
+
+
+def test_a_run_that_failed_after_its_report_is_not_said_to_be_unfinished(begun: Begun) -> None:
+    begun.log.report.write(b"<html>")
+    begun.log.end(FAILED, "a success criterion is not met")
+    assert state_of(begun.log) == "ended as failed"
