@@ -47,7 +47,7 @@ def compare(
     if found["same_test_images"] is False:
         warn("The runs have different test images, so their test scores are not comparable.")
     _show_scores(found["results"])
-    line("Each change includes random variation; `fashion-flow verdicts` shows how much to expect.")
+    line("Changes include chance; `fashion-flow verdicts` shows how much to expect.")
 
 
 def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def ui(environment: dict[str, str], home: Path) -> Iterator[str]:
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 0
-        assert "ended" in said
+        assert "has stopped" in said
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
