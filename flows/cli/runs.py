@@ -39,7 +39,7 @@ def runs(
     if not rows:
         raise UserError(f"{no_run(opened)}; start one with `fashion-flow run`.")
     made = table("run (UTC)", "status", "took", "new", "cached")
-    made.add_column("preset and what differs from it")
+    made.add_column("preset, differences")
     for row in rows:
         add_row(
             made,
