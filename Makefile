@@ -41,7 +41,7 @@ format: $(VENV)/dev.done ## Put the code into its format.
 
 setup: $(VENV)/dev.done ## Install everything, development tools included.
 
-lock: ## Resolve the dependencies anew into all lock files (needs uv).
+lock: ## Resolve all dependencies again into the lock files (needs uv).
 	uv pip compile pyproject.toml $(LOCK_FLAGS) -o requirements.lock
 	uv pip compile pyproject.toml --extra gpu $(LOCK_FLAGS) -c requirements.lock -o requirements-gpu.lock
 	uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) -c requirements.lock -o requirements-dev.lock
