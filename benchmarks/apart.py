@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.recipe.run import Run
 from tasks.core.records import Outcome, Stage
-from tasks.engine.profile import configure
+from tasks.engine.profile import prepare
 
 if TYPE_CHECKING:
     from tasks.engine.stage import RunContext
@@ -77,8 +77,7 @@ def _computed(
     # Discard TensorFlow's messages. Errors are raised as exceptions.
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-    if stage.spec.numerical:
-        configure(context.profile)
+    prepare(stage.spec.arithmetic, context.profile)
     wall, cpu = time.perf_counter(), time.process_time()
     outcome: Outcome = TASKS[stage.kind].fn(stage, inputs, context).data
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

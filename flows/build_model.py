@@ -24,7 +24,7 @@ from flows.running.prefect_run import PrefectRun
 from tasks.core.names import SUCCESS
 from tasks.core.records import Outcome
 from tasks.core.settings.run_settings import Settings
-from tasks.engine.profile import installation
+from tasks.engine.libraries import installation
 from tasks.engine.publish import tag_run
 from tasks.engine.stage import RunContext, slots
 from tasks.stages.curves import curves

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 from tasks.core.array_types import Float32
 from tasks.core.records import canonical_json
 from tasks.core.seal import Purpose, SealRule
-from tasks.core.stage_specs import StageSpec
+from tasks.core.stage_specs import Arithmetic, StageSpec
 from tasks.storage.local_path import LocalPath
 from tasks.storage.store_path import StorePath
 
@@ -30,17 +30,21 @@ class AnySpec(StageSpec):
 
 
 def spec_of(
-    kind: str, *, numerical: bool = False, tolerant: bool = False, **values: Any
+    kind: str,
+    *,
+    arithmetic: Arithmetic = Arithmetic.EXACT,
+    tolerant: bool = False,
+    **values: Any,
 ) -> AnySpec:
     """A spec of a kind with any values, for tests that look at neither."""
-    return _any_spec(kind, numerical, tolerant)(**values)
+    return _any_spec(kind, arithmetic, tolerant)(**values)
 
 
 @cache
-def _any_spec(of: str, is_numerical: bool, is_tolerant: bool) -> type[AnySpec]:
+def _any_spec(of: str, of_arithmetic: Arithmetic, is_tolerant: bool) -> type[AnySpec]:
     class Made(AnySpec):
         kind = of
-        numerical = is_numerical
+        arithmetic = of_arithmetic
         tolerant = is_tolerant
 
     return Made
@@ -74,7 +78,8 @@ def computing_in(precision: str) -> Iterator[None]:
 
 def basis(**values: Any) -> dict[str, Any]:
     """The basis of a made-up key: empty except for `values`."""
-    nothing = {"format": 1, "settings": {}, "inputs": {}, "external": [], "code": {}, "profile": {}}
+    nothing = {"format": 1, "settings": {}, "inputs": {}, "external": [], "code": {}}
+    nothing |= {"libraries": {}, "profile": {}}
     return {**nothing, **values}
 
 

@@ -13,6 +13,7 @@ from flows.cli.run_tables import note_unfinished, result_rows
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from tasks.core.names import FINAL, PREPROCESS
+from tasks.engine.profile import profile_changes
 from tasks.storage.run_log import RunLog, find_run
 from tasks.storage.store import Store
 
@@ -46,6 +47,11 @@ def compare(
     line("")
     if found["same_test_images"] is False:
         warn("The runs have different test images, so their test scores are not comparable.")
+    if found["profiles"]:
+        warn(
+            "The runs were computed under different execution profiles, so equal settings may give "
+            f"other last digits. The second has {'; '.join(found['profiles'])}."
+        )
     _show_scores(found["results"])
     line("Changes include chance; `fashion-flow verdicts` shows how much to expect.")
 
@@ -55,7 +61,8 @@ def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
 
     Settings have dotted names, the plan's iterations are numbered, and `profile.` begins the names
     of the execution profile. Iterations that try different changes are different models.
-    `same_test_images` is None until both runs have test images.
+    `same_test_images` is None until both runs have test images; `profiles` says how the second
+    run's execution profile differs.
     """
     runs = (one, other)
     entries = [run.read() for run in runs]
@@ -70,6 +77,7 @@ def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
     return {
         "runs": [run.run_id for run in runs],
         "same_test_images": images[0] == images[1] if all(images) else None,
+        "profiles": profile_changes(*(entry["profile"] for entry in entries)),
         "settings": {
             name: [values.get(name) for values in flattened]
             for name in names

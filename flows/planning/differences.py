@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tasks.core.records import Record, canonical_json
+from tasks.engine.profile import profile_changes
 
 UNSET = "unset"
 LONGEST_VALUE = 40
@@ -38,8 +39,16 @@ def changes(
         *(f"{producers[role]} changed" for role in inputs),
         *(["an external file changed"] if external else []),
         *(f"code of {name} {how}" for name, how in _modules(before["code"], now["code"])),
-        *_values(before["profile"], now["profile"]),
+        *_machine(before, now),
     ]
+
+
+def _machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Differences in the libraries and the execution profile."""
+    if "libraries" not in before:
+        return ["recorded by an earlier version of the program"]
+    libraries = _values(before["libraries"], now["libraries"])
+    return libraries + profile_changes(before["profile"], now["profile"])
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,6 +25,7 @@ from flows.runners.survey import CONNECT_S, first_line
 from tasks.core.errors import StageError, UserError
 from tasks.core.records import Stage
 from tasks.core.settings.execution import ExecutionSettings
+from tasks.core.stage_specs import Arithmetic
 from tasks.engine.profile import resolve_profile, visible_gpus
 from tasks.engine.worker import topic_of, unpacked
 
@@ -57,10 +58,11 @@ class StageRunner(DaskTaskRunner):
     ) -> PrefectDaskFuture[Any]:
         """Submit a stage to the cluster."""
         stage: Stage = parameters["stage"]
+        network = stage.spec.arithmetic is Arithmetic.NETWORK
         future = self.client.submit(
             task,
             key=f"{stage.name}-{uuid4()}",
-            resources={"GPU": 1} if self._gpus and stage.spec.numerical else None,
+            resources={"GPU": 1} if self._gpus and network else None,
             parameters=self._optimize_futures(parameters),
             wait_for=self._optimize_futures(wait_for) if wait_for else None,
             dependencies=dependencies,

@@ -14,7 +14,9 @@ from distributed.security import Security
 from flows.runners.base import ComputeSite
 from tasks.core.errors import FashionFlowError, StageError, UserError
 from tasks.core.settings.execution import ExecutionSettings
-from tasks.engine.profile import installation
+from tasks.core.stage_specs import Arithmetic
+from tasks.engine.libraries import installation
+from tasks.engine.profile import profile_changes, profile_of
 from tasks.engine.worker import describe, differences, refuse_other_code
 
 log = logging.getLogger("fashion_flow")
@@ -70,20 +72,19 @@ def agreed(answers: Mapping[str, Any], computing: Sequence[str]) -> dict[str, An
     """
     for worker, answer in answers.items():
         _check_answer(worker, answer, computing=worker in computing)
-    first, *others = computing
+    first = computing[0]
     profile: dict[str, Any] = answers[first]["profile"]
-    for worker in others:
-        other = answers[worker]["profile"]
-        unlike = [
-            f"{name} {profile[name]}, {other[name]}"
-            for name in profile
-            if profile[name] != other[name]
-        ]
+    for worker, answer in answers.items():
+        if isinstance(answer, UserError):
+            continue
+        # Workers that compute no network still compute statistics and figures.
+        kind = Arithmetic.NETWORK if worker in computing else Arithmetic.FLOATING
+        unlike = profile_changes(profile_of(kind, profile), profile_of(kind, answer["profile"]))
         if unlike:
             raise StageError(
                 f"the workers {first} and {worker} would not compute the same results: "
-                f"{'; '.join(unlike)}; stop those of one kind, or name the device with "
-                "--set execution.device=..."
+                f"{worker} has {'; '.join(unlike)}; stop those of one kind, or name the device "
+                "with --set execution.device=..."
             )
     return profile
 

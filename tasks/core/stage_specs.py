@@ -7,6 +7,7 @@ part of its stage's cache key. `<Kind>Spec` belongs to `<kind>` in `tasks/stages
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, ClassVar, Literal
 
 from tasks.core.names import (
@@ -35,19 +36,30 @@ LEARNS = SealRule(Purpose.LEARN)
 REPORTS = SealRule(Purpose.REPORT)
 
 
+class Arithmetic(Enum):
+    """How far a stage's results depend on the machine that computes them."""
+
+    EXACT = "exact"
+    """Not at all: whole numbers, and single operations that IEEE 754 defines to the last bit."""
+    FLOATING = "floating"
+    """NumPy, SciPy and OpenBLAS choose their code by the processor."""
+    NETWORK = "network"
+    """So does the backend, by the whole execution profile."""
+
+
 class StageSpec(Spec):
     """The values that a stage receives besides its inputs.
 
     Class attributes, the same for every stage of a kind:
         kind: the name of the function, of its module in `tasks/stages` and of the Prefect task.
         seal: which data the kind may read, and which marks its files get.
-        numerical: whether the execution profile is part of the key.
+        arithmetic: what decides the last bits of its results, and so is part of the key.
         tolerant: whether the stage runs although inputs were skipped.
     """
 
     kind: ClassVar[str]
     seal: ClassVar[SealRule]
-    numerical: ClassVar[bool] = False
+    arithmetic: ClassVar[Arithmetic] = Arithmetic.FLOATING
     tolerant: ClassVar[bool] = False
 
     def as_json(self) -> dict[str, Any]:
@@ -66,6 +78,7 @@ class LoadSpec(StageSpec):
     """A raw data set; `synthetic` is None unless the program draws the images."""
 
     kind = "load"
+    arithmetic = Arithmetic.EXACT
     seal = SealRule(
         Purpose.DATA,
         {
@@ -94,6 +107,7 @@ class SubsetSpec(StageSpec):
     """The choice of splits; settings that the method does not use keep their defaults."""
 
     kind = "subset"
+    arithmetic = Arithmetic.EXACT
     seal = SealRule(
         Purpose.DATA,
         {
@@ -127,6 +141,7 @@ class PreprocessSpec(StageSpec):
     """Arrays as networks read them."""
 
     kind = "preprocess"
+    arithmetic = Arithmetic.EXACT
     seal = SealRule(
         Purpose.DATA,
         {
@@ -142,6 +157,7 @@ class FoldsSpec(StageSpec):
     """The assignment of training and validation images to folds, for one replicate."""
 
     kind = "folds"
+    arithmetic = Arithmetic.EXACT
     seal = SealRule(
         Purpose.DATA,
         dict.fromkeys(
@@ -160,7 +176,7 @@ class TrainSpec(StageSpec):
 
     kind = "train"
     seal = LEARNS
-    numerical = True
+    arithmetic = Arithmetic.NETWORK
 
     training: TrainSettings
     seed: int
@@ -172,7 +188,7 @@ class RetrainSpec(StageSpec):
 
     kind = "retrain"
     seal = LEARNS
-    numerical = True
+    arithmetic = Arithmetic.NETWORK
 
     training: TrainSettings
     seed: int
@@ -216,6 +232,7 @@ class Vgg16WeightsSpec(StageSpec):
     """The weights of VGG16's base; `seed` is for random weights only."""
 
     kind = "vgg16_weights"
+    arithmetic = Arithmetic.EXACT
     seal = LEARNS
 
     source: Literal["imagenet", "file", "random"]
@@ -227,7 +244,7 @@ class Vgg16FeaturesSpec(StageSpec):
 
     kind = "vgg16_features"
     seal = LEARNS
-    numerical = True
+    arithmetic = Arithmetic.NETWORK
 
     side: int
     after: str | None
@@ -258,7 +275,7 @@ class Vgg16TrainSpec(StageSpec):
 
     kind = "vgg16_train"
     seal = LEARNS
-    numerical = True
+    arithmetic = Arithmetic.NETWORK
 
     training: TransferTraining
     preprocessing: VGG16Preprocessing
@@ -279,7 +296,7 @@ class EvaluateSpec(StageSpec):
 
     kind = "evaluate"
     seal = SealRule(Purpose.REPORT, adds=frozenset(Mark))
-    numerical = True
+    arithmetic = Arithmetic.NETWORK
 
     model: str
     loss: Loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,15 +46,29 @@ def code_of(module: str) -> dict[str, str]:
     Imports inside functions are followed, too. A digest is the SHA-256 of the syntax tree without
     docstrings: comments, docstrings and layout do not change it, any other edit does.
     """
-    found: dict[str, str] = {}
+    return {name: parsed.digest for name, parsed in _modules_of(module).items()}
+
+
+@cache
+def libraries_of(module: str) -> tuple[str, ...]:
+    """The packages outside the project that `module` imports, directly or by `code_of`'s modules.
+
+    Imports inside functions count, too; the standard library does not.
+    """
+    found = _modules_of(module).values()
+    return tuple(sorted({name for parsed in found for name in parsed.libraries}))
+
+
+def _modules_of(module: str) -> dict[str, _Module]:
+    """`module` and the project modules that it imports, directly or indirectly, by name."""
+    found: dict[str, _Module] = {}
     pending = [module]
     while pending:
         name = pending.pop()
         if name in found or is_neutral(name):
             continue
-        parsed = _parsed(_source(name))
-        found[name] = parsed.digest
-        pending.extend(parsed.imports)
+        found[name] = _parsed(_source(name))
+        pending.extend(found[name].imports)
     return dict(sorted(found.items()))
 
 
@@ -117,6 +132,7 @@ class _Module:
     text: str
     digest: str
     imports: tuple[str, ...]
+    libraries: tuple[str, ...]
 
 
 @cache
@@ -136,7 +152,13 @@ def _parse(path: Path, text: str) -> _Module:
         ) from None
     imports: set[str] = set()
     digest = hashlib.sha256(_dumped(tree, imports).encode()).hexdigest()
-    return _Module(text, digest, tuple(sorted(name for name in imports if _is_ours(name))))
+    roots = {name.split(".")[0] for name in imports}
+    return _Module(
+        text,
+        digest,
+        tuple(sorted(name for name in imports if _is_ours(name))),
+        tuple(sorted(roots - sys.stdlib_module_names - {*PACKAGES})),
+    )
 
 
 def _dumped(node: object, imports: set[str]) -> str:

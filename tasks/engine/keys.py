@@ -8,8 +8,10 @@ from typing import Any
 
 from tasks.core.errors import StageError
 from tasks.core.records import FORMAT_VERSION, Outcome, Stage, digest_of
+from tasks.core.stage_specs import Arithmetic
 from tasks.engine.fingerprint import code_of, refuse_edits
-from tasks.engine.profile import library_versions
+from tasks.engine.libraries import library_versions
+from tasks.engine.profile import profile_of
 from tasks.storage.files import file_digest
 
 
@@ -25,6 +27,8 @@ def basis_of(
     stage: Stage, inputs: Mapping[str, Outcome], profile: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything that the key of a stage covers; inputs that are not known yet are left out."""
+    module = f"tasks.stages.{stage.kind}"
+    network = stage.spec.arithmetic is Arithmetic.NETWORK
     return {
         "format": FORMAT_VERSION,
         "stage": stage.name,
@@ -37,8 +41,9 @@ def basis_of(
         },
         # The content of an external file matters, its path does not.
         "external": _digests(stage.external),
-        "code": code_of(f"tasks.stages.{stage.kind}"),
-        "profile": dict(profile) if stage.spec.numerical else library_versions(),
+        "code": code_of(module),
+        "libraries": library_versions(module, profile.get("backend") if network else None),
+        "profile": profile_of(stage.spec.arithmetic, profile),
     }
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import threading
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import version
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
@@ -16,10 +16,18 @@ from typing import Any
 
 from tasks.core.errors import StageError, UserError
 from tasks.core.settings.execution import ExecutionSettings
-from tasks.engine.fingerprint import code_digest
+from tasks.core.stage_specs import Arithmetic
+from tasks.engine.environment import fix_arithmetic, fix_keras, fix_variables
+from tasks.engine.libraries import library_version
+from tasks.engine.onednn import check_instruction_set
+from tasks.engine.processor import UNKNOWN, arithmetic, kernels
+from tasks.sources.keras_home import hidden_keras_home
 
 DEVICES = Path("/dev")
+GPUS = Path("/proc/driver/nvidia/gpus")
 BACKENDS = ("tensorflow", "jax")
+# The part of a profile that matters to stages that use NumPy and SciPy only.
+ARITHMETIC = ("architecture", "c_library", "numpy_code", "blas")
 # Options in glibc's malloc.h, in bytes: how much free memory the end of a heap may keep, how much
 # is requested in advance, and from which size a block is mapped by itself, so that its memory goes
 # back to the system once it is freed. A training step uses smaller blocks, a data set larger ones.
@@ -56,8 +64,28 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
         "precision": "float32",
         "onednn": backend == "tensorflow",
         "deterministic": True,
-        **{name: version(name) for name in (backend, "keras", "numpy")},
+        **({"gpu": _gpu_models()} if gpu else {}),
+        **kernels(backend),
+        **arithmetic(),
     }
+
+
+def profile_of(kind: Arithmetic, profile: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an execution profile that decides the last bits of such results."""
+    if kind is Arithmetic.NETWORK:
+        return dict(profile)
+    names = ARITHMETIC if kind is Arithmetic.FLOATING else ()
+    return {name: profile[name] for name in names if name in profile}
+
+
+def _gpu_models() -> str:
+    """The models of this machine's GPUs; CUDA's libraries choose their code by them."""
+    models = set()
+    for path in sorted(GPUS.glob("*/information")):
+        with suppress(OSError):
+            found = re.search(r"^Model:\s*(.+)$", path.read_text(errors="replace"), re.MULTILINE)
+            models |= {found[1]} if found else set()
+    return ", ".join(sorted(models)) or UNKNOWN
 
 
 def _backend() -> str:
@@ -82,17 +110,25 @@ def visible_gpus() -> list[str]:
     return list(takewhile(lambda name: name not in ("", "-1"), chosen.split(",")))
 
 
-@cache
-def library_versions() -> dict[str, str]:
-    """Versions that affect the bytes of stages that are not numerical: figures, splits, tables."""
-    return {name: version(name) for name in ("numpy", "matplotlib", "pyarrow", "scipy")}
+def profile_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two execution profiles: `instruction set AVX2 instead of AVX-512`."""
+    return [
+        f"{name.replace('_', ' ')} {now.get(name, 'none')} instead of {before.get(name, 'none')}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
 
 
-@cache
-def installation() -> dict[str, str]:
-    """The code and the library versions, which must be the same on all machines of a run."""
-    libraries = {name: version(name) for name in ("tensorflow", "keras", "prefect")}
-    return {"code": code_digest(), **library_versions(), **libraries}
+def prepare(kind: Arithmetic, profile: Mapping[str, Any]) -> None:
+    """Prepare this thread for the computation of a stage.
+
+    Raises:
+        StageError: see `configure` and `fix_arithmetic`.
+    """
+    if kind is Arithmetic.NETWORK:
+        configure(profile)
+    if kind is not Arithmetic.EXACT:
+        fix_arithmetic()
 
 
 def configure(profile: Mapping[str, Any]) -> None:
@@ -106,32 +142,34 @@ def configure(profile: Mapping[str, Any]) -> None:
         if _configured is None:
             _configure(profile)
             _configured = dict(profile)
+        fix_keras(profile["precision"])
         if _configured != dict(profile):
             raise StageError(
-                f"this process is configured for {_configured}, but the run needs {dict(profile)}; "
-                "start the run in a new process, or restart the Dask worker."
+                f"this process has another execution profile than the run "
+                f"({', '.join(profile_changes(_configured, profile))}); start the run in a new "
+                "process, or restart the Dask worker."
             )
 
 
 def _configure(profile: Mapping[str, Any]) -> None:
     backend = profile["backend"]
+    fix_variables(backend)
     os.environ["KERAS_BACKEND"] = backend
-    versions = _configure_jax(profile) if backend == "jax" else _configure_tensorflow(profile)
-    import keras
+    with hidden_keras_home():
+        versions = _configure_jax(profile) if backend == "jax" else _configure_tensorflow(profile)
+        import keras
     import numpy
 
     logging.getLogger("absl").setLevel(logging.ERROR)
-    keras.config.set_floatx(profile["precision"])
-    found = versions | {
-        "keras": keras.version(),
-        "numpy": numpy.__version__,
-        "backend": keras.backend.backend(),
-    }
-    wrong = {name: value for name, value in found.items() if profile[name] != value}
+    expected = {name: library_version(name) for name in (backend, "keras", "numpy")}
+    found = versions | {"keras": keras.version(), "numpy": numpy.__version__}
+    expected |= {"backend": backend, "threads": profile["threads"]}
+    found |= {"backend": keras.backend.backend()}
+    wrong = {name: value for name, value in found.items() if expected[name] != value}
     if wrong:
         raise StageError(
-            f"the run's profile is {dict(profile)}, but this process has {wrong}; start the run in "
-            "a new process, or restart the Dask worker."
+            f"the run needs {expected}, but this process has {wrong}; start the run in a new "
+            "process, or restart the Dask worker."
         )
 
 
@@ -145,6 +183,8 @@ def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     tf.config.threading.set_intra_op_parallelism_threads(profile["threads"])
+    # TensorFlow's default, which the environment can't change any more; on GPUs only.
+    tf.config.experimental.enable_tensor_float_32_execution(True)
     gpus = tf.config.list_physical_devices("GPU")
     if profile["device"] == "cpu":
         tf.config.set_visible_devices([], "GPU")
@@ -157,8 +197,14 @@ def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.experimental.enable_op_determinism()
+    _check_processor(profile)
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     return {"tensorflow": tf.__version__, "threads": threads}
+
+
+def _check_processor(profile: Mapping[str, Any]) -> None:
+    if profile["device"] == "cpu" and profile["architecture"] == "x86_64":
+        check_instruction_set(profile["instruction_set"], library_version("tensorflow"))
 
 
 def _keep_freed_memory() -> None:
@@ -174,7 +220,7 @@ def _keep_freed_memory() -> None:
 
 
 def _configure_jax(profile: Mapping[str, Any]) -> dict[str, Any]:
-    # XLA reads these once, when it looks for devices.
+    # XLA reads these once, when it looks for devices. `fix_variables` has removed other flags.
     os.environ["JAX_PLATFORMS"] = "cuda" if profile["device"] == "gpu" else "cpu"
     os.environ["NPROC"] = str(profile["threads"])
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -190,4 +236,4 @@ def _configure_jax(profile: Mapping[str, Any]) -> dict[str, Any]:
             f"the profile needs a {profile['device']}, but JAX finds none ({error}); check the "
             "driver and JAX's CUDA plugin, or set execution.device=cpu."
         ) from None
-    return {"jax": jax.__version__}
+    return {"jax": jax.__version__, "threads": profile["threads"]}

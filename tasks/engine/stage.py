@@ -22,7 +22,7 @@ from tasks.core.stage_specs import StageSpec
 from tasks.engine.events import FAILED, RUNNING, WAITING, log_epoch, stage_is
 from tasks.engine.fingerprint import code_of, refuse_edits
 from tasks.engine.keys import key_of, refuse_changes
-from tasks.engine.profile import configure
+from tasks.engine.profile import prepare
 from tasks.engine.publish import ProgressBar, publish_stage
 from tasks.engine.retries import RETRY_DELAYS_S, worth_a_retry
 from tasks.engine.worker import on_worker
@@ -283,8 +283,7 @@ def _compute(
         # Not earlier: it may remove checkpoints, and a run stopped while it waits should keep them.
         outputs = writer()
         _add_hooks(outputs, stage)
-        if stage.spec.numerical:
-            configure(context.profile)
+        prepare(stage.spec.arithmetic, context.profile)
         facts = call.compute(stage.spec, store.inputs(stage, call.inputs), outputs)
         refuse_changes(stage, outputs.basis)
         record = store.commit(outputs, facts, marks)

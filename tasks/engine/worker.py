@@ -15,7 +15,8 @@ from typing import Any
 from tasks.core.errors import StageError
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.engine.events import EpochEvent, StageEvent
-from tasks.engine.profile import installation, resolve_profile
+from tasks.engine.libraries import installation
+from tasks.engine.profile import resolve_profile
 
 log = logging.getLogger("fashion_flow")
 

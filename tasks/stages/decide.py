@@ -14,6 +14,7 @@ from tasks.core.statistics.decisions import decide as verdict_of
 from tasks.core.statistics.evidence import Scored
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.verdicts import GATE_VERDICT
+from tasks.engine.profile import profile_changes
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.stored_predictions import scored
 
@@ -40,8 +41,25 @@ def decide(spec: DecideSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         spec.folds,
     )
     row = _row(spec, evidence)
+    row["reason"] += _profiles(spec, inputs)
     outputs.table(VERDICT, from_rows(GATE_VERDICT, [row]))
     return row
+
+
+def _profiles(spec: DecideSpec, inputs: Inputs) -> str:
+    """A warning if not all trainings were computed in the same way; otherwise nothing."""
+    first, *others = (
+        inputs.profile(role + suffix)
+        for role in (INCUMBENT, CANDIDATE)
+        for suffix in spec.trainings
+    )
+    unlike = [change for other in others for change in profile_changes(first, other)]
+    if not unlike:
+        return ""
+    return (
+        "; the models were computed under different execution profiles "
+        f"({'; '.join(dict.fromkeys(unlike))})"
+    )
 
 
 def _row(spec: DecideSpec, evidence: Evidence) -> dict[str, Any]:

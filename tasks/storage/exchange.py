@@ -157,6 +157,11 @@ class Inputs:
         """The small values of an input's record."""
         return self._record(role, FACTS).facts
 
+    def profile(self, role: str) -> Mapping[str, Any]:
+        """The execution profile under which an input was computed."""
+        outcome = self._given[role]
+        return outcome.basis.get("profile", {}) if isinstance(outcome, Record) else {}
+
     def arrays(self, role: str, name: str) -> dict[str, np.ndarray]:
         """The arrays in an `.npz` of an input."""
         import numpy as np

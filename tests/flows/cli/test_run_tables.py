@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -65,10 +66,16 @@ def verdict(gate: int, state: str = "RolledForward") -> dict[str, Any]:
 class Begun:
     """A run that has begun, in a store of its own."""
 
-    def __init__(self, folder: Path, wanted: Settings, run_id: str = "run-1") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        wanted: Settings,
+        run_id: str = "run-1",
+        profile: Mapping[str, str] = MappingProxyType({"device": "cpu"}),
+    ) -> None:
         self.store = Store(str(folder))
         self.log = RunLog(self.store, run_id)
-        self.log.begin(wanted.model_dump(mode="json"), {"device": "cpu"}, None)
+        self.log.begin(wanted.model_dump(mode="json"), dict(profile), None)
 
     def finish(self, name: str, facts: Mapping[str, Any], **tables: pa.Table) -> None:
         outputs = self.store.writer(
@@ -277,6 +284,19 @@ def test_unfinished_runs_are_compared_in_what_both_have(
         {"val_accuracy": 0.8, "test_accuracy": None, "state": None},
         None,
     ]
+
+
+def test_runs_of_different_processors_are_compared_with_a_note(
+    halfway: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Begun(tmp_path, settings(), "run-2", {"device": "cpu", "instruction_set": "AVX2"})
+    status, _, err = shown(capsys, halfway, "compare", "run-1", "run-2")
+    assert status == 0
+    said = " ".join(err.replace("\u2502", "").split())
+    assert "under different execution profiles" in said
+    assert "The second has instruction set AVX2 instead of none." in said
+    _, out, err = shown(capsys, halfway, "compare", "run-1", "run-1")
+    assert "profiles" not in err
 
 
 def test_a_complete_run_whose_results_are_missing_is_refused(begun: Begun) -> None:

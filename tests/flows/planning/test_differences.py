@@ -67,9 +67,24 @@ def test_each_module_that_changed_is_named(
 
 
 def test_libraries_and_profile_are_shown_before_and_after() -> None:
-    before = {"profile": {"numpy": "2.4.6", "threads": 2, "device": "cpu"}}
-    now = {"profile": {"numpy": "2.5.0", "threads": 1, "device": "cpu"}}
-    assert said(before, now) == ["numpy 2.4.6 → 2.5.0", "threads 2 → 1"]
+    before = {"libraries": {"numpy": "2.4.6"}, "profile": {"threads": 2, "device": "cpu"}}
+    now = {"libraries": {"numpy": "2.5.0"}, "profile": {"threads": 1, "device": "cpu"}}
+    assert said(before, now) == ["numpy 2.4.6 → 2.5.0", "threads 1 instead of 2"]
+
+
+def test_another_processor_is_said_in_words() -> None:
+    before = {"profile": {"instruction_set": "AVX-512", "blas": "openblas SkylakeX"}}
+    now = {"profile": {"instruction_set": "AVX2", "blas": "openblas Haswell"}}
+    assert said(before, now) == [
+        "blas openblas Haswell instead of openblas SkylakeX",
+        "instruction set AVX2 instead of AVX-512",
+    ]
+
+
+def test_a_record_from_before_libraries_were_kept_apart_is_said_to_be_old() -> None:
+    old = {name: value for name, value in basis().items() if name != "libraries"}
+    now = basis(libraries={"numpy": "2.4.6"}, profile={"threads": 2})
+    assert changes(old, now, {}) == ["recorded by an earlier version of the program"]
 
 
 def test_an_input_is_named_by_the_stage_that_makes_it() -> None:
@@ -109,7 +124,7 @@ def test_differences_have_a_fixed_order() -> None:
         "preprocess changed",
         "an external file changed",
         "code of tasks.x changed",
-        "threads 1 → 2",
+        "threads 2 instead of 1",
     ]
 
 

@@ -28,7 +28,7 @@ from tasks.core.stage_specs import Vgg16WeightsSpec
 from tasks.engine import keys
 from tasks.engine.fingerprint import code_of as real_code_of
 from tasks.engine.keys import key_of
-from tasks.engine.profile import library_versions
+from tasks.engine.libraries import library_versions
 from tasks.storage.run_log import DONE, RunLog, now
 from tasks.storage.store import Store
 from tests.support import basis, on_disk, spec_of
@@ -630,15 +630,15 @@ def test_a_setting_is_said_from_what_it_was_to_what_it_is(filled: Store) -> None
 
 
 def test_another_profile_is_said_of_the_numerical_stages(filled: Store) -> None:
-    assert planned_stage(filled, "baseline", threads=1).reason == "threads 2 \u2192 1"
+    assert planned_stage(filled, "baseline", threads=1).reason == "threads 1 instead of 2"
     assert planned_stage(filled, "load", threads=1).state == CACHED
 
 
 def test_another_library_is_said_of_the_other_stages(
     filled: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    versions = library_versions()
-    monkeypatch.setattr(keys, "library_versions", lambda: versions | {"numpy": "0.1"})
+    versions = library_versions("tasks.stages.load", None)
+    monkeypatch.setattr(keys, "library_versions", lambda *_stage: versions | {"numpy": "0.1"})
     found = planned_stage(filled, "load")
     assert (found.state, found.reason) == (WILL_RUN, f"numpy {versions['numpy']} \u2192 0.1")
 

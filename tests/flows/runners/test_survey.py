@@ -8,7 +8,7 @@ import pytest
 
 from flows.runners.survey import agreed
 from tasks.core.errors import StageError, UserError
-from tasks.engine.profile import installation
+from tasks.engine.libraries import installation
 
 GPU = {"device": "gpu", "threads": 2}
 CPU = {"device": "cpu", "threads": 2}
@@ -30,7 +30,10 @@ def test_the_workers_with_gpus_determine_the_profile() -> None:
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (answer(GPU), "tcp://a and tcp://b would not compute the same results: device cpu, gpu;"),
+        (
+            answer(GPU),
+            "tcp://a and tcp://b would not compute the same results: tcp://b has device gpu",
+        ),
         (
             answer(CPU, matplotlib="3.9"),
             f"tcp://b has other code or libraries than the run: matplotlib 3.9 instead of "

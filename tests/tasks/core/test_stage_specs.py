@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.core.records import Stage, canonical_json
-from tasks.core.stage_specs import SPECS, StageSpec
+from tasks.core.stage_specs import SPECS, Arithmetic, StageSpec
 from tasks.engine.stage import RunContext
 from tests.wiring import wire
 
@@ -150,12 +150,22 @@ def test_nested_values_are_changed_too() -> None:
 
 
 def test_only_computations_in_floating_point_depend_on_the_execution_profile() -> None:
-    assert {spec.kind for spec in SPECS if spec.numerical} == {
+    assert {spec.kind for spec in SPECS if spec.arithmetic is Arithmetic.NETWORK} == {
         "train",
         "retrain",
         "vgg16_features",
         "vgg16_train",
         "evaluate",
+    }
+
+
+def test_only_data_stages_compute_the_same_on_every_processor() -> None:
+    assert {spec.kind for spec in SPECS if spec.arithmetic is Arithmetic.EXACT} == {
+        "load",
+        "subset",
+        "preprocess",
+        "folds",
+        "vgg16_weights",
     }
 
 

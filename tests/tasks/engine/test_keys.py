@@ -12,6 +12,7 @@ import pytest
 from tasks.core.errors import StageError
 from tasks.core.names import FACTS
 from tasks.core.records import Record, Skipped, Stage, StoredFile
+from tasks.core.stage_specs import Arithmetic
 from tasks.engine import keys
 from tasks.engine.fingerprint import code_of
 from tasks.engine.keys import basis_of, key_of, refuse_changes
@@ -47,9 +48,9 @@ def test_equal_stages_and_inputs_have_equal_keys() -> None:
         replace(STAGE, spec=spec_of("subset", seed=1.0, train=10)),
         replace(STAGE, spec=spec_of("subset", seed=1)),
         replace(STAGE, spec=spec_of("subset", seed=1, train=10, more=None)),
-        replace(STAGE, spec=spec_of("subset", numerical=True, seed=1, train=10)),
+        replace(STAGE, spec=spec_of("subset", arithmetic=Arithmetic.NETWORK, seed=1, train=10)),
     ],
-    ids=["name", "kind", "value", "type", "one less", "one more", "numerical"],
+    ids=["name", "kind", "value", "type", "one less", "one more", "network"],
 )
 def test_key_changes_with_the_stage(other: Stage) -> None:
     assert key(other) != key()
@@ -72,7 +73,9 @@ def test_a_skipped_input_enters_the_key_by_its_reason() -> None:
 
 
 def test_profile_is_part_of_the_key_of_numerical_stages_only() -> None:
-    numerical = replace(STAGE, spec=spec_of("subset", numerical=True, seed=1, train=10))
+    numerical = replace(
+        STAGE, spec=spec_of("subset", arithmetic=Arithmetic.NETWORK, seed=1, train=10)
+    )
     assert key(numerical, threads=1) != key(numerical)
     assert key(threads=1) == key()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,19 @@ def decided(
     inputs |= {f"candidate{s}": r for s, r in zip(suffixes, candidates, strict=True)}
     given = spec(trainings=suffixes, replicates=len(suffixes), **changes)
     return bench.compute(Stage("gate_3", given, dict.fromkeys(inputs, READS)), **inputs)
+
+
+def test_models_computed_under_different_profiles_are_named(bench: Workbench) -> None:
+    def on(instruction_set: str) -> Record:
+        found = training(bench, 6)
+        profile = {"instruction_set": instruction_set, "threads": 2}
+        return replace(found, basis={**found.basis, "profile": profile})
+
+    assert "profiles" not in decided(bench, [on("AVX2")], [on("AVX2")]).message
+    assert decided(bench, [on("AVX-512")], [on("AVX2")]).message.endswith(
+        "; the models were computed under different execution profiles "
+        "(instruction set AVX2 instead of AVX-512)"
+    )
 
 
 def test_a_better_candidate_is_kept(bench: Workbench) -> None:

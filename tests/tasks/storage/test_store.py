@@ -23,6 +23,7 @@ import pytest
 from tasks.core.errors import SealedError, StageError, StorageError, UserError
 from tasks.core.names import FACTS
 from tasks.core.records import Record, Skipped, Stage, digest_of
+from tasks.core.stage_specs import Arithmetic
 from tasks.core.training.progress import Progress
 from tasks.storage import local_path
 from tasks.storage.checkpoints import Checkpoints
@@ -272,7 +273,7 @@ TRAINING = Stage(
 
 
 def training_of(store: Store, stage: Stage = TRAINING, **given: Any) -> tuple[Outputs, Checkpoints]:
-    profile = PROFILE if stage.spec.numerical else {}
+    profile = PROFILE if stage.spec.arithmetic is Arithmetic.NETWORK else {}
     values = stage.spec.as_json()
     stands_for = basis(stage=stage.name, settings=values, profile=profile)
     outputs = store.writer(stage, digest_of(stands_for), stands_for, **given)
@@ -338,7 +339,12 @@ def test_a_refused_commit_keeps_the_checkpoints(store: Store) -> None:
         (replace(TRAINING, spec=spec_of("train", seed=1, epochs=1)), 0),
         (replace(TRAINING, spec=spec_of("train", seed=2, epochs=9)), 0),
         (replace(TRAINING, spec=spec_of("retrain", seed=1, epochs=9)), 0),
-        (replace(TRAINING, spec=spec_of("train", numerical=True, seed=1, epochs=9)), 0),
+        (
+            replace(
+                TRAINING, spec=spec_of("train", arithmetic=Arithmetic.NETWORK, seed=1, epochs=9)
+            ),
+            0,
+        ),
     ],
     ids=["itself", "name", "more epochs", "fewer", "settings", "kind", "profile"],
 )
