@@ -45,6 +45,16 @@ KEPT = (
     "CUDNN_LOG",
     "CUDNN_PATH",
     "JAX_LOGGING_LEVEL",
+    # Terraform's variables begin as TensorFlow's do.
+    "TF_CLI_",
+    "TF_DATA_DIR",
+    "TF_IN_AUTOMATION",
+    "TF_INPUT",
+    "TF_LOG",
+    "TF_PLUGIN_CACHE_DIR",
+    "TF_TOKEN_",
+    "TF_VAR_",
+    "TF_WORKSPACE",
 )
 # The profile sets these in any case.
 OURS = ("TF_ENABLE_ONEDNN_OPTS", "JAX_PLATFORMS")

@@ -295,7 +295,7 @@ def test_runs_of_different_processors_are_compared_with_a_note(
     said = " ".join(err.replace("\u2502", "").split())
     assert "under different execution profiles" in said
     assert "The second has instruction set AVX2 instead of none." in said
-    _, out, err = shown(capsys, halfway, "compare", "run-1", "run-1")
+    _, _, err = shown(capsys, halfway, "compare", "run-1", "run-1")
     assert "profiles" not in err
 
 

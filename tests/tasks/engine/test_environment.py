@@ -44,6 +44,7 @@ HARMLESS = {
     "KERAS_HOME": "/home/of/keras",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_VAR_region": "eu",
     "HOME": "/home",
 }
 
