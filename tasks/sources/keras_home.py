@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 VARIABLE = "KERAS_HOME"
 
@@ -19,6 +20,11 @@ def user_environment() -> Mapping[str, str]:
     return {name: value for name, value in found.items() if name != VARIABLE} | (
         {} if given is None else {VARIABLE: given}
     )
+
+
+def keras_home() -> Path:
+    """The folder in which Keras keeps what it downloads."""
+    return Path(user_environment().get(VARIABLE) or Path.home() / ".keras").expanduser()
 
 
 @contextmanager

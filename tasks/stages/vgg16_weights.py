@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 from tasks.core.errors import UnavailableError, UserError
@@ -13,6 +12,7 @@ from tasks.core.networks.vgg16_layout import random_weights
 from tasks.core.stage_specs import Vgg16WeightsSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.sources.download import download
+from tasks.sources.keras_home import keras_home
 from tasks.sources.weight_files import read_weights
 
 log = logging.getLogger("fashion_flow")
@@ -38,7 +38,7 @@ def vgg16_weights(spec: Vgg16WeightsSpec, inputs: Inputs, outputs: Outputs) -> F
 
 def _imagenet_file() -> Path:
     """Return the ImageNet file in Keras's cache, downloading it if needed; verify its checksum."""
-    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    home = keras_home()
     path = home / "models" / IMAGENET_URL.rsplit("/", 1)[1]
     if path.is_file():
         try:
