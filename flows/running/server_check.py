@@ -77,10 +77,10 @@ def prefect_settings() -> Settings:
             return get_current_settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = "_".join(("PREFECT", *map(str, first["loc"]))).upper()
+        name = ".".join((error.title, *map(str, first["loc"])))
         raise UserError(
-            f"Prefect's setting {name} is not valid ({_cut(first['msg'])}); correct it in the "
-            "environment, .env, prefect.toml or Prefect's profile."
+            f"Prefect's settings are not valid ({name}: {_cut(first['msg'])}); correct the "
+            "variable PREFECT_... in the environment, .env, prefect.toml or Prefect's profile."
         ) from None
 
 
