@@ -15,6 +15,10 @@ def main() -> None:
     atexit.register(gc.freeze)
     try:
         _prepare_streams()
+        # Before any library opens a connection.
+        from tasks.storage.proxies import spare_loopback
+
+        spare_loopback()
         from flows.cli.app import main as run
 
         status = run()

@@ -19,6 +19,12 @@ import pytest
 from tasks.storage.run_log import RunLog, all_runs
 from tasks.storage.store import Store
 
+# A proxy where nothing listens: what a machine without a network sees, and a company's proxy that
+# refuses this machine's own addresses.
+DEAD_PROXY = dict.fromkeys(
+    ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9"
+)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -355,6 +355,7 @@ WRITERS = {
     "tasks.sources.download": "raw data outside the store, by a temporary file and a rename",
     "tasks.models.prediction_files": "predictions where the user wants them, by atomic writes",
     "tasks.models.model_files": "models at the temporary paths that the store hands out",
+    "flows.running.prefect_home": "Prefect's folder",
     "flows.running.ui_server": "the address and log of the UI's server, in Prefect's folder",
 }
 CHANGES_FILES = {

@@ -14,6 +14,7 @@ from flows.deployment.pools import Pool
 from flows.deployment.recovery import HEARTBEAT_S, set_up_recovery
 from flows.runners.base import LOCAL, Runner
 from flows.running.server_address import prepare_prefect
+from flows.running.server_check import prefect_settings, require_server
 from tasks.core.errors import UserError, without_password
 from tasks.core.settings.run_settings import Settings
 from tasks.storage.store import Store
@@ -65,15 +66,16 @@ def deploy(request: DeploymentRequest) -> str:
         The address of the Prefect server's API, which workers need.
 
     Raises:
+        StageError: the server that the user named can't be used.
         UserError: there is no server or it refuses, a pool of that name has another type, or the
             schedule or `env` is malformed.
     """
-    prepare_prefect()
+    named = prepare_prefect()
     schedule = _schedule(request.cron, request.timezone)
     environment = _environment(request.env)
-    from prefect.settings import get_current_settings
-
-    address = get_current_settings().api.url
+    if named:
+        require_server(named)
+    address = prefect_settings().api.url
     if not address:
         raise UserError(
             "a deployment needs a Prefect server that keeps running: start `fashion-flow ui` in "

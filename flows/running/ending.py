@@ -81,9 +81,12 @@ def fail(error: BaseException, run_log: RunLog) -> int:
     If the Prefect server was lost, this ends the process, because on a normal exit Prefect would
     try for minutes to send its logs.
     """
-    from tasks.engine.publish import is_lost_server
+    lost = False
+    # Prefect can't be imported if the mistake is in its settings.
+    if not isinstance(error, UserError):
+        from tasks.engine.publish import is_lost_server
 
-    lost = is_lost_server(error)
+        lost = is_lost_server(error)
     status = _log_failure(error, run_log, lost=lost)
     if lost:
         run_log.log.publish_log()

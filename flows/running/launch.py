@@ -18,8 +18,14 @@ from flows.running.dataset_resolution import resolve
 from flows.running.ending import OK, fail, interrupt, noting_signals
 from flows.running.live import LiveView
 from flows.running.run_logging import logging_run
-from flows.running.server import announce_run, announce_server, await_server, start_server
-from flows.running.server_address import prepare_prefect
+from flows.running.server import (
+    announce_run,
+    announce_server,
+    await_server,
+    find_server,
+    start_server,
+)
+from flows.running.server_check import prefect_settings
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.fingerprint import remember_code
 from tasks.engine.profile import configure
@@ -69,9 +75,12 @@ def launch(request: RunRequest, level: int = logging.INFO) -> tuple[int, str]:
     unless only warnings are wanted. Ctrl-C and SIGTERM end the process.
 
     Raises:
+        StageError: the Prefect server that the user named can't be used, or the folder of a
+            temporary one can't be written.
         StorageError: the run's log can't be written.
+        UserError: Prefect's settings or a proxy are malformed.
     """
-    prepare_prefect()
+    find_server()
     run_log = RunLog(request.store, request.run_id)
     with explaining(request.store.root), logging_run(run_log.log, level) as view:
         ending = Ending()
@@ -136,6 +145,8 @@ def _announce_work(
 
 
 def _call_flow(request: RunRequest, settings: Settings, *, computes: bool) -> None:
+    # Says what is wrong with them, if they are not valid.
+    prefect_settings()
     from flows.build_model import build_model
 
     await_server(RunLog(request.store, request.run_id).log.log_file())

@@ -14,12 +14,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.running.prefect_home import writable_home
 from flows.running.server_address import (
     LOOPBACK,
     PREFECT_DEFAULTS,
     named_by_user,
+    prepare_prefect,
     wait_until_healthy,
 )
+from flows.running.server_check import require_server
 from flows.running.watcher import watch
 from tasks.core.errors import without_password
 from tasks.storage.run_log import RunLog
@@ -63,6 +66,21 @@ class TemporaryServer:
 
 
 _temporary: list[TemporaryServer] = []
+
+
+def find_server() -> None:
+    """Find the server that a run will use, and refuse what would stop the run later.
+
+    Raises:
+        StageError: the server that the user named can't be used; or there is none, and a temporary
+            one could not keep its database.
+        UserError: Prefect's settings or a proxy are malformed.
+    """
+    named = prepare_prefect()
+    if named:
+        require_server(named)
+    elif not named_by_user():
+        writable_home()
 
 
 def start_server() -> None:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import subprocess
 import time
 import tomllib
 from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import StageError
+from flows.running.prefect_home import prefect_home
+from tasks.core.errors import StageError, UserError
+from tasks.storage.proxies import check_proxies
 
 POLL_S = 0.05
 LOOPBACK = "127.0.0.1"
-START_S = 120.0
+# A computer whose processors are all busy needs minutes.
+START_S = 300.0
 HEALTH_S = 2.0
+# The last line of a traceback, or of uvicorn.
+ERROR = re.compile(r"(ERROR: +|\[?[\w.]*(Error|Exception)\b.*:)")
+LONGEST_LINE = 120
 # Prefect reads these when it is imported; variables that are already set keep their values.
 PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -31,57 +38,119 @@ PREFECT_DEFAULTS = {
 }
 
 
-def prepare_prefect() -> None:
-    """Set what Prefect reads when it is imported: quiet logs, and the server of `serve_ui`."""
+# The profiles that Prefect itself brings.
+OWN_PROFILES = ("ephemeral", "local", "test", "cloud")
+
+
+@dataclass(frozen=True)
+class NamedServer:
+    """A Prefect server that the user's environment or files name.
+
+    Attributes:
+        address: the address of its API; may contain a password.
+        source: what names it, for messages.
+    """
+
+    address: str
+    source: str
+
+
+def prepare_prefect() -> NamedServer | None:
+    """Set what Prefect reads when it is imported: quiet logs, and the server of `serve_ui`.
+
+    Returns:
+        The server that the user named, which nobody has asked yet; None if there is none.
+
+    Raises:
+        StageError: the user has no home folder.
+        UserError: a file with Prefect's settings can't be read, or a proxy can't be used.
+    """
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    url = None if named_by_user() else ui_server()
+    check_proxies()
+    named = named_by_user()
+    url = None if named else ui_server()
     if url:
         os.environ["PREFECT_API_URL"] = f"{url}/api"
+    return named
 
 
-def named_by_user() -> str | None:
+def named_by_user() -> NamedServer | None:
     """The server that the environment, the working folder or Prefect's active profile names.
 
     Read from the files, because Prefect fixes its settings when it is imported.
+
+    Raises:
+        StageError: the user has no home folder.
+        UserError: a file can't be read, or the active profile does not exist. Prefect would end
+            with a traceback, or use another server without a word.
     """
-    if "PREFECT_API_URL" in os.environ:
-        return os.environ["PREFECT_API_URL"]
-    return _named_in_folder() or _named_by_profile()
+    in_folder, in_profile = _named_in_folder(), _named_by_profile()
+    for name, value in os.environ.items():
+        if name.upper() == "PREFECT_API_URL":
+            return NamedServer(value, f"the environment variable {name}") if value else None
+    return in_folder or in_profile
 
 
-def _named_in_folder() -> str | None:
+def _named_in_folder() -> NamedServer | None:
     """The server that a file in the working folder names, searched in Prefect's own order."""
-    if Path(".env").is_file():
-        from dotenv import dotenv_values
-
-        named = {name.upper(): value for name, value in dotenv_values(".env").items()}
-        if named.get("PREFECT_API_URL"):
-            return named["PREFECT_API_URL"]
+    named = [_named_by_variables(Path(".env"))]
     for name, tables in (("prefect.toml", ()), ("pyproject.toml", ("tool", "prefect"))):
-        with suppress(OSError, ValueError, AttributeError):
-            found = tomllib.loads(Path(name).read_text(encoding="utf-8"))
-            for table in (*tables, "api"):
-                found = found.get(table, {})
-            if found.get("url"):
-                return str(found["url"])
-    return None
+        found: Any = _read_toml(Path(name))
+        for part in (*tables, "api", "url"):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        named.append(_named_in(Path(name), found))
+    return next(filter(None, named), None)
 
 
-def _named_by_profile() -> str | None:
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
-    try:
-        found = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
-        active = os.environ.get("PREFECT_PROFILE") or found.get("active", "")
-        address = found.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
-    except (OSError, ValueError, AttributeError):
+def _named_by_variables(path: Path) -> NamedServer | None:
+    if not path.is_file():
         return None
-    return str(address) if address else None
+    from dotenv import dotenv_values
+
+    try:
+        found = {name.upper(): value for name, value in dotenv_values(path).items()}
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return _named_in(path, found.get("PREFECT_API_URL"))
 
 
-def prefect_home() -> Path:
-    """The folder where Prefect keeps its database and profiles."""
-    return Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+def _named_in(path: Path, address: Any) -> NamedServer | None:
+    return NamedServer(str(address), f"the file {path.absolute()}") if address else None
+
+
+def _named_by_profile() -> NamedServer | None:
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
+    found = _read_toml(path.expanduser())
+    asked = os.environ.get("PREFECT_PROFILE")
+    active = asked or found.get("active", "")
+    profiles = found.get("profiles", {})
+    if active and active not in profiles and active not in OWN_PROFILES:
+        source = "PREFECT_PROFILE" if asked else "its line `active`"
+        raise UserError(
+            f"{path} has no profile {active!r}, which {source} names; correct that, or create the "
+            f"profile: prefect profile create {active}."
+        )
+    address = profiles.get(active, {}).get("PREFECT_API_URL")
+    return NamedServer(str(address), f"the profile {active!r} in {path}") if address else None
+
+
+def _read_toml(path: Path) -> Mapping[str, Any]:
+    """The content of a file with Prefect's settings; empty if there is no such file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    why = (error.strerror if isinstance(error, OSError) else str(error)) or "unknown error"
+    advice = "correct it, or work in another folder"
+    if path.name == "profiles.toml":
+        advice = "correct it, or name another folder with PREFECT_HOME=FOLDER"
+    return UserError(f"{path.absolute()}: Prefect can't read its settings ({why}); {advice}.")
 
 
 def address_file() -> Path:
@@ -114,9 +183,27 @@ def wait_until_healthy(server: subprocess.Popen[bytes], url: str, server_log: Pa
     """
     end = time.monotonic() + START_S
     while not _healthy(url):
-        if server.poll() is not None or time.monotonic() > end:
-            raise StageError(f"the Prefect server did not start; its log is {server_log}.")
+        ended = server.poll() is not None
+        if ended or time.monotonic() > end:
+            within = "" if ended else f" within {START_S:.0f} s"
+            raise StageError(
+                f"the Prefect server did not start{within} ({last_error(server_log)}); start the "
+                "command again, or name another folder for its data with PREFECT_HOME=FOLDER, or "
+                f"another server with PREFECT_API_URL. Its log is {server_log}."
+            )
         time.sleep(POLL_S)
+
+
+def last_error(log: Path) -> str:
+    """The last line of a log that names an error, else its last line, cut to `LONGEST_LINE`."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    lines = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in lines if ERROR.match(line)]
+    last = (errors or lines or ["its log is empty"])[-1]
+    return last if len(last) <= LONGEST_LINE else f"{last[: LONGEST_LINE - 3]}..."
 
 
 def _healthy(url: str) -> bool:

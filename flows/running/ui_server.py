@@ -13,19 +13,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from flows.running.prefect_home import writable_home
 from flows.running.server_address import (
     HEALTH_S,
     LOOPBACK,
     PREFECT_DEFAULTS,
+    NamedServer,
     address_file,
+    last_error,
     named_by_user,
-    prefect_home,
     ui_server,
     wait_until_healthy,
 )
 from flows.running.watcher import watch
 from tasks.core.errors import StageError, UserError, without_password
 from tasks.storage.files import write_atomically
+from tasks.storage.proxies import check_proxies
 
 STOP_S = 20.0
 # By default, Prefect forgets one minute after the deadline that it expected an event. A server that
@@ -37,26 +40,30 @@ def serve_ui(port: int, *, open_browser: bool) -> None:
     """Run a Prefect server on the loopback interface until Ctrl-C; runs find it automatically.
 
     Raises:
-        UserError: such a server is already running, or the port is in use.
-        StageError: the server did not start, or it ended unexpectedly.
+        UserError: such a server is already running, the port is in use, or a proxy or a file with
+            Prefect's settings can't be used.
+        StageError: the server did not start, it ended unexpectedly, or its folder can't be written.
     """
+    check_proxies()
+    named = named_by_user()
     running = ui_server()
     if running:
         raise UserError(f"a Prefect server is already running: {running}")
     with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=HEALTH_S):
         raise UserError(f"port {port} is already in use; choose another with --port.")
     url = f"http://{LOOPBACK}:{port}"
-    home = prefect_home()
-    home.mkdir(parents=True, exist_ok=True)
-    server_log = home / "fashion-flow-ui.log"
+    server_log = writable_home() / "fashion-flow-ui.log"
     with _terminable(), server_log.open("w") as output, _serving(url, port, output) as server:
         wait_until_healthy(server, url, server_log)
         write_atomically(address_file(), json.dumps({"url": url, "pid": os.getpid()}).encode())
-        _announce(url)
+        _announce(url, named)
         if open_browser:
             webbrowser.open(url)
         server.wait()
-        raise StageError(f"the server ended unexpectedly; its log is {server_log}.")
+        raise StageError(
+            f"the server ended unexpectedly ({last_error(server_log)}); start it again. Its log "
+            f"is {server_log}."
+        )
 
 
 @contextmanager
@@ -96,13 +103,12 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-def _announce(url: str) -> None:
+def _announce(url: str, named: NamedServer | None) -> None:
     print(f"Prefect UI: {url}", flush=True)
     print("Runs that start from now on use this server. Press Ctrl-C to stop it.", flush=True)
-    given = named_by_user()
-    if given and not given.startswith(f"{url}/"):
-        where = without_password(given)
-        print(f"However, PREFECT_API_URL is set here, so runs use {where}.", flush=True)
+    if named and not named.address.startswith(f"{url}/"):
+        where = without_password(named.address)
+        print(f"However, {named.source} names another, so runs use {where}.", flush=True)
 
 
 @contextmanager

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tasks.core.errors import StorageError, UserError, without_password
+from tasks.storage.proxies import spare_loopback
 from tasks.storage.store_path import ConflictError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ def client() -> S3Client:
     Raises:
         UserError: the endpoint is not an address.
     """
+    # In a worker's run, no command line has done this.
+    spare_loopback()
     import boto3
     from botocore.config import Config
 
@@ -36,7 +40,12 @@ def client() -> S3Client:
         max_pool_connections=64,
     )
     try:
-        return boto3.session.Session().client("s3", config=config)
+        made = boto3.session.Session().client("s3", config=config)
+        if urlsplit(made.meta.endpoint_url).hostname == "::1":
+            # `NO_PROXY` can't exempt it: urllib looks for `[::1]`, with which httpx can't work.
+            config = config.merge(Config(proxies={}))
+            made = boto3.session.Session().client("s3", config=config)
+        return made
     except ValueError:
         # The address is not repeated, since it may contain a password.
         raise UserError("AWS_ENDPOINT_URL: expected https://HOST or https://HOST:PORT.") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
-from tests.processes import Command, Server, latest_run
+from tests.processes import DEAD_PROXY, Command, Server, latest_run
 
 # The notebook's preset, cut down to what shows how data sets are chosen.
 QUICK = [
@@ -22,9 +22,6 @@ QUICK = [
     for part in ("--set", value)
 ]  # fmt: skip
 
-# An address where nothing listens: what a machine without a network sees, wherever this runs.
-OFFLINE = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
-
 
 @pytest.fixture(scope="module")
 def offline_store(
@@ -32,8 +29,8 @@ def offline_store(
 ) -> Path:
     """The store after a run with neither a network nor data."""
     store = tmp_path_factory.mktemp("offline") / "store"
-    address = {"PREFECT_API_URL": shared_server.url, "NO_PROXY": "127.0.0.1"}
-    done = fashion_flow("run", *QUICK, "--store", store, **OFFLINE, **address)
+    address = {"PREFECT_API_URL": shared_server.url}
+    done = fashion_flow("run", *QUICK, "--store", store, **DEAD_PROXY, **address)
     assert done.status == 0, done.err
     assert done.err.count("SYNTHETIC DATA") == 2, "said before and after the run"
     assert "VGG16 skipped" in done.out
@@ -70,9 +67,9 @@ def test_the_transfer_branch_is_skipped_and_all_else_is_there(
 def test_fashion_mnist_asked_for_by_name_is_never_replaced(
     fashion_flow: Command, shared_server: Server, tmp_path: Path
 ) -> None:
-    address = {"PREFECT_API_URL": shared_server.url, "NO_PROXY": "127.0.0.1"}
+    address = {"PREFECT_API_URL": shared_server.url}
     done = fashion_flow(
-        "run", *QUICK, "--dataset", "fashion-mnist", "--store", tmp_path, **OFFLINE, **address
+        "run", *QUICK, "--dataset", "fashion-mnist", "--store", tmp_path, **DEAD_PROXY, **address
     )
     assert done.status == 1
     assert "could not be downloaded" in done.err
@@ -83,9 +80,9 @@ def test_fashion_mnist_asked_for_by_name_is_never_replaced(
 def test_weights_that_are_required_and_missing_fail_the_run(
     fashion_flow: Command, shared_server: Server, tmp_path: Path
 ) -> None:
-    address = {"PREFECT_API_URL": shared_server.url, "NO_PROXY": "127.0.0.1"}
+    address = {"PREFECT_API_URL": shared_server.url}
     required = ("--dataset", "synthetic", "--transfer-weights", "required", "--store", tmp_path)
-    done = fashion_flow("run", *QUICK, *required, **OFFLINE, **address)
+    done = fashion_flow("run", *QUICK, *required, **DEAD_PROXY, **address)
     assert done.status == 1
     assert "--vgg16-weights FILE" in done.err
 

@@ -14,7 +14,7 @@ import pytest
 from flows.recipe.contents import recipe_models, stage_names
 from flows.recipe.presets import SMOKE
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
-from tests.processes import Command, Server, latest_run
+from tests.processes import DEAD_PROXY, Command, Server, latest_run
 from tests.support import on_disk
 
 RESULT_COLUMNS = [
@@ -28,9 +28,9 @@ RESULT_COLUMNS = [
 
 @pytest.fixture(scope="module")
 def smoke(fashion_flow: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store after one smoke run with a temporary Prefect server."""
+    """The store after one smoke run with a temporary Prefect server, behind a proxy."""
     store = tmp_path_factory.mktemp("smoke") / "store"
-    done = fashion_flow("run", "--preset", "smoke", "--store", store)
+    done = fashion_flow("run", "--preset", "smoke", "--store", store, **DEAD_PROXY)
     assert done.status == 0, done.err
     return store
 

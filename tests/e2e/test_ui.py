@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.processes import Command, Start, free_port, wait_for
+from tests.processes import DEAD_PROXY, Command, Start, free_port, wait_for
 
 GONE_S = 30
 
@@ -27,7 +27,7 @@ def test_a_server_that_is_killed_leaves_nothing_that_runs_or_misleads(
 ) -> None:
     home = {"PREFECT_HOME": str(tmp_path / "prefect")}
     port = free_port()
-    ui = start("ui", "--port", str(port), **home)
+    ui = start("ui", "--port", str(port), **home, **DEAD_PROXY)
     assert ui.stdout
     url = ui.stdout.readline().removeprefix("Prefect UI: ").strip()
     assert url == f"http://127.0.0.1:{port}"
@@ -65,10 +65,13 @@ def test_a_server_that_the_users_profile_names_is_not_overridden(
     ui = start("ui", "--port", str(free_port()), PREFECT_HOME=str(home))
     assert ui.stdout
     said = [ui.stdout.readline() for _ in range(3)]
-    assert "runs use http://127.0.0.1:1/api" in said[2]
+    named = f"the profile 'work' in {home / 'profiles.toml'}"
+    assert said[2] == f"However, {named} names another, so runs use http://127.0.0.1:1/api.\n"
     assert "secret" not in "".join(said)
     preset = ("run", "--preset", "smoke", "--only", "load", "--store", tmp_path / "store")
-    done = fashion_flow(*preset, PREFECT_HOME=str(home), PREFECT_CLIENT_MAX_RETRIES="0")
+    done = fashion_flow(*preset, PREFECT_HOME=str(home))
     assert done.status == 1
-    assert "Prefect server: http://127.0.0.1:1/api" in done.err
+    assert "the Prefect server http://127.0.0.1:1/api can't be reached" in done.err
+    assert done.err.rstrip().endswith(f"It is named by {named}.")
     assert "secret" not in done.err
+    assert not (tmp_path / "store").exists()

@@ -1,0 +1,225 @@
+"""Whether the Prefect server that the user named can be used, found before anything else starts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import warnings
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flows.running.server_address import NamedServer
+from tasks.core.errors import StageError, UserError, without_password
+from tasks.storage.proxies import proxy_for
+
+if TYPE_CHECKING:
+    import httpx
+    from prefect.settings import Settings
+
+# Below the 30 s within which the user hears of a mistake, with time for imports.
+LIMIT_S = 15.0
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+GATEWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+LONGEST_REASON = 100
+
+
+def require_server(server: NamedServer) -> None:
+    """Refuse a server that can't be used.
+
+    Raises:
+        StageError: it can't be used; the message says where it was named, and what to do.
+        UserError: Prefect's settings are malformed.
+    """
+    problem = problem_with(server)
+    if problem:
+        raise StageError(
+            f"the Prefect server {without_password(server.address)} {problem}. "
+            f"It is named by {server.source}."
+        )
+
+
+def problem_with(server: NamedServer) -> str | None:
+    """What is wrong with a server and what to do, as the rest of a sentence; None if nothing is.
+
+    Takes one request, with the credentials and certificates of Prefect's settings, and at most
+    `LIMIT_S` seconds.
+
+    Raises:
+        UserError: Prefect's settings are malformed.
+    """
+    settings = prefect_settings()
+    found: list[str | None] = []
+    # In a thread, because httpx limits the time of each step, not of the whole request.
+    asking = threading.Thread(
+        target=lambda: found.append(_problem(server.address, settings)), daemon=True
+    )
+    asking.start()
+    asking.join(LIMIT_S)
+    return found[0] if found else _silent(server.address)
+
+
+def prefect_settings() -> Settings:
+    """Prefect's settings from the environment and its files; imports Prefect.
+
+    Raises:
+        UserError: a setting is malformed.
+    """
+    from pydantic import ValidationError
+
+    try:
+        with warnings.catch_warnings():
+            # One that Prefect's own folder can't be written: a client can do without.
+            warnings.simplefilter("ignore")
+            from prefect.settings import get_current_settings
+
+            return get_current_settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join((error.title, *map(str, first["loc"])))
+        raise UserError(
+            f"Prefect's settings are not valid ({name}: {_cut(first['msg'])}); correct the "
+            "variable PREFECT_... in the environment, .env, prefect.toml or Prefect's profile."
+        ) from None
+
+
+def _problem(address: str, settings: Settings) -> str | None:
+    import httpx
+
+    try:
+        return _problem_of(_answer(address, settings), address, settings)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        return "is not an address; expected http://HOST:PORT/api"
+    except httpx.TimeoutException:
+        return _silent(address)
+    except httpx.ProxyError as error:
+        return f"can't be reached ({_cut(error)}){_through(address)}"
+    except (httpx.RemoteProtocolError, httpx.ReadError):
+        other = "http" if address.startswith("https:") else "https"
+        return (
+            f"does not answer as a web server does; write {other}:// if that is what it speaks"
+            f"{_through(address)}"
+        )
+    except httpx.ConnectError as error:
+        return _not_connected(str(error), address)
+    except Exception as error:
+        # A certificate file that does not exist, a name that is no host's, ...
+        return f"can't be asked ({_cut(error)}); check its address and PREFECT_API_SSL_CERT_FILE"
+
+
+def _answer(address: str, settings: Settings) -> httpx.Response:
+    """The server's answer to the request with which Prefect's client begins, too."""
+    import httpx
+
+    with httpx.Client(
+        verify=_certificates(settings),
+        headers=_headers(settings),
+        timeout=LIMIT_S,
+        follow_redirects=True,
+        http2=settings.api.enable_http2,
+    ) as client:
+        path = "health" if _is_cloud(address, settings) else "admin/version"
+        return client.get(f"{address.rstrip('/')}/{path}")
+
+
+def _is_cloud(address: str, settings: Settings) -> bool:
+    return address.startswith(str(settings.cloud.api_url))
+
+
+def _certificates(settings: Settings) -> Any:
+    import ssl
+
+    import certifi
+
+    if settings.api.tls_insecure_skip_verify:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    return ssl.create_default_context(cafile=settings.api.ssl_cert_file or certifi.where())
+
+
+def _headers(settings: Settings) -> dict[str, str]:
+    headers = dict(settings.client.custom_headers)
+    if settings.api.auth_string:
+        given = settings.api.auth_string.get_secret_value().encode()
+        headers["Authorization"] = f"Basic {base64.b64encode(given).decode()}"
+    elif settings.api.key:
+        headers["Authorization"] = f"Bearer {settings.api.key.get_secret_value()}"
+    return headers
+
+
+def _problem_of(answer: httpx.Response, address: str, settings: Settings) -> str | None:
+    status = f"{answer.status_code} {answer.reason_phrase}".strip()
+    if _is_cloud(address, settings):
+        # Its other answers say nothing: it is asked for a path that it need not have.
+        refused = answer.status_code == HTTPStatus.UNAUTHORIZED
+        return f"answers {status}; log in: prefect cloud login" if refused else None
+    if answer.status_code in REFUSED:
+        return (
+            f"answers {status}: set PREFECT_API_AUTH_STRING=NAME:PASSWORD, or PREFECT_API_KEY, to "
+            "what it expects"
+        )
+    if answer.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return f"can't be reached: the proxy answers {status}{_through(address)}"
+    if answer.status_code in GATEWAY:
+        return (
+            f"can't be reached: a gateway or proxy before it answers {status}; see whether it "
+            f"runs{_through(address)}"
+        )
+    try:
+        version = answer.json() if answer.is_success else None
+    except ValueError:
+        version = None
+    if not isinstance(version, str):
+        return _no_api(status, address)
+    return _unlike(version)
+
+
+def _no_api(status: str, address: str) -> str:
+    complete = urlsplit(address).path.rstrip("/").endswith("/api")
+    advice = "is there another program?" if complete else "write /api at its end"
+    return f"answers ({status}), but not as Prefect's API does; {advice}{_through(address)}"
+
+
+def _unlike(version: str) -> str | None:
+    from prefect import __version__ as ours
+
+    if version.partition(".")[0] == ours.partition(".")[0]:
+        return None
+    return f"has version {_cut(json.dumps(version))}, this program uses {ours}; use one of that"
+
+
+def _not_connected(reason: str, address: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        why = reason.partition("verify failed: ")[2].partition(" (_ssl")[0] or reason
+        return (
+            f"has a certificate that is not trusted ({_cut(why)}); name the file of the one to "
+            "trust with PREFECT_API_SSL_CERT_FILE"
+        )
+    if "SSL" in reason:
+        return f"does not speak https ({_cut(reason)}); write http://, if that is meant"
+    return (
+        f"can't be reached ({_cut(reason)}); start it, or correct or remove its address"
+        f"{_through(address)}"
+    )
+
+
+def _silent(address: str) -> str:
+    return (
+        f"does not answer within {LIMIT_S:.0f} s; see whether it is busy or another program"
+        f"{_through(address)}"
+    )
+
+
+def _through(address: str) -> str:
+    """The proxy for an address as the end of a sentence, and what to do if it is not meant."""
+    proxy = proxy_for(address)
+    host = urlsplit(address).hostname
+    return f". The proxy {proxy} is used; if it should not be, add {host} to NO_PROXY" * bool(proxy)
+
+
+def _cut(reason: object) -> str:
+    text = without_password(" ".join(str(reason).split())) or type(reason).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
