@@ -69,8 +69,9 @@ def launch(request: RunRequest, level: int = logging.INFO) -> tuple[int, str]:
     unless only warnings are wanted. Ctrl-C and SIGTERM end the process.
 
     Raises:
-        StorageError: the run's log can't be written.
+        StorageError: the store can't be used, or the run's log can't be written.
     """
+    request.store.check_usable()
     prepare_prefect()
     run_log = RunLog(request.store, request.run_id)
     with explaining(request.store.root), logging_run(run_log.log, level) as view:

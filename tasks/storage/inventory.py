@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 
 from tasks.core.records import Record
 from tasks.storage.files import TEMPORARY, entries, relative
-from tasks.storage.run_log import ALIVE, MODEL, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog
+from tasks.storage.locks import seems_locked
+from tasks.storage.run_log import ALIVE, MODEL, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog, run_ids
 from tasks.storage.store import RECORD, RUNS, STAGES, Store
 from tasks.storage.store_path import StorePath
 
@@ -64,15 +65,19 @@ def strays(store: Store) -> list[StorePath]:
     """Temporary files of interrupted writes outside the stages' folders."""
     found = [*store.root.glob(f"{TEMPORARY}*")]
     for run in _folders(store.root / RUNS):
-        if not (run / ALIVE).is_locked():
+        if not seems_locked(run / ALIVE, otherwise=True):
             found += [*run.glob(f"{TEMPORARY}*"), *run.glob(f"{MODEL}/{TEMPORARY}*")]
     return found
 
 
 def run_folders(store: Store) -> list[RunLog]:
     """Every run that has a folder, readable or not, without folders that other programs made."""
-    runs = [RunLog(store, folder.name) for folder in _folders(store.root / RUNS)]
-    return [run for run in runs if has_begun(run) or is_only_ours(run.folder)]
+    listed, indexed = run_ids(store)
+    return [
+        run
+        for run in (RunLog(store, run_id) for run_id in sorted({*listed, *indexed}))
+        if has_begun(run) or (run.folder.is_dir() and is_only_ours(run.folder))
+    ]
 
 
 def has_begun(run: RunLog) -> bool:
