@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -16,6 +18,9 @@ from tasks.storage.store_path import StorePath
 KEY = re.compile("[0-9a-f]{16}")
 # The files that a run writes into the folder of its final model.
 MODEL_FILE = re.compile(r"README\.md|usage\.json|[^/]+\.(keras|h5)")
+
+# A file of this age in the store's root was left by a process that was killed.
+TRIED_S = 600
 
 UNNAMED = "no record names it"
 STRAY = "left by an interrupted write"
@@ -63,7 +68,8 @@ def why_unnamed(path: StorePath) -> str:
 
 def strays(store: Store) -> list[StorePath]:
     """Temporary files of interrupted writes outside the stages' folders."""
-    found = [*store.root.glob(f"{TEMPORARY}*")]
+    # In the root, stores are tried (`tasks.storage.health`), which takes seconds and no lock.
+    found = [path for path in store.root.glob(f"{TEMPORARY}*") if _is_old(path)]
     for run in _folders(store.root / RUNS):
         if not seems_locked(run / ALIVE, otherwise=True):
             found += [*run.glob(f"{TEMPORARY}*"), *run.glob(f"{MODEL}/{TEMPORARY}*")]
@@ -103,6 +109,12 @@ def _is_our_model(folder: StorePath) -> bool:
             for path in folder.iterdir()
         )
     )
+
+
+def _is_old(path: StorePath) -> bool:
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > TRIED_S
+    return False
 
 
 def _folders(parent: StorePath) -> list[StorePath]:

@@ -15,7 +15,6 @@ from tasks.storage.locks import check_locks, hold_file, is_file_locked, wait_for
 from tasks.storage.store_path import Held
 
 LOCK_POLL_S = 0.2
-TRIALS = 3
 
 
 class LocalPath(PosixPath):
@@ -114,12 +113,8 @@ class LocalPath(PosixPath):
             pass
 
     def _try_locks(self) -> None:
-        for _ in range(TRIALS):
-            # `clean` may take the file for the rest of an interrupted write and remove it.
-            with suppress(FileNotFoundError), self._tried_file() as path:
-                check_locks(path)
-                return
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+        with self._tried_file() as path:
+            check_locks(path)
 
     @contextmanager
     def _tried_file(self) -> Iterator[Path]:
@@ -133,7 +128,11 @@ class LocalPath(PosixPath):
 
     def _nearest(self) -> Path:
         """The folder itself, or the nearest above it that exists: it is on the same disk."""
-        return next(folder for folder in (self, *self.parents) if folder.is_dir())
+        for folder in (self, *self.parents):
+            with suppress(FileNotFoundError):
+                folder.lstat()
+                return folder
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
 
     def log_file(self) -> Path:
         """The path itself."""

@@ -13,9 +13,6 @@ from tasks.storage.lease import LEASE_S, LeaseObject
 from tasks.storage.s3_client import client
 from tasks.storage.store_path import ConflictError
 
-# What `clean` removes as the rest of an interrupted write may be an object of a trial.
-ATTEMPTS = 3
-
 
 class TriedPath(LeaseObject, Protocol):
     """The part of a path in a bucket that is tried."""
@@ -25,9 +22,6 @@ class TriedPath(LeaseObject, Protocol):
         """The name of the bucket."""
 
     def __truediv__(self, name: str, /) -> Self: ...
-
-    def is_file(self) -> bool:
-        """Whether there is an object of that name."""
 
     def is_dir(self) -> bool:
         """Whether a listing shows objects below it."""
@@ -49,7 +43,7 @@ def try_reading(root: TriedPath) -> None:
 
 def try_writing(root: TriedPath) -> None:
     """Write an object, read it and remove it; raises `StorageError` if that is not possible."""
-    _until_none(root, _fault_of_writes)
+    _try(root, _fault_of_writes)
 
 
 def try_conditions(root: TriedPath) -> None:
@@ -59,23 +53,19 @@ def try_conditions(root: TriedPath) -> None:
         StorageError: the service ignores or refuses `If-None-Match` or `If-Match`, or can't tell
             the age of an object.
     """
-    _until_none(root, _fault_of_conditions)
+    _try(root, _fault_of_conditions)
 
 
-def _until_none(root: TriedPath, fault_of: Callable[[TriedPath], str | None]) -> None:
-    """Raise what a trial finds, unless its object was removed in the meantime."""
-    for attempt in range(1, ATTEMPTS + 1):
-        with _object(root) as path:
-            fault = fault_of(path)
-            if fault is None:
-                return
-            if path.is_file() or attempt == ATTEMPTS:
-                address = without_password(client().meta.endpoint_url)
-                raise StorageError(
-                    f"the store s3://{root.bucket}: the service at {address} {fault}, so runs "
-                    "could overwrite each other's results. Update it, or name another store with "
-                    "--store: a folder, or a bucket of Amazon S3, MinIO, Ceph or Cloudflare R2."
-                )
+def _try(root: TriedPath, fault_of: Callable[[TriedPath], str | None]) -> None:
+    with _object(root) as path:
+        fault = fault_of(path)
+    if fault:
+        address = without_password(client().meta.endpoint_url)
+        raise StorageError(
+            f"the store s3://{root.bucket}: the service at {address} {fault}, so runs could "
+            "overwrite each other's results. Update it, or name another store with --store: a "
+            "folder, or a bucket of Amazon S3, MinIO, Ceph or Cloudflare R2."
+        )
 
 
 @contextmanager
