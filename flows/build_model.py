@@ -106,13 +106,16 @@ def build_model(
 
     Raises:
         CriteriaError: every stage has finished, but a required criterion is not met.
-        StageError: a stage failed, or the run's process has died too often.
+        StageError: a stage failed, the run's process has died too often, or the store can't be
+            used.
         UserError: the choice names an unknown stage, or omits `success` although it is required.
     """
     check_attempts()
     check_request(settings, choice, require_success=require_success)
     tag_run(characteristics(settings))
-    run_log = RunLog(Store(store), checked_run_id(run_id or new_run_id()))
+    opened = Store(store)
+    opened.check_usable()
+    run_log = RunLog(opened, checked_run_id(run_id or new_run_id()))
     site = find_site(runner, settings.execution)
     context = _context(run_log, settings, site, runner)
     with crash_without_server(), logged(run_log, settings, site.profile, choice):

@@ -26,6 +26,8 @@ def clean(
     """Remove unused results; print what was removed and how much space that freed."""
     opened = Store(store)
     opened.check_exists()
+    if not dry_run:
+        opened.check_usable()
     with explaining(opened.root):
         cleaned = cleaning.clean(opened, keep, dry_run=dry_run)
     _show(opened, cleaned, dry_run=dry_run)

@@ -96,4 +96,5 @@ def _duration(started: str, ended: str | None) -> str:
     if ended is None:
         return ""
     took = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
-    return str(timedelta(seconds=round(took.total_seconds())))
+    # Negative if the clock was set back in between.
+    return str(timedelta(seconds=round(took.total_seconds()))) if took >= timedelta() else ""

@@ -77,9 +77,10 @@ def launch(request: RunRequest, level: int = logging.INFO) -> tuple[int, str]:
     Raises:
         StageError: the Prefect server that the user named can't be used, or the folder of a
             temporary one can't be written.
-        StorageError: the run's log can't be written.
+        StorageError: the store can't be used, or the run's log can't be written.
         UserError: Prefect's settings or a proxy are malformed.
     """
+    request.store.check_usable()
     find_server()
     run_log = RunLog(request.store, request.run_id)
     with explaining(request.store.root), logging_run(run_log.log, level) as view:

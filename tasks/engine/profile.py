@@ -35,6 +35,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 MALLOC = {M_TRIM_THRESHOLD: 2**28, M_TOP_PAD: 2**26, M_MMAP_THRESHOLD: 2**26}
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
+# HDF5 reads this once, when h5py is imported. Its own locks fail on file systems without locks,
+# such as some home folders, and protect nothing here: a model's file appears whole.
+os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
+
 _configured: dict[str, Any] | None = None
 _lock = threading.Lock()
 

@@ -201,6 +201,8 @@ def _run(call: _Call, state_of: StateOf | None) -> State[Outcome]:
     stage, started = call.stage, now()
     with explaining(call.store.root):
         try:
+            # On another machine, the same folder may be another file system.
+            call.store.check_usable()
             end = _find_or_compute(call)
         except Exception as error:
             stage_is(stage.name, FAILED, str(error) or type(error).__name__)

@@ -136,7 +136,11 @@ def _old_runs(store: Store, keep: int) -> set[str]:
 
 def _never_began(run: RunLog) -> bool:
     """Whether a run ended or was killed before it recorded anything."""
-    return not has_begun(run) and time.time() - run.folder.changed_at() > STARTING_S
+    return (
+        not has_begun(run)
+        and time.time() - run.folder.changed_at() > STARTING_S
+        and not (run.folder / ALIVE).is_locked()
+    )
 
 
 def _has_ended(run: RunLog) -> bool:

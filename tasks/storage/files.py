@@ -45,11 +45,20 @@ def explaining(root: StorePath) -> Iterator[None]:
     except OSError as error:
         advice = LASTING.get(error.errno or 0)
         where = Path(str(error.filename)) if error.filename is not None else None
-        name, folder = root.disk()
+        _, folder = root.disk()
         elsewhere = where is not None and folder not in (where, *where.parents)
         if advice is None or elsewhere:
             raise
-        raise StorageError(f"{name} {folder} can't be written: {advice}.") from error
+        raise unwritable(root, error) from error
+
+
+def unwritable(root: StorePath, error: OSError) -> StorageError:
+    """The error that a write to the store at `root` failed, with advice."""
+    name, folder = root.disk()
+    advice = (
+        LASTING.get(error.errno or 0) or f"{error.strerror or error}; name another with --store"
+    )
+    return StorageError(f"{name} {folder} can't be written: {advice}.")
 
 
 # Files of this machine

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tasks.core.records import Record
 from tasks.storage.files import TEMPORARY, entries, relative
-from tasks.storage.run_log import ALIVE, MODEL, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog
+from tasks.storage.locks import seems_locked
+from tasks.storage.run_log import ALIVE, MODEL, REPORT, RUN, RUN_LOG, STAGE_LINES, RunLog, run_ids
 from tasks.storage.store import RECORD, RUNS, STAGES, Store
 from tasks.storage.store_path import StorePath
 
 KEY = re.compile("[0-9a-f]{16}")
 # The files that a run writes into the folder of its final model.
 MODEL_FILE = re.compile(r"README\.md|usage\.json|[^/]+\.(keras|h5)")
+
+# A file of this age in the store's root was left by a process that was killed.
+TRIED_S = 600
 
 UNNAMED = "no record names it"
 STRAY = "left by an interrupted write"
@@ -62,17 +68,22 @@ def why_unnamed(path: StorePath) -> str:
 
 def strays(store: Store) -> list[StorePath]:
     """Temporary files of interrupted writes outside the stages' folders."""
-    found = [*store.root.glob(f"{TEMPORARY}*")]
+    # In the root, stores are tried (`tasks.storage.health`), which takes seconds and no lock.
+    found = [path for path in store.root.glob(f"{TEMPORARY}*") if _is_old(path)]
     for run in _folders(store.root / RUNS):
-        if not (run / ALIVE).is_locked():
+        if not seems_locked(run / ALIVE, otherwise=True):
             found += [*run.glob(f"{TEMPORARY}*"), *run.glob(f"{MODEL}/{TEMPORARY}*")]
     return found
 
 
 def run_folders(store: Store) -> list[RunLog]:
     """Every run that has a folder, readable or not, without folders that other programs made."""
-    runs = [RunLog(store, folder.name) for folder in _folders(store.root / RUNS)]
-    return [run for run in runs if has_begun(run) or is_only_ours(run.folder)]
+    listed, indexed = run_ids(store)
+    return [
+        run
+        for run in (RunLog(store, run_id) for run_id in sorted({*listed, *indexed}))
+        if has_begun(run) or (run.folder.is_dir() and is_only_ours(run.folder))
+    ]
 
 
 def has_begun(run: RunLog) -> bool:
@@ -98,6 +109,12 @@ def _is_our_model(folder: StorePath) -> bool:
             for path in folder.iterdir()
         )
     )
+
+
+def _is_old(path: StorePath) -> bool:
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > TRIED_S
+    return False
 
 
 def _folders(parent: StorePath) -> list[StorePath]:

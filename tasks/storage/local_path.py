@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import secrets
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PosixPath
 
-from tasks.storage.files import file_digest, replacing, write_atomically
-from tasks.storage.locks import hold_file, is_file_locked
+from tasks.storage.files import TEMPORARY, file_digest, replacing, write_atomically
+from tasks.storage.locks import check_locks, hold_file, is_file_locked, wait_for_lock
 from tasks.storage.store_path import Held
 
 LOCK_POLL_S = 0.2
@@ -38,7 +39,7 @@ class LocalPath(PosixPath):
         """Append a line, under a lock and flushed to disk; if that fails, nothing is appended."""
         self.parent.mkdir(parents=True, exist_ok=True)
         with self.open("a+b", buffering=0) as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            wait_for_lock(handle.fileno(), self)
             end = handle.seek(0, os.SEEK_END)
             if end:
                 handle.seek(-1, os.SEEK_END)
@@ -52,8 +53,11 @@ class LocalPath(PosixPath):
                 raise
 
     def remove_tree(self) -> None:
-        """Remove the folder and everything in it."""
-        shutil.rmtree(self)
+        """Remove the folder and everything in it; of a link, only the link."""
+        if self.is_symlink():
+            self.unlink()
+        else:
+            shutil.rmtree(self)
 
     def digest(self) -> tuple[str, int]:
         """SHA-256 (hexadecimal) and size of the file, read in pieces."""
@@ -88,6 +92,47 @@ class LocalPath(PosixPath):
     def lease_s(self) -> float:
         """0: a lock on a file ends with its process."""
         return 0.0
+
+    def trials(self) -> Mapping[str, Callable[[], None]]:
+        """Reading, writing and locking; a store that does not exist yet is not made."""
+        return {"read": self._try_reading, "written": self._try_writing, "locked": self._try_locks}
+
+    def known_usable(self) -> bool:
+        """False: the trials take milliseconds."""
+        return False
+
+    def remember_usable(self) -> None:
+        """Do nothing."""
+
+    def _try_reading(self) -> None:
+        for _ in self._nearest().iterdir():
+            return
+
+    def _try_writing(self) -> None:
+        with self._tried_file():
+            pass
+
+    def _try_locks(self) -> None:
+        with self._tried_file() as path:
+            check_locks(path)
+
+    @contextmanager
+    def _tried_file(self) -> Iterator[Path]:
+        """A file that is written like all others, and removed at the end."""
+        path = self._nearest() / f"{TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            write_atomically(path, b"trial")
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _nearest(self) -> Path:
+        """The folder itself, or the nearest above it that exists: it is on the same disk."""
+        for folder in (self, *self.parents):
+            with suppress(FileNotFoundError):
+                folder.lstat()
+                return folder
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
 
     def log_file(self) -> Path:
         """The path itself."""

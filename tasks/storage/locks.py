@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -47,6 +48,17 @@ def locked_if_free(path: StorePath) -> Iterator[Held | None]:
             held.release()
 
 
+def seems_locked(path: StorePath, *, otherwise: bool) -> bool:
+    """Whether the lock at `path` is held; `otherwise` if its file system can't tell.
+
+    For commands that only read. Whoever writes must know.
+    """
+    try:
+        return path.is_locked()
+    except LockingError:
+        return otherwise
+
+
 def check_held(held: Held) -> None:
     """Refuse to continue with a lock that was lost.
 
@@ -62,6 +74,22 @@ def check_held(held: Held) -> None:
 
 
 # Locks on this machine
+
+# File systems that have no locks at all say so; other errors of a lock may pass.
+NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+
+
+class LockingError(StorageError):
+    """A lock can be neither taken nor looked at, because of its file system."""
+
+    def __init__(self, place: Path, why: str, *, transient: bool = False) -> None:
+        super().__init__(
+            f"the file system of {place} has no working locks ({why}), so runs could overwrite "
+            "each other's results. Name a folder on another disk with --store, or a bucket "
+            "(s3://bucket/prefix); or have it mounted with locks: Lustre with the option flock, "
+            "NFS without nolock.",
+            transient=transient,
+        )
 
 
 @dataclass(frozen=True)
@@ -80,32 +108,82 @@ class HeldFile:
 
 
 def hold_file(path: Path) -> HeldFile | None:
-    """Lock the file at `path`, creating it if necessary; None if the lock is taken."""
+    """Lock the file at `path`, creating it if necessary; None if the lock is taken.
+
+    Raises:
+        LockingError: the file system has no working locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
-    # The holder of a lock may remove its file, so only a lock on the file now at `path` counts.
-    if try_lock(descriptor) and _is_at(path, descriptor):
-        return HeldFile(descriptor)
-    os.close(descriptor)
-    return None
+    held = False
+    try:
+        # The holder of a lock may remove its file, so only a lock on the file now at `path` counts.
+        held = try_lock(descriptor, path) and _is_at(path, descriptor)
+    finally:
+        if not held:
+            os.close(descriptor)
+    return HeldFile(descriptor) if held else None
 
 
 def is_file_locked(path: Path) -> bool:
-    """Whether a process or thread holds the lock of the file at `path`; found without writing."""
+    """Whether a process or thread holds the lock of the file at `path`; found without writing.
+
+    Raises:
+        LockingError: the file system can't tell.
+    """
     try:
         with path.open("r") as handle:
-            return not try_lock(handle.fileno(), shared=True)
+            return not try_lock(handle.fileno(), path, shared=True)
     except FileNotFoundError:
         return False
 
 
-def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Take a `flock` if it is free; a shared one only serves to find out whether it is."""
+def try_lock(descriptor: int, path: Path, *, shared: bool = False) -> bool:
+    """Take a `flock` if it is free; a shared one only serves to find out whether it is.
+
+    Args:
+        descriptor: the open file.
+        path: its path, for messages.
+        shared: whether others may have a shared lock at the same time.
+
+    Raises:
+        LockingError: the file system has no working locks.
+    """
+    return _flock(descriptor, path, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
+def wait_for_lock(descriptor: int, path: Path) -> None:
+    """Wait for the `flock` of an open file, which ends when the file is closed.
+
+    Raises:
+        LockingError: the file system has no working locks.
+    """
+    _flock(descriptor, path, fcntl.LOCK_EX)
+
+
+def _flock(descriptor: int, path: Path, operation: int) -> bool:
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation)
     except BlockingIOError:
         return False
+    except OSError as error:
+        why, passes = error.strerror or str(error), error.errno not in NO_LOCKS
+        raise LockingError(path.parent, why, transient=passes) from None
     return True
+
+
+def check_locks(path: Path) -> None:
+    """Refuse a file system on which a lock fails, or excludes nobody; try it on a file.
+
+    Raises:
+        LockingError: the file system has no working locks.
+    """
+    # Two open files of one process exclude each other like those of two processes.
+    with path.open("rb+") as first, path.open("rb+") as second:
+        taken = try_lock(first.fileno(), path)
+        for shared in (False, True):
+            if not taken or try_lock(second.fileno(), path, shared=shared):
+                raise LockingError(path.parent, "two processes can have the same lock")
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

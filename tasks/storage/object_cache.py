@@ -1,4 +1,4 @@
-"""This machine's copies of a bucket's files: fetched objects by their digests, and logs.
+"""What this machine keeps of buckets: fetched objects, logs, and which can hold a store.
 
 `FASHION_FLOW_CACHE` names the folder, `FASHION_FLOW_CACHE_GB` limits its size.
 """
@@ -21,6 +21,8 @@ CACHE_GB = 20.0
 IN_USE_S = 3600.0
 # A temporary file this old belongs to a process that was killed.
 ABANDONED_S = 86400.0
+# The service behind an address may be replaced by another.
+REMEMBERED_S = 86400.0
 
 
 def cache_folder() -> Path:
@@ -65,6 +67,24 @@ def temporary(suffix: str) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def remember(digest: str) -> None:
+    """Note that the bucket of that digest can hold a store."""
+    place = _passed(digest)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch()
+
+
+def remembers(digest: str) -> bool:
+    """Whether `remember` was called for the bucket within `REMEMBERED_S`."""
+    with suppress(OSError):
+        return 0 <= time.time() - _passed(digest).stat().st_mtime < REMEMBERED_S
+    return False
+
+
+def _passed(digest: str) -> Path:
+    return cache_folder() / "usable" / digest
 
 
 def _folder() -> Path:

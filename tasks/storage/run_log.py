@@ -17,8 +17,16 @@ from typing import Any, TextIO
 
 from tasks.core.errors import StageError, UserError
 from tasks.core.records import Outcome, Record, digest_of
-from tasks.storage.files import CHECK, append_line, checked, damaged_lines, read_lines
-from tasks.storage.store import RUNS, Store
+from tasks.storage.files import (
+    CHECK,
+    append_line,
+    checked,
+    damaged_lines,
+    entries,
+    read_lines,
+)
+from tasks.storage.locks import seems_locked
+from tasks.storage.store import RUN_INDEX, RUNS, Store
 from tasks.storage.store_path import Held, StorePath
 
 RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "interrupted", "killed"
@@ -26,6 +34,8 @@ TAKEN = "taken"
 # A process that checks whether a run is alive holds the run's lock, for less than this.
 LOOKING_S = 5.0
 LOCAL_POLL_S = 0.01
+# How many of the latest runs are looked for although a listing does not show them.
+UNLISTED = 30
 RUN, STAGE_LINES, ALIVE = "run.json", "stages.jsonl", "alive.lock"
 RUN_LOG, REPORT, MODEL = "run.log", "report.html", "model"
 
@@ -94,6 +104,7 @@ class RunLog:
             UserError: a run with that id is still running in another process.
         """
         self._hold()
+        append_line(self.store.root / RUN_INDEX, {"run": self.run_id, "began": now()})
         self._write(
             {
                 "run": self.run_id,
@@ -230,7 +241,8 @@ class RunLog:
             held.release()
 
     def _alive(self) -> bool:
-        return (self.folder / ALIVE).is_locked()
+        # Where locks don't work, what the log says must do.
+        return seems_locked(self.folder / ALIVE, otherwise=True)
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         signed = {**entry, CHECK: digest_of(entry)[:16]}
@@ -254,21 +266,41 @@ _lock = threading.Lock()
 _held: dict[StorePath, Held] = {}
 
 
+def run_ids(store: Store) -> tuple[list[str], list[str]]:
+    """The ids of all runs: those that only a listing shows, and those in the index, by begin.
+
+    The index is current even where a listing is not: those of some buckets and network file systems
+    lag. Runs of earlier versions are in no index. A run that was removed may be in either.
+    """
+    listed = {path.name for path in entries(store.root / RUNS) if path.is_dir()}
+    # Of a run that began twice, the last time counts.
+    begun = dict.fromkeys(line["run"] for line in reversed(read_lines(store.root / RUN_INDEX)))
+    indexed = [run_id for place, run_id in enumerate(begun) if run_id in listed or place < UNLISTED]
+    return sorted(listed - begun.keys()), indexed[::-1]
+
+
 def all_runs(store: Store) -> list[RunLog]:
-    """Every run in the store whose log is readable, oldest first."""
-    found = []
-    for path in (store.root / RUNS).glob(f"*/{RUN}"):
-        run = RunLog(store, path.parent.name)
+    """Every run in the store whose log is readable, oldest first.
+
+    The index counts more than the dates in it: a clock may have been set back.
+    """
+    listed, indexed = run_ids(store)
+    found, latest = [], ""
+    for number, run_id in enumerate([*listed, *indexed]):
+        run = RunLog(store, run_id)
         with suppress(StageError):
-            found.append((run.read()["started"], run.run_id, run))
+            started = run.read()["started"]
+            latest = max(latest, started) if number >= len(listed) else ""
+            found.append((latest or started, number, run))
     return [run for *_, run in sorted(found, key=lambda item: item[:2])]
 
 
 def damaged_runs(store: Store) -> list[str]:
     """The ids of the runs whose log is damaged."""
     readable = {run.run_id for run in all_runs(store)}
-    found = {path.parent.name for path in (store.root / RUNS).glob(f"*/{RUN}")}
-    return sorted(found - readable)
+    listed, indexed = run_ids(store)
+    others = [RunLog(store, run_id) for run_id in {*listed, *indexed} - readable]
+    return sorted(run.run_id for run in others if (run.folder / RUN).exists())
 
 
 def no_run(store: Store) -> str:

@@ -13,9 +13,10 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +26,7 @@ from tasks.storage.files import file_digest
 from tasks.storage.lease import Lease, is_leased
 from tasks.storage.s3_client import client
 from tasks.storage.s3_object import DIGEST, SCHEME, S3Object
+from tasks.storage.s3_trials import try_conditions, try_reading, try_writing
 from tasks.storage.store_path import ConflictError
 
 # Each attempt to take a lease is a request.
@@ -106,7 +108,7 @@ class S3Path(S3Object):
         """Whether other objects' keys begin with it."""
         with self._explained():
             found = client().list_objects_v2(Bucket=self.bucket, Prefix=self._prefix(), MaxKeys=1)
-        return bool(found.get("KeyCount"))
+        return bool(found.get("Contents"))
 
     def stat(self) -> ObjectStatus:
         """Size and time of the last change; raises `FileNotFoundError`."""
@@ -272,21 +274,10 @@ class S3Path(S3Object):
             client().delete_object(Bucket=self.bucket, Key=self.key)
 
     def remove_tree(self) -> None:
-        """Remove it and everything below it."""
-        for page in self._pages():
-            found = [item["Key"] for item in page.get("Contents", ())]
-            if found:
-                with self._explained():
-                    answer = client().delete_objects(
-                        Bucket=self.bucket,
-                        Delete={"Objects": [{"Key": key} for key in found], "Quiet": True},
-                    )
-                for error in answer.get("Errors", ()):
-                    raise StorageError(
-                        f"{SCHEME}{self.bucket}/{error.get('Key')} can't be removed "
-                        f"({error.get('Code')}).",
-                        transient=error.get("Code") in ("InternalError", "SlowDown"),
-                    )
+        """Remove it and everything below it that a listing shows."""
+        # One by one: not every service removes several objects with one request.
+        for path in self.rglob("*"):
+            path.unlink()
         self.unlink()
 
     # Locks, logs and messages
@@ -308,6 +299,27 @@ class S3Path(S3Object):
     def lease_s(self) -> float:
         """Seconds that a lease may outlive its holder."""
         return lease.LEASE_S
+
+    def trials(self) -> Mapping[str, Callable[[], None]]:
+        """Reading, writing, and writing on a condition, on which locks and records depend."""
+        return {
+            "read": partial(try_reading, self),
+            "written": partial(try_writing, self),
+            "locked": partial(try_conditions, self),
+        }
+
+    def known_usable(self) -> bool:
+        """Whether the bucket passed its trials here, under the same address, within a day."""
+        return object_cache.remembers(self._passed())
+
+    def remember_usable(self) -> None:
+        """Remember it in the folder of fetched files; a failure is ignored."""
+        with suppress(OSError):
+            object_cache.remember(self._passed())
+
+    def _passed(self) -> str:
+        place = f"{client().meta.endpoint_url} {self.bucket}"
+        return hashlib.sha256(place.encode()).hexdigest()
 
     def log_file(self) -> Path:
         """The file of this machine to which a log is written before it is uploaded."""

@@ -38,6 +38,10 @@ def client() -> S3Client:
         read_timeout=60,
         retries={"mode": "standard", "total_max_attempts": 5},
         max_pool_connections=64,
+        # Not every service knows the checksums that the SDK would add. Without them it signs the
+        # SHA-256 of every body, and the store compares what it reads with its own SHA-256.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
     )
     try:
         made = boto3.session.Session().client("s3", config=config)
@@ -97,7 +101,12 @@ def _of_answer(bucket: str, path: str, error: Any) -> Exception:
         return ConflictError(path)
     if code == "EntityTooLarge":
         return StorageError(f"{path} is larger than the service accepts; name another store.")
-    if status in (400, 401, 403) and code not in ("RequestTimeout", "RequestTimeTooSkewed"):
+    if code == "RequestTimeTooSkewed":
+        return StorageError(
+            f"the store s3://{bucket} refuses requests because the clock of this machine is wrong; "
+            "set it."
+        )
+    if status in (400, 401, 403) and code != "RequestTimeout":
         return StorageError(
             f"the store s3://{bucket} refuses {error.operation_name} ({code}): check the "
             "credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE), their rights "
@@ -105,5 +114,6 @@ def _of_answer(bucket: str, path: str, error: Any) -> Exception:
         )
     return StorageError(
         f"the store s3://{bucket} answered {error.operation_name} with {status} {code}.",
-        transient=True,
+        # Waiting does not help if the service does not know such a request.
+        transient=status not in (405, 411, 501),
     )

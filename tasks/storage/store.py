@@ -6,6 +6,7 @@ Layout below the store's folder or prefix (see artifacts/README.md):
                             checkpoints of an unfinished training
     runs/<run id>/          the log of one run, and its report
     locks/                  one lock for each stage that is being computed
+    runs.jsonl              one line for each run that began
     test_scorings.jsonl     one line for each scoring of a model on the test split
 """
 
@@ -24,6 +25,7 @@ from tasks.core.seal import UNMARKED, MarkedFiles
 from tasks.storage.checkpoints import remove_checkpoints
 from tasks.storage.exchange import Inputs, Outputs
 from tasks.storage.files import TEMPORARY, append_line, entries, read_lines, write_over
+from tasks.storage.health import check_usable
 from tasks.storage.locks import locked
 from tasks.storage.store_path import Held, StorePath
 from tasks.storage.stored_files import content_of, local_file, opened, table_of
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
 RECORD = "record.json"
 ABSENT = "not computed yet with these settings, inputs and code"
-STAGES, RUNS, LOCKS, SCORINGS = "stages", "runs", "locks", "test_scorings.jsonl"
+STAGES, RUNS, LOCKS = "stages", "runs", "locks"
+SCORINGS, RUN_INDEX = "test_scorings.jsonl", "runs.jsonl"
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,16 @@ class Store:
         Raises:
             UserError: it is missing, or nothing in it belongs to a store.
         """
-        if not any((self.root / name).exists() for name in (STAGES, RUNS, SCORINGS)):
+        if not any((self.root / name).exists() for name in (RUN_INDEX, SCORINGS, STAGES, RUNS)):
             raise UserError(f"there is no store in {self.root}; name it with --store.")
+
+    def check_usable(self) -> None:
+        """Refuse a store in which runs could not be trusted, before anything is computed.
+
+        Raises:
+            StorageError: it can't be written or locked; see `tasks.storage.health`.
+        """
+        check_usable(self.root)
 
     # Paths
 

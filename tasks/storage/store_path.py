@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self
@@ -53,6 +53,8 @@ class StorePath(Protocol):
         """The folder that contains it."""
 
     def __truediv__(self, name: str, /) -> Self: ...
+
+    def __hash__(self) -> int: ...
 
     def exists(self) -> bool:
         """Whether there is a file or a folder of that name."""
@@ -150,6 +152,20 @@ class StorePath(Protocol):
     @property
     def lease_s(self) -> float:
         """Seconds that the lock may outlive its holder; 0 if it ends with the process."""
+
+    # Trials
+
+    def trials(self) -> Mapping[str, Callable[[], None]]:
+        """What the store must be able to do: for each, a function that tries it.
+
+        It leaves nothing behind, and raises `StorageError` or `OSError` if the store is not able.
+        """
+
+    def known_usable(self) -> bool:
+        """Whether this machine remembers that all trials passed lately."""
+
+    def remember_usable(self) -> None:
+        """Remember that all trials passed, where they take long."""
 
     # Logs and messages
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from tasks.core.errors import UserError
 from tasks.storage.local_path import LocalPath
 from tasks.storage.s3 import S3Path
@@ -13,8 +15,8 @@ def path_of(url: str) -> StorePath:
     """The folder or prefix that a path, a `file://` URL or an `s3://` URL names.
 
     Raises:
-        UserError: the path is a file, the `s3://` URL has no valid bucket, or the URL is of another
-            kind.
+        UserError: the path is a file or too long, the `s3://` URL has no valid bucket, or the URL
+            is of another kind.
     """
     if url.startswith(SCHEME):
         return S3Path.parse(url)
@@ -23,6 +25,14 @@ def path_of(url: str) -> StorePath:
         scheme = url.partition("://")[0]
         raise UserError(f"store {scheme}://...: expected a folder, or s3://bucket/prefix.")
     folder = LocalPath(url.removeprefix("file://")).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
+    try:
+        is_file = folder.exists() and not folder.is_dir()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UserError(
+            f"store {str(folder)[:100]}...: the path is too long; give another."
+        ) from None
+    if is_file:
         raise UserError(f"store {folder} is a file; give a folder.")
     return folder

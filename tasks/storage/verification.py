@@ -22,8 +22,9 @@ from tasks.storage.inventory import (
     unnamed,
     why_unnamed,
 )
+from tasks.storage.locks import seems_locked
 from tasks.storage.run_log import ALIVE, RUN
-from tasks.storage.store import SCORINGS, Store
+from tasks.storage.store import RUN_INDEX, SCORINGS, Store
 from tasks.storage.store_path import StorePath
 
 
@@ -58,7 +59,7 @@ def verify(store: Store) -> Verification:
     orphans: list[Finding] = []
     unfinished: list[Finding] = []
     for folder in stage_folders(store):
-        if store.lock_path(folder).is_locked():
+        if seems_locked(store.lock_path(folder), otherwise=False):
             unfinished.append(finding(store, folder, "is being computed"))
             continue
         record, faults = _inspect(store, folder)
@@ -67,7 +68,11 @@ def verify(store: Store) -> Verification:
             intact.append(record)
         for path in unnamed(folder, record):
             resumable = is_checkpoint(path) and path.is_file()
-            fault = content_fault(path, path.read_bytes()) if resumable else None
+            try:
+                fault = content_fault(path, path.read_bytes()) if resumable else None
+            except FileNotFoundError:
+                # A listing may show what was removed.
+                continue
             if fault:
                 damaged.append(finding(store, path, fault))
             elif resumable and record is None:
@@ -106,14 +111,16 @@ def _damaged_logs(store: Store) -> Iterator[Finding]:
         fault = run.fault() if (run.folder / RUN).exists() else None
         if fault:
             yield finding(store, run.folder, fault)
-    for number in damaged_lines(store.root / SCORINGS):
-        yield finding(store, store.root / SCORINGS, f"line {number} is damaged")
+    for name in (RUN_INDEX, SCORINGS):
+        for number in damaged_lines(store.root / name):
+            yield finding(store, store.root / name, f"line {number} is damaged")
 
 
 def _damaged_models(store: Store) -> Iterator[Finding]:
     """Copies of a final model that differ from its record; the card has no digest."""
     for run in run_folders(store):
-        if not run.model_folder.is_dir() or (run.folder / ALIVE).is_locked():
+        alive = seems_locked(run.folder / ALIVE, otherwise=False)
+        if alive or not run.model_folder.is_dir():
             continue
         with suppress(StageError):
             final = run.record(FINAL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,29 @@ def test_a_requested_gpu_must_be_visible(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match="no NVIDIA device is visible here"):
         resolve_profile(ExecutionSettings(device="gpu"))
     assert resolve_profile(ExecutionSettings(device="auto"))["device"] == "cpu"
+
+
+HDF5 = """
+import sys
+import tasks.engine.profile
+import h5py
+with h5py.File(sys.argv[1], "w") as file:
+    file["a"] = 1
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_hdf5_files_need_no_locks(tmp_path: Path) -> None:
+    inject = ["strace", "-f", "-qq", "-o", tmp_path / "trace", "-e", "inject=flock:error=ENOLCK"]
+    done = subprocess.run(
+        [*inject, sys.executable, "-c", HDF5, tmp_path / "model.h5"],
+        env=os.environ | {"HDF5_USE_FILE_LOCKING": "TRUE"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "PTRACE" in done.stderr:
+        pytest.skip(f"strace can't trace here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert "flock" not in (tmp_path / "trace").read_text()

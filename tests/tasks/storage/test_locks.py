@@ -65,7 +65,7 @@ def test_the_lock_of_a_removed_file_does_not_count(tmp_path: Path) -> None:
     path = LocalPath(tmp_path / "a.lock")
     with path.open("a") as stale:
         path.unlink()
-        assert try_lock(stale.fileno())
+        assert try_lock(stale.fileno(), path)
         assert not is_file_locked(path)
         with locked_if_free(path) as held:
             assert held
@@ -204,5 +204,5 @@ def test_a_lock_on_a_read_only_disk_can_be_looked_at() -> None:
 def test_several_may_look_at_a_lock_at_the_same_time(tmp_path: Path) -> None:
     path = LocalPath(tmp_path / "a.lock")
     with path.open("a") as looking:
-        assert try_lock(looking.fileno(), shared=True)
+        assert try_lock(looking.fileno(), path, shared=True)
         assert not is_file_locked(path)

@@ -444,8 +444,9 @@ def test_a_run_can_begin_while_its_lock_is_looked_at(store: Store) -> None:
     """Looking takes a shared lock for a moment; the run must not go without its own for that."""
     run = RunLog(store, "20260101-000000-001")
     run.folder.mkdir(parents=True)
-    with (on_disk(run.folder) / "alive.lock").open("a") as looking:
-        assert try_lock(looking.fileno(), shared=True)
+    path = on_disk(run.folder) / "alive.lock"
+    with path.open("a") as looking:
+        assert try_lock(looking.fileno(), path, shared=True)
         looked = threading.Timer(0.1, fcntl.flock, (looking.fileno(), fcntl.LOCK_UN))
         looked.start()
         begun(store)

@@ -504,9 +504,14 @@ def test_an_object_that_cannot_be_removed_is_reported(
     root: S3Path, client: S3Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "a/b").write(b"locked")
-    refused = {"Errors": [{"Key": f"{root.key}/a/b", "Code": "AccessDenied"}]}
-    monkeypatch.setattr(client, "delete_objects", lambda **_: refused)
-    with pytest.raises(StorageError, match=r"a/b can't be removed \(AccessDenied\)"):
+    from botocore.exceptions import ClientError
+
+    def refuse(**_: Any) -> None:
+        answer = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(answer, "DeleteObject")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(client, "delete_object", refuse)
+    with pytest.raises(StorageError, match=r"refuses DeleteObject \(AccessDenied\)"):
         (root / "a").remove_tree()
 
 
