@@ -45,7 +45,10 @@ def compare(
     _show_settings(found["settings"])
     line("")
     if found["same_test_images"] is False:
-        warn("The runs have different test images, so their test scores are not comparable.")
+        warn(
+            "The runs have different test images: compare their validation scores, not their test "
+            "scores."
+        )
     _show_scores(found["results"])
     line("Changes include chance; `fashion-flow verdicts` shows how much to expect.")
 

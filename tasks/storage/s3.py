@@ -264,7 +264,9 @@ class S3Path(S3Object):
                     self.write_if(ended + line, version)
                     return
                 time.sleep(0.05 * (1 + secrets.randbelow(8)))
-        raise StorageError(f"{self}: too many processes write to it at a time.", transient=True)
+        raise StorageError(
+            f"{self}: too many processes write to it at a time; run fewer.", transient=True
+        )
 
     def unlink(self, missing_ok: bool = True) -> None:  # noqa: ARG002 - S3 does not report it
         """Remove the object; S3 does not report whether there was one."""
@@ -284,7 +286,7 @@ class S3Path(S3Object):
                 for error in answer.get("Errors", ()):
                     raise StorageError(
                         f"{SCHEME}{self.bucket}/{error.get('Key')} can't be removed "
-                        f"({error.get('Code')}).",
+                        f"({error.get('Code')}); check the right to delete.",
                         transient=error.get("Code") in ("InternalError", "SlowDown"),
                     )
         self.unlink()

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import StorageError, UserError, without_password
+from tasks.core.messages import shortened
 from tasks.storage.store_path import ConflictError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def explained(bucket: str, path: str) -> Iterator[None]:
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
         ) from None
     except BotoCoreError as error:
-        why = without_password(str(error))
+        why = shortened(without_password(str(error)), 120)
         raise StorageError(
             f"the store s3://{bucket} can't be reached ({why}); check the network, "
             "AWS_ENDPOINT_URL and AWS_REGION.",
@@ -95,6 +96,6 @@ def _of_answer(bucket: str, path: str, error: Any) -> Exception:
             "to get, put, list and delete, and AWS_REGION."
         )
     return StorageError(
-        f"the store s3://{bucket} answered {error.operation_name} with {status} {code}.",
+        f"the store s3://{bucket} answered {error.operation_name} with {status} {code}; try again.",
         transient=True,
     )
