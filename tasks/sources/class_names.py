@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.errors import UserError
-from tasks.core.messages import first_line, listed
+from tasks.core.messages import first_line, listed, quoted
 from tasks.sources.bounded_files import read_uncompressed
 
 CLASS_NAMES_FILE = "class_names.txt"
@@ -36,7 +36,8 @@ def checked_class_names(names: Sequence[str], origin: str) -> tuple[str, ...]:
             `origin`.
     """
     if not all(name.strip() for name in names) or not names:
-        raise UserError(f"{origin}: expected one name per class, found {listed(names) or 'none'}.")
+        found = listed([quoted(name) for name in names]) or "none"
+        raise UserError(f"{origin}: expected one name per class, found {found}.")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(f"{origin}: class names must differ; repeated: {listed(repeated)}.")

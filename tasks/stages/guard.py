@@ -95,6 +95,7 @@ def _refuse(pairs: pa.Table, splits: Mapping[str, Split]) -> None:
     places = zip(pairs["split"].to_pylist(), pairs["position"].to_pylist(), strict=True)
     count = len({sha256(splits[name].images[index].tobytes()).digest() for name, index in places})
     rows = pairs.slice(0, PAIRS_IN_MESSAGE).to_pylist()
+    dots = " ..." if len(pairs) > PAIRS_IN_MESSAGE else ""
     examples = "; ".join(
         f"{row['split']} image {row['position']} equals {row['other_split']} image "
         f"{row['other_position']}"
@@ -102,7 +103,7 @@ def _refuse(pairs: pa.Table, splits: Mapping[str, Split]) -> None:
     )
     raise UserError(
         f"{count:,} {'image appears' if count == 1 else 'images appear'} in more than one split "
-        f"({examples}{' ...' if len(pairs) > PAIRS_IN_MESSAGE else ''}; positions in the splits, from "
+        f"({examples}{dots}; positions in the splits, from "
         "0). Scores on them say nothing about new images. Remove them from the data, or set "
         "guard.exact=allow."
     )

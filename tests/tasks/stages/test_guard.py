@@ -87,7 +87,7 @@ def test_copies_of_one_image_are_one_image_in_two_splits(bench: Workbench) -> No
         train=with_copies(TRAIN, at_1=TRAIN[0], at_2=TRAIN[0]),
         test=with_copies(TEST, at_2=TRAIN[0], at_3=TRAIN[0], at_4=TRAIN[5]),
     )
-    with pytest.raises(UserError, match="^2 images appear in more than one split"):
+    with pytest.raises(UserError, match=r"^2 images appear in more than one split"):
         searched(bench, split)
 
 
