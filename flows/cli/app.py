@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError) and out.is_closed():
             return 0
         parts = (error.strerror or error, error.filename)
-        fail(": ".join(str(part) for part in parts if part))
+        found = ": ".join(str(part) for part in parts if part)
+        fail(f"{found}; check that it exists and that you may use it.")
         return 1
     return status or 0
 

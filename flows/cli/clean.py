@@ -39,6 +39,6 @@ def _show(store: Store, cleaned: Cleaning, *, dry_run: bool) -> None:
     for path in cleaned.locked:
         line(f"kept: {path} is being computed")
     for doubt in cleaned.doubts:
-        warn(f"All results are kept, because the results used by this run are not known. {doubt}")
+        warn(f"All results are kept, since it is not known which a run uses: {doubt}")
     verb = "would be removed" if dry_run else "removed"
     line(f"{store.root}: {len(cleaned.removed)} items {verb}, {size(cleaned.freed)} freed.")

@@ -12,6 +12,7 @@ from flows.cli.results import DECISIONS, percent
 from flows.cli.run_tables import note_unfinished, result_rows
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
+from tasks.core.messages import listed
 from tasks.core.names import FINAL, PREPROCESS
 from tasks.engine.profile import profile_changes
 from tasks.storage.run_log import RunLog, find_run
@@ -46,11 +47,14 @@ def compare(
     _show_settings(found["settings"])
     line("")
     if found["same_test_images"] is False:
-        warn("The runs have different test images, so their test scores are not comparable.")
+        warn(
+            "The runs have different test images: compare their validation scores, not their test "
+            "scores."
+        )
     if found["profiles"]:
         warn(
             "The runs were computed under different execution profiles, so equal settings may give "
-            f"other last digits. The second has {'; '.join(found['profiles'])}."
+            f"other last digits. The second has {listed(found['profiles'], separator='; ')}."
         )
     _show_scores(found["results"])
     line("Changes include chance; `fashion-flow verdicts` shows how much to expect.")

@@ -17,6 +17,7 @@ from flows.cli.common_options import ARTIFACTS, StoreOption, whole_number
 from flows.cli.screen import Closed, Screen, add_row, line, out, show, show_json, table, warn
 from tasks.core.data.photographs import ImageFormat, Invert
 from tasks.core.errors import UserError
+from tasks.core.messages import brief
 from tasks.models.classifier import PictureOutcome, Prediction, classify
 from tasks.models.model_lookup import TrainedModel, find_model
 from tasks.models.prediction_files import MOST_ON_PAGE, check_target, write_page, write_parquet
@@ -24,6 +25,8 @@ from tasks.sources.pictures import Unreadable, printable, read_pictures
 from tasks.storage.store import Store
 
 DONE, SOME_FAILED, NOTHING_PREDICTED = 0, 1, 2
+# How many pictures that can't be read are named on the terminal.
+MOST_ERRORS = 10
 
 
 @Parameter("*")
@@ -103,6 +106,8 @@ def predict(
     outcomes = _collected(classify(pictures, trained))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if not predicted:
+        if output.as_json:
+            show_json(as_json(outcomes, trained, output.top))
         return NOTHING_PREDICTED
     if output.out:
         write_parquet(output.out, outcomes, trained)
@@ -129,18 +134,35 @@ def _checked_targets(paths: Sequence[Path], output: OutputOptions) -> list[Path]
 
 
 def _collected(outcomes: Iterator[PictureOutcome]) -> list[PictureOutcome]:
-    """Collect all outcomes; print failures immediately and, on a terminal, the progress."""
+    """Collect all outcomes; print failures immediately and, on a terminal, the progress.
+
+    Of many failures, only the first are printed, then their number.
+    """
     collected: list[PictureOutcome] = []
+    failed = 0
     with _quiet_libraries() as terminal:
         spinner = "line" if terminal.ascii_only else "dots"
         with terminal.status("reading pictures", spinner=spinner) as status:
             for outcome in outcomes:
                 collected.append(outcome)
                 if isinstance(outcome, Unreadable):
-                    text = Text(f"error: {outcome.source}: {outcome.reason}")
-                    terminal.print(text, style="bold red", soft_wrap=True)
+                    failed += 1
+                    if failed <= MOST_ERRORS:
+                        _print_error(terminal, f"{outcome.source}: {outcome.reason}")
                 status.update(f"{len(collected):,} pictures")
+        if failed > MOST_ERRORS:
+            more = (
+                f"{failed - MOST_ERRORS:,} more could not be read; add --json to see all of them."
+            )
+            _print_error(terminal, more)
     return collected
+
+
+def _print_error(terminal: Screen, message: str) -> None:
+    begin = "error: "
+    text = Text(begin + brief(message, taken=len(begin)))
+    # The terminal wraps long lines; if we did, paths could not be copied.
+    terminal.print(text, style="bold red", soft_wrap=True)
 
 
 @contextmanager

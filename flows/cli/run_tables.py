@@ -33,7 +33,7 @@ def shown_run(store: Store, run_id: str | None) -> RunLog:
     if complete[-1] != runs[-1]:
         warn(
             f"The latest run, {runs[-1].run_id}, {state_of(runs[-1])}; this is run "
-            f"{complete[-1].run_id}, the latest complete one."
+            f"{complete[-1].run_id}, the latest complete one. To see another, name it with --run."
         )
     return complete[-1]
 

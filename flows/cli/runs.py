@@ -13,6 +13,7 @@ from flows.cli.screen import add_row, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from flows.recipe.presets import PRESETS
 from tasks.core.errors import UserError
+from tasks.core.messages import listed
 from tasks.storage.run_log import all_runs, damaged_runs, no_run
 from tasks.storage.store import Store
 
@@ -53,7 +54,7 @@ def runs(
     show(made)
     damaged = damaged_runs(opened)
     if damaged:
-        warn(f"The logs of {', '.join(damaged)} are damaged; delete their folders to forget them.")
+        warn(f"The logs of {listed(damaged)} are damaged; delete their folders to forget them.")
 
 
 def run_rows(store: Store) -> list[dict[str, Any]]:

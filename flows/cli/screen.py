@@ -15,6 +15,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from tasks.core.messages import COLUMNS, MOST_LINES, brief
+
 # ASCII replacements for the other characters that we print.
 SIGNS = str.maketrans({"\N{RIGHTWARDS ARROW}": "->", "\N{HORIZONTAL ELLIPSIS}": "..."})
 LONGEST_VALUE = 120
@@ -74,13 +76,16 @@ def spelled(text: str) -> str:
 
 def warn(message: str) -> None:
     """Print a framed note to standard error."""
-    text = Text(spelled(message))
+    # The frame takes two of the lines, and two signs at each end of the others.
+    inner = min(err.width, COLUMNS) - 4
+    text = Text(brief(spelled(message), columns=inner, lines=MOST_LINES - 2))
     err.print(Panel(text, border_style="yellow", title="note", title_align="left"))
 
 
 def fail(message: str) -> None:
     """Print the message of an error to standard error."""
-    err.print(Text(spelled(f"error: {message}")), style="bold red")
+    begin = "error: "
+    err.print(Text(begin + brief(spelled(message), taken=len(begin))), style="bold red")
 
 
 def line(text: str) -> None:

@@ -16,6 +16,7 @@ from flows.runners.base import LOCAL, Runner
 from flows.running.server_address import prepare_prefect
 from flows.running.server_check import prefect_settings, require_server
 from tasks.core.errors import UserError, without_password
+from tasks.core.messages import first_line, quoted
 from tasks.core.settings.run_settings import Settings
 from tasks.storage.store import Store
 
@@ -129,7 +130,10 @@ def _explained(address: str) -> Iterator[None]:
             "PREFECT_API_AUTH_STRING=name:password."
         ) from None
     except httpx.HTTPError as error:
-        raise UserError(f"no Prefect server answers at {address}: {error}") from None
+        raise UserError(
+            f"no Prefect server answers at {address} ({first_line(error)}); start `fashion-flow "
+            "ui`, or name a server with PREFECT_API_URL."
+        ) from None
 
 
 def _environment(given: Sequence[str]) -> dict[str, str]:
@@ -137,7 +141,7 @@ def _environment(given: Sequence[str]) -> dict[str, str]:
     for name, equals, _ in pairs:
         # The message leaves out the value, which may be a secret.
         if not (name.isidentifier() and equals):
-            raise UserError(f"--env {name!r}: expected NAME=VALUE.")
+            raise UserError(f"--env {quoted(name)}: expected NAME=VALUE.")
     return {name: value for name, _, value in pairs}
 
 
@@ -145,13 +149,15 @@ def _schedule(cron: str | None, timezone: str) -> Schedule | None:
     from prefect.schedules import Cron
 
     if timezone not in available_timezones():
-        raise UserError(f"time zone {timezone!r}: expected a name such as Europe/Berlin or UTC.")
+        raise UserError(
+            f"time zone {quoted(timezone)}: expected a name such as Europe/Berlin or UTC."
+        )
     try:
         return Cron(cron, timezone=timezone) if cron else None
     except ValueError:
         raise UserError(
-            f"schedule {cron!r}: expected minute, hour, day, month and weekday, e.g. '0 3 * * *' "
-            "for every night at three."
+            f"schedule {quoted(cron)}: expected minute, hour, day, month and weekday, e.g. '0 3 * "
+            "* *' for every night at three."
         ) from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from tasks.core.errors import UserError
+from tasks.core.messages import quoted
 
 PoolType = Literal["process", "docker", "kubernetes"]
 PROCESS, DOCKER, KUBERNETES = "process", "docker", "kubernetes"
@@ -58,7 +59,7 @@ class Pool:
             )
         elif not IMAGE.fullmatch(self.image):
             raise UserError(
-                f"--image {self.image!r}: expected the name of an image, e.g. "
+                f"--image {quoted(self.image)}: expected the name of an image, e.g. "
                 "registry.example.org/fashion-flow:0.1.0."
             )
 
@@ -102,8 +103,9 @@ class Pool:
                 return
         if found.type != self.type:
             raise UserError(
-                f"work pool {self.name!r} has type {found.type!r}; use --type {found.type}, or "
-                f"name another pool with --pool to create one of type {self.type!r}."
+                f"work pool {quoted(self.name)} has type {quoted(found.type)}; use --type "
+                f"{found.type}, or name another pool with --pool to create one of type "
+                f"{quoted(self.type)}."
             )
 
 

@@ -11,6 +11,7 @@ from flows.planning.stage_selection import EVERYTHING, Enough, StageSelection
 from flows.recipe.contents import build, stage_names
 from flows.recipe.run import Run
 from tasks.core.errors import UserError
+from tasks.core.messages import listed
 from tasks.core.records import Outcome, Record, Stage, digest_of
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.keys import basis_of
@@ -153,7 +154,7 @@ def plan(
         unneeded = (choice.refresh | choice.refresh_from) - shown
         if unneeded and not open_stage:
             raise UserError(
-                f"{', '.join(sorted(unneeded))} is not needed by {', '.join(sorted(choice.only))}, "
+                f"{listed(sorted(unneeded))} is not needed by {listed(sorted(choice.only))}, "
                 "so it would not be computed again; name it with --only, too."
             )
     return [run.planned.get(name, Planned(name, OPEN, unseen)) for name in names if name in shown]

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pydantic import Field
 
 from tasks.core.errors import UserError
+from tasks.core.messages import quoted
 from tasks.core.settings.base import Spec
 
 
@@ -42,7 +43,7 @@ class StageSelection(Spec):
             if name not in names:
                 like = get_close_matches(name, names)
                 hint = f"did you mean {' or '.join(like)}?" if like else "`plan` shows their names."
-                raise UserError(f"no stage {name!r} in this run; {hint}")
+                raise UserError(f"no stage {quoted(name)} in this run; {hint}")
 
     def check_enough(self, made: Iterable[str]) -> None:
         """End the recipe early if only some stages are selected and all of these have been added.

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.recipe.presets import PRESETS
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line, listed, quoted
 from tasks.core.settings.base import explain
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import Iteration
@@ -34,7 +35,7 @@ def compose(
         UserError: a preset or setting is unknown, or a value has the wrong type or is out of range.
     """
     if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}.")
+        raise UserError(f"unknown preset {quoted(preset)}; expected one of {', '.join(PRESETS)}.")
     tree = PRESETS[preset].model_dump()
     if plan_file is not None:
         tree["plan"] = [entry.model_dump() for entry in read_plan(plan_file)]
@@ -44,7 +45,7 @@ def compose(
         name, separator, text = assignment.partition("=")
         if not separator:
             raise UserError(
-                f"--set {assignment!r}: expected name=value, e.g. overfitting.epochs=3."
+                f"--set {quoted(assignment)}: expected name=value, e.g. overfitting.epochs=3."
             )
         _assign(tree, name.strip(), _parsed(text.strip()))
     try:
@@ -63,14 +64,20 @@ def read_plan(path: Path) -> tuple[Iteration, ...]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"plan {path} can't be read: {error.strerror or error}.") from None
+        raise UserError(
+            f"plan {path} can't be read ({first_line(error)}); check the path and its permissions."
+        ) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"plan {path} can't be read: {error}.") from None
+        raise UserError(
+            f"plan {path} can't be read ({first_line(error)}); save it as UTF-8."
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"plan {path} is not valid TOML: {error}") from None
+        raise UserError(
+            f"plan {path} is not valid TOML ({first_line(error)}); expected [[iteration]] tables."
+        ) from None
     unknown = sorted(set(content) - {"iteration"})
     if unknown or not content.get("iteration"):
-        found = f", found {', '.join(unknown)}" if unknown else ""
+        found = f", found {listed(unknown)}" if unknown else ""
         raise UserError(f"plan {path}: expected [[iteration]] tables and nothing else{found}.")
     try:
         return TypeAdapter(tuple[Iteration, ...]).validate_python(content["iteration"])
@@ -94,7 +101,7 @@ def _assign(tree: dict[str, Any], name: str, value: Any) -> None:
             inner = tree[group] = {}
         if not isinstance(inner, dict):
             raise UserError(
-                f"--set {name}: {group!r} contains no named settings; to change the "
+                f"--set {name}: {quoted(group)} contains no named settings; to change the "
                 "plan's iterations, use --plan FILE."
             )
         tree = inner

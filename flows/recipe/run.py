@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from tasks.core.errors import SealedError
+from tasks.core.messages import quoted
 from tasks.core.records import Outcome, Stage
 from tasks.core.seal import MarkedFiles, check_seal
 
@@ -46,8 +47,8 @@ class Run(ABC, Generic[H]):
         marks = check_seal(stage.name, stage.spec.seal, stage.reads, read)
         if self._marks.setdefault(stage.name, marks) != marks:
             raise SealedError(
-                f"two stages are named {stage.name!r}, but their files derive from different test "
-                "data; rename one of them."
+                f"two stages are named {quoted(stage.name)}, but their files derive from "
+                "different test data; rename one of them."
             )
         return self.take(stage, after, inputs)
 

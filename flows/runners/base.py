@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.errors import UserError
+from tasks.core.messages import quoted
 from tasks.core.settings.base import Spec, explain
 
 RunnerKind = Literal["local", "dask"]
@@ -47,11 +48,11 @@ class Runner(Spec):
         if self.address is None:
             return self
         if self.kind != "dask":
-            raise ValueError("the address of a Dask cluster requires the runner dask, not local")
+            raise ValueError("the address of a Dask cluster needs the runner dask, not local")
         found = ADDRESS.fullmatch(self.address)
         if not found:
             raise ValueError(
-                f"expected tls://HOST:PORT or tcp://{LOOPBACK}:PORT, got {self.address!r}"
+                f"expected tls://HOST:PORT or tcp://{LOOPBACK}:PORT, got {quoted(self.address)}"
             )
         if found["protocol"] == "tcp" and not is_loopback(found["host"]):
             raise ValueError(

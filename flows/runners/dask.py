@@ -21,8 +21,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from flows.runners.base import LOOPBACK, ComputeSite, Runner, is_loopback
-from flows.runners.survey import CONNECT_S, first_line
+from flows.runners.survey import CONNECT_S
 from tasks.core.errors import StageError, UserError
+from tasks.core.messages import first_line, listed
 from tasks.core.records import Stage
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.stage_specs import Arithmetic
@@ -205,5 +206,5 @@ def _warn_of_lost_worker(event: tuple[float, Any]) -> None:
     names = sorted(map(_stage_of, tasks))
     if names:
         log.warning(
-            "lost the worker %s; other workers take over: %s", message["worker"], ", ".join(names)
+            "lost the worker %s; other workers take over: %s", message["worker"], listed(names)
         )

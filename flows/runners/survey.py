@@ -13,6 +13,7 @@ from distributed.security import Security
 
 from flows.runners.base import ComputeSite
 from tasks.core.errors import FashionFlowError, StageError, UserError
+from tasks.core.messages import first_line, listed, shortened
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.stage_specs import Arithmetic
 from tasks.engine.libraries import installation
@@ -83,7 +84,8 @@ def agreed(answers: Mapping[str, Any], computing: Sequence[str]) -> dict[str, An
         if unlike:
             raise StageError(
                 f"the workers {first} and {worker} would not compute the same results: "
-                f"{worker} has {'; '.join(unlike)}; stop those of one kind, or name the device "
+                f"{worker} has {listed(unlike, separator='; ')}; stop those of one kind, or name the "
+                "device with "
                 "with --set execution.device=..."
             )
     return profile
@@ -98,7 +100,7 @@ def _check_answer(worker: str, answer: Any, *, computing: bool) -> None:
         raise StageError(f"the worker {worker}: {answer}")
     elif isinstance(answer, BaseException):
         # Dask wraps some errors in an Exception whose text names the original one.
-        cause = str(answer) if type(answer) is Exception else repr(answer)
+        cause = shortened(str(answer) if type(answer) is Exception else repr(answer), 160)
         raise StageError(
             f"the worker {worker} can't run this program ({cause}); install it there (make "
             "setup) and start the worker from there."
@@ -118,7 +120,7 @@ def _installation_of_scheduler(client: Client) -> Mapping[str, str] | Exception:
 
 def _check_scheduler(found: Mapping[str, str] | Exception) -> None:
     if isinstance(found, Exception):
-        differing = f"{type(found).__name__}: {found}"
+        differing = f"{type(found).__name__}: {first_line(found)}"
     else:
         differing = differences(found, installation())
     if differing:
@@ -134,7 +136,7 @@ def _connected(address: str) -> Iterator[Client]:
     found = security.get_tls_config_for_role("client")
     if urlsplit(address).scheme == "tls" and not all(found[name] for name in TLS):
         raise UserError(
-            f"{address}: TLS requires Dask's own settings, e.g. the environment variables "
+            f"{address}: TLS needs Dask's own settings, e.g. the environment variables "
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ..__TLS__CLIENT__CERT and "
             "..__TLS__CLIENT__KEY (docs/clusters.md)."
         )
@@ -143,12 +145,7 @@ def _connected(address: str) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         raise StageError(
             f"the Dask cluster at {address} can't be reached "
-            f"({first_line(error)}); is its scheduler running (docs/clusters.md)?"
+            f"({first_line(error)}); check that its scheduler is running (docs/clusters.md)."
         ) from None
     with client:
         yield client
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or the name of its type."""
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.recipe import stages
 from tasks.core.errors import UnavailableError, UserError
+from tasks.core.messages import quoted
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.keys import key_of
@@ -52,8 +53,8 @@ def resolve(
         download_fashion_mnist(RAW_FOLDER, log.info)
     except UnavailableError as error:
         notice = (
-            "SYNTHETIC DATA: this run uses images drawn by the program, because Fashion-MNIST is "
-            f"not available: {error} Its scores say nothing about Fashion-MNIST."
+            "SYNTHETIC DATA: this run uses images drawn by the program, so its scores say nothing "
+            f"about Fashion-MNIST. {error}"
         )
         return settings.model_copy(update={"dataset": "synthetic"}), notice
     return settings, ""
@@ -68,8 +69,8 @@ def _existing(dataset: str) -> str:
     path = Path(dataset).expanduser().absolute()
     if not path.exists():
         raise UserError(
-            f"dataset {dataset!r}: expected auto, fashion-mnist, synthetic, or the path of a "
-            "folder of IDX files or of an .npz; there is no such path."
+            f"dataset {quoted(dataset, 100)}: expected auto, fashion-mnist, synthetic, or the "
+            "path of a folder of IDX files or of an .npz; there is no such path."
         )
     return str(path)
 

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from flows.running.run_logging import stop_views
 from flows.running.server import stop_temporary_server
-from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError
+from tasks.core.errors import CriteriaError, FashionFlowError, StageError, UserError, whole
+from tasks.core.messages import first_line
 from tasks.storage.run_log import INTERRUPTED, RunLog
 
 log = logging.getLogger("fashion_flow")
@@ -97,14 +98,19 @@ def fail(error: BaseException, run_log: RunLog) -> int:
 def _log_failure(error: BaseException, run_log: RunLog, *, lost: bool) -> int:
     log.debug("the run failed", exc_info=error)
     if isinstance(error, UserError | CriteriaError):
-        log.error("%s", error)
+        log.error("%s", whole(error))
         return USER_ERROR if isinstance(error, UserError) else NO_SUCCESS
     if isinstance(error, FashionFlowError | OSError):
-        log.error("%s", error)
+        log.error("%s", whole(error))
     elif lost:
-        log.error("the Prefect server can no longer be reached (%s)", _first_line(error))
+        log.error(
+            "the Prefect server can no longer be reached (%s); check that it is running",
+            first_line(error),
+        )
     else:
-        log.error("%s: %s", type(error).__name__, _first_line(error))
+        log.error(
+            "%s: %s", type(error).__name__, first_line(error, 300) if str(error) else "no message"
+        )
     log.error(
         "finished stages are kept in %s; start the same command again to continue. Details: %s",
         run_log.store.root,
@@ -138,8 +144,3 @@ def _tell_server(run_log: RunLog) -> None:
                     flow_run, Cancelled(message="stopped by the user"), force=True
                 )
             await_published()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "no message"

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.running.stage_rows import NAMES, STATES, StageRows, clock
+from tasks.core.messages import brief, listed
 from tasks.engine.events import FAILED, WAITING, EpochEvent, StageEvent
 
 CACHED, SKIPPED = "Cached", "Skipped"
@@ -29,6 +30,8 @@ STYLES = {
 LEVELS = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
 # Digests of records are only shown in the log file.
 RECORD = re.compile(r",? ?record [0-9a-f]{16}$")
+# The characters of the names of stages that were cached; a line of all would fill the screen.
+MOST_CACHED = 300
 # On narrower terminals, columns would leave too little room for the message.
 NARROW = 90
 
@@ -36,13 +39,15 @@ NARROW = 90
 class LiveView(logging.Handler):
     """Shows log records on a terminal: a line for each ended stage, bars for those in progress.
 
-    Records may come from any thread. Stopping the view restores the terminal.
+    Records may come from any thread. Stopping the view restores the terminal. `more` ends messages
+    that were cut, and says where all of them is.
     """
 
-    def __init__(self, stream: TextIO, level: int = logging.INFO) -> None:
+    def __init__(self, stream: TextIO, level: int = logging.INFO, more: str = "") -> None:
         # Epochs move the bars even if they are not shown as lines.
         super().__init__(logging.DEBUG)
         self._shown = level
+        self._more = more
         self._console = Console(file=stream)
         self._total = 0
         self._workers = 1
@@ -93,7 +98,8 @@ class LiveView(logging.Handler):
             return
         self._flush_cached()
         # The terminal wraps long lines; if we did, they could not be copied as one line.
-        text = Text(record.getMessage(), style=LEVELS.get(record.levelno, ""))
+        message = brief(record.getMessage(), end=self._more)
+        text = Text(message, style=LEVELS.get(record.levelno, ""))
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def _stage(self, event: StageEvent) -> None:
@@ -122,9 +128,13 @@ class LiveView(logging.Handler):
         state = Text(event.state, style=style)
         message = RECORD.sub("", event.message)
         if self._console.width < NARROW:
+            begin = len(event.stage) + len(event.state) + 4
+            message = brief(message, taken=begin, end=self._more)
             line = Text.assemble(f"{event.stage}  ", state, f"  {message}")
             self._console.print(line, highlight=False)
             return
+        columns = self._console.width - NAMES - STATES - 2
+        message = brief(message, end=self._more, columns=columns)
         table = Table.grid(padding=(0, 1, 0, 0), expand=True)
         table.add_column(width=NAMES, no_wrap=True, overflow="ellipsis")
         table.add_column(width=STATES, no_wrap=True)
@@ -136,7 +146,7 @@ class LiveView(logging.Handler):
 
     def _flush_cached(self) -> None:
         if self._cached:
-            names = ", ".join(self._cached)
+            names = listed(self._cached, MOST_CACHED)
             self._cached = []
             self._console.print(Text(f"Cached: {names}", style=STYLES[CACHED]), highlight=False)
 

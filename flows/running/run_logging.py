@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from flows.running.live import LiveView
+from tasks.core.messages import brief
 from tasks.storage.run_log import local_log
 from tasks.storage.store_path import StorePath
 
@@ -20,6 +21,8 @@ log = logging.getLogger("fashion_flow")
 @contextmanager
 def logging_run(path: StorePath, level: int) -> Iterator[LiveView | None]:
     """Show log lines from `level` on and write all of them, TensorFlow's and Prefect's to `path`.
+
+    On the terminal, a long line is cut, and says where all of it is.
 
     Yields:
         The live view, if the terminal can show one and more than warnings are wanted.
@@ -31,8 +34,10 @@ def logging_run(path: StorePath, level: int) -> Iterator[LiveView | None]:
         to_file.setFormatter(stamp)
         log.setLevel(logging.DEBUG)
         log.propagate = False
-        view = LiveView(terminal, level) if level < logging.WARNING and _erases(terminal) else None
-        handlers = (view or _plain_lines(terminal, level), to_file)
+        live = level < logging.WARNING and _erases(terminal)
+        more = f" (all of it: {path.log_file()})"
+        view = LiveView(terminal, level, more) if live else None
+        handlers = (view or _plain_lines(terminal, level, more), to_file)
         for handler in handlers:
             log.addHandler(handler)
         try:
@@ -56,10 +61,22 @@ def _erases(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
-def _plain_lines(stream: TextIO, level: int) -> logging.Handler:
+class _BriefLines(logging.Formatter):
+    """Lines with the time of day that fit on a terminal; `more` ends those that were cut."""
+
+    def __init__(self, more: str) -> None:
+        super().__init__()
+        self._more = more
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = self.formatTime(record, "%H:%M:%S  ")
+        return stamp + brief(record.getMessage(), taken=len(stamp), end=self._more)
+
+
+def _plain_lines(stream: TextIO, level: int, more: str) -> logging.Handler:
     handler = logging.StreamHandler(stream)
     handler.setLevel(level)
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_BriefLines(more))
     return handler
 
 

@@ -48,7 +48,9 @@ def serve_ui(port: int, *, open_browser: bool) -> None:
     named = named_by_user()
     running = ui_server()
     if running:
-        raise UserError(f"a Prefect server is already running: {running}")
+        raise UserError(
+            f"a Prefect server is already running: {running}; open it, or stop it first."
+        )
     with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=HEALTH_S):
         raise UserError(f"port {port} is already in use; choose another with --port.")
     url = f"http://{LOOPBACK}:{port}"

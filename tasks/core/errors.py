@@ -2,6 +2,8 @@
 
 import re
 
+from tasks.core.messages import brief
+
 
 def without_password(text: str) -> str:
     """Remove credentials from the addresses in a text: `//name:password@host` -> `//host`."""
@@ -9,7 +11,23 @@ def without_password(text: str) -> str:
 
 
 class FashionFlowError(Exception):
-    """Base of all errors whose message is shown to the user without a traceback."""
+    """Base of all errors whose message is shown to the user without a traceback.
+
+    As text, it is short enough for a terminal; `whole` is all of it, for logs.
+    """
+
+    def __str__(self) -> str:
+        return brief(self.whole)
+
+    @property
+    def whole(self) -> str:
+        """The message as it was raised, of any length."""
+        return super().__str__()
+
+
+def whole(error: BaseException) -> str:
+    """All of an error's message, for logs."""
+    return error.whole if isinstance(error, FashionFlowError) else str(error)
 
 
 class UserError(FashionFlowError):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tasks.core.errors import SealedError
+from tasks.core.messages import listed, quoted
 
 
 class Mark(StrEnum):
@@ -115,9 +116,9 @@ def check_seal(
     if sealed:
         marks = sorted({mark for name in sealed for mark in found[name] & banned})
         raise SealedError(
-            f"stage {stage!r} reads {', '.join(sealed)}, which derives from {' and '.join(marks)}. "
-            "Only stages that score or report may read it: train, tune and decide on training and "
-            "validation data."
+            f"stage {quoted(stage)} reads {listed(sealed, 60)}, which derives from "
+            f"{listed(marks, 60)}. Only stages that score or report may read it: train, tune "
+            "and decide on training and validation data."
         )
     everything = rule.adds.union(*found.values())
     if rule.purpose is not Purpose.DATA:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from tasks.core.errors import StageError, UserError
+from tasks.core.messages import listed
 
 _parser_lock = threading.Lock()
 
@@ -32,6 +33,7 @@ NEUTRAL = (
     "tasks.core.seal",
     "tasks.core.stage_specs",
     "tasks.core.errors",
+    "tasks.core.messages",
 )
 
 
@@ -104,7 +106,7 @@ def refuse_edits(stage: str, code: Mapping[str, str]) -> None:
     edited = changed_since(code)
     if edited:
         raise StageError(
-            f"{', '.join(edited)} changed while {stage} was computed. It is unclear which code "
+            f"{listed(edited)} changed while {stage} was computed. It is unclear which code "
             "produced the result, so it is not stored; start the run again."
         )
 
@@ -148,7 +150,7 @@ def _parse(path: Path, text: str) -> _Module:
     except SyntaxError as error:
         where = f"{path}, line {error.lineno}"
         raise UserError(
-            f"{where}: {error.msg}. This is not valid Python, so nothing can run."
+            f"{where}: {error.msg}. This is not valid Python, so nothing can run; correct it first."
         ) from None
     imports: set[str] = set()
     digest = hashlib.sha256(_dumped(tree, imports).encode()).hexdigest()

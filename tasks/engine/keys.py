@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StageError
+from tasks.core.messages import listed
 from tasks.core.records import FORMAT_VERSION, Outcome, Stage, digest_of
 from tasks.core.stage_specs import Arithmetic
 from tasks.engine.fingerprint import code_of, refuse_edits
@@ -60,7 +61,7 @@ def refuse_changes(stage: Stage, basis: Mapping[str, Any]) -> None:
         external = []
     if external != basis["external"]:
         raise StageError(
-            f"{', '.join(stage.external)} changed while {stage.name} read it, so the result "
+            f"{listed(stage.external)} changed while {stage.name} read it, so the result "
             "is not stored; start the run again."
         )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StageError, UserError
+from tasks.core.messages import first_line, quoted
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.stage_specs import Arithmetic
 from tasks.engine.environment import fix_arithmetic, fix_keras, fix_variables
@@ -95,10 +96,12 @@ def _gpu_models() -> str:
 def _backend() -> str:
     backend = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
     if backend not in BACKENDS:
-        raise UserError(f"KERAS_BACKEND is {backend!r}: expected one of {', '.join(BACKENDS)}.")
+        raise UserError(
+            f"KERAS_BACKEND is {quoted(backend)}: expected one of {', '.join(BACKENDS)}."
+        )
     if find_spec(backend) is None:
         raise UserError(
-            f"KERAS_BACKEND is {backend!r}, which is not installed here: run pip install "
+            f"KERAS_BACKEND is {backend}, which is not installed here: run pip install "
             f"'fashion-flow[{backend}]', or unset the variable."
         )
     return backend
@@ -237,7 +240,7 @@ def _configure_jax(profile: Mapping[str, Any]) -> dict[str, Any]:
         jax.devices()
     except RuntimeError as error:
         raise StageError(
-            f"the profile needs a {profile['device']}, but JAX finds none ({error}); check the "
-            "driver and JAX's CUDA plugin, or set execution.device=cpu."
+            f"the profile needs a {profile['device']}, but JAX finds none ({first_line(error)}); "
+            "check the driver and JAX's CUDA plugin, or set execution.device=cpu."
         ) from None
     return {"jax": jax.__version__, "threads": profile["threads"]}

@@ -15,7 +15,7 @@ from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from tasks.core.errors import StageError, UnavailableError
+from tasks.core.errors import StageError, UnavailableError, whole
 from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.core.seal import MarkedFiles, check_seal
 from tasks.core.stage_specs import StageSpec
@@ -205,7 +205,7 @@ def _run(call: _Call, state_of: StateOf | None) -> State[Outcome]:
             call.store.check_usable()
             end = _find_or_compute(call)
         except Exception as error:
-            stage_is(stage.name, FAILED, str(error) or type(error).__name__)
+            stage_is(stage.name, FAILED, whole(error) or type(error).__name__)
             raise
         call.run_log.stage(end.outcome, end.state.lower(), started, end.seconds, end.resumed_after)
     state, message = end.state, end.message

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tasks.core.errors import StageError
+from tasks.core.messages import listed
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.engine.events import EpochEvent, StageEvent
 from tasks.engine.libraries import installation
@@ -40,10 +41,13 @@ def describe(execution: Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
     """The differences between two installations as text; empty if there are none."""
-    return ", ".join(
-        f"{name} {found.get(name, 'none')[:12]} instead of {expected.get(name, 'none')[:12]}"
-        for name in sorted({*found, *expected})
-        if found.get(name) != expected.get(name)
+    return listed(
+        [
+            f"{name} {found.get(name, 'none')[:12]} instead of {expected.get(name, 'none')[:12]}"
+            for name in sorted({*found, *expected})
+            if found.get(name) != expected.get(name)
+        ],
+        160,
     )
 
 

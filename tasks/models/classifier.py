@@ -11,6 +11,7 @@ import numpy as np
 from tasks.core.array_types import Float32, UInt8
 from tasks.core.data.preprocessing import scaled
 from tasks.core.errors import NumericalError, UserError
+from tasks.core.messages import first_line
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.models.model_lookup import TrainedModel
 from tasks.models.usage import SCALED
@@ -133,7 +134,8 @@ class Classifier:
         found: Float32 = np.concatenate(parts)
         if not np.isfinite(found).all():
             raise NumericalError(
-                "the model's output contains NaN or infinite values, so it is unusable."
+                "the model's output contains NaN or infinite values, so it is unusable; use "
+                "another model."
             )
         return found
 
@@ -154,14 +156,15 @@ def _loaded(trained: TrainedModel) -> keras.Model:
         shapes = (model.input_shape, model.output_shape)
     except Exception as error:
         # Keras raises many kinds of errors for files that are not models.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{trained.path}: Keras cannot load it ({lines[0]}).") from error
+        raise UserError(
+            f"{trained.path}: Keras cannot load it ({first_line(error)}); copy the model again."
+        ) from error
     usage = trained.usage
     expected = ((None, *usage.input.shape[1:]), (None, len(usage.class_names)))
     fits = usage.input.method != SCALED or usage.input.shape[1:] == usage.image.shape
     if shapes != expected or not fits:
         raise UserError(
             f"{trained.path}: the model maps {shapes[0]} to {shapes[1]}, but its usage.json says "
-            f"{expected[0]} and {expected[1]}; they do not belong together."
+            f"{expected[0]} and {expected[1]}; they do not belong together; copy both again."
         )
     return model

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import StageError, UserError
+from tasks.core.messages import first_line, listed, quoted
 from tasks.core.names import FINAL, MODEL, USAGE
 from tasks.core.records import Record
 from tasks.models.usage_file import USAGE_FILE, Usage, read_usage
@@ -78,10 +79,10 @@ def _stage_of(store: Store, stage: str, run_id: str | None) -> tuple[RunLog, Rec
         if record is not None and MODEL in record.files:
             return run, record
     where = f"run {runs[0].run_id}" if run_id is not None else f"any run in {store.root}"
-    known = ", ".join(_models_of(runs[0])) or "none"
+    known = listed(_models_of(runs[0])) or "none"
     raise UserError(
-        f"there is no model {stage!r} in {where}; models of run {runs[0].run_id}: {known}. "
-        "To name a folder, write a slash, as in ./model."
+        f"there is no model {quoted(stage)} in {where}; models of run {runs[0].run_id}: {known}. "
+        "Choose one of them; to name a folder, write a slash, as in ./model."
     )
 
 
@@ -122,7 +123,7 @@ def _in_folder(folder: Path) -> Path:
     ]
     found = by_kind[0] or by_kind[1]
     if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+        names = listed([path.name for path in found]) or "none"
         raise UserError(
             f"{folder}: expected {_ONE_MODEL_FILE} in it, found {names}; name the file."
         )
@@ -137,7 +138,9 @@ def _compare_with_record(path: Path, sha256: str) -> None:
     try:
         files = Record.from_json(beside.read_text(encoding="utf-8")).files
     except ValueError as error:
-        raise StageError(f"{beside}: {error}; run the flow again to restore it.") from None
+        raise StageError(
+            f"{beside} is damaged ({first_line(error)}); run the flow again to restore it."
+        ) from None
     expected = {file.sha256 for file in files.values() if Path(file.path).name == path.name}
     if expected and sha256 not in expected:
         raise StageError(f"{path} does not match its record; run the flow again to restore it.")

@@ -43,7 +43,7 @@ def check_target(path: Path, option: str, inputs: Sequence[Path]) -> None:
     if not path.absolute().parent.is_dir():
         raise UserError(f"{option} {path}: there is no folder {path.parent}; create it first.")
     if not os.access(path.absolute().parent, os.W_OK):
-        raise UserError(f"{option} {path}: no permission to write to {path.absolute().parent}.")
+        raise UserError(f"{option} {path}: no permission to write to its folder; name another.")
 
 
 def write_parquet(path: Path, outcomes: Sequence[PictureOutcome], trained: TrainedModel) -> None:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 
 from tasks.core.data.photographs import ImageFormat
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line
 from tasks.core.settings.base import explain
 from tasks.sources.pictures import printable
 
@@ -63,4 +64,6 @@ def read_usage(content: bytes, origin: str) -> Usage:
             "stage again, or copy both the model and its usage.json again."
         ) from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{origin} is not valid JSON ({error}); copy it again.") from None
+        raise UserError(
+            f"{origin} is not valid JSON ({first_line(error)}); copy it again."
+        ) from None

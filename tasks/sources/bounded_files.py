@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line
 
 # Far above any image data set that fits in memory.
 MAX_UNCOMPRESSED_BYTES = 16 * 2**30
@@ -37,9 +38,11 @@ def read_uncompressed(path: Path, origin: str, *, compressed: bool) -> bytes:
                 content.write(chunk)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(
-            f"{origin}: expected a complete gzip file, but it is damaged ({error}). Delete it and "
-            "get it again."
+            f"{origin}: expected a complete gzip file, but it is damaged ({first_line(error)}). "
+            "Delete it and get it again."
         ) from error
     except OSError as error:
-        raise UserError(f"{origin}: cannot be read: {error}.") from error
+        raise UserError(
+            f"{origin}: can't be read ({first_line(error)}); check it and its permissions."
+        ) from error
     return content.getvalue()

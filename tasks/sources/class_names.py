@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line, listed, quoted
 from tasks.sources.bounded_files import read_uncompressed
 
 CLASS_NAMES_FILE = "class_names.txt"
@@ -22,7 +23,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: expected UTF-8 text, one class name per line ({error})."
+            f"{path}: expected UTF-8 text, one class name per line ({first_line(error)})."
         ) from error
     return checked_class_names([line.strip() for line in text.rstrip().split("\n")], str(path))
 
@@ -35,8 +36,9 @@ def checked_class_names(names: Sequence[str], origin: str) -> tuple[str, ...]:
             `origin`.
     """
     if not all(name.strip() for name in names) or not names:
-        raise UserError(f"{origin}: expected one name per class, found {list(names)!r}.")
+        found = listed([quoted(name) for name in names]) or "none"
+        raise UserError(f"{origin}: expected one name per class, found {found}.")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise UserError(f"{origin}: class names must differ; repeated: {', '.join(repeated)}.")
+        raise UserError(f"{origin}: class names must differ; repeated: {listed(repeated)}.")
     return tuple(names)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import UnavailableError, UserError
+from tasks.core.messages import first_line
 from tasks.storage.files import sync_folder
 
 if TYPE_CHECKING:
@@ -66,21 +67,21 @@ def download(
             _attempt(url, destination, verify, timeout_s, deadline)
             return destination
         except (_GiveUpError, OSError) as error:
-            raise _unavailable(url, destination, attempt, error) from error
+            raise _unavailable(url, attempt, error) from error
         except (_TryAgainError, UserError) as error:
             pause = backoff_s * 2 ** (attempt - 1)
             if attempt >= attempts or time.monotonic() + pause >= deadline:
-                raise _unavailable(url, destination, attempt, error) from error
+                raise _unavailable(url, attempt, error) from error
             log(f"{url}: attempt {attempt} of {attempts} failed ({error}); retrying in {pause:g} s")
         time.sleep(pause)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _unavailable(url: str, destination: Path, attempt: int, error: Exception) -> UnavailableError:
-    cause = str(error) or type(error).__name__
+def _unavailable(url: str, attempt: int, error: Exception) -> UnavailableError:
+    cause = first_line(error)
     return UnavailableError(
-        f"{url} could not be downloaded to {destination} ({attempt} "
-        f"attempt{'s' if attempt > 1 else ''}). Last error: {cause}"
+        f"{url} could not be downloaded ({attempt} attempt{'s' if attempt > 1 else ''}, last "
+        f"error: {cause}); check the network."
     )
 
 
@@ -128,10 +129,10 @@ def _fetch(url: str, partial: Path, timeout_s: float, deadline: float) -> None:
             _check_status(response)
             _write(response.iter_raw(), partial, watchdog)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise _GiveUpError(f"{url!r} is not an http or https address: {error}") from error
+        raise _GiveUpError(f"not an http or https address: {first_line(error)}") from error
     except httpx.HTTPError as error:
         watchdog.check()
-        raise _TryAgainError(f"{type(error).__name__}: {error}") from error
+        raise _TryAgainError(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def _client(timeout: float) -> httpx.Client:
@@ -140,7 +141,9 @@ def _client(timeout: float) -> httpx.Client:
     try:
         return httpx.Client(timeout=timeout, follow_redirects=True)
     except (ImportError, ValueError) as error:
-        raise _GiveUpError(f"the proxy set in the environment cannot be used: {error}") from error
+        raise _GiveUpError(
+            f"the proxy set in the environment cannot be used: {first_line(error)}"
+        ) from error
 
 
 def _check_status(response: httpx.Response) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tasks.core.data.idx import parse_idx
 from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES, Dataset, checked_dataset
 from tasks.core.errors import UnavailableError, UserError
+from tasks.core.messages import first_line
 from tasks.sources.bounded_files import read_uncompressed
 from tasks.sources.download import download
 from tasks.sources.idx_folder import (
@@ -82,9 +83,9 @@ def download_fashion_mnist(folder: Path, log: Callable[[str], None]) -> Path:
             download(url, folder / f"{name}.gz", verify=partial(_verify, name, url), log=log)
         except UnavailableError as error:
             raise UnavailableError(
-                f"{error}\nWithout a network, put Fashion-MNIST's four files "
-                f"({', '.join(FASHION_MNIST_FILES)}; .gz or not) into {folder}, or into another "
-                "folder that FASHION_MNIST_DIR names."
+                "Fashion-MNIST could not be downloaded "
+                f"({first_line(error.__cause__ or error, 100)}). Put its four files into {folder}, "
+                "or into another folder that FASHION_MNIST_DIR names."
             ) from error
     return folder
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tasks.core.data.idx import parse_idx
 from tasks.core.data.labelled_images import Dataset, checked_dataset
 from tasks.core.errors import UserError
+from tasks.core.messages import listed
 from tasks.sources.bounded_files import read_uncompressed
 from tasks.sources.class_names import CLASS_NAMES_FILE, read_class_names
 
@@ -68,7 +69,7 @@ def require_idx_files(folder: Path, origin: str) -> list[Path]:
     if missing:
         raise UserError(
             f"{origin}: expected a folder with {', '.join(IDX_NAMES)} (each as it is or as .gz); "
-            f"missing: {', '.join(missing)}."
+            f"missing: {listed(missing)}."
         )
     return [path for path in located.values() if path is not None]
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tasks.core.data.labelled_images import Dataset, checked_dataset
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line, listed
 from tasks.sources import bounded_files
 from tasks.sources.class_names import checked_class_names
 
@@ -77,13 +78,16 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             if missing:
                 raise UserError(
                     f"{path}: expected the arrays {', '.join(NPZ_KEYS)} and optionally "
-                    f"{NAMES_KEY}; missing: {', '.join(missing)}; found: "
-                    f"{', '.join(arrays.files) or 'none'}."
+                    f"{NAMES_KEY}; missing: {listed(missing)}; found: "
+                    f"{listed(arrays.files) or 'none'}."
                 )
             wanted = (key for key in (*NPZ_KEYS, NAMES_KEY) if key in arrays.files)
             return {key: _read_array(arrays, key, path) for key in wanted}
     except _NPZ_DAMAGE as error:
-        raise UserError(f"{path}: cannot be read as a .npz archive: {error}.") from error
+        raise UserError(
+            f"{path}: cannot be read as a .npz archive ({first_line(error)}); write it again with "
+            "np.savez."
+        ) from error
 
 
 def _check_zip(path: Path) -> None:
@@ -107,8 +111,8 @@ def _read_array(arrays: Mapping[str, Any], key: str, path: Path) -> NDArray[Any]
         array = arrays[key]
     except _NPZ_DAMAGE as error:
         raise UserError(
-            f"{path}: {key} cannot be read ({error}); expected an array of numbers or strings, "
-            "complete and without pickled objects, so not of dtype object."
+            f"{path}: {key} cannot be read ({first_line(error)}); expected an array of numbers or "
+            "strings, complete and without pickled objects, so not of dtype object."
         ) from error
     if not isinstance(array, np.ndarray):  # NumPy returns the bytes of a member that is not .npy.
         raise UserError(

@@ -60,8 +60,3 @@ def decoded(file: IO[bytes], like: ImageFormat) -> Image.Image:
 def from_array(pixels: np.ndarray) -> Image.Image:
     """`(h, w)` or `(h, w, 1, 3 or 4)` uint8 as a picture."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

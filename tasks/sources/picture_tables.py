@@ -15,12 +15,12 @@ from PIL import Image
 
 from tasks.core.data.photographs import ImageFormat
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line, listed
 from tasks.sources.picture_decoding import (
     MOST_PIXELS,
     TOO_LARGE,
     Undecoded,
     decoded,
-    first_line,
     from_array,
 )
 from tasks.storage.npz import Rows, read_rows
@@ -91,9 +91,9 @@ def _only_images(file: IO[bytes], names: list[str]) -> str:
             if _looks_like_images(rows.shape, rows.dtype):
                 images.append(name)
     if len(images) != 1:
-        which = f"several that may be images ({', '.join(images)})" if images else "no images"
+        which = "several that may be images" if images else "none with images"
         raise UserError(
-            f"has the arrays {', '.join(names) or 'none'}, {which}; "
+            f"has the arrays {listed(images or names) or 'none'}, {which}; "
             f"{_NPZ_EXPECTED}, named x or images."
         )
     return images[0]
@@ -115,7 +115,7 @@ def _check_array(
             f"has {name} {shape}, which looks like one colour picture; write it as (1, h, w, 3)."
         )
     if min(shape) < 1:
-        raise UserError(f"has {name} {shape}, so it contains no picture.")
+        raise UserError(f"has {name} {shape}, so it contains no picture; leave it out.")
     if shape[1] * shape[2] > MOST_PIXELS:
         raise UserError(TOO_LARGE)
 
@@ -137,11 +137,11 @@ def in_parquet(path: Path, source: str, like: ImageFormat) -> Iterator[Undecoded
             chosen = next((name for name in PARQUET_NAMES if name in names), None)
             if chosen is None:
                 raise UserError(
-                    f"has the columns {', '.join(names) or 'none'}; "
+                    f"has the columns {listed(names) or 'none'}; "
                     f"{_PARQUET_EXPECTED}, in a column named {', '.join(PARQUET_NAMES)}."
                 )
             if file.metadata.num_rows == 0:
-                raise UserError("has no rows, so it contains no picture.")
+                raise UserError("has no rows, so it contains no picture; leave it out.")
             _check_table(file.metadata, path.stat().st_size)
             # One row at a time, since a picture may be large. Without threads, since Arrow's
             # threads can abort a process that ends soon after (apache/arrow#34314).
@@ -150,7 +150,9 @@ def in_parquet(path: Path, source: str, like: ImageFormat) -> Iterator[Undecoded
                 value = batch.column(0)[0]
                 yield Undecoded(f"{source}[{number}]", partial(_from_value, value, like))
     except pa.ArrowException as error:
-        raise UserError(f"is not a Parquet file, or is damaged ({first_line(error)}).") from None
+        raise UserError(
+            f"is not a Parquet file, or is damaged ({first_line(error)}); get another copy."
+        ) from None
 
 
 def _check_table(metadata: Any, size: int) -> None:
@@ -173,7 +175,9 @@ def _from_value(scalar: Any, like: ImageFormat) -> Image.Image:
     if isinstance(value, dict):
         value = value.get("bytes")
     if value is None:
-        raise UserError("contains no picture; paths to other files are not followed.")
+        raise UserError(
+            "contains no picture; expected its bytes, since paths to other files are not followed."
+        )
     if isinstance(value, bytes):
         return decoded(io.BytesIO(value), like)
     if not isinstance(value, list):

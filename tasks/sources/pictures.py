@@ -16,12 +16,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.core.data.photographs import FILTER, ImageFormat, Invert, Prepared, eight_bits, prepared
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line
 from tasks.sources.picture_decoding import (
     THUMBNAIL,
     TOO_LARGE,
     Undecoded,
     decoded,
-    first_line,
     from_array,
 )
 from tasks.sources.picture_tables import in_npz, in_parquet
@@ -164,8 +164,10 @@ def _in_path(
     for error in unlisted:
         yield Unreadable(printable(error.filename), _os_reason(error))
     if empty and not unlisted:
-        kinds = ", ".join(sorted(SUFFIXES))
-        yield Unreadable(printable(path), f"contains no pictures: no file ends with {kinds}.")
+        reason = (
+            f"contains no pictures; expected files that end with {', '.join(sorted(SUFFIXES))}."
+        )
+        yield Unreadable(printable(path), reason)
 
 
 def _in_file(path: Path, like: ImageFormat) -> Iterator[Undecoded | Unreadable]:
@@ -175,7 +177,7 @@ def _in_file(path: Path, like: ImageFormat) -> Iterator[Undecoded | Unreadable]:
         if not stat.S_ISREG(status.st_mode):
             raise UserError("is neither a file nor a folder; give one that is.")
         if status.st_size == 0:
-            raise UserError("is empty (0 bytes).")
+            raise UserError("is empty (0 bytes); get another copy, or leave it out.")
         match path.suffix.lower():
             case ".npz":
                 yield from in_npz(path, source, like)

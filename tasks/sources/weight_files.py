@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line
 from tasks.core.networks.vgg16_layout import Weights, check_weights, layer_shapes
 
 
@@ -26,7 +27,10 @@ def read_weights(path: Path) -> Weights:
         with h5py.File(path, "r") as file:
             layers = _legacy_layers(file) if "layer_names" in file.attrs else _keras_3_layers(file)
     except (OSError, KeyError) as error:
-        raise UserError(f"{path} is not an HDF5 file with weights: {error}") from None
+        raise UserError(
+            f"{path} is not an HDF5 file with weights ({first_line(error)}); use weights of "
+            "VGG16, as Keras saves them."
+        ) from None
     weights = {
         f"{layer}/{name}": value
         for layer, values in layers.items()

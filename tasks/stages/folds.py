@@ -36,6 +36,6 @@ def folds(spec: FoldsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         np.array([offsets[row["other_split"]] + row["other_position"] for row in pairs], np.int64),
     )
     rng = generator(spec.seed, "folds", spec.replicate)
-    found = assign_folds(labels, alike, spec.folds, rng)
+    found = assign_folds(labels, alike, spec.folds, rng, inputs.facts(SPLIT)["class_names"])
     outputs.table(FOLDS, from_columns(FOLD_OF_IMAGE, {"fold": found, "label": labels}))
     return {"sizes": np.bincount(found)[1:].tolist()}

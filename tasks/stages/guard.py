@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     pairs = pairs.take(order)
     across = pairs.filter(pc.not_equal(pairs["split"], pairs["other_split"]))
     if spec.guard.exact == "refuse":
-        _refuse(across.slice(0, PAIRS_IN_MESSAGE).to_pylist(), counts)
+        _refuse(across.filter(across["exact"]), splits)
     outputs.table(PAIRS, pairs)
     # The assignment to folds must not depend on the test split.
     tested = pc.or_(pc.equal(pairs["split"], TEST), pc.equal(pairs["other_split"], TEST))
@@ -87,18 +88,22 @@ def _table(one: str, other: str, splits: Mapping[str, Split], found: Pairs) -> p
     )
 
 
-def _refuse(rows: list[Row], counts: list[dict[str, Any]]) -> None:
-    across = sum(found["exact"] for found in counts if len(set(found["splits"])) > 1)
-    if not across:
+def _refuse(pairs: pa.Table, splits: Mapping[str, Split]) -> None:
+    """Refuse equal images in different splits, of which an image may have several pairs."""
+    if not len(pairs):
         return
+    places = zip(pairs["split"].to_pylist(), pairs["position"].to_pylist(), strict=True)
+    count = len({sha256(splits[name].images[index].tobytes()).digest() for name, index in places})
+    rows = pairs.slice(0, PAIRS_IN_MESSAGE).to_pylist()
+    dots = " ..." if len(pairs) > PAIRS_IN_MESSAGE else ""
     examples = "; ".join(
         f"{row['split']} image {row['position']} equals {row['other_split']} image "
         f"{row['other_position']}"
-        for row in rows[:across]
+        for row in rows
     )
     raise UserError(
-        f"{across} {'image appears' if across == 1 else 'images appear'} in more than one split "
-        f"({examples}{' ...' if across > PAIRS_IN_MESSAGE else ''}; positions in the splits, from "
+        f"{count:,} {'image appears' if count == 1 else 'images appear'} in more than one split "
+        f"({examples}{dots}; positions in the splits, from "
         "0). Scores on them say nothing about new images. Remove them from the data, or set "
         "guard.exact=allow."
     )

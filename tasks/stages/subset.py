@@ -20,7 +20,7 @@ def subset(spec: SubsetSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     facts = inputs.facts(RAW)
     names = facts["class_names"]
     train, test = (Split(**inputs.arrays(RAW, name)) for name in (TRAIN, TEST))
-    chosen = choose_indices(train.labels, test.labels, len(names), spec.subset)
+    chosen = choose_indices(train.labels, test.labels, names, spec.subset)
     sources = {
         TRAIN: (train, chosen.train),
         VALIDATION: (train, chosen.validation),

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from tasks.core.errors import UnavailableError, UserError
+from tasks.core.messages import first_line
 from tasks.core.names import WEIGHTS
 from tasks.core.networks.vgg16_layout import random_weights
 from tasks.core.stage_specs import Vgg16WeightsSpec
@@ -51,8 +52,9 @@ def _imagenet_file() -> Path:
         return download(IMAGENET_URL, path, verify=_verify, log=log.info)
     except UnavailableError as error:
         raise UnavailableError(
-            "VGG16's ImageNet weights are not available. Name a file with --vgg16-weights FILE, or "
-            f"use --transfer-weights random for a control with random weights. {error}"
+            "VGG16's ImageNet weights are not available. Name a file with --vgg16-weights FILE, "
+            "or use --transfer-weights random for a control with random weights. "
+            f"({first_line(error, 100)})"
         ) from error
 
 

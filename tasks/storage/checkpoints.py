@@ -62,16 +62,10 @@ class Checkpoints:
                 continue
             progress = self._read(path)
             if isinstance(progress, str):
-                log.warning("%-31s %-14s %s %s", self.stage, "Ignored", path.name, progress)
+                log.warning("%s ignores %s, which %s", self.stage, path.name, progress)
                 continue
             origin = "" if path.parent == self.folder else f" of {path.parent.parent.name}"
-            log.info(
-                "%-31s %-14s continues after epoch %d%s",
-                self.stage,
-                "Resumed",
-                progress.epoch,
-                origin,
-            )
+            log.info("%s continues after epoch %d%s", self.stage, progress.epoch, origin)
             return progress
         return None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import SealedError, StageError
+from tasks.core.messages import listed
 from tasks.core.names import FACTS
 from tasks.core.records import Outcome, Record, Skipped, Stage, StoredFile, digest_of
 from tasks.storage.checkpoints import Checkpoints
@@ -211,10 +212,11 @@ class Inputs:
     def _record(self, role: str, name: str) -> Record:
         if name not in self._stage.reads.get(role, ()):
             raise SealedError(
-                f"stage {self._stage.name!r} asks for {name!r} of its input {role!r}, "
-                f"but declared that it reads {list(self._stage.reads.get(role, ()))}."
+                f"stage {self._stage.name} asks for {name} of its input {role}, which its `reads` "
+                f"do not declare; they have: {listed(self._stage.reads.get(role, ()))}. Add it "
+                "there."
             )
         outcome = self._given[role]
         if isinstance(outcome, Skipped):
-            raise StageError(f"input {role!r} of {self._stage.name!r} was skipped.")
+            raise StageError(f"input {role} of {self._stage.name} was skipped; see why in the log.")
         return outcome

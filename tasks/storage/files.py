@@ -128,7 +128,7 @@ def write_over(path: StorePath, content: bytes, version: str | None) -> None:
         path.write_if(content, version)
     except ConflictError:
         raise StorageError(
-            f"another process wrote {path} in the meantime, so this result is not kept.",
+            f"another process wrote {path} in the meantime, so this result is not kept; run again.",
             transient=True,
         ) from None
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks.core.errors import UserError
+from tasks.core.messages import quoted
 from tasks.storage.files import TEMPORARY, file_digest
 
 CACHE_VARIABLE, LIMIT_VARIABLE = "FASHION_FLOW_CACHE", "FASHION_FLOW_CACHE_GB"
@@ -130,5 +131,5 @@ def _limit() -> float:
         if limit >= 0:
             return limit * 1e9
     raise UserError(
-        f"{LIMIT_VARIABLE} is {given!r}; expected a number of gigabytes, 0 or more, e.g. 20."
+        f"{LIMIT_VARIABLE} is {quoted(given)}; expected a number of gigabytes, 0 or more, e.g. 20."
     )

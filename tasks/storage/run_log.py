@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from tasks.core.errors import StageError, UserError
+from tasks.core.messages import quoted
 from tasks.core.records import Outcome, Record, digest_of
 from tasks.storage.files import (
     CHECK,
@@ -58,8 +59,8 @@ def checked_run_id(run_id: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", run_id):
         raise UserError(
-            f"run id {run_id!r}: expected up to 64 letters, digits, dots, dashes or underscores, "
-            "beginning with a letter or digit."
+            f"run id {quoted(run_id)}: expected up to 64 letters, digits, dots, dashes or "
+            "underscores, beginning with a letter or digit."
         )
     return run_id
 
@@ -203,7 +204,9 @@ class RunLog:
         try:
             entry = checked(path.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
-            raise StageError(f"{path} can't be read: {error.strerror}.") from None
+            raise StageError(
+                f"{path} can't be read ({error.strerror}); check its permissions."
+            ) from None
         if entry is None:
             raise StageError(f"{path} is damaged; delete its folder to remove the run.")
         return entry
@@ -228,8 +231,7 @@ class RunLog:
         while (held := path.hold()) is None:
             if time.monotonic() > end:
                 raise UserError(
-                    f"run {self.run_id!r} is still running in another process; choose another "
-                    "run id."
+                    f"run {self.run_id} is still running in another process; choose another run id."
                 )
             # On a disk, another process that looks whether the run lives holds the lock briefly.
             time.sleep(path.poll_s if path.lease_s else LOCAL_POLL_S)
@@ -335,7 +337,7 @@ def find_run(store: Store, run_id: str | None) -> RunLog:
     if run_id is not None:
         runs = [run for run in runs if run.run_id == run_id]
         if not runs:
-            raise UserError(f"no run {run_id!r} in {store.root}; `fashion-flow runs` lists them.")
+            raise UserError(f"no run {quoted(run_id)} in {store.root}; see `fashion-flow runs`.")
         return runs[0]
     done = [run for run in runs if run.status() == DONE and not run.read()["only"]]
     if not done:

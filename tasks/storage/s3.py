@@ -266,7 +266,9 @@ class S3Path(S3Object):
                     self.write_if(ended + line, version)
                     return
                 time.sleep(0.05 * (1 + secrets.randbelow(8)))
-        raise StorageError(f"{self}: too many processes write to it at a time.", transient=True)
+        raise StorageError(
+            f"{self}: too many processes write to it at a time; run fewer.", transient=True
+        )
 
     def unlink(self, missing_ok: bool = True) -> None:  # noqa: ARG002 - S3 does not report it
         """Remove the object; S3 does not report whether there was one."""

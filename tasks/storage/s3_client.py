@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tasks.core.errors import StorageError, UserError, without_password
+from tasks.core.messages import shortened
 from tasks.storage.proxies import spare_loopback
 from tasks.storage.store_path import ConflictError
 
@@ -80,7 +81,7 @@ def explained(bucket: str, path: str) -> Iterator[None]:
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
         ) from None
     except BotoCoreError as error:
-        why = without_password(str(error))
+        why = shortened(without_password(str(error)), 120)
         raise StorageError(
             f"the store s3://{bucket} can't be reached ({why}); check the network, "
             "AWS_ENDPOINT_URL and AWS_REGION.",
@@ -113,7 +114,7 @@ def _of_answer(bucket: str, path: str, error: Any) -> Exception:
             "to get, put, list and delete, and AWS_REGION."
         )
     return StorageError(
-        f"the store s3://{bucket} answered {error.operation_name} with {status} {code}.",
+        f"the store s3://{bucket} answered {error.operation_name} with {status} {code}; try again.",
         # Waiting does not help if the service does not know such a request.
         transient=status not in (405, 411, 501),
     )

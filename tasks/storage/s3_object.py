@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StorageError
+from tasks.core.messages import first_line
 from tasks.storage.lease import AgedContent
 from tasks.storage.s3_client import client, explained
 from tasks.storage.store_path import ConflictError
@@ -106,7 +107,9 @@ class S3Object:
                     str(path), self.bucket, self.key, ExtraArgs={"Metadata": metadata}
                 )
             except boto3.exceptions.S3UploadFailedError as error:
-                raise StorageError(f"{self}: {error}", transient=True) from None
+                raise StorageError(
+                    f"{self} can't be written ({first_line(error)}); run again.", transient=True
+                ) from None
 
     def _empty(self, version: str) -> None:
         """Empty the object, so that the next look-up misses it.

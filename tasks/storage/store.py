@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tasks.core.errors import StageError, StorageError, UserError
+from tasks.core.messages import first_line
 from tasks.core.records import Outcome, Record, Stage, StoredFile
 from tasks.core.seal import UNMARKED, MarkedFiles
 from tasks.storage.checkpoints import remove_checkpoints
@@ -141,7 +142,8 @@ class Store:
             return self.read(self.folder(stage, key))
         except (OSError, ValueError) as error:
             raise StageError(
-                f"the record of {stage} can't be read ({error}); run the flow again to restore it."
+                f"the record of {stage} can't be read ({first_line(error)}); run the flow again "
+                "to restore it."
             ) from None
 
     def records(self, stage: str) -> Iterator[Record]:

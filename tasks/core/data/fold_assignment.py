@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tasks.core.array_types import Int64, UInt8
 from tasks.core.errors import UserError
+from tasks.core.messages import classes_listed
 
 
 def assign_folds(
-    labels: UInt8, duplicates: tuple[Int64, Int64], folds: int, rng: np.random.Generator
+    labels: UInt8,
+    duplicates: tuple[Int64, Int64],
+    folds: int,
+    rng: np.random.Generator,
+    class_names: Sequence[str],
 ) -> Int64:
     """The fold, from 1 to `folds`, in which each image is held out, `(n,)`.
 
@@ -23,15 +30,16 @@ def assign_folds(
         duplicates: positions of the first and of the second image of each pair of duplicates.
         folds: the number of folds.
         rng: the source of randomness.
+        class_names: the names of the classes, for messages.
 
     Raises:
         UserError: a class has fewer images than there are folds, or there are too many duplicates.
     """
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < folds:
-        rarest = classes[counts.argmin()]
+        rarest = classes_listed([classes[counts.argmin()]], class_names)
         raise UserError(
-            f"evaluation.folds is {folds}, but class {rarest} has only {counts.min()} training and "
+            f"evaluation.folds is {folds}, but {rarest} has only {counts.min()} training and "
             "validation images; use fewer folds or more images."
         )
     from scipy.sparse import coo_array

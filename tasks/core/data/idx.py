@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line
 
 UNSIGNED_BYTE = 0x08
 _OTHER_TYPES = {
@@ -49,7 +50,10 @@ def parse_idx(data: bytes, origin: str) -> NDArray[np.uint8]:
     except (
         ValueError
     ) as error:  # NumPy refuses e.g. (0, 2**32 - 1, 2**32 - 1), although it is empty
-        raise UserError(f"{origin}: no array can have the IDX shape {shape} ({error}).") from error
+        raise UserError(
+            f"{origin}: no array can have the IDX shape {shape} ({first_line(error)}). Fetch or "
+            "write the file again."
+        ) from error
 
 
 def _parse_header(data: bytes, origin: str) -> tuple[int, ...]:

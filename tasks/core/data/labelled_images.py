@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.core.array_types import Int64, UInt8
 from tasks.core.errors import UserError
+from tasks.core.messages import classes_listed, listed
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
@@ -115,7 +116,10 @@ def _checked_split(images: NDArray[Any], labels: NDArray[Any], origin: str) -> S
             f"{origin}: {len(images)} images but {len(labels)} labels; each image needs one label."
         )
     if len(images) == 0 or 0 in images.shape:
-        raise UserError(f"{origin}: there are no images (shape {images.shape}).")
+        raise UserError(
+            f"{origin}: there are no images (shape {images.shape}); expected at least one of each "
+            "class."
+        )
     if labels.min() < 0 or labels.max() > 255:
         raise UserError(
             f"{origin}: labels go from {labels.min()} to {labels.max()}; expected class indices "
@@ -127,10 +131,13 @@ def _checked_split(images: NDArray[Any], labels: NDArray[Any], origin: str) -> S
 def _check_classes(labels: UInt8, names: Sequence[str], origin: str) -> None:
     if labels.max() >= len(names):
         raise UserError(
-            f"{origin}: label {labels.max()} is outside the {len(names)} classes "
-            f"(0 to {len(names) - 1})."
+            f"{origin}: label {labels.max()} has no class; expected labels from 0 to "
+            f"{len(names) - 1}, one for each of the {len(names)} classes: {listed(names)}."
         )
     counts = np.bincount(labels, minlength=len(names))
-    empty = [names[int(index)] for index in np.flatnonzero(counts == 0)]
-    if empty:
-        raise UserError(f"{origin}: no image of class {', '.join(map(repr, empty))}.")
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        raise UserError(
+            f"{origin}: no image of {classes_listed(empty, names)}; expected images of each of the "
+            f"{len(names)} classes. Add some, or number the other classes from 0 without gaps."
+        )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tasks.core.array_types import Int64, UInt8
 from tasks.core.errors import UserError
+from tasks.core.messages import classes_listed
 from tasks.core.settings.images import SubsetSettings
 
 
@@ -24,7 +26,7 @@ class Indices:
 
 
 def choose_indices(
-    train_labels: UInt8, test_labels: UInt8, classes: int, settings: SubsetSettings
+    train_labels: UInt8, test_labels: UInt8, class_names: Sequence[str], settings: SubsetSettings
 ) -> Indices:
     """Choose the images of each split by `settings.method`; the splits never overlap.
 
@@ -47,7 +49,7 @@ def choose_indices(
             )
         else:
             chosen = _stratified(train_labels, test_labels, settings)
-    _check_every_class(train_labels, test_labels, classes, chosen)
+    _check_every_class(train_labels, test_labels, class_names, chosen)
     return chosen
 
 
@@ -95,7 +97,7 @@ def stratified_order(labels: UInt8, rng: np.random.Generator) -> Int64:
 
 
 def _check_every_class(
-    train_labels: UInt8, test_labels: UInt8, classes: int, chosen: Indices
+    train_labels: UInt8, test_labels: UInt8, class_names: Sequence[str], chosen: Indices
 ) -> None:
     parts = {
         "training": train_labels[chosen.train],
@@ -103,10 +105,10 @@ def _check_every_class(
         "test": test_labels[chosen.test],
     }
     for name, labels in parts.items():
-        missing = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
+        missing = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
         if len(missing):
             raise UserError(
-                f"subset: the {name} split of {len(labels)} images has none of class "
-                f"{', '.join(map(str, missing))}; make it larger or use "
-                "subset.method=stratified."
+                f"subset: the {name} split of {len(labels)} images has none of "
+                f"{classes_listed(missing, class_names)}; shuffle the data, make the "
+                "split larger, or use subset.method=stratified."
             )

@@ -58,7 +58,7 @@ def check_weights(weights: Mapping[str, Float32], origin: str) -> None:
             came = "nothing" if found is None else f"{found.dtype} {found.shape}"
             raise UserError(
                 f"{origin}: these are not weights of VGG16 without top: {name} should be "
-                f"float32 {shape}, found {came}."
+                f"float32 {shape}, found {came}. Use weights of VGG16."
             )
 
 

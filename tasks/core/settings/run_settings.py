@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks.core.errors import UserError
+from tasks.core.messages import listed
 from tasks.core.settings.base import Seed, Spec, changed
 from tasks.core.settings.evaluation import EvaluationSettings, Rule
 from tasks.core.settings.execution import ExecutionSettings
@@ -126,8 +127,8 @@ class Settings(Spec):
         beyond = sorted(set(self.force) - set(range(1, len(self.plan) + 1)))
         if beyond:
             raise ValueError(
-                f"force: there is no gate {', '.join(map(str, beyond))}; the plan has "
-                f"{len(self.plan)} gates, from 1"
+                f"force: there is no gate {listed(beyond)}; expected gates from 1 to "
+                f"{len(self.plan)}, one for each change of the plan"
             )
         return self
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.core.errors import UserError
+from tasks.core.messages import quoted
 from tasks.core.settings.training import Decision
 from tasks.core.statistics.estimates import Estimate
 from tasks.core.statistics.evidence import Scored, accuracy_difference, loss_difference
@@ -141,7 +142,7 @@ def _by_rule(evidence: Evidence, rule: str, level: float, replay: Decision | Non
     if rule == "notebook":
         return _notebook(evidence, replay)
     raise UserError(
-        f"unknown rule {rule!r}; expected 'validation', 'significant', 'one_standard_error' "
+        f"unknown rule {quoted(rule)}; expected 'validation', 'significant', 'one_standard_error' "
         "or 'notebook'"
     )
 
@@ -163,7 +164,10 @@ def opinions(evidence: Evidence, level: float) -> Mapping[str, str | None]:
 def _notebook(evidence: Evidence, replay: Decision | None) -> Verdict:
     """Replay the notebook's decision."""
     if replay is None:
-        raise UserError("rule 'notebook' has no decision to replay for this iteration")
+        raise UserError(
+            "rule 'notebook' has no decision to replay for this iteration; set its replay to "
+            "'forward' or 'back'."
+        )
     return _verdict(replay, f"the notebook's decision; {_seen(evidence)}")
 
 

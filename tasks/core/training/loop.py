@@ -12,6 +12,7 @@ import numpy as np
 
 from tasks.core.array_types import Float32, Int64
 from tasks.core.errors import NumericalError
+from tasks.core.messages import listed
 from tasks.core.seeds import generator
 from tasks.core.settings.training import AugmentSettings
 from tasks.core.settings.transfer import Decay
@@ -184,7 +185,7 @@ def _check_finite(row: Row, values: Mapping[str, np.ndarray], schedule: Schedule
     wrong = wrong or [path for path, value in values.items() if not np.isfinite(value).all()]
     if wrong:
         raise NumericalError(
-            f"{', '.join(wrong)} not finite after epoch {int(row['epoch'])} (learning rate "
+            f"{listed(wrong)} not finite after epoch {int(row['epoch'])} (learning rate "
             f"{schedule.learning_rate}); lower the learning rate and check the input's range."
         )
 

@@ -82,6 +82,15 @@ def test_of_many_images_in_two_splits_three_are_named(bench: Workbench) -> None:
     assert len(message) < 400
 
 
+def test_copies_of_one_image_are_one_image_in_two_splits(bench: Workbench) -> None:
+    split = bench.split(
+        train=with_copies(TRAIN, at_1=TRAIN[0], at_2=TRAIN[0]),
+        test=with_copies(TEST, at_2=TRAIN[0], at_3=TRAIN[0], at_4=TRAIN[5]),
+    )
+    with pytest.raises(UserError, match=r"^2 images appear in more than one split"):
+        searched(bench, split)
+
+
 def test_an_image_in_two_splits_is_stored_if_that_is_allowed(bench: Workbench) -> None:
     split = bench.split(test=with_copies(TEST, at_5=TRAIN[3]))
     done = searched(bench, split, exact="allow")

@@ -266,7 +266,7 @@ def test_a_damaged_checkpoint_is_ignored_for_the_one_before(
     damage(next(on_disk(path) for path in checkpoints(root) if not is_snapshot(path)))
     with caplog.at_level("INFO", "fashion_flow"):
         assert in_bytes(saving.latest()) == in_bytes(progress(2))
-    assert "Ignored" in caplog.messages[0]
+    assert " ignores " in caplog.messages[0]
     assert said in caplog.messages[0]
     assert "continues after epoch 2" in caplog.messages[1]
 
@@ -470,5 +470,5 @@ def test_a_checkpoint_of_another_layout_is_ignored(
     name = f"checkpoint-000003-{content_digest(content)}.npz"
     (root / name).write_bytes(content)
     assert in_bytes(saving.latest()) == in_bytes(progress(2))
-    (said,) = (text for text in caplog.messages if "Ignored" in text)
-    assert said.endswith(f"{name} has another format")
+    (said,) = (text for text in caplog.messages if "ignores" in text)
+    assert said.endswith(f"{name}, which has another format")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES
 from tasks.core.data.splitting import (
     Indices,
     choose_indices,
@@ -15,6 +16,8 @@ from tasks.core.data.splitting import (
 )
 from tasks.core.errors import UserError
 from tasks.core.settings.images import SubsetSettings
+
+NAMES = tuple(FASHION_MNIST_CLASSES)
 
 
 def labels_of(*counts: int, seed: int = 0) -> UInt8:
@@ -33,7 +36,7 @@ def subset(method: str, train: int = 800, validation: int = 200, test: int = 200
 
 
 def chosen(method: str, **sizes: int) -> Indices:
-    return choose_indices(TRAIN, TEST, 10, subset(method, **sizes))
+    return choose_indices(TRAIN, TEST, NAMES, subset(method, **sizes))
 
 
 def same(one: Indices, other: Indices) -> bool:
@@ -47,7 +50,7 @@ def same(one: Indices, other: Indices) -> bool:
 def test_slices_are_the_notebook_s() -> None:
     """`X_train_full[:8000]`, `X_train_full[-2000:]`, `X_test_full[:2000]`."""
     many, few = labels_of(*[6000] * 10), labels_of(*[1000] * 10)
-    found = choose_indices(many, few, 10, SubsetSettings(method="slices"))
+    found = choose_indices(many, few, NAMES, SubsetSettings(method="slices"))
     everything = np.arange(60_000)
     np.testing.assert_array_equal(found.train, everything[:8000])
     np.testing.assert_array_equal(found.validation, everything[-2000:])
@@ -71,7 +74,7 @@ def test_slices_may_use_every_image_once() -> None:
 def test_everything_holds_out_the_last_sixth(total: int, held_out: int) -> None:
     train, test = np.arange(total) % 2, np.arange(7) % 2
     found = choose_indices(
-        train.astype(np.uint8), test.astype(np.uint8), 2, subset("everything", 1, 1, 1)
+        train.astype(np.uint8), test.astype(np.uint8), NAMES[:2], subset("everything", 1, 1, 1)
     )
     np.testing.assert_array_equal(found.train, np.arange(total - held_out))
     np.testing.assert_array_equal(found.validation, np.arange(total - held_out, total))
@@ -184,18 +187,27 @@ def test_everything_ignores_the_sizes() -> None:
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [
-        ((2, 4, 4), r"the training split of 2 images has none of class 2, 3"),
-        ((4, 2, 4), r"the validation split of 2 images has none of class 0, 1"),
-        ((4, 4, 3), r"the test split of 3 images has none of class 3; make it larger or use"),
+        (
+            (2, 4, 4),
+            r"the training split of 2 images has none of class 'Pullover' \(2\), 'Dress' \(3\);",
+        ),
+        (
+            (4, 2, 4),
+            r"the validation split of 2 images has none of class 'T-shirt/top' \(0\), 'Trouser'",
+        ),
+        (
+            (4, 4, 3),
+            r"the test split of 3 images has none of class 'Dress' \(3\); shuffle the data, make",
+        ),
     ],
 )
 def test_a_split_without_one_class(sizes: tuple[int, int, int], said: str) -> None:
     labels = np.tile(np.arange(4, dtype=np.uint8), 3)
     with pytest.raises(UserError, match=said):
-        choose_indices(labels, labels, 4, subset("slices", *sizes))
+        choose_indices(labels, labels, NAMES[:4], subset("slices", *sizes))
 
 
 def test_too_few_images_to_hold_any_out() -> None:
     labels = np.array([0, 1, 0, 1, 0], np.uint8)
-    with pytest.raises(UserError, match="validation split of 0 images has none of class 0, 1"):
-        choose_indices(labels, labels, 2, subset("everything"))
+    with pytest.raises(UserError, match="validation split of 0 images has none of class 0, 1;"):
+        choose_indices(labels, labels, ["class 0", "class 1"], subset("everything"))
