@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.conftest import ROOT
@@ -224,6 +225,35 @@ def test_tls_without_certificates_is_explained(fashion_flow: Command, tmp_path: 
     assert done.status == 2
     assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_stage_that_kills_every_worker_crashes_and_nothing_finished_is_computed_again(
+    environment: dict[str, str], fashion_flow: Command, shared_server: Server, tmp_path: Path
+) -> None:
+    # Dask gives up after two deaths instead of four.
+    extra = {"DIES_OF": "baseline", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+    settings = [*SMALL, "--set", "plan=[]", "--only", "baseline", "--set", "baseline.epochs=500"]
+    server = {"PREFECT_API_URL": shared_server.url}
+    store = tmp_path / "store"
+    with running(environment, tmp_path / "cluster", **extra) as cluster:
+        done = run_on(fashion_flow, cluster, settings, store, server)
+    assert done.status == 1, done.err
+    assert "baseline: 2 workers died while computing it, most likely because they ran" in done.err
+    assert "other workers take over: baseline" in done.err
+    assert "Traceback" not in done.err
+    # In the UI, nothing looks as if it were still running.
+    flow_run = latest_run(store).read()["flow_run"]
+    found = httpx.post(
+        f"{shared_server.url}/task_runs/filter", json={"flow_runs": {"id": {"any_": [flow_run]}}}
+    ).json()
+    states = {run["name"]: run["state"] for run in found}
+    assert states.pop("baseline")["message"].startswith("2 workers died while computing it")
+    assert {run["name"]: run["state"]["type"] for run in found} == dict.fromkeys(
+        states, "COMPLETED"
+    ) | {"baseline": "CRASHED"}
+    # The dead workers held the results of its inputs, which other workers took from the store.
+    computed = [line["stage"] for line in latest_run(store).stages() if line["seconds"]]
+    assert sorted(computed) == sorted(states), "each once"
 
 
 OWN = """
