@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import dask.config
 from distributed import KilledWorker, Nanny, Scheduler, SpecCluster
 from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
@@ -172,12 +173,16 @@ def own_cluster(environments: Sequence[Mapping[str, str]]) -> SpecCluster:
         }
         for number, environment in enumerate(environments)
     }
-    return SpecCluster(
-        workers=workers,
-        scheduler={"cls": Scheduler, "options": {**common, "port": 0}},
-        security=common["security"],
-        silence_logs=logging.WARNING,
-    )
+    # By default the scheduler restarts workers that it has not heard from for five minutes of the
+    # wall clock: all of them, after the laptop has slept. On one machine, a worker that dies closes
+    # its connection.
+    with dask.config.set({"distributed.scheduler.worker-ttl": None}):
+        return SpecCluster(
+            workers=workers,
+            scheduler={"cls": Scheduler, "options": {**common, "port": 0}},
+            security=common["security"],
+            silence_logs=logging.WARNING,
+        )
 
 
 def _stage_of(key: Any) -> str:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -271,14 +272,18 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_that_a_run_starts_end_when_it_is_killed(
+def test_workers_that_a_run_starts_survive_its_sleep_and_end_when_it_is_killed(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     script = tmp_path / "own.py"
     script.write_text(OWN)
     process = subprocess.Popen(
         [sys.executable, script],
-        env={**environment, "CUDA_VISIBLE_DEVICES": ""},
+        env={
+            **environment,
+            "CUDA_VISIBLE_DEVICES": "",
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "1 s",
+        },
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -290,6 +295,13 @@ def test_workers_that_a_run_starts_end_when_it_is_killed(
         assert address.startswith("tls://127.0.0.1:")
         assert sorted(card for _, card in workers) == ["", "1"]
         assert sorted(map(str, resources)) == ["{'GPU': 1}", "{}"]
+        # A laptop sleeps. Dask would wait for ten heartbeats of half a second before it restarts
+        # workers, which takes four seconds.
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(6)
+        os.killpg(process.pid, signal.SIGCONT)
+        time.sleep(7)
+        assert all(alive(pid) for pid, _ in workers), "Dask has restarted workers"
         # Only the process, not its group.
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

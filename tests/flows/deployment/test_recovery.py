@@ -44,6 +44,14 @@ def test_the_first_crashes_a_run_and_the_second_schedules_it() -> None:
     assert found == [StateType.CRASHED, StateType.SCHEDULED]
 
 
+def test_a_run_that_has_ended_stays_as_it_ended() -> None:
+    """Without force, the server lets no run crash that has ended, e.g. on its last heartbeat."""
+    assert [automation.actions[0].model_dump()["force"] for automation in automations()] == [
+        False,
+        False,
+    ]
+
+
 def test_names_are_those_by_which_servers_know_them() -> None:
     # Under other names, a server would keep the old automations and retry each run twice.
     assert (SILENT, AGAIN) == ("fashion-flow: no sign of life", "fashion-flow: take up again")
