@@ -37,6 +37,8 @@ def test_a_crashed_run_is_retried_unless_anything_else_happens_to_it() -> None:
     assert trigger.expect == {"prefect.flow-run.*"}
     assert trigger.within == REST
     assert REST.seconds > HEARTBEAT_S, "a run that is alive has time for a heartbeat"
+    # So has one whose process was suspended for 160 s after a heartbeat that was almost due.
+    assert (SILENCE + REST).seconds > HEARTBEAT_S + 160 + HEARTBEAT_S
 
 
 def test_the_first_crashes_a_run_and_the_second_schedules_it() -> None:
