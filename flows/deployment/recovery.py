@@ -13,9 +13,9 @@ HEARTBEAT_S = 30
 # server again about a minute after it is back; restarting the server must not cost a run.
 SILENCE = timedelta(seconds=5 * HEARTBEAT_S)
 # Time between a crash and the retry. It lets a run that was declared dead by mistake, e.g. after an
-# outage of the server, send a heartbeat. It also lets the worker finish its clean-up: the worker of
-# Prefect 3.8.8 ends if it is given the same run immediately.
-REST = timedelta(seconds=1.5 * HEARTBEAT_S)
+# outage of the server or because its process was suspended, send a heartbeat. It also lets the
+# worker finish its clean-up: the worker of Prefect 3.8.8 ends if it is given a run that it has.
+REST = timedelta(seconds=3 * HEARTBEAT_S)
 # The names by which a deployment finds and updates its automations on the server.
 SILENT, AGAIN = "fashion-flow: no sign of life", "fashion-flow: take up again"
 FINAL = ("Completed", "Failed", "Cancelled", "Crashed")

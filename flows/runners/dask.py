@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import dask.config
 from distributed import KilledWorker, Nanny, Scheduler, SpecCluster
 from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
@@ -18,6 +19,7 @@ from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from flows.runners.base import LOOPBACK, ComputeSite, Runner, is_loopback
@@ -49,6 +51,7 @@ class StageRunner(DaskTaskRunner):
         else:
             super().__init__(cluster=connected, client_kwargs=client)
         self._gpus = gpus
+        self._submitted: list[PrefectDaskFuture[Any]] = []
 
     def submit(  # type: ignore[override]
         self,
@@ -69,7 +72,28 @@ class StageRunner(DaskTaskRunner):
             dependencies=dependencies,
             return_type="state",
         )
-        return PrefectDaskFuture(wrapped_future=future, task_run_id=future.task_run_id)
+        submitted: PrefectDaskFuture[Any] = PrefectDaskFuture(
+            wrapped_future=future, task_run_id=future.task_run_id
+        )
+        self._submitted.append(submitted)
+        return submitted
+
+    def mark_killers(self) -> None:
+        """Mark stages that killed every worker that tried them as crashed on the Prefect server.
+
+        The dead workers could not do it, so these stages would stay `Running` there.
+        """
+        for stage in self._submitted:
+            future = stage.wrapped_future
+            error = future.exception() if future.status == "error" else None
+            # The stages that need its result fail with the same error, but never started.
+            if isinstance(error, KilledWorker) and error.task == future.key:
+                crashed = Crashed(message=_killed(error))
+                try:
+                    with get_client(sync_client=True) as client:
+                        client.set_task_run_state(stage.task_run_id, crashed, force=True)
+                except Exception as refusal:
+                    log.debug("%s is not shown as crashed: %s", _stage_of(error.task), refusal)
 
 
 @contextmanager
@@ -92,6 +116,9 @@ def cluster_runner(runner: Runner, site: ComputeSite, run_id: str) -> Iterator[S
         client.subscribe_topic(ALL_EVENTS, _warn_of_lost_worker)
         try:
             yield stages
+        except KilledWorker:
+            stages.mark_killers()
+            raise
         finally:
             # From here on, workers end because the run ends; they are not lost.
             client.unsubscribe_topic(ALL_EVENTS)
@@ -149,12 +176,16 @@ def own_cluster(environments: Sequence[Mapping[str, str]]) -> SpecCluster:
         }
         for number, environment in enumerate(environments)
     }
-    return SpecCluster(
-        workers=workers,
-        scheduler={"cls": Scheduler, "options": {**common, "port": 0}},
-        security=common["security"],
-        silence_logs=logging.WARNING,
-    )
+    # By default the scheduler restarts workers that it has not heard from for five minutes of the
+    # wall clock: all of them, after the laptop has slept. On one machine, a worker that dies closes
+    # its connection.
+    with dask.config.set({"distributed.scheduler.worker-ttl": None}):
+        return SpecCluster(
+            workers=workers,
+            scheduler={"cls": Scheduler, "options": {**common, "port": 0}},
+            security=common["security"],
+            silence_logs=logging.WARNING,
+        )
 
 
 def _stage_of(key: Any) -> str:
@@ -162,16 +193,19 @@ def _stage_of(key: Any) -> str:
     return str(key)[: -len(str(uuid4())) - 1]
 
 
+def _killed(error: KilledWorker) -> str:
+    return (
+        f"{error.allowed_failures + 1} workers died while computing it, most likely because they "
+        "ran out of memory; see their logs."
+    )
+
+
 @contextmanager
 def _explained(where: str) -> Iterator[None]:
     try:
         yield
     except KilledWorker as error:
-        stage = _stage_of(error.task)
-        raise StageError(
-            f"{stage}: {error.allowed_failures + 1} workers died while computing it, most "
-            "likely because they ran out of memory; see their logs."
-        ) from error
+        raise StageError(f"{_stage_of(error.task)}: {_killed(error)}") from error
     except (CancelledError, CommClosedError, ClosedClientError) as error:
         raise StageError(
             f"lost the connection to the Dask cluster {where} ({first_line(error)}); see its "

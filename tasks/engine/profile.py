@@ -109,12 +109,14 @@ def _backend() -> str:
 
 def visible_gpus() -> list[str]:
     """The NVIDIA devices that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
-    found = sorted(DEVICES.glob("nvidia[0-9]*"), key=lambda path: int(path.name[6:]))
+    # CUDA numbers them from zero. In a container, the numbers of their files may be others.
+    found = [str(number) for number in range(len([*DEVICES.glob("nvidia[0-9]*")]))]
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not found or chosen is None:
-        return [path.name[6:] for path in found]
+        return found
     # Like CUDA, which ignores everything from the first invalid entry on.
-    return list(takewhile(lambda name: name not in ("", "-1"), chosen.split(",")))
+    names = [name.strip() for name in chosen.split(",")]
+    return list(takewhile(lambda name: name in found or name.startswith(("GPU-", "MIG-")), names))
 
 
 def profile_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

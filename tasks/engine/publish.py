@@ -6,12 +6,15 @@ and the stage's result is kept.
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from functools import cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -47,6 +50,11 @@ DIFFERENCES = ("delta_accuracy", "ci_", "gap_")
 # Facts with more values or longer texts are not shown.
 MOST_VALUES = 12
 LONGEST_TEXT = 60
+# A server or a proxy before it that answers with these is overloaded.
+BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+# Proxies such as nginx refuse requests of more than 1 MiB by default.
+MOST_BYTES = 900_000
+PICTURE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
 # Seconds between updates of a progress bar, and without attempts to reach a lost server.
 UPDATE_S = 2.0
 SILENCE_S = 60.0
@@ -122,12 +130,41 @@ def _publish_stage(
         numbers=short_facts(record.facts) if record else {},
         files=[file for _, file in files],
     )
+    text = without_large_pictures(text)
     create_markdown_artifact(text, artifact_key(stage.name), f"{stage.name}: {state}")
     for name in TABLES.get(stage.kind, ()) if record else ():
         assert record
-        rows = store.table(record, name).to_pylist()
-        if rows:
-            create_table_artifact(rows, f"table-{artifact_key(name)}", f"The table {name}")
+        _publish_table(name, store.table(record, name).to_pylist())
+
+
+def _publish_table(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    shown = first_rows(rows)
+    if shown:
+        part = (
+            f"The first {len(shown):,} of {len(rows):,} rows of the"
+            if len(shown) < len(rows)
+            else "The"
+        )
+        create_table_artifact(shown, f"table-{artifact_key(name)}", f"{part} table {name}")
+
+
+def without_large_pictures(text: str) -> str:
+    """Markdown of at most `MOST_BYTES`, if its largest pictures are what exceeds them."""
+    for picture in sorted(PICTURE.finditer(text), key=lambda found: -len(found[0])):
+        if len(text.encode()) <= MOST_BYTES:
+            break
+        words = f"*{picture[1]}: too large to show here; it is in the report.*"
+        text = text.replace(picture[0], words)
+    return text
+
+
+def first_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """As many of a table's first rows as fit into `MOST_BYTES`."""
+    shown = list(rows)
+    # A table is sent as JSON in a JSON string.
+    while shown and (size := len(json.dumps(json.dumps(shown, default=str)))) > MOST_BYTES:
+        shown = shown[: min(len(shown) - 1, len(shown) * MOST_BYTES // size)]
+    return shown
 
 
 def publish_summary(text: str, description: str) -> None:
@@ -136,7 +173,7 @@ def publish_summary(text: str, description: str) -> None:
         key="summary",
         type="markdown",
         description=description,
-        data=text,
+        data=without_large_pictures(text),
         flow_run_id=flow_run.id,
     )
     _try("summary", lambda: _create(summary))
@@ -267,7 +304,12 @@ def prefect_settings(section: str, **changes: Any) -> SettingsContext:
 
 
 def is_lost_server(error: BaseException) -> bool:
-    """Whether an error means that the Prefect server cannot be reached."""
+    """Whether an error means that the Prefect server cannot be reached.
+
+    A server that refuses a request, e.g. because it is too large (413), is there.
+    """
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in BUSY or error.response.is_server_error
     if isinstance(error, httpx.HTTPError) or "Failed to reach API" in str(error):
         return True
     return error.__cause__ is not None and is_lost_server(error.__cause__)

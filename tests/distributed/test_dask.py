@@ -10,12 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.conftest import ROOT
@@ -226,6 +228,35 @@ def test_tls_without_certificates_is_explained(fashion_flow: Command, tmp_path: 
     assert "Traceback" not in done.err
 
 
+def test_a_stage_that_kills_every_worker_crashes_and_nothing_finished_is_computed_again(
+    environment: dict[str, str], fashion_flow: Command, shared_server: Server, tmp_path: Path
+) -> None:
+    # Dask gives up after two deaths instead of four.
+    extra = {"DIES_OF": "baseline", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+    settings = [*SMALL, "--set", "plan=[]", "--only", "baseline", "--set", "baseline.epochs=500"]
+    server = {"PREFECT_API_URL": shared_server.url}
+    store = tmp_path / "store"
+    with running(environment, tmp_path / "cluster", **extra) as cluster:
+        done = run_on(fashion_flow, cluster, settings, store, server)
+    assert done.status == 1, done.err
+    assert "baseline: 2 workers died while computing it, most likely because they ran" in done.err
+    assert "other workers take over: baseline" in done.err
+    assert "Traceback" not in done.err
+    # In the UI, nothing looks as if it were still running.
+    flow_run = latest_run(store).read()["flow_run"]
+    found = httpx.post(
+        f"{shared_server.url}/task_runs/filter", json={"flow_runs": {"id": {"any_": [flow_run]}}}
+    ).json()
+    states = {run["name"]: run["state"] for run in found}
+    assert states.pop("baseline")["message"].startswith("2 workers died while computing it")
+    assert {run["name"]: run["state"]["type"] for run in found} == dict.fromkeys(
+        states, "COMPLETED"
+    ) | {"baseline": "CRASHED"}
+    # The dead workers held the results of its inputs, which other workers took from the store.
+    computed = [line["stage"] for line in latest_run(store).stages() if line["seconds"]]
+    assert sorted(computed) == sorted(states), "each once"
+
+
 OWN = """
 import os, time
 from distributed import Client
@@ -241,14 +272,18 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_that_a_run_starts_end_when_it_is_killed(
+def test_workers_that_a_run_starts_survive_its_sleep_and_end_when_it_is_killed(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     script = tmp_path / "own.py"
     script.write_text(OWN)
     process = subprocess.Popen(
         [sys.executable, script],
-        env={**environment, "CUDA_VISIBLE_DEVICES": ""},
+        env={
+            **environment,
+            "CUDA_VISIBLE_DEVICES": "",
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "1 s",
+        },
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -260,6 +295,13 @@ def test_workers_that_a_run_starts_end_when_it_is_killed(
         assert address.startswith("tls://127.0.0.1:")
         assert sorted(card for _, card in workers) == ["", "1"]
         assert sorted(map(str, resources)) == ["{'GPU': 1}", "{}"]
+        # A laptop sleeps. Dask would wait for ten heartbeats of half a second before it restarts
+        # workers, which takes four seconds.
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(6)
+        os.killpg(process.pid, signal.SIGCONT)
+        time.sleep(7)
+        assert all(alive(pid) for pid, _ in workers), "Dask has restarted workers"
         # Only the process, not its group.
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

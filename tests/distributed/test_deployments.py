@@ -270,6 +270,10 @@ def test_a_worker_runs_a_deployment_and_its_secret_is_shown_nowhere(
     shown = [deployed.get(f"deployments/{deployed.deployment}"), deployed.post("logs/filter")]
     assert SECRET not in str(shown)
     assert SECRET not in (tmp_path / "worker-0.log").read_text()
+    # An automation that sees its last heartbeat after its end can't make it crash.
+    crash = {"state": {"type": "CRASHED", "message": "no heartbeat"}, "force": False}
+    assert deployed.post(f"flow_runs/{run}/set_state", **crash)["status"] == "ABORT"
+    assert deployed.get(f"flow_runs/{run}")["state"]["name"] == "Completed"
 
 
 @pytest.mark.timeout(2 * RUN_S + 300)

@@ -37,11 +37,21 @@ def test_a_crashed_run_is_retried_unless_anything_else_happens_to_it() -> None:
     assert trigger.expect == {"prefect.flow-run.*"}
     assert trigger.within == REST
     assert REST.seconds > HEARTBEAT_S, "a run that is alive has time for a heartbeat"
+    # So has one whose process was suspended for 160 s after a heartbeat that was almost due.
+    assert (SILENCE + REST).seconds > HEARTBEAT_S + 160 + HEARTBEAT_S
 
 
 def test_the_first_crashes_a_run_and_the_second_schedules_it() -> None:
     found = [automation.actions[0].model_dump()["state"] for automation in automations()]
     assert found == [StateType.CRASHED, StateType.SCHEDULED]
+
+
+def test_a_run_that_has_ended_stays_as_it_ended() -> None:
+    """Without force, the server lets no run crash that has ended, e.g. on its last heartbeat."""
+    assert [automation.actions[0].model_dump()["force"] for automation in automations()] == [
+        False,
+        False,
+    ]
 
 
 def test_names_are_those_by_which_servers_know_them() -> None:

@@ -110,12 +110,12 @@ def replayed(*assignments: str, **values: Any) -> Settings:
     return compose("notebook", None, REPLAY | values, assignments)
 
 
-def filled_store(folder: Path) -> Store:
-    """A store in which every stage of the replayed notebook is cached."""
-    store = Store(str(folder))
+def filled_store(folder: Path, settings: Settings | None = None) -> Store:
+    """A store in which every stage is cached, by default of the replayed notebook."""
+    store, settings = Store(str(folder)), settings or replayed()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _descriptor: None)
-        build(FillingRun(store, replayed()), replayed())
+        build(FillingRun(store, settings), settings)
     return store
 
 
@@ -537,6 +537,27 @@ def test_what_may_run_is_said_with_the_first_input_that_is_not_known(
             assert item.reason == f"if {unknown[0]}{more} changed"
         elif item.state == CACHED:
             assert unknown == []
+
+
+def test_more_replicates_train_only_the_new_ones_and_fewer_train_none(tmp_path: Path) -> None:
+    def repeated(times: int) -> Settings:
+        return replayed(f"evaluation.replicates={times}", "plan=[]", "transfer.weights=off")
+
+    store = filled_store(tmp_path, repeated(3))
+    models = ("baseline", "low_capacity", "overfitting", "final")
+    trainings = {f"{name}_r{number}" for name in models for number in (4, 5)}
+    more = not_cached(store, repeated(5))
+    assert {name for name in more if name.startswith(models)} == trainings
+    build(FillingRun(store, repeated(5)), repeated(5))
+    assert not_cached(store, repeated(5)) == set()
+    # All trainings are there, but a table of five is not one of two.
+    fewer = plan(store, repeated(2), PROFILE)
+    anew = {"results", "success", "quality", "figures"}
+    anew |= {f"curves_{name}" for name in models}
+    assert in_state(fewer, CACHED) == {item.stage for item in fewer} - anew
+    why = {item.stage: item.reason for item in fewer}
+    assert all(why[name] for name in anew)
+    assert not {name for name in why if name.endswith(("_r3", "_r4", "_r5"))}
 
 
 def test_another_rule_changes_the_gates_and_opens_what_follows(filled: Store) -> None:

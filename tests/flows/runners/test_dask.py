@@ -33,13 +33,21 @@ def test_each_gpu_gets_a_worker_that_sees_only_that_gpu() -> None:
 @pytest.mark.parametrize(
     ("chosen", "visible"),
     [
-        (None, ["0", "1", "2", "10"]),
+        (None, ["0", "1", "2", "3"]),
         ("", []),
         ("-1", []),
         ("1", ["1"]),
-        ("10,0", ["10", "0"]),
+        ("3,0", ["3", "0"]),
+        ("1, 0", ["1", "0"]),
         ("0,-1,2", ["0"]),
+        # CUDA counts the cards; the numbers of their files may be others, as in a container.
+        ("10", []),
+        ("0,4,1", ["0"]),
+        ("NoDevFiles", []),
+        ("none", []),
+        ("all", []),
         ("GPU-8932f937", ["GPU-8932f937"]),
+        ("MIG-a5b6,GPU-8932f937", ["MIG-a5b6", "GPU-8932f937"]),
     ],
 )
 def test_the_gpus_that_cuda_would_see(

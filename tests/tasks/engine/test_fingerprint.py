@@ -170,6 +170,34 @@ def test_any_number_in_a_helper_matters(tree: Tree) -> None:
     assert tree.changed() == {"subset"}
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "reached"),
+    [
+        # Two imports away: train imports fit, which imports loop, which imports this.
+        (
+            "core/training/augment.py",
+            "\n\n\ndef ",
+            "\n\n\nEDITED = 1\n\n\ndef ",
+            {"train", "retrain"},
+        ),
+        # A local variable's new name: it can't matter, but the syntax tree does not show that.
+        ("core/data/splitting.py", "total", "in_all", {"subset"}),
+        # A type's other name in the settings, whose values are in the key.
+        ("core/settings/transfer.py", "Decay", "Falling", set()),
+        # The report is written anew in every run.
+        ("reporting/templates/report.html.j2", "<html", "<html data-edited", set()),
+        ("reporting/templates/stage.md.j2", "purpose", "state", set()),
+    ],
+)
+def test_small_edits_reach_what_they_may_change(
+    tree: Tree, name: str, old: str, new: str, reached: set[str]
+) -> None:
+    assert old in (tree.root / "tasks" / name).read_text()
+    tree.edit(f"tasks/{name}", lambda text: text.replace(old, new))
+    assert reached <= tree.changed()
+    assert bool(tree.changed()) == bool(reached)
+
+
 def test_neutral_modules_do_not_matter(
     tree: Tree,
 ) -> None:

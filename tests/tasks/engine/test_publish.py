@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -36,6 +37,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return now
 
 
+# What nginx accepts by default, less the rest of the request.
+PROXY_LIMIT = 2**20 - 2**14
+
+
+def answer(status: int, words: str) -> httpx.HTTPStatusError:
+    """The error of a request to which the server gave that answer."""
+    request = httpx.Request("POST", "http://x/api/artifacts/")
+    return httpx.HTTPStatusError(words, request=request, response=httpx.Response(status))
+
+
 def attempt(error: Exception | None = None) -> bool:
     """Try to publish; return whether the attempt was made."""
     tried = []
@@ -63,9 +74,60 @@ def test_after_a_lost_connection_nothing_is_published_for_a_while(
     assert attempt()
 
 
-def test_another_failure_does_not_stop_publishing() -> None:
-    assert attempt(ValueError("a table of another kind"))
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ValueError("a table of another kind"),
+        answer(413, "Request Entity Too Large"),
+        answer(404, "Not Found"),
+    ],
+    ids=str,
+)
+def test_another_failure_does_not_stop_publishing(failure: Exception) -> None:
+    assert attempt(failure)
     assert attempt()
+
+
+def test_an_overloaded_server_is_left_alone_for_a_while() -> None:
+    assert attempt(answer(503, "Service Unavailable"))
+    assert not attempt()
+
+
+def sent_bytes(data: Any) -> int:
+    """The size of an artifact's data in a request."""
+    return len(json.dumps(data if isinstance(data, str) else json.dumps(data)))
+
+
+def test_artifacts_are_smaller_than_what_proxies_accept() -> None:
+    small, large = ("A" * (publish.MOST_BYTES // part) for part in (4, 1))
+    text = f"Éé\n\n![confusion](data:image/png;base64,{large})\n\n![calibration](data:x,{small})\n"
+    shown = publish.without_large_pictures(text)
+    assert sent_bytes(shown) < PROXY_LIMIT
+    assert "*confusion: too large to show here; it is in the report.*" in shown
+    assert f"![calibration](data:x,{small})" in shown
+    assert publish.without_large_pictures(shown) == shown
+
+
+@pytest.mark.parametrize("classes", [3, 256])
+def test_a_table_of_many_classes_is_cut(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(publish, "create_table_artifact", lambda *given: sent.append(given))
+    rows = [
+        {"model": f"iteration_{model}", "class": f'名字 {number} "x"', "recall": 1 / 3}
+        | dict.fromkeys(("precision", "f1", "ci_low", "ci_high", "images", "predicted"), 2 / 3)
+        for model in range(40)
+        for number in range(classes)
+    ]
+    publish._publish_table("per_class", rows)
+    ((shown, key, words),) = sent
+    assert sent_bytes(shown) < PROXY_LIMIT
+    assert shown == rows[: len(shown)]
+    assert key == "table-per-class"
+    if classes == 3:
+        assert words == "The table per_class"
+    else:
+        assert 1000 < len(shown) < len(rows)
+        assert words == f"The first {len(shown):,} of 10,240 rows of the table per_class"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +169,8 @@ def test_a_lost_server_is_recognised_by_the_cause_of_an_error() -> None:
     assert publish.is_lost_server(lost)
     assert publish.is_lost_server(RuntimeError("Failed to reach API at http://127.0.0.1:1/api"))
     assert not publish.is_lost_server(RuntimeError("no slot"))
+    assert publish.is_lost_server(answer(502, "Bad Gateway"))
+    assert not publish.is_lost_server(answer(413, "Request Entity Too Large"))
 
 
 @pytest.fixture

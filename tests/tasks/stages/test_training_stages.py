@@ -98,6 +98,27 @@ def test_a_training_stores_model_history_predictions_and_usage(
     )
 
 
+def test_other_epochs_after_a_finished_training_are_trained_and_the_same_as_in_a_new_store(
+    keras_bench: Workbench, tmp_path: Path
+) -> None:
+    def trained_for(epochs: int, bench: Workbench, given: Record) -> Computed:
+        training = SETTINGS.model_copy(update={"epochs": epochs})
+        spec = TrainSpec(training=training, seed=3, fold=None)
+        reads = {"arrays": ("train", "validation", "facts")}
+        return bench.compute(Stage("overfitting", spec, reads), arrays=given)
+
+    given = arrays(keras_bench)
+    first = trained_for(4, keras_bench, given)
+    for epochs in (3, 2, 5):
+        done = trained_for(epochs, keras_bench, given)
+        assert (done.state, done.facts["epochs"]) == ("Completed", epochs)
+        assert len(done.rows("history")) == epochs
+        new = Workbench(tmp_path / f"new {epochs}", keras_bench.context.profile)
+        assert done.digests == trained_for(epochs, new, arrays(new)).digests
+    again = trained_for(4, keras_bench, given)
+    assert (again.state, again.digests) == ("Cached", first.digests)
+
+
 def test_facts_of_a_training_are_those_of_its_model_and_history(keras_bench: Workbench) -> None:
     done = trained(keras_bench)
     right = predictions(done, "validation").argmax(axis=1) == np.arange(6) % 3
