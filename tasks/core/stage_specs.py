@@ -15,9 +15,11 @@ from tasks.core.names import (
     FOLDS,
     INDEX,
     PAIRS,
+    PREPROCESS,
     RAW,
     SPLIT,
     SPLITS,
+    SUBSET,
     TEST,
     TRAIN,
     TRAINING_PAIRS,
@@ -43,12 +45,20 @@ class StageSpec(Spec):
         seal: which data the kind may read, and which marks its files get.
         numerical: whether the execution profile is part of the key.
         tolerant: whether the stage runs although inputs were skipped.
+        draws: whether the stage draws figures.
+        class_names_from: the input whose facts have the class names in its figures.
     """
 
     kind: ClassVar[str]
     seal: ClassVar[SealRule]
     numerical: ClassVar[bool] = False
     tolerant: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    class_names_from: ClassVar[str] = ""
+
+    def drawn_changes(self) -> tuple[str, ...]:
+        """The names of changes in the stage's figures."""
+        return ()
 
     def as_json(self) -> dict[str, Any]:
         """The values as JSON, for the key and the record."""
@@ -86,6 +96,8 @@ class ExploreSpec(StageSpec):
 
     kind = "explore"
     seal = REPORTS
+    draws = True
+    class_names_from = RAW
 
     note: str
 
@@ -117,6 +129,8 @@ class GuardSpec(StageSpec):
         Purpose.DATA,
         {TRAINING_PAIRS: _of(SPLIT, TRAIN, VALIDATION), PAIRS: _of(SPLIT, *SPLITS)},
     )
+    draws = True
+    class_names_from = SPLIT
 
     guard: GuardSettings
     compared: tuple[tuple[str, str], ...]
@@ -186,6 +200,7 @@ class CurvesSpec(StageSpec):
 
     kind = "curves"
     seal = REPORTS
+    draws = True
 
     model: str
     trainings: tuple[str, ...]
@@ -353,6 +368,8 @@ class QualitySpec(StageSpec):
     kind = "quality"
     seal = REPORTS
     tolerant = True
+    draws = True
+    class_names_from = PREPROCESS
 
     models: tuple[Model, ...]
     note: str
@@ -364,6 +381,8 @@ class FiguresSpec(StageSpec):
     kind = "figures"
     seal = REPORTS
     tolerant = True
+    draws = True
+    class_names_from = SUBSET
 
     note: str
     random_transfer: bool
@@ -371,6 +390,10 @@ class FiguresSpec(StageSpec):
     vgg16_inputs: Mapping[str, str]
     augmentation: AugmentSettings | None
     seed: int
+
+    def drawn_changes(self) -> tuple[str, ...]:
+        """The names of the plan's changes, in the figure of decisions."""
+        return self.changes
 
 
 # Every kind of stage.

@@ -9,6 +9,7 @@ from typing import Any
 from tasks.core.errors import StageError
 from tasks.core.records import FORMAT_VERSION, Outcome, Stage, digest_of
 from tasks.engine.fingerprint import code_of, refuse_edits
+from tasks.engine.lettering import fonts_entry, refuse_other_fonts
 from tasks.engine.profile import library_versions
 from tasks.storage.files import file_digest
 
@@ -39,16 +40,18 @@ def basis_of(
         "external": _digests(stage.external),
         "code": code_of(f"tasks.stages.{stage.kind}"),
         "profile": dict(profile) if stage.spec.numerical else library_versions(),
+        **fonts_entry(stage, inputs),
     }
 
 
 def refuse_changes(stage: Stage, basis: Mapping[str, Any]) -> None:
-    """Refuse a result if its key no longer describes the code and the external files.
+    """Refuse a result if its key no longer describes the code, the fonts and the external files.
 
     Raises:
-        StageError: code or an external file changed while the stage was computed.
+        StageError: code, a font or an external file changed while the stage was computed.
     """
     refuse_edits(stage.name, basis["code"])
+    refuse_other_fonts(stage.name, basis)
     try:
         external = _digests(stage.external)
     except OSError:

@@ -1,6 +1,7 @@
 """Figures that compare models: test accuracies, and the decision at each gate.
 
-Each function returns a PNG; see `tasks.core.drawing.canvas` for `note`.
+Each function returns a PNG; see `png_bytes` in `tasks.core.drawing.canvas` for `note` and
+`families`.
 """
 
 from __future__ import annotations
@@ -101,7 +102,12 @@ def _accuracy_limits(values: Accuracies) -> tuple[float, float]:
     return max(-0.02, min(known) - margin), min(1.02, max(known) + margin)
 
 
-def decision_tree(verdicts: Sequence[Verdict], changes: Sequence[str], note: str) -> bytes:
+def decision_tree(
+    verdicts: Sequence[Verdict],
+    changes: Sequence[str],
+    note: str,
+    families: Sequence[str] = (),
+) -> bytes:
     """The gates from top to bottom: the decision on each change, and the evidence for it.
 
     `verdicts` are rows with `gate`, `decision`, `state`, `delta_accuracy`, `ci_low`, `ci_high` (in
@@ -111,7 +117,7 @@ def decision_tree(verdicts: Sequence[Verdict], changes: Sequence[str], note: str
     tree, gains = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     _draw_tree(tree, verdicts, changes)
     _draw_gains(gains, verdicts)
-    return png_bytes(figure, note)
+    return png_bytes(figure, note, families)
 
 
 def _draw_tree(axes: Axes, verdicts: Sequence[Verdict], changes: Sequence[str]) -> None:
