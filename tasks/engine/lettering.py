@@ -15,7 +15,7 @@ from tasks.core.drawing.lettering import (
 from tasks.core.errors import StageError
 from tasks.core.records import Outcome, Record, Stage
 from tasks.engine.matplotlib_setup import import_matplotlib, use_fonts
-from tasks.sources.fonts import Font, find_fonts, lacking
+from tasks.sources.fonts import Font, find_fonts, in_no_font, lacking
 from tasks.storage.files import file_digest
 
 # The fonts that were found, by name and digest, so that what is drawn with is what is in the key.
@@ -74,7 +74,7 @@ def legend(stage: Stage, inputs: Mapping[str, Outcome], basis: Mapping[str, Any]
         return {}
     names = _drawn_names(stage, inputs)
     missing = lacking(unusual(name for kind in numbered for name in names[kind]))
-    advice = f"No font on this machine has all characters of the names. {font_advice(missing)}"
+    advice = f"No font here has all their characters. {font_advice(in_no_font(missing))}"
     shown = {"legend": list(names[CLASS_NAMES])} if CLASS_NAMES in numbered else {}
     return {"font_advice": advice} | shown
 

@@ -47,6 +47,8 @@ DIFFERENCES = ("delta_accuracy", "ci_", "gap_")
 # Facts with more values or longer texts are not shown.
 MOST_VALUES = 12
 LONGEST_TEXT = 60
+# These facts are above the numbers.
+ABOUT_FONTS = ("font_advice", "legend")
 # Seconds between updates of a progress bar, and without attempts to reach a lost server.
 UPDATE_S = 2.0
 SILENCE_S = 60.0
@@ -119,6 +121,8 @@ def _publish_stage(
             for name, file in files
             if record and file.kind == "png"
         },
+        font_advice=record.facts.get("font_advice", "") if record else "",
+        legend=record.facts.get("legend", ()) if record else (),
         numbers=short_facts(record.facts) if record else {},
         files=[file for _, file in files],
     )
@@ -167,7 +171,11 @@ def _template() -> Template:
 
 def short_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     """A record's short facts as text, by name; long ones and tables are left out."""
-    found = {name.replace("_", " "): _words(name, value) for name, value in facts.items()}
+    found = {
+        name.replace("_", " "): _words(name, value)
+        for name, value in facts.items()
+        if name not in ABOUT_FONTS
+    }
     return {name: words for name, words in found.items() if words}
 
 

@@ -74,7 +74,7 @@ def find_fonts(characters: frozenset[str]) -> tuple[Font, ...]:
     """
     if not all(map(may_have_glyph, characters)):
         return ()
-    faces = [face for path in font_files() for face in _faces(path, characters)]
+    faces = _all_faces(characters)
     chosen: dict[str, Font] = {}
     missing = set(characters)
     while missing:
@@ -90,6 +90,11 @@ def find_fonts(characters: frozenset[str]) -> tuple[Font, ...]:
         chosen[font.name] = font
         missing -= next(face.has for face in equal if face.path == font.path)
     return tuple(chosen[name] for name in sorted(chosen))
+
+
+def in_no_font(characters: frozenset[str]) -> frozenset[str]:
+    """The characters that no font on this machine has."""
+    return characters.difference(*(face.has for face in _all_faces(characters)))
 
 
 def font_folders() -> list[Path]:
@@ -113,6 +118,10 @@ def font_files() -> list[Path]:
         if name.lower().endswith(SUFFIXES)
     }
     return sorted(map(Path, found))
+
+
+def _all_faces(characters: frozenset[str]) -> list[_Face]:
+    return [face for path in font_files() for face in _faces(path, characters)]
 
 
 def _faces(path: Path, characters: frozenset[str]) -> tuple[_Face, ...]:

@@ -115,9 +115,10 @@ def _some(words: Sequence[str]) -> str:
 
 def _font_for(character: str) -> str:
     """A font with a character, and the Debian package that has the font."""
-    script = unicodedata.name(character, "").split(" ")[0].split("-")[0]
-    if script in _CJK:
+    words = unicodedata.name(character, "").replace("-", " ").split(" ")
+    if words[0] in _CJK:
         return "Noto Sans CJK (Debian: fonts-noto-cjk)"
     if unicodedata.category(character).startswith("S"):
         return "Symbola (Debian: fonts-symbola)"
-    return f"a font for {script.capitalize()} such as Noto Sans (Debian: fonts-noto-core)"
+    script = " ".join(words[:2] if words[0] == "OLD" else words[:1]).title()
+    return f"a font for {script} such as Noto Sans (Debian: fonts-noto-core)"
