@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import UInt8
-from tasks.core.drawing.lettering import on_one_line, unusual
+from tasks.core.drawing.lettering import cut, on_one_line, unusual
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,5 +124,4 @@ def name_ticks(axis: Any, names: Sequence[str], **text: Any) -> None:
 
 def shortened(name: str) -> str:
     """A class name on one line and short enough for a label."""
-    name = on_one_line(name)
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return cut(on_one_line(name), _LONGEST_NAME)

@@ -6,7 +6,6 @@ Each function returns a PNG; see `png_bytes` in `tasks.core.drawing.canvas` for 
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.core.array_types import Float32, UInt8
 from tasks.core.drawing.canvas import as_uint8, new_figure, png_bytes, shortened, show_image
+from tasks.core.drawing.lettering import wrapped
 
 Labels = NDArray[np.integer[Any]]
 
@@ -110,7 +110,7 @@ def image_pairs(
     ):
         for axes, image, name in zip(cell.subplots(1, 2), (one, other), names, strict=True):
             show_image(axes, image)
-            axes.set_title("\n".join(textwrap.wrap(name, 18)), fontsize=8)
+            axes.set_title(wrapped(name, 18), fontsize=8)
         cell.supxlabel(caption, fontsize=8.5)
     return png_bytes(figure, note, families)
 

@@ -6,6 +6,7 @@ Fonts for the rest are found elsewhere; figures get their families.
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,25 @@ def lettering_of(basis: Mapping[str, Any]) -> Lettering:
 def on_one_line(name: str) -> str:
     """A name with every run of white space replaced by one space, as it is drawn."""
     return " ".join(name.split())
+
+
+def columns(text: str) -> int:
+    """The width of a text in columns; a character of Chinese, Japanese or Korean takes two."""
+    return sum(1 + (unicodedata.east_asian_width(one) in "WF") for one in text)
+
+
+def cut(text: str, most: int) -> str:
+    """A text cut to at most `most` columns, with an ellipsis if anything is missing."""
+    if columns(text) <= most:
+        return text
+    while columns(text) > most - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def wrapped(text: str, most: int) -> str:
+    """A text in lines of at most about `most` columns."""
+    return "\n".join(textwrap.wrap(text, max(1, most * len(text) // max(1, columns(text)))))
 
 
 def unusual(names: Iterable[str]) -> frozenset[str]:

@@ -60,11 +60,13 @@ def test_the_digest_of_the_font_is_in_the_key(fonts: Path) -> None:
     assert len({without, one, other}) == 3
 
 
-def test_characters_beyond_the_common_ones_that_dejavu_sans_has_need_no_font(fonts: Path) -> None:
+@pytest.mark.usefixtures("fonts")
+def test_characters_beyond_the_common_ones_that_dejavu_sans_has_need_no_font() -> None:
     assert fonts_entry(STAGE, named("✓ 😀 Ⅳ")) == {}
 
 
-def test_changes_of_a_plan_are_numbered_by_themselves(fonts: Path) -> None:
+@pytest.mark.usefixtures("fonts")
+def test_changes_of_a_plan_are_numbered_by_themselves() -> None:
     spec = FiguresSpec(
         note="",
         random_transfer=False,
