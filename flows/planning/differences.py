@@ -10,6 +10,7 @@ from tasks.core.records import Record, canonical_json
 from tasks.engine.profile import profile_changes
 
 UNSET = "unset"
+NO_FONT = "none"
 LONGEST_VALUE = 40
 
 
@@ -40,6 +41,7 @@ def changes(
         *(["an external file changed"] if external else []),
         *(f"code of {name} {how}" for name, how in _modules(before["code"], now["code"])),
         *_machine(before, now),
+        *(_fonts(before, now) if now["inputs"].keys() >= before["inputs"].keys() else ()),
     ]
 
 
@@ -70,6 +72,22 @@ def _values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         # As text, since 1, 1.0 and true are equal in Python but not in a key.
         if canonical_json(before.get(name, UNSET)) != canonical_json(now.get(name, UNSET))
     ]
+
+
+def _fonts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """How the fonts of figures differ; names in Latin and other common scripts need none."""
+    earlier, later = before.get("fonts", {}), now.get("fonts", {})
+    found = []
+    for kind in sorted({*earlier, *later}):
+        old, new = earlier.get(kind, {}), later.get(kind, {})
+        if old == new:
+            continue
+        if old.keys() == new.keys():
+            changed = [name for name in new if new[name] != old[name]]
+            found.append(f"font {', '.join(changed)} has another digest")
+        else:
+            found.append(f"font {', '.join(new) or NO_FONT} instead of {', '.join(old) or NO_FONT}")
+    return list(dict.fromkeys(found))
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:

@@ -16,9 +16,11 @@ from tasks.core.names import (
     FOLDS,
     INDEX,
     PAIRS,
+    PREPROCESS,
     RAW,
     SPLIT,
     SPLITS,
+    SUBSET,
     TEST,
     TRAIN,
     TRAINING_PAIRS,
@@ -55,12 +57,20 @@ class StageSpec(Spec):
         seal: which data the kind may read, and which marks its files get.
         arithmetic: what decides the last bits of its results, and so is part of the key.
         tolerant: whether the stage runs although inputs were skipped.
+        draws: whether the stage draws figures.
+        class_names_from: the input whose facts have the class names in its figures.
     """
 
     kind: ClassVar[str]
     seal: ClassVar[SealRule]
     arithmetic: ClassVar[Arithmetic] = Arithmetic.FLOATING
     tolerant: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    class_names_from: ClassVar[str] = ""
+
+    def drawn_changes(self) -> tuple[str, ...]:
+        """The names of changes in the stage's figures."""
+        return ()
 
     def as_json(self) -> dict[str, Any]:
         """The values as JSON, for the key and the record."""
@@ -99,6 +109,8 @@ class ExploreSpec(StageSpec):
 
     kind = "explore"
     seal = REPORTS
+    draws = True
+    class_names_from = RAW
 
     note: str
 
@@ -131,6 +143,8 @@ class GuardSpec(StageSpec):
         Purpose.DATA,
         {TRAINING_PAIRS: _of(SPLIT, TRAIN, VALIDATION), PAIRS: _of(SPLIT, *SPLITS)},
     )
+    draws = True
+    class_names_from = SPLIT
 
     guard: GuardSettings
     compared: tuple[tuple[str, str], ...]
@@ -202,6 +216,7 @@ class CurvesSpec(StageSpec):
 
     kind = "curves"
     seal = REPORTS
+    draws = True
 
     model: str
     trainings: tuple[str, ...]
@@ -370,6 +385,8 @@ class QualitySpec(StageSpec):
     kind = "quality"
     seal = REPORTS
     tolerant = True
+    draws = True
+    class_names_from = PREPROCESS
 
     models: tuple[Model, ...]
     note: str
@@ -381,6 +398,8 @@ class FiguresSpec(StageSpec):
     kind = "figures"
     seal = REPORTS
     tolerant = True
+    draws = True
+    class_names_from = SUBSET
 
     note: str
     random_transfer: bool
@@ -388,6 +407,10 @@ class FiguresSpec(StageSpec):
     vgg16_inputs: Mapping[str, str]
     augmentation: AugmentSettings | None
     seed: int
+
+    def drawn_changes(self) -> tuple[str, ...]:
+        """The names of the plan's changes, in the figure of decisions."""
+        return self.changes
 
 
 # Every kind of stage.

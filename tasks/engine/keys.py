@@ -11,6 +11,7 @@ from tasks.core.messages import listed
 from tasks.core.records import FORMAT_VERSION, Outcome, Stage, digest_of
 from tasks.core.stage_specs import Arithmetic
 from tasks.engine.fingerprint import code_of, refuse_edits
+from tasks.engine.lettering import fonts_entry, refuse_other_fonts
 from tasks.engine.libraries import library_versions
 from tasks.engine.profile import profile_of
 from tasks.storage.files import file_digest
@@ -45,16 +46,18 @@ def basis_of(
         "code": code_of(module),
         "libraries": library_versions(module, profile.get("backend") if network else None),
         "profile": profile_of(stage.spec.arithmetic, profile),
+        **fonts_entry(stage, inputs),
     }
 
 
 def refuse_changes(stage: Stage, basis: Mapping[str, Any]) -> None:
-    """Refuse a result if its key no longer describes the code and the external files.
+    """Refuse a result if its key no longer describes the code, the fonts and the external files.
 
     Raises:
-        StageError: code or an external file changed while the stage was computed.
+        StageError: code, a font or an external file changed while the stage was computed.
     """
     refuse_edits(stage.name, basis["code"])
+    refuse_other_fonts(stage.name, basis)
     try:
         external = _digests(stage.external)
     except OSError:

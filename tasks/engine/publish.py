@@ -55,6 +55,8 @@ BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 # Proxies such as nginx refuse requests of more than 1 MiB by default.
 MOST_BYTES = 900_000
 PICTURE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
+# These facts are above the numbers.
+ABOUT_FONTS = ("font_advice", "legend")
 # Seconds between updates of a progress bar, and without attempts to reach a lost server.
 UPDATE_S = 2.0
 SILENCE_S = 60.0
@@ -127,6 +129,8 @@ def _publish_stage(
             for name, file in files
             if record and file.kind == "png"
         },
+        font_advice=record.facts.get("font_advice", "") if record else "",
+        legend=record.facts.get("legend", ()) if record else (),
         numbers=short_facts(record.facts) if record else {},
         files=[file for _, file in files],
     )
@@ -204,7 +208,11 @@ def _template() -> Template:
 
 def short_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     """A record's short facts as text, by name; long ones and tables are left out."""
-    found = {name.replace("_", " "): _words(name, value) for name, value in facts.items()}
+    found = {
+        name.replace("_", " "): _words(name, value)
+        for name, value in facts.items()
+        if name not in ABOUT_FONTS
+    }
     return {name: words for name, words in found.items() if words}
 
 

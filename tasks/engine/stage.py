@@ -22,6 +22,8 @@ from tasks.core.stage_specs import StageSpec
 from tasks.engine.events import FAILED, RUNNING, WAITING, log_epoch, stage_is
 from tasks.engine.fingerprint import code_of, refuse_edits
 from tasks.engine.keys import key_of, refuse_changes
+from tasks.engine.lettering import legend
+from tasks.engine.lettering import prepare as prepare_fonts
 from tasks.engine.profile import prepare
 from tasks.engine.publish import ProgressBar, publish_stage
 from tasks.engine.retries import RETRY_DELAYS_S, worth_a_retry
@@ -286,9 +288,11 @@ def _compute(
         outputs = writer()
         _add_hooks(outputs, stage)
         prepare(stage.spec.arithmetic, context.profile)
+        if stage.spec.draws:
+            prepare_fonts(outputs.basis)
         facts = call.compute(stage.spec, store.inputs(stage, call.inputs), outputs)
         refuse_changes(stage, outputs.basis)
-        record = store.commit(outputs, facts, marks)
+        record = store.commit(outputs, {**facts, **_legend(call, outputs)}, marks)
         if recompute:
             recomputed_keys(context.store_url, context.run_id).add(record.key)
         seconds = time.monotonic() - clock
@@ -299,6 +303,20 @@ def _compute(
         message += ", NOT the same bytes as before"
         log.warning("%s: recomputed; its bytes differ from the stored ones", stage.name)
     return StageEnd(record, COMPUTED, message, seconds, outputs.resumed_after)
+
+
+def _legend(call: _Call, outputs: Outputs) -> Facts:
+    """What the numbers mean that figures have in place of names; warn of it once in a run."""
+    stage, run_id = call.stage, call.context.run_id
+    found = legend(stage, call.inputs, outputs.basis)
+    if found and run_id not in _warned:
+        _warned.add(run_id)
+        log.warning("%s: figures have numbers for names. %s", stage.name, found["font_advice"])
+    return found
+
+
+# Runs that were warned of missing fonts.
+_warned: set[str] = set()
 
 
 def _add_hooks(outputs: Outputs, stage: Stage) -> None:

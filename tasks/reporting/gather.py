@@ -83,6 +83,7 @@ def gather_view(
             if MODEL in record.files
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
+        **_about_fonts(records),
         **_scores(settings, store, records),
         **_provenance(run_log, records),
     )
@@ -148,6 +149,17 @@ def _figures(store: Store, records: Iterable[Record]) -> dict[str, bytes]:
         if record.kind in DRAWING_KINDS
         for name, file in record.files.items()
         if file.kind == "png"
+    }
+
+
+def _about_fonts(records: Mapping[str, Record]) -> dict[str, Any]:
+    """What a reader needs to understand figures that have numbers in place of names."""
+    facts = [record.facts for record in records.values() if record.kind in DRAWING_KINDS]
+    return {
+        "legend": next((found["legend"] for found in facts if "legend" in found), ()),
+        "font_advice": " ".join(
+            dict.fromkeys(found["font_advice"] for found in facts if "font_advice" in found)
+        ),
     }
 
 

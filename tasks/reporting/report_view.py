@@ -61,6 +61,8 @@ class ReportView:
         trainings: rows of the table of replicates.
         stages: rows with `stage`, `state`, `seconds`, `reason` and `files` (each with `path` and
             `sha256`), in the order in which they ended.
+        legend: the class names if figures have numbers in their place, in the order of the numbers.
+        font_advice: which font to install if figures have numbers in place of names; else empty.
         sources: the path of a table by `<stage>/<name>` and of a figure by its name.
 
     In rows and mappings a field may be None or missing, and any figure may be absent.
@@ -99,6 +101,8 @@ class ReportView:
     trainings: Sequence[Mapping[str, Any]] = ()
     stages: Sequence[Mapping[str, Any]] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    legend: Sequence[str] = ()
+    font_advice: str = ""
 
 
 def render_view(template: str, view: ReportView, **more: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tasks.core.drawing import class_charts, image_grids
+from tasks.core.drawing.lettering import lettering_of
 from tasks.core.names import CLASS_COUNTS, RAW, TEST, TRAIN
 from tasks.core.stage_specs import ExploreSpec
 from tasks.core.tables.arrow import from_columns
@@ -18,16 +19,18 @@ SAMPLES = 25
 def explore(spec: ExploreSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Draw the first 25 training images and the class balance of both raw splits."""
     names = inputs.facts(RAW)["class_names"]
+    lettering = lettering_of(outputs.basis)
+    labels, families = lettering.labels(names), lettering.families
     train, test = inputs.arrays(RAW, TRAIN), inputs.arrays(RAW, TEST)
     counts = {
         name: np.bincount(split["labels"], minlength=len(names))
         for name, split in ((TRAIN, train), (TEST, test))
     }
     grid = image_grids.sample_grid(
-        train["images"][:SAMPLES], train["labels"][:SAMPLES], names, spec.note
+        train["images"][:SAMPLES], train["labels"][:SAMPLES], labels, spec.note, families
     )
     outputs.blob("samples", "png", grid)
-    balance = class_charts.class_balance(counts[TRAIN], counts[TEST], names, spec.note)
+    balance = class_charts.class_balance(counts[TRAIN], counts[TEST], labels, spec.note, families)
     outputs.blob("balance", "png", balance)
     outputs.table(CLASS_COUNTS, from_columns(COUNTS, {"class": names} | counts))
     return {"balanced": all(len(set(count.tolist())) == 1 for count in counts.values())}

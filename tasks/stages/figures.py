@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tasks.core.drawing import comparisons, image_grids
+from tasks.core.drawing.lettering import CHANGES, lettering_of
 from tasks.core.drawing.titles import title_of
 from tasks.core.names import INPUT_SAMPLES, PREPROCESS, RESULTS, SUBSET, TRAIN, VERDICTS
 from tasks.core.seeds import generator
@@ -29,7 +30,9 @@ def figures(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     outputs.blob("accuracy", "png", chart)
     verdicts = inputs.table(RESULTS, VERDICTS).to_pylist()
     if verdicts:
-        tree = comparisons.decision_tree(verdicts, spec.changes, spec.note)
+        lettering = lettering_of(outputs.basis)
+        changes = lettering.labels(spec.changes, CHANGES)
+        tree = comparisons.decision_tree(verdicts, changes, spec.note, lettering.families)
         outputs.blob("decisions", "png", tree)
     _draw_inputs(spec, inputs, outputs)
     return {}
@@ -42,7 +45,8 @@ def _title(model: str, spec: FiguresSpec) -> str:
 
 def _draw_inputs(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> None:
     """Draw augmented images, and images before and after VGG16's preprocessing."""
-    names = inputs.facts(SUBSET)["class_names"]
+    lettering = lettering_of(outputs.basis)
+    names = lettering.labels(inputs.facts(SUBSET)["class_names"])
     arrays = inputs.arrays(PREPROCESS, TRAIN)
     originals = arrays["x"][:SAMPLES]
     labels = arrays["y"][:SAMPLES].argmax(axis=1)
@@ -57,6 +61,6 @@ def _draw_inputs(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> None:
             count = len(seen["before"])
             before = np.rint(seen["before"] * 255).astype(np.uint8)
             picture = image_grids.before_after(
-                before, seen["after"], labels[:count], names, spec.note
+                before, seen["after"], labels[:count], names, spec.note, lettering.families
             )
             outputs.blob(f"vgg16_input_{variant}", "png", picture)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +14,7 @@ from tasks.core.data.duplicates import Pairs, find_duplicates
 from tasks.core.data.image_descriptors import describe_images, principal_axes
 from tasks.core.data.labelled_images import Split
 from tasks.core.drawing import image_grids
+from tasks.core.drawing.lettering import lettering_of
 from tasks.core.errors import UserError
 from tasks.core.names import PAIRS, PAIRS_PICTURE, SPLIT, SPLITS, TEST, TRAIN, TRAINING_PAIRS
 from tasks.core.stage_specs import GuardSpec
@@ -50,7 +51,9 @@ def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     shown = across.slice(0, PAIRS_DRAWN).to_pylist()
     if shown:
         names = inputs.facts(SPLIT)["class_names"]
-        outputs.blob(PAIRS_PICTURE, "png", _picture(splits, shown, names, spec.note))
+        lettering = lettering_of(outputs.basis)
+        picture = _picture(splits, shown, lettering.labels(names), spec.note, lettering.families)
+        outputs.blob(PAIRS_PICTURE, "png", picture)
     return {"counts": counts}
 
 
@@ -109,7 +112,13 @@ def _refuse(pairs: pa.Table, splits: Mapping[str, Split]) -> None:
     )
 
 
-def _picture(splits: Mapping[str, Split], rows: list[Row], names: list[str], note: str) -> bytes:
+def _picture(
+    splits: Mapping[str, Split],
+    rows: list[Row],
+    names: list[str],
+    note: str,
+    families: Sequence[str],
+) -> bytes:
     pairs = [
         (
             splits[row["split"]].images[row["position"]],
@@ -128,4 +137,4 @@ def _picture(splits: Mapping[str, Split], rows: list[Row], names: list[str], not
         "identical" if row["exact"] else f"similarity {row['similarity']:.3f}" for row in rows
     ]
     first, second = (np.stack(side) for side in zip(*pairs, strict=True))
-    return image_grids.image_pairs(first, second, titles, captions, note)
+    return image_grids.image_pairs(first, second, titles, captions, note, families)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.core.array_types import Int64
 from tasks.core.drawing import class_charts, image_grids
+from tasks.core.drawing.lettering import lettering_of
 from tasks.core.names import (
     CALIBRATION,
     CONFUSION,
@@ -137,7 +138,10 @@ def _draw(
     matrix: Int64, calibrated: Calibration, names: list[str], note: str, outputs: Outputs
 ) -> None:
     title = "Final model, test images"
-    outputs.blob("confusion_final", "png", class_charts.confusion(matrix, names, title, note))
+    lettering = lettering_of(outputs.basis)
+    labels, families = lettering.labels(names), lettering.families
+    picture = class_charts.confusion(matrix, labels, title, note, families)
+    outputs.blob("confusion_final", "png", picture)
     outputs.blob("reliability_final", "png", class_charts.reliability(calibrated, title, note))
 
 
@@ -156,6 +160,8 @@ def _confused(
     """
     predicted = found.probabilities.argmax(axis=1)
     confidence = found.probabilities.max(axis=1)
+    lettering = lettering_of(outputs.basis)
+    labels = lettering.labels(names)
     rows, facts = [], []
     for label, other, count in most_confused(matrix, CONFUSED_PAIRS):
         wrong = np.flatnonzero((found.label == label) & (predicted == other))
@@ -163,8 +169,10 @@ def _confused(
         facts.append({"label": names[label], "predicted": names[other], "count": count})
         # Another training may make an error that the first does not make.
         if len(surest):
-            title = f"{names[label]} taken for {names[other]}, {count} times"
+            title = f"{labels[label]} taken for {labels[other]}, {count} times"
             rows.append((title, images[surest], confidence[surest]))
     if rows:
-        outputs.blob("confused_final", "png", image_grids.confused_pairs(rows, note))
+        outputs.blob(
+            "confused_final", "png", image_grids.confused_pairs(rows, note, lettering.families)
+        )
     return facts

@@ -11,17 +11,20 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
+from unicodedata import bidirectional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import UInt8
+from tasks.core.drawing.lettering import cut, on_one_line, unusual
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+RIGHT_TO_LEFT, LEFT_TO_RIGHT = ("R", "AL"), "\N{LEFT-TO-RIGHT MARK}"
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#8C8C8C"
 # With more classes, only every second, third ... name is shown.
 MOST_NAMES = 40
@@ -48,8 +51,11 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=120, facecolor="white", layout=layout)
 
 
-def png_bytes(figure: Figure, note: str) -> bytes:
-    """The figure as PNG; a `note` that is not empty appears below it in a conspicuous box."""
+def png_bytes(figure: Figure, note: str, families: Sequence[str] = ()) -> bytes:
+    """The figure as PNG; a `note` that is not empty appears below it in a conspicuous box.
+
+    Names that DejaVu Sans may lack characters of are drawn with `families`, too.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
@@ -60,6 +66,12 @@ def png_bytes(figure: Figure, note: str) -> bytes:
     for text in figure.findobj(Text):
         # A class may be called "$5_": that is a name and not a formula.
         text.set_parse_math(False)
+        shown = text.get_text()
+        if families and unusual([shown]):
+            text.set_fontfamily(["DejaVu Sans", *families])
+        if any(bidirectional(character) in RIGHT_TO_LEFT for character in shown):
+            # "A taken for B" is read from left to right, even if A is a name in Arabic.
+            text.set_text(LEFT_TO_RIGHT + shown)
     buffer = io.BytesIO()
     canvas = FigureCanvasAgg(figure)
     canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
@@ -112,5 +124,4 @@ def name_ticks(axis: Any, names: Sequence[str], **text: Any) -> None:
 
 def shortened(name: str) -> str:
     """A class name on one line and short enough for a label."""
-    name = " ".join(name.split())
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return cut(on_one_line(name), _LONGEST_NAME)

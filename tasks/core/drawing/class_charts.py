@@ -1,6 +1,7 @@
 """Figures about classes and probabilities: class balance, confusion matrix, reliability diagram.
 
-Each function returns a PNG; see `tasks.core.drawing.canvas` for `note`.
+Each function returns a PNG; see `png_bytes` in `tasks.core.drawing.canvas` for `note` and
+`families`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ Counts = Sequence[int] | NDArray[np.integer[Any]]
 
 
 def class_balance(
-    train_counts: Counts, test_counts: Counts, class_names: Sequence[str], note: str
+    train_counts: Counts,
+    test_counts: Counts,
+    class_names: Sequence[str],
+    note: str,
+    families: Sequence[str] = (),
 ) -> bytes:
     """Images per class in the raw training and test split, one panel each."""
     figure = new_figure(9, min(14.0, 1.3 + 0.27 * len(class_names)))
@@ -50,10 +55,16 @@ def class_balance(
         simplify(axes, grid="x")
     name_ticks(panels[0].yaxis, class_names)
     panels[0].set_ylim(len(class_names) - 0.4, -0.6)
-    return png_bytes(figure, note)
+    return png_bytes(figure, note, families)
 
 
-def confusion(matrix: Int64, class_names: Sequence[str], title: str, note: str) -> bytes:
+def confusion(
+    matrix: Int64,
+    class_names: Sequence[str],
+    title: str,
+    note: str,
+    families: Sequence[str] = (),
+) -> bytes:
     """A confusion matrix `(k, k)` of counts: row = label, column = prediction.
 
     The shade of a cell is its share of the row. With up to 20 classes, counts above 0 are printed.
@@ -76,7 +87,7 @@ def confusion(matrix: Int64, class_names: Sequence[str], title: str, note: str) 
     colours = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03)
     colours.set_label("Share of the label's images", fontsize=9)
     use_percent(colours.ax.yaxis, 0)
-    return png_bytes(figure, note)
+    return png_bytes(figure, note, families)
 
 
 def reliability(found: Calibration, title: str, note: str) -> bytes:

@@ -1,6 +1,7 @@
 """Figures that compare models: test accuracies, and the decision at each gate.
 
-Each function returns a PNG; see `tasks.core.drawing.canvas` for `note`.
+Each function returns a PNG; see `png_bytes` in `tasks.core.drawing.canvas` for `note` and
+`families`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tasks.core.drawing.canvas import (
     simplify,
     use_percent,
 )
+from tasks.core.drawing.lettering import cut, on_one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +103,12 @@ def _accuracy_limits(values: Accuracies) -> tuple[float, float]:
     return max(-0.02, min(known) - margin), min(1.02, max(known) + margin)
 
 
-def decision_tree(verdicts: Sequence[Verdict], changes: Sequence[str], note: str) -> bytes:
+def decision_tree(
+    verdicts: Sequence[Verdict],
+    changes: Sequence[str],
+    note: str,
+    families: Sequence[str] = (),
+) -> bytes:
     """The gates from top to bottom: the decision on each change, and the evidence for it.
 
     `verdicts` are rows with `gate`, `decision`, `state`, `delta_accuracy`, `ci_low`, `ci_high` (in
@@ -111,7 +118,7 @@ def decision_tree(verdicts: Sequence[Verdict], changes: Sequence[str], note: str
     tree, gains = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     _draw_tree(tree, verdicts, changes)
     _draw_gains(gains, verdicts)
-    return png_bytes(figure, note)
+    return png_bytes(figure, note, families)
 
 
 def _draw_tree(axes: Axes, verdicts: Sequence[Verdict], changes: Sequence[str]) -> None:
@@ -130,7 +137,9 @@ def _draw_tree(axes: Axes, verdicts: Sequence[Verdict], changes: Sequence[str]) 
             {"color": BLUE} if kept else {"facecolor": "white", "edgecolor": GREY}
         )
         axes.scatter([branch], [row], s=70, zorder=3, linewidths=1.6, **fill)
-        name = textwrap.shorten(change, 34, placeholder=" …")
+        name = cut(textwrap.shorten(change, 34, placeholder=" …"), 34)
+        if name == "…":  # one word of more than 34 letters, or a script without spaces
+            name = cut(on_one_line(change), 34)
         label = f"{verdict['gate']}  {name}: {STATES[verdict['state']]}"
         ink = "black" if kept else "#555555"
         axes.text(branch + 0.12, row, label, va="center", fontsize=9.5, color=ink)

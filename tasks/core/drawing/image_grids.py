@@ -1,11 +1,11 @@
 """Figures that show images: samples, pairs, mistakes, and what networks receive.
 
-Each function returns a PNG; see `tasks.core.drawing.canvas` for `note`.
+Each function returns a PNG; see `png_bytes` in `tasks.core.drawing.canvas` for `note` and
+`families`.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +14,18 @@ from numpy.typing import NDArray
 
 from tasks.core.array_types import Float32, UInt8
 from tasks.core.drawing.canvas import as_uint8, new_figure, png_bytes, shortened, show_image
+from tasks.core.drawing.lettering import wrapped
 
 Labels = NDArray[np.integer[Any]]
 
 
-def sample_grid(images: UInt8, labels: Labels, class_names: Sequence[str], note: str) -> bytes:
+def sample_grid(
+    images: UInt8,
+    labels: Labels,
+    class_names: Sequence[str],
+    note: str,
+    families: Sequence[str] = (),
+) -> bytes:
     """The first 25 images in a 5 x 5 grid with class names below, as in the notebook.
 
     `images` is `(n, h, w, c)` uint8 in [0, 255], `labels` is `(n,)`. One-channel images are drawn
@@ -32,11 +39,16 @@ def sample_grid(images: UInt8, labels: Labels, class_names: Sequence[str], note:
             axes.set_xlabel(shortened(class_names[labels[index]]), fontsize=9, labelpad=3)
         else:
             axes.set_axis_off()
-    return png_bytes(figure, note)
+    return png_bytes(figure, note, families)
 
 
 def before_after(
-    originals: UInt8, transformed: Float32, labels: Labels, class_names: Sequence[str], note: str
+    originals: UInt8,
+    transformed: Float32,
+    labels: Labels,
+    class_names: Sequence[str],
+    note: str,
+    families: Sequence[str] = (),
 ) -> bytes:
     """Images beside what VGG16 receives for them, with shapes and ranges of values.
 
@@ -57,7 +69,7 @@ def before_after(
             shape = " x ".join(map(str, image.shape))
             extent = f"{numbers.min():.0f} to {numbers.max():.0f}".replace("-", "\N{MINUS SIGN}")
             axes.set_xlabel(f"{shape}, {extent}", fontsize=9)
-    return png_bytes(figure, note)
+    return png_bytes(figure, note, families)
 
 
 def augmented_samples(originals: UInt8 | Float32, augmented: UInt8 | Float32, note: str) -> bytes:
@@ -83,6 +95,7 @@ def image_pairs(
     titles: Sequence[tuple[str, str]],
     captions: Sequence[str],
     note: str,
+    families: Sequence[str] = (),
 ) -> bytes:
     """Pairs of images side by side, three pairs per row.
 
@@ -97,12 +110,14 @@ def image_pairs(
     ):
         for axes, image, name in zip(cell.subplots(1, 2), (one, other), names, strict=True):
             show_image(axes, image)
-            axes.set_title("\n".join(textwrap.wrap(name, 18)), fontsize=8)
+            axes.set_title(wrapped(name, 18), fontsize=8)
         cell.supxlabel(caption, fontsize=8.5)
-    return png_bytes(figure, note)
+    return png_bytes(figure, note, families)
 
 
-def confused_pairs(rows: Sequence[tuple[str, Float32, Float32]], note: str) -> bytes:
+def confused_pairs(
+    rows: Sequence[tuple[str, Float32, Float32]], note: str, families: Sequence[str] = ()
+) -> bytes:
     """For each pair of confused classes, a row of images with the wrong class's probability.
 
     A row is its title, images `(n, h, w, c)` float32 in [0, 1] and probabilities `(n,)`.
@@ -118,4 +133,4 @@ def confused_pairs(rows: Sequence[tuple[str, Float32, Float32]], note: str) -> b
         for axes, image, probability in zip(cells, images, probabilities, strict=False):
             show_image(axes, as_uint8(image))
             axes.set_xlabel(f"{100 * probability:.0f} %", fontsize=8.5, labelpad=2)
-    return png_bytes(figure, note)
+    return png_bytes(figure, note, families)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -58,11 +58,11 @@ def size_of(png: bytes) -> tuple[int, int]:
 def drawn_by(module: ModuleType) -> Iterator[list[Figure]]:
     """The figures that a module turns into PNGs meanwhile, for looking at their parts."""
     figures: list[Figure] = []
-    write: Callable[[Figure, str], bytes] = module.png_bytes
+    write: Callable[[Figure, str, Sequence[str]], bytes] = module.png_bytes
 
-    def keep(figure: Figure, note: str) -> bytes:
+    def keep(figure: Figure, note: str, families: Sequence[str] = ()) -> bytes:
         figures.append(figure)
-        return write(figure, note)
+        return write(figure, note, families)
 
     with mock.patch.object(module, "png_bytes", keep):
         yield figures

@@ -88,6 +88,8 @@ def test_a_note_is_wrapped_below_the_figure_only_if_there_is_one() -> None:
         ("a name\nof  two lines", "a name of two lin…"),
         ("x" * 18, "x" * 18),
         ("x" * 19, "x" * 17 + "…"),
+        ("猫" * 9, "猫" * 9),
+        ("猫" * 10, "猫" * 8 + "…"),
     ],
 )
 def test_class_names_are_cut_to_one_short_line(name: str, short: str) -> None:
