@@ -29,6 +29,7 @@ COMMANDS = {
     "ui": "Start a Prefect server with its UI on this machine; runs report to it while it runs.",
     "deploy": "Let Prefect workers run the flow with these settings, on demand or on a schedule.",
     "verify": "Compare every file in the store with its record; exit status 1 if one is damaged.",
+    "doctor": "Show what the program sees on this machine; exit status 1 if anything is wrong.",
     "clean": (
         "Remove results that the latest runs do not use, and show how much space that frees.\n\n"
         "The latest runs, the latest complete run, stages being computed and the log of test "

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from functools import cache
 
 from tasks.core.errors import StageError
+from tasks.core.messages import listed
 
 log = logging.getLogger("fashion_flow")
 
@@ -68,21 +70,29 @@ BLAS_THREADS = 2
 EPSILON = 1e-7
 
 
-def remove_variables() -> list[str]:
-    """Remove the variables that could change results from the environment; return their names."""
-    removed = [
+def changing_variables() -> list[str]:
+    """The names of the variables that are set and could change results."""
+    found = [
         name
         for name in os.environ
         if name.startswith(PREFIXES) and not name.startswith((*KEPT, XLA_FLAGS))
     ]
-    for name in removed:
-        del os.environ[name]
     flags = os.environ.get(XLA_FLAGS, "").split()
-    kept = [flag for flag in flags if flag.startswith(KEPT_XLA_FLAGS)]
-    if kept != flags:
-        os.environ[XLA_FLAGS] = " ".join(kept)
-        removed.append(XLA_FLAGS)
-    return sorted(removed)
+    return sorted([*found, XLA_FLAGS] if flags != _kept(flags) else found)
+
+
+def remove_variables() -> list[str]:
+    """Remove the variables that could change results from the environment; return their names."""
+    found = changing_variables()
+    for name in found:
+        kept = _kept(os.environ.pop(name).split()) if name == XLA_FLAGS else []
+        if kept:
+            os.environ[name] = " ".join(kept)
+    return found
+
+
+def _kept(flags: Sequence[str]) -> list[str]:
+    return [flag for flag in flags if flag.startswith(KEPT_XLA_FLAGS)]
 
 
 def fix_variables(library: str) -> None:
@@ -96,10 +106,10 @@ def fix_variables(library: str) -> None:
         return
     if library in sys.modules:
         raise StageError(
-            f"{library} was imported while {_listed(removed)} was set, which could change results; "
+            f"{library} was imported while {listed(removed)} was set, which could change results; "
             "unset it and start the process again."
         )
-    log.warning("ignored, because it could change results: %s", _listed(removed))
+    log.warning("ignored, because it could change results: %s", listed(removed))
 
 
 def fix_keras(precision: str) -> None:
@@ -140,8 +150,3 @@ def _fix_blas() -> None:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(BLAS_THREADS, user_api="blas")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

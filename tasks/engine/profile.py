@@ -206,12 +206,17 @@ def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.experimental.enable_op_determinism()
-    _check_processor(profile)
+    check_processor(profile)
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     return {"tensorflow": tf.__version__, "threads": threads}
 
 
-def _check_processor(profile: Mapping[str, Any]) -> None:
+def check_processor(profile: Mapping[str, Any]) -> None:
+    """Compare the processor in a profile with what oneDNN says, where it says something.
+
+    Raises:
+        StageError: they differ.
+    """
     if profile["device"] == "cpu" and profile["architecture"] == "x86_64":
         check_instruction_set(profile["instruction_set"], library_version("tensorflow"))
 

@@ -1,0 +1,277 @@
+"""What the program sees on this machine, and what is wrong with it, for `fashion-flow doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from tasks.core.errors import FashionFlowError, without_password
+from tasks.core.messages import listed, shortened
+
+GB = 1e9
+# A run of the notebook's settings needs about this much in its store, with its log and report.
+RUN_GB = 1.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the program sees.
+
+    Attributes:
+        topic: what it is about, e.g. `store`.
+        name: what it is.
+        value: what was found.
+        problem: what is wrong with it and what to do; None if nothing is.
+    """
+
+    topic: str
+    name: str
+    value: str
+    problem: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """The finding as JSON."""
+        return asdict(self)
+
+
+def check_up(store: str, dataset: str) -> Iterator[Finding]:
+    """Look at everything that a run depends on, one finding after the other.
+
+    Args:
+        store: the folder or URL of the store.
+        dataset: the data set, as for a run.
+    """
+    yield from _program()
+    yield from _computation()
+    yield from _environment()
+    yield from _homes()
+    yield from _store(store)
+    yield from _server()
+    yield from _data(dataset)
+
+
+def _found(topic: str, name: str, find: Callable[[], str]) -> Finding:
+    """What `find` returns, or its error as the problem."""
+    try:
+        return Finding(topic, name, find())
+    except FashionFlowError as error:
+        return Finding(topic, name, "-", str(error))
+
+
+# The program and its libraries
+
+
+def _program() -> Iterator[Finding]:
+    python = platform.python_version()
+    yield Finding("program", "fashion-flow", f"{_installed('fashion-flow')}, Python {python}")
+    yield Finding("program", "runs on", f"{platform.platform(terse=True)} {platform.machine()}")
+    from tasks.engine.libraries import installation
+
+    versions = {name: found for name, found in installation().items() if name != "code"}
+    del versions["python"]
+    yield Finding(
+        "program",
+        "libraries",
+        ", ".join(f"{name} {found}" for name, found in versions.items()),
+        _unlike_required(),
+    )
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _unlike_required() -> str | None:
+    """Which installed libraries the program was not made for."""
+    from packaging.requirements import Requirement
+
+    try:
+        needed = [Requirement(text) for text in requires("fashion-flow") or ()]
+    except PackageNotFoundError:
+        return "the program is not installed, only copied; run make setup."
+    wrong = []
+    for requirement in needed:
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = _installed(requirement.name)
+        if found == "not installed" or not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} {found} (needed: {requirement.specifier or 'any'})")
+    return f"{listed(wrong)}; run make setup again." if wrong else None
+
+
+# Where and how stages are computed
+
+
+def _computation() -> Iterator[Finding]:
+    from tasks.core.settings.execution import ExecutionSettings
+    from tasks.engine.libraries import library_version
+    from tasks.engine.profile import check_processor, resolve_profile, visible_gpus
+
+    try:
+        profile = resolve_profile(ExecutionSettings())
+    except FashionFlowError as error:
+        yield Finding("computation", "profile", "-", str(error))
+        return
+    gpus = visible_gpus()
+    unused = gpus and profile["device"] == "cpu"
+    yield Finding(
+        "computation",
+        "device",
+        profile["device"] + (f", {profile['gpu']}" if "gpu" in profile else ""),
+        "a GPU is visible, but CUDA's libraries are not installed; install requirements-gpu.lock."
+        if unused
+        else None,
+    )
+    backend = profile["backend"]
+    yield Finding("computation", "backend", f"{backend} {library_version(backend)}")
+
+    def instruction_set() -> str:
+        check_processor(profile)
+        return str(profile["instruction_set"])
+
+    yield _found("computation", "instruction set", instruction_set)
+    for name in ("processor", "caches", "numpy_code", "blas", "c_library"):
+        yield Finding("computation", name.replace("_", " "), str(profile[name]))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("computation", "processors", f"{usable} for {profile['threads']} threads")
+
+
+# Variables
+
+
+def _environment() -> Iterator[Finding]:
+    from tasks.engine.environment import changing_variables
+    from tasks.storage.proxies import check_proxies
+
+    ignored = changing_variables()
+    yield Finding("environment", "ignored variables", listed(ignored) if ignored else "none")
+    names = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    proxies = {
+        name: without_password(value) for name, value in os.environ.items() if name.lower() in names
+    }
+
+    def described() -> str:
+        check_proxies()
+        return ", ".join(f"{name}={value}" for name, value in sorted(proxies.items())) or "none"
+
+    yield _found("environment", "proxies", described)
+    yield Finding(
+        "environment", "locale", f"{sys.stdout.encoding}, {os.environ.get('TZ', 'local')}"
+    )
+
+
+# Folders
+
+
+def _homes() -> Iterator[Finding]:
+    from flows.running.prefect_home import writable_home
+    from tasks.storage.object_cache import CACHE_VARIABLE, cache_folder
+
+    yield Finding("folders", "working folder", str(Path.cwd()))
+    yield Finding("folders", "home", os.environ.get("HOME", "HOME is not set"))
+    yield _found("folders", "Prefect's home", lambda: str(writable_home()))
+    yield _writable(
+        "folders", "cache", cache_folder(), f"name another folder with {CACHE_VARIABLE}"
+    )
+    yield _writable(
+        "folders", "temporary", Path(tempfile.gettempdir()), "name another folder with TMPDIR"
+    )
+
+
+def _writable(topic: str, name: str, folder: Path, advice: str) -> Finding:
+    nearest = next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        return Finding(
+            topic, name, str(folder), f"it can't be written ({error.strerror}); {advice}."
+        )
+    return Finding(topic, name, str(folder))
+
+
+# The store
+
+
+def _store(url: str) -> Iterator[Finding]:
+    from tasks.storage.health import examine
+
+    found = examine(url)
+    can = [name for name, able in found.can.items() if able]
+    yield Finding("store", "place", without_password(found.place))
+    yield Finding("store", "can be", listed(can) if can else "nothing", found.problem)
+    if found.free is not None:
+        little = found.free < RUN_GB * GB
+        yield Finding(
+            "store",
+            "free space",
+            f"{found.free / GB:.1f} GB in {found.free_in}",
+            f"a run needs about {RUN_GB:.0f} GB; free some (`fashion-flow clean --dry-run` shows "
+            "what it would free)."
+            if little
+            else None,
+        )
+
+
+# The Prefect server
+
+
+def _server() -> Iterator[Finding]:
+    from flows.running.server_address import prepare_prefect, ui_server
+    from flows.running.server_check import problem_with
+
+    try:
+        named = prepare_prefect()
+        if named is None:
+            running = ui_server()
+            yield Finding("server", "address", running or "none; a run starts a temporary one")
+            return
+        problem = problem_with(named)
+    except FashionFlowError as error:
+        yield Finding("server", "address", "-", str(error))
+        return
+    yield Finding(
+        "server",
+        "address",
+        f"{without_password(named.address)}, from {named.source}",
+        f"it {problem}." if problem else None,
+    )
+
+
+# Data sets and weights
+
+
+def _data(dataset: str) -> Iterator[Finding]:
+    from tasks.sources.datasets import read_dataset
+    from tasks.sources.fashion_mnist import find_fashion_mnist
+    from tasks.sources.keras_home import keras_home, user_environment
+
+    def fashion_mnist() -> str:
+        folder = find_fashion_mnist(user_environment(), Path.cwd())
+        return str(folder) if folder else "not here; a run downloads it, or draws images instead"
+
+    yield _found("data", "Fashion-MNIST", fashion_mnist)
+    if dataset not in ("auto", "fashion-mnist", "synthetic"):
+
+        def own() -> str:
+            read = read_dataset(Path(dataset).expanduser())
+            count, tests = len(read.train.labels), len(read.test.labels)
+            return (
+                f"{count:,} training and {tests:,} test images of {len(read.class_names)} classes"
+            )
+
+        yield _found("data", shortened(dataset, 40), own)
+    weights = sorted((keras_home() / "models").glob("vgg16_weights*notop.h5"))
+    names: Sequence[str] = [str(path) for path in weights]
+    yield Finding(
+        "data", "VGG16's weights", names[0] if names else "not here; a run downloads them"
+    )
