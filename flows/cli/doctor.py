@@ -33,13 +33,9 @@ def doctor(
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    made = table("", "", "found")
+    made = table("about", "")
     made.columns[1].justify = "left"
-    made.columns[2].justify, made.columns[2].no_wrap, made.columns[2].overflow = (
-        "left",
-        False,
-        "fold",
-    )
+    made.add_column("found", overflow="fold")
     topic = ""
     for finding in findings:
         style = "bold red" if finding.problem else None

@@ -1,0 +1,107 @@
+"""`fashion-flow doctor` names what is wrong, and finds nothing wrong where nothing is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.cli.app import main
+from flows.running import checkup
+from flows.running.checkup import Finding, check_up
+
+TOPICS = ["program", "computation", "environment", "folders", "store", "server", "data"]
+
+
+@pytest.fixture(autouse=True)
+def healthy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine without faults, whose oneDNN need not be asked each time."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "PREFECT_API_URL", "FASHION_MNIST_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("FASHION_FLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("tasks.engine.profile.check_processor", lambda _profile: None)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def found(dataset: str = "auto", store: str = "artifacts") -> dict[str, Finding]:
+    return {f"{one.topic}, {one.name}": one for one in check_up(store, dataset)}
+
+
+def problems(**given: str) -> dict[str, str]:
+    return {name: one.problem for name, one in found(**given).items() if one.problem}
+
+
+def test_a_healthy_machine_has_no_problem() -> None:
+    everything = found()
+    assert list(dict.fromkeys(one.topic for one in everything.values())) == TOPICS
+    assert problems() == {}
+    assert "tensorflow" in everything["program, libraries"].value
+    assert everything["store, can be"].value == "read, written, locked"
+    assert everything["server, address"].value == "none; a run starts a temporary one"
+
+
+def test_looking_at_a_store_leaves_nothing_in_it(healthy: Path) -> None:
+    (healthy / "artifacts").mkdir()
+    found()
+    assert not [*(healthy / "artifacts").rglob("*")]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name", "said"),
+    [
+        ("PREFECT_HOME", "/proc/none", "folders, Prefect's home", "export PREFECT_HOME=FOLDER"),
+        ("FASHION_FLOW_CACHE", "/proc/none", "folders, cache", "FASHION_FLOW_CACHE"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX9", "computation, profile", "expected one of SSE41"),
+        ("KERAS_BACKEND", "torch", "computation, profile", "expected one of tensorflow, jax"),
+        ("HTTP_PROXY", "ftp://x", "environment, proxies", "expected http://HOST:PORT"),
+        ("FASHION_MNIST_DIR", "/nowhere", "data, Fashion-MNIST", "/nowhere"),
+        ("PREFECT_API_URL", "http://127.0.0.1:1/api", "server, address", "it "),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, name: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert said in problems()[name]
+
+
+def test_a_store_that_cannot_be_written_is_a_problem() -> None:
+    assert "--store" in problems(store="/proc/none")["store, can be"]
+
+
+def test_little_space_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "RUN_GB", 1e9)
+    assert "fashion-flow clean" in problems()["store, free space"]
+
+
+def test_a_data_set_is_read(healthy: Path) -> None:
+    (healthy / "x.npz").write_bytes(b"<html>")
+    assert "x.npz" in problems(dataset="x.npz")["data, x.npz"]
+
+
+def test_libraries_of_other_versions_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "version", lambda name: "9.9" if name == "prefect" else "9999.0")
+    assert "prefect 9.9 (needed: " in problems()["program, libraries"]
+
+
+def test_ignored_variables_are_named_and_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_auto_jit=2")
+    one = found()["environment, ignored variables"]
+    assert (one.value, one.problem) == ("TF_XLA_FLAGS", None)
+
+
+def test_the_command_ends_with_1_if_anything_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor"]) == 0
+    assert "Nothing is wrong." in capsys.readouterr().out
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert main(["doctor", "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows if row["problem"]] == ["profile"]
+    assert main(["doctor"]) == 1
+    assert "error: computation, profile: KERAS_BACKEND is 'torch'" in capsys.readouterr().err
