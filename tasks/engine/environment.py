@@ -85,9 +85,9 @@ def remove_variables() -> list[str]:
     """Remove the variables that could change results from the environment; return their names."""
     found = changing_variables()
     for name in found:
-        kept = _kept(os.environ.pop(name).split()) if name == XLA_FLAGS else []
-        if kept:
-            os.environ[name] = " ".join(kept)
+        value = os.environ.pop(name)
+        if name == XLA_FLAGS:
+            os.environ[name] = " ".join(_kept(value.split()))
     return found
 
 
