@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tasks.core.errors import StorageError, UserError, without_password
-from tasks.storage.proxies import spare_loopback
 from tasks.storage.store_path import ConflictError
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ def client() -> S3Client:
     Raises:
         UserError: the endpoint is not an address.
     """
-    # In a worker's run, no command line has done this.
-    spare_loopback()
     import boto3
     from botocore.config import Config
 
