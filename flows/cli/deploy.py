@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
@@ -13,6 +16,7 @@ from flows.cli.screen import line
 from flows.deployment.deploy import DeploymentRequest
 from flows.deployment.deploy import deploy as deployed
 from flows.deployment.pools import KUBERNETES, PROCESS, Pool, PoolType
+from flows.runners.base import is_loopback
 from flows.running.dataset_resolution import resolve
 from tasks.core.settings.run_settings import Settings
 from tasks.storage.store import Store
@@ -110,6 +114,15 @@ def _located(settings: Settings, pool: Pool, store: Store) -> Settings:
     return settings
 
 
+def _spared(address: str) -> list[tuple[str, str]]:
+    """What workers on this machine need if it uses a proxy and the server is its own."""
+    proxies = [name for name in os.environ if name.lower() in ("http_proxy", "all_proxy")]
+    if not proxies or not is_loopback(urlsplit(address).hostname or ""):
+        return []
+    exceptions = shlex.quote(os.environ.get("no_proxy", ""))
+    return [(f"export no_proxy={exceptions}", "so that no proxy is asked for it")]
+
+
 def _show(name: str, pool: Pool, address: str) -> None:
     """Print the commands that run the deployment, for copying."""
     worker = f"prefect worker start --pool {pool.name}"
@@ -119,6 +132,7 @@ def _show(name: str, pool: Pool, address: str) -> None:
     start = (f"{worker}{limit}", f"{purpose}, for one run at a time" if limit else purpose)
     steps = [
         (f"export PREFECT_API_URL={address}", "on each machine"),
+        *_spared(address),
         start,
         (f"prefect deployment run build-model/{name}", "start a run now"),
     ]

@@ -18,8 +18,12 @@ from tasks.core.settings.execution import ExecutionSettings
 from tasks.engine.events import EpochEvent, StageEvent
 from tasks.engine.libraries import installation
 from tasks.engine.profile import resolve_profile
+from tasks.storage.proxies import spare_loopback
 
 log = logging.getLogger("fashion_flow")
+
+# For processes that our command line has not started: a cluster's workers, runs of a deployment.
+spare_loopback()
 
 EVENTS = {"stage": StageEvent, "epoch": EpochEvent}
 

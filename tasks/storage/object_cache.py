@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks.core.errors import UserError
+from tasks.core.errors import StorageError, UserError
 from tasks.core.messages import quoted
 from tasks.storage.files import TEMPORARY, file_digest
 
 CACHE_VARIABLE, LIMIT_VARIABLE = "FASHION_FLOW_CACHE", "FASHION_FLOW_CACHE_GB"
 CACHE_GB = 20.0
+ADVICE = f"name a folder of yours: export {CACHE_VARIABLE}=FOLDER"
 # A file that was requested this recently may still be opened by its name.
 IN_USE_S = 3600.0
 # A temporary file this old belongs to a process that was killed.
@@ -27,16 +28,29 @@ REMEMBERED_S = 86400.0
 
 
 def cache_folder() -> Path:
-    """The folder in which this machine keeps what it fetches."""
+    """The folder in which this machine keeps what it fetches.
+
+    Raises:
+        StorageError: none is named, and the user has no home folder.
+    """
     given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-flow"
+    try:
+        if given:
+            return Path(given).expanduser().absolute()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-flow"
+    except RuntimeError:
+        raise StorageError(
+            f"this user has no home folder for files of a bucket; {ADVICE}."
+        ) from None
 
 
 def log_file(bucket: str, key: str) -> Path:
-    """The local file of a log, which is uploaded as a whole later."""
-    return cache_folder() / "logs" / bucket / key
+    """The local file of a log, which is uploaded as a whole later.
+
+    Raises:
+        StorageError: the folder can't be created.
+    """
+    return _folder() / "logs" / bucket / key
 
 
 def find(digest: str, suffix: str) -> Path | None:
@@ -90,7 +104,12 @@ def _passed(digest: str) -> Path:
 
 def _folder() -> Path:
     folder = cache_folder()
-    (folder / "objects").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "objects").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"files of a bucket can't be kept in {folder} ({error.strerror}); {ADVICE}."
+        ) from None
     return folder
 
 

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from tasks.core.errors import StorageError, UserError, without_password
 from tasks.core.messages import shortened
-from tasks.storage.proxies import spare_loopback
 from tasks.storage.store_path import ConflictError
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ def client() -> S3Client:
     Raises:
         UserError: the endpoint is not an address.
     """
-    # In a worker's run, no command line has done this.
-    spare_loopback()
     import boto3
     from botocore.config import Config
 

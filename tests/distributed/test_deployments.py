@@ -22,7 +22,7 @@ from tasks.storage.run_log import all_runs
 from tasks.storage.store import Store
 from tests.conftest import running_server
 from tests.distributed.databases import postgresql
-from tests.processes import SMALL, Command, Finished, Server, free_port, wait_for
+from tests.processes import DEAD_PROXY, SMALL, Command, Finished, Server, free_port, wait_for
 from tests.reliability.support import contents, differing
 
 # Seconds for a run, including the time until a dead one is noticed.
@@ -71,7 +71,7 @@ def deploy(
     name: str = "local",
     **extra: str,
 ) -> Finished:
-    address = {"PREFECT_API_URL": server.url}
+    address = {"PREFECT_API_URL": server.url, **DEAD_PROXY}
     return fashion_flow("deploy", name, *arguments, "--store", store, **address | extra)
 
 
@@ -100,6 +100,7 @@ def deployed_as(
     done = deploy(fashion_flow, server, store, *arguments, name=name)
     assert done.status == 0, done.err
     assert f"export PREFECT_API_URL={server.url}" in done.out
+    assert "export no_proxy=" in done.out, "for a worker on this machine"
     found = httpx.get(f"{server.url}/deployments/name/build-model/{name}").json()
     return Deployed(server, store, found["id"])
 

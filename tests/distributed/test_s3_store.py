@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from tests.processes import SMALL, Command, Finished, Server, Start, s3_server, wait_for
+from tests.processes import DEAD_PROXY, SMALL, Command, Finished, Server, Start, s3_server, wait_for
 from tests.reliability.support import SHORT, contents, differing
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def bucket(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def first(bucket: Bucket, fashion_flow: Command) -> Finished:
-    done = fashion_flow("run", *TINY, "--store", "s3://bucket/small", **bucket.environment)
+    done = fashion_flow(
+        "run", *TINY, "--store", "s3://bucket/small", **(bucket.environment | DEAD_PROXY)
+    )
     assert done.status == 0, done.err
     return done
 

@@ -316,6 +316,21 @@ def test_a_wrong_limit_is_refused_and_removes_nothing(
     assert kept.exists()
 
 
+@pytest.mark.parametrize("variable", ["FASHION_FLOW_CACHE", "XDG_CACHE_HOME", "HOME"])
+def test_a_cache_that_can_not_be_created_is_named_with_a_way_out(
+    variable: str, root: S3Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "first").write(b"1")
+    for name in ("FASHION_FLOW_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "/proc/1/nope")
+    said = r"can't be kept in /proc/1/nope.*export FASHION_FLOW_CACHE=FOLDER"
+    with pytest.raises(StorageError, match=said):
+        (root / "first").local()
+    with pytest.raises(StorageError, match=said):
+        (root / "run.log").log_file()
+
+
 def test_a_full_disk_of_this_machine_is_explained(root: S3Path, cache: Path) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(cache / "objects" / "x"))
     said = r"FASHION_FLOW_CACHE.*no space is left"
