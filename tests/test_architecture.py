@@ -353,6 +353,7 @@ WRITERS = {
     "tasks.storage.object_cache": "files that this machine keeps of a bucket",
     "tasks.storage.s3": "objects in a bucket",
     "tasks.storage.s3_object": "objects that are fetched to temporary files",
+    "tasks.storage.s3_trials": "objects with which a bucket is tried, removed at once",
     "tasks.sources.download": "raw data outside the store, by a temporary file and a rename",
     "tasks.models.prediction_files": "predictions where the user wants them, by atomic writes",
     "tasks.models.model_files": "models at the temporary paths that the store hands out",

@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, Unused
 
 from flows.cli.screen import Closed, fail, out
 from tasks.core.errors import FashionFlowError, UserError
+from tasks.storage.files import advised
 
 HELP = """Build an image classifier step by step, as a flow that you can stop, resume and inspect.
 
@@ -98,9 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and out.is_closed():
             return 0
-        parts = (error.strerror or error, error.filename)
-        found = ": ".join(str(part) for part in parts if part)
-        fail(f"{found}; check that it exists and that you may use it.")
+        found = ": ".join(str(part) for part in (error.filename, advised(error)) if part)
+        fail(found if ";" in found else f"{found}; check that it exists and that you may use it.")
         return 1
     return status or 0
 

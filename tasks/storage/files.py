@@ -33,23 +33,50 @@ LASTING = {
 }
 
 
+# Errors that may pass, and what to do if they do not.
+PASSING = {
+    errno.EIO: "check the disk (`dmesg`); `fashion-flow verify` finds damaged files",
+    errno.ESTALE: "a network file system has replaced or lost it; mount it again",
+}
+
+
 @contextmanager
 def explaining(root: StorePath) -> Iterator[None]:
     """Add advice to errors of the disk to which the store at `root` writes.
 
     Raises:
-        StorageError: for the errors in `LASTING`; others are raised unchanged.
+        StorageError: for the errors in `LASTING` and `PASSING`; others are raised unchanged.
     """
     try:
         yield
     except OSError as error:
-        advice = LASTING.get(error.errno or 0)
+        lasting = error.errno in LASTING
         where = Path(str(error.filename)) if error.filename is not None else None
         _, folder = root.disk()
         elsewhere = where is not None and folder not in (where, *where.parents)
-        if advice is None or elsewhere:
+        if elsewhere or not (lasting or error.errno in PASSING):
             raise
-        raise unwritable(root, error) from error
+        if lasting:
+            raise unwritable(root, error) from error
+        said = f"{error.filename or folder}: {advised(error)}"
+        raise StorageError(said, transient=True) from error
+
+
+def advised(error: OSError) -> str:
+    """The text of an error, with advice if there is any."""
+    advice = PASSING.get(error.errno or 0)
+    text = str(error.strerror or error)
+    return f"{text}; {advice}, or name another store with --store." if advice else text
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Add the name of a file to errors while it is read, from which Python leaves it out."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def unwritable(root: StorePath, error: OSError) -> StorageError:
@@ -174,7 +201,8 @@ def damaged_lines(path: StorePath) -> list[int]:
 def _lines(path: StorePath) -> list[tuple[int, dict[str, Any] | None]]:
     if not path.is_file():
         return []
-    text = path.read_bytes().decode("utf-8", errors="replace")
+    with naming(path):
+        text = path.read_bytes().decode("utf-8", errors="replace")
     return [
         (number, checked(line)) for number, line in enumerate(text.split("\n"), start=1) if line
     ]

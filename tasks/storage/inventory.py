@@ -118,4 +118,5 @@ def _is_old(path: StorePath) -> bool:
 
 
 def _folders(parent: StorePath) -> list[StorePath]:
-    return [path for path in entries(parent) if path.is_dir()]
+    # What a link leads to may be the store itself, or no part of it.
+    return [path for path in entries(parent) if path.is_dir() and not path.is_symlink()]

@@ -110,6 +110,10 @@ class S3Path(S3Object):
             found = client().list_objects_v2(Bucket=self.bucket, Prefix=self._prefix(), MaxKeys=1)
         return bool(found.get("Contents"))
 
+    def is_symlink(self) -> bool:
+        """False: a bucket has no links."""
+        return False
+
     def stat(self) -> ObjectStatus:
         """Size and time of the last change; raises `FileNotFoundError`."""
         if self.listed:

@@ -65,6 +65,9 @@ class StorePath(Protocol):
     def is_dir(self) -> bool:
         """Whether there is a folder of that name."""
 
+    def is_symlink(self) -> bool:
+        """Whether it is a link to another file or folder."""
+
     def stat(self) -> Status:
         """Size and time of the last change; raises `FileNotFoundError`."""
 

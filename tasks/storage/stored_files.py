@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 from tasks.core.errors import StageError
 from tasks.core.records import StoredFile
-from tasks.storage.files import content_digest
+from tasks.storage.files import content_digest, naming
 from tasks.storage.store_path import StorePath
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def content_of(root: StorePath, file: StoredFile) -> bytes:
         StageError: they are missing or changed.
         OSError: they can't be read; this may pass.
     """
-    with local_file(root, file).open("rb") as handle:
+    path = local_file(root, file)
+    with naming(path), path.open("rb") as handle:
         content = handle.read()
     _check_digest(file, content_digest(content))
     return content
@@ -38,7 +39,8 @@ def opened(root: StorePath, file: StoredFile) -> Iterator[IO[bytes]]:
         StageError: it is missing or changed.
         OSError: it can't be read; this may pass.
     """
-    with local_file(root, file).open("rb") as handle:
+    path = local_file(root, file)
+    with naming(path), path.open("rb") as handle:
         _check_digest(file, hashlib.file_digest(handle, "sha256").hexdigest())
         handle.seek(0)
         yield handle

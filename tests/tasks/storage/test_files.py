@@ -19,6 +19,7 @@ from tasks.storage.files import (
     damaged_lines,
     explaining,
     file_digest,
+    naming,
     read_lines,
     write_atomically,
 )
@@ -308,7 +309,23 @@ def test_a_lasting_error_of_the_disk_comes_with_advice(
     assert explained.value.__cause__ is cause
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT, None])
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.EIO, "check the disk (`dmesg`)"), (errno.ESTALE, "mount it again")],
+)
+def test_a_passing_error_of_the_disk_is_retried_and_comes_with_advice(
+    tmp_path: Path, number: int, advice: str
+) -> None:
+    place = str(tmp_path / "file")
+    with pytest.raises(StorageError) as explained, explaining(LocalPath(tmp_path)), naming(place):
+        raise OSError(number, os.strerror(number))
+    assert str(explained.value).startswith(f"{place}: {os.strerror(number)}; ")
+    assert advice in str(explained.value)
+    assert "--store" in str(explained.value)
+    assert explained.value.transient
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOENT, None])
 def test_other_errors_are_raised_unchanged(tmp_path: Path, number: int | None) -> None:
     cause = OSError(number, "what happened") if number else OSError("what happened")
     with pytest.raises(OSError, match="what happened") as passed, explaining(LocalPath(tmp_path)):

@@ -172,10 +172,11 @@ def test_a_store_on_a_file_system_without_locks_can_be_read_but_not_cleaned(
 def test_a_run_on_a_file_system_without_locks_is_refused_in_one_message(
     fault: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    inject = ["strace", "-f", "-qq", "-o", tmp_path / "trace", "-e", f"inject=flock:{fault}"]
+    trace = str(tmp_path / "trace")
+    inject = ["strace", "-f", "-qq", "-o", trace, "-e", f"inject=flock:{fault}"]
     command = [sys.executable, "-m", "flows", "run", "--preset", "smoke"]
     done = subprocess.run(
-        [*inject, *command, "--store", tmp_path / "store"],
+        [*inject, *command, "--store", str(tmp_path / "store")],
         env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     if "PTRACE" in done.stderr:

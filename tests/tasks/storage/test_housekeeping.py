@@ -943,3 +943,23 @@ def test_a_folder_that_no_record_names_is_an_orphan_and_removed(store: Store) ->
     assert [(item.reason, item.size) for item in verified(store).orphans] == [(UNNAMED, 5)]
     cleaned(store, 1)
     assert verified(store) == replace(verified(store), records=1, orphans=())
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_links_are_not_followed_into_other_results(store: Store, damaged: bool) -> None:
+    record = committed(store, "load.1")
+    ended(store, "run-1", "load.1")
+    broken = on_disk(ended(store, "run-2", "load.1").folder) / "stages.jsonl"
+    if damaged:
+        broken.write_bytes(b"damaged")
+    stages = on_disk(store.root) / "stages"
+    (stages / "loop").symlink_to("../stages")
+    (stages / "load" / ("a" * 16)).symlink_to("../../stages")
+    (stages / "load" / ("b" * 16)).symlink_to("b" * 16)
+    (on_disk(store.root) / "runs" / "self").symlink_to(".")
+    found = verify(store)
+    assert (found.records, found.orphans) == (1, ())
+    done = clean(store, 0 if damaged else 1, dry_run=False)
+    assert not [item.path for item in done.removed if item.path.startswith("stages")]
+    assert store.read(store.folder("load", record.key)) == record
+    assert (stages / "load" / ("a" * 16)).is_symlink()
