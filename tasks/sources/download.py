@@ -67,21 +67,22 @@ def download(
             _attempt(url, destination, verify, timeout_s, deadline)
             return destination
         except (_GiveUpError, OSError) as error:
-            raise _unavailable(url, attempt, error) from error
+            raise _unavailable(url, destination, attempt, error) from error
         except (_TryAgainError, UserError) as error:
             pause = backoff_s * 2 ** (attempt - 1)
             if attempt >= attempts or time.monotonic() + pause >= deadline:
-                raise _unavailable(url, attempt, error) from error
+                raise _unavailable(url, destination, attempt, error) from error
             log(f"{url}: attempt {attempt} of {attempts} failed ({error}); retrying in {pause:g} s")
         time.sleep(pause)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _unavailable(url: str, attempt: int, error: Exception) -> UnavailableError:
+def _unavailable(url: str, destination: Path, attempt: int, error: Exception) -> UnavailableError:
     cause = first_line(error)
     return UnavailableError(
-        f"{url} could not be downloaded ({attempt} attempt{'s' if attempt > 1 else ''}, last "
-        f"error: {cause}); check the network."
+        f"{url} could not be downloaded to {destination} ({attempt} "
+        f"attempt{'s' if attempt > 1 else ''}). Last error: {cause}. Check the network and the "
+        "folder."
     )
 
 

@@ -51,7 +51,7 @@ def write_archive(path: Path, **changes: Any) -> Path:
 
 BAD_DATA: dict[str, tuple[dict[str, Any], str]] = {
     # tests/tasks/sources/test_datasets.py has more faults of data sets.
-    "label outside": ({"class_names": np.array(["a", "b"])}, "outside"),
+    "label outside": ({"class_names": np.array(["a", "b"])}, "has no class"),
     "subset too large": ({}, "subset.train"),
 }
 

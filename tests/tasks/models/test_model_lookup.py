@@ -59,7 +59,7 @@ def test_missing_models_are_explained(store: Store) -> None:
         find_model(None, None, store)
     finished_run(store, "r1", "baseline", model=b"one", usage=written(USAGE))
     finished_run(store, "r1", "gate_1", verdict=b"no model")
-    with pytest.raises(UserError, match=r"no model 'final' in any run.*: baseline\. To name"):
+    with pytest.raises(UserError, match=r"no model 'final' in any run.*: baseline\. Choose one"):
         find_model(None, None, store)
     with pytest.raises(UserError, match="no model 'gate_1' in run r1"):
         find_model("gate_1", "r1", store)

@@ -203,9 +203,7 @@ class TestDownload:
     def test_a_file_that_the_server_lacks(self, published: Path, tmp_path: Path) -> None:
         (published / f"{TEST_LABELS}.gz").unlink()
 
-        with pytest.raises(
-            UnavailableError, match=r"(?s)404.*Without a network.*FASHION_MNIST_DIR"
-        ):
+        with pytest.raises(UnavailableError, match=r"(?s)404.*FASHION_MNIST_DIR"):
             download_fashion_mnist(tmp_path / "raw", print)
 
     # Without mtime, the bytes and thus this case's id would differ between pytest's processes.
@@ -218,7 +216,7 @@ class TestDownload:
         (published / f"{TRAIN_IMAGES}.gz").write_bytes(content)
         monkeypatch.setattr("tasks.sources.download.time.sleep", lambda _: None)
 
-        with pytest.raises(UnavailableError, match=f"3 attempts.*{TRAIN_IMAGES}.*expected"):
+        with pytest.raises(UnavailableError, match=f"{TRAIN_IMAGES}.*expected"):
             download_fashion_mnist(tmp_path / "raw", print)
         assert list((tmp_path / "raw").iterdir()) == []
 

@@ -45,7 +45,7 @@ def test_class_names(tmp_path: Path, text: str) -> None:
         (b"cat\n\ndog\n", "expected one name per class"),
         (b"", "expected one name per class"),
         (b"cat\n\xff\xfe\nx\n", "expected UTF-8"),
-        (b"cat\ndog\n", "label 2 is outside the 2 classes"),
+        (b"cat\ndog\n", "label 2 has no class; expected labels from 0 to 1"),
         (b"cat\ndog\nmouse\nfox\n", "no image of class 'fox'"),
     ],
 )
@@ -65,8 +65,8 @@ def test_bad_class_names(tmp_path: Path, content: bytes, expected: str) -> None:
         ({"x_train": np.zeros((6, 4), np.uint8)}, "images have shape"),
         ({"x_train": np.zeros((6, 4, 5, 2), np.uint8)}, "1 or 3 channels"),
         ({"y_test": np.zeros((3, 3), np.uint8)}, "labels have shape"),
-        ({"y_test": np.array([0, 1, 3], np.uint8)}, "label 3 is outside"),
-        ({"y_test": np.array([0, 1, 1], np.uint8)}, "no image of class 'class 2'"),
+        ({"y_test": np.array([0, 1, 3], np.uint8)}, "label 3 has no class"),
+        ({"y_test": np.array([0, 1, 1], np.uint8)}, "no image of class 2; expected"),
         (
             {"x_train": np.zeros((0, 4, 5), np.uint8), "y_train": np.zeros(0, np.uint8)},
             "no images",
@@ -107,5 +107,5 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_idx(tmp_path, tiny())
     monkeypatch.setattr(Path, "open", refuse)  # root may read everything
 
-    with pytest.raises(UserError, match=f"{TRAIN_IMAGES}: cannot be read: .*Permission denied"):
+    with pytest.raises(UserError, match=f"{TRAIN_IMAGES}: can't be read .Permission denied"):
         read_dataset(tmp_path)

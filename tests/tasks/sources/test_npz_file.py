@@ -138,7 +138,10 @@ def test_an_archive_that_unpacks_to_too_many_bytes(
         ({"class_names": np.array(["a", "b", "a"])}, "must differ; repeated: a"),
         ({"class_names": np.array(["a", "", "c"])}, "expected one name per class"),
         ({"class_names": np.array([], "U1")}, "expected one name per class"),
-        ({"class_names": np.array(["a", "b"])}, "label 2 is outside the 2 classes"),
+        (
+            {"class_names": np.array(["a", "b"])},
+            "label 2 has no class; expected labels from 0 to 1",
+        ),
     ],
 )
 def test_inconsistent_arrays(path: Path, change: Arrays, expected: str) -> None:
