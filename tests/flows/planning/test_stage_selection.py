@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,17 @@ from hypothesis import strategies as st
 from flows.planning.plan import CACHED, MAY_RUN, OPEN, WILL_RUN, Planned, plan
 from flows.planning.stage_selection import EVERYTHING, Enough, StageSelection
 from flows.recipe.contents import build, stage_names
-from tasks.core.errors import UserError
-from tasks.storage.store import Store
-from tests.flows.planning.test_plan import PROFILE, FakeRun, filled_store, in_state, replayed
+from tasks.core.errors import StageError, UserError
+from tasks.core.records import Outcome, Skipped, Stage
+from tasks.storage.store import ABSENT, Store
+from tests.flows.planning.test_plan import (
+    PROFILE,
+    FakeRun,
+    FillingRun,
+    filled_store,
+    in_state,
+    replayed,
+)
 
 NAMES = stage_names(replayed())
 
@@ -318,6 +327,42 @@ def test_only_behind_an_open_gate_anything_may_still_be_needed(tmp_path: Path) -
     names = {"only": "final", "refresh": "iteration_5"}
     planned = chosen(Store(str(tmp_path)), settings, **names)
     assert in_state(planned, OPEN) == {"final"}
+
+
+class StoppedRun(FillingRun):
+    """Skips VGG16, whose weights are not available, and fails at the second iteration."""
+
+    def outcome(self, stage: Stage, inputs: Mapping[str, Outcome]) -> Outcome:
+        skipped = any(isinstance(given, Skipped) for given in inputs.values())
+        if stage.name == "vgg16_weights" or skipped:
+            return Skipped(stage.name, "its weights are not available")
+        if stage.name == "iteration_2":
+            raise StageError("iteration_2 failed")
+        return super().outcome(stage, inputs)
+
+
+@pytest.mark.parametrize(
+    ("names", "stage", "state", "said"),
+    [
+        ({"only": "iteration_2"}, "iteration_2", WILL_RUN, ABSENT),
+        ({"only": "iteration_2"}, "preprocess", CACHED, "record "),
+        ({"only": "gate_2"}, "gate_2", WILL_RUN, "after iteration_2"),
+        ({"refresh": "iteration_2"}, "iteration_2", WILL_RUN, "recomputation requested"),
+        ({"refresh_from": "overfitting"}, "iteration_1", WILL_RUN, "overfitting is recomputed"),
+        ({"refresh_from": "overfitting"}, "baseline", CACHED, "record "),
+        ({"only": "vgg16_frozen"}, "vgg16_weights", WILL_RUN, ABSENT),
+        ({"only": "vgg16_frozen"}, "vgg16_frozen", WILL_RUN, "after vgg16_"),
+        ({"refresh": "vgg16_weights"}, "vgg16_weights", WILL_RUN, "recomputation requested"),
+    ],
+)
+def test_after_a_stage_that_failed_or_was_skipped_each_stage_says_why(
+    tmp_path: Path, names: dict[str, str], stage: str, state: str, said: str
+) -> None:
+    store = Store(str(tmp_path))
+    with pytest.raises(StageError, match="iteration_2 failed"):
+        build(StoppedRun(store, replayed()), replayed())
+    (item,) = (item for item in chosen(store, **names) if item.stage == stage)
+    assert (item.state, item.reason[: len(said)]) == (state, said)
 
 
 # What Prefect is given
