@@ -88,5 +88,5 @@ def _drawn_names(stage: Stage, inputs: Mapping[str, Outcome]) -> dict[str, tuple
     given = inputs.get(stage.spec.class_names_from)
     found = {CHANGES: stage.spec.drawn_changes()}
     if isinstance(given, Record):
-        found[CLASS_NAMES] = tuple(given.facts["class_names"])
+        found[CLASS_NAMES] = tuple(given.facts.get("class_names", ()))
     return found
