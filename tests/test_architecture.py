@@ -244,6 +244,7 @@ PURE = {
     "tasks",
     "textwrap",
     "typing",
+    "unicodedata",
 }
 TOUCHES_THE_WORLD = {
     "open",
