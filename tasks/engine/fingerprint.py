@@ -21,12 +21,15 @@ PACKAGES = ("tasks", "flows")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Packages and modules that do not affect results. Instead of the store's code, a key contains a
-# format version; instead of the code of settings, their values.
+# format version; instead of the code of settings, their values; instead of the code that chooses
+# fonts, their digests.
 NEUTRAL = (
     "tasks.engine",
     "tasks.storage",
     "tasks.reporting",
+    "tasks.sources.fonts",
     "tasks.core.settings",
+    "tasks.core.characters",
     "tasks.core.training.progress",
     "tasks.core.records",
     "tasks.core.names",

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.core.drawing.lettering import (
-    CHANGES,
-    CLASS_NAMES,
-    font_advice,
-    lettering_of,
-    unusual,
-)
+from tasks.core.characters import CHANGES, CLASS_NAMES, font_advice, unusual
 from tasks.core.errors import StageError
 from tasks.core.records import Outcome, Record, Stage
 from tasks.engine.matplotlib_setup import import_matplotlib, use_fonts
@@ -69,7 +63,7 @@ def legend(stage: Stage, inputs: Mapping[str, Outcome], basis: Mapping[str, Any]
 
     `legend` has the class names in the order of their numbers, `font_advice` says what to install.
     """
-    numbered = lettering_of(basis).numbered
+    numbered = [kind for kind, chosen in basis.get("fonts", {}).items() if not chosen]
     if not numbered:
         return {}
     names = _drawn_names(stage, inputs)
@@ -88,5 +82,5 @@ def _drawn_names(stage: Stage, inputs: Mapping[str, Outcome]) -> dict[str, tuple
     given = inputs.get(stage.spec.class_names_from)
     found = {CHANGES: stage.spec.drawn_changes()}
     if isinstance(given, Record):
-        found[CLASS_NAMES] = tuple(given.facts["class_names"])
+        found[CLASS_NAMES] = tuple(given.facts.get("class_names", ()))
     return found

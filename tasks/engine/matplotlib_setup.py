@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasks.core.drawing.lettering import family_of
+from tasks.core.characters import family_of
 from tasks.core.errors import StageError, UserError
 from tasks.sources.fonts import Font, matplotlib_folder
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.drawing.lettering import may_have_glyph
+from tasks.core.characters import may_have_glyph
 from tasks.storage.files import file_digest
 
 if TYPE_CHECKING:

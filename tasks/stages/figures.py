@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tasks.core.characters import CHANGES
 from tasks.core.drawing import comparisons, image_grids
-from tasks.core.drawing.lettering import CHANGES, lettering_of
+from tasks.core.drawing.lettering import lettering_of
 from tasks.core.drawing.titles import title_of
 from tasks.core.names import INPUT_SAMPLES, PREPROCESS, RESULTS, SUBSET, TRAIN, VERDICTS
 from tasks.core.seeds import generator

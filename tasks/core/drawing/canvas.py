@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import UInt8
-from tasks.core.drawing.lettering import cut, on_one_line, unusual
+from tasks.core.characters import unusual
+from tasks.core.drawing.lettering import cut, on_one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -180,3 +180,24 @@ def test_among_equally_close_records_the_first_is_taken() -> None:
 
 def test_there_is_no_record_to_compare_with() -> None:
     assert closest([], basis(), MAKERS) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({}, {"Noto Sans CJK SC": "1"}, ["font Noto Sans CJK SC instead of none"]),
+        ({"Noto Sans CJK SC": "1"}, {}, ["font none instead of Noto Sans CJK SC"]),
+        ({"A": "1", "B": "1"}, {"A": "2", "B": "1"}, ["font A has another digest"]),
+        ({"A": "1"}, {"A": "1"}, []),
+    ],
+)
+def test_another_font_is_named(
+    before: dict[str, str], now: dict[str, str], expected: list[str]
+) -> None:
+    bases = ({"fonts": {"class_names": found}} for found in (before, now))
+    assert said(*bases) == expected
+
+
+def test_fonts_are_unknown_until_the_class_names_are() -> None:
+    before = {"inputs": {"raw": "1"}, "fonts": {"class_names": {"A": "1"}}}
+    assert said(before, {"inputs": {}}) == []

@@ -251,3 +251,13 @@ def test_a_run_that_computes_nothing_sends_no_heartbeats(wanted: bool) -> None:
     with publish.prefect_settings("flows", heartbeat_frequency=30), _heartbeat(wanted=wanted):
         seconds = FlowRunEngine(flow=build_model).heartbeat_seconds
     assert seconds == (30 if wanted else None)
+
+
+def test_the_artifact_of_numbered_figures_has_their_legend() -> None:
+    facts = {"balanced": True, "font_advice": "Install a font.", "legend": ["猫", "a|b"]}
+    assert publish.short_facts(facts) == {"balanced": "yes"}
+    shown = publish._template().render(
+        state="Completed", message="", purpose="", figures={}, numbers={}, files=[], **facts
+    )
+    assert "numbers in place of names. Install a font" in shown
+    assert "- class 1: 猫\n- class 2: a\\|b\n" in shown

@@ -159,3 +159,12 @@ def test_a_cached_stage_shows_how_long_it_took_when_it_was_computed(tmp_path: Pa
     assert {line["seconds"] for line in view.stages} == {2.0}
     assert view.computed_seconds == 2.0 * len(first.outcomes)
     assert view.started.startswith("20")
+
+
+def test_the_legend_of_numbered_figures_comes_from_the_stages_that_draw(tmp_path: Path) -> None:
+    run = fabricated_run(str(tmp_path))
+    assert (view_of(run).legend, view_of(run).font_advice) == ((), "")
+    facts = {"font_advice": "Install a font.", "legend": ["猫", "靴"]}
+    run.add("explore", facts={"balanced": True} | facts)
+    run.add("guard", facts={"counts": []} | facts)
+    assert (view_of(run).legend, view_of(run).font_advice) == (["猫", "靴"], "Install a font.")

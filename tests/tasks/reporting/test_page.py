@@ -495,3 +495,15 @@ def test_the_interval_of_the_final_model_is_at_the_top() -> None:
     assert "with a single training, the variation between seeds is unknown" in once
     several = text_of(replace(FULL, results=[{**found, "trainings": 5} for found in rows]))
     assert "mean of 5 trainings, whose standard deviation is 1.00 points. The stored" in several
+
+
+def test_figures_with_numbers_have_a_legend_beside_them() -> None:
+    figures = dict.fromkeys(("samples", "accuracy"), PNG)
+    numbered = replace(
+        FULL, figures=figures, legend=("猫", "<靴>"), font_advice="Install Noto Sans CJK."
+    )
+    text = render_report(numbered)
+    assert "in place of names.</strong> Install Noto Sans CJK." in text
+    legend = "class 1 is <bdi>猫</bdi>, class 2 is <bdi>&lt;靴&gt;</bdi>."
+    assert text.count(legend) == 1, "only figures with class names need it"
+    assert "in place of names" not in render_report(FULL)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.core.data.synthetic import draw_dataset
-from tasks.core.errors import UserError
+from tasks.core.errors import StageError, UserError
 from tasks.core.records import Record, Stage
 from tasks.core.seal import Mark
 from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
@@ -23,6 +23,7 @@ from tasks.core.stage_specs import (
 )
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.images import DUPLICATE_PAIRS
+from tests.tasks.fonts import no_fonts, write_font
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, labelled
 
 # load
@@ -331,3 +332,35 @@ def compare_with_origins(results: list[Computed], kind: Any, role: str, changed:
     same = {name for name in before if before[name] == after[name]}
     assert declared_unchanged(kind, role, changed) <= same
     assert changed not in same, "the change shows where it should"
+
+
+# Class names in any script
+
+
+def test_names_that_no_font_has_are_drawn_as_numbers_with_a_legend(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fonts = no_fonts(monkeypatch, tmp_path / "machine")
+    arrays = {"train": labelled(12, seed=1), "test": labelled(6, seed=2)}
+
+    def drawn(*names: str) -> Computed:
+        given = bench.stored("load", arrays=arrays, dataset="own", class_names=list(names))
+        return explored(bench, given)
+
+    plain = drawn("class 1", "class 2", "class 3")
+    numbered = drawn("猫", "boot", "靴")
+    assert numbered.content("samples") == plain.content("samples")
+    assert numbered.facts["legend"] == ["猫", "boot", "靴"]
+    assert "Noto Sans CJK" in numbered.facts["font_advice"]
+    assert plain.facts == {"balanced": True}
+
+    write_font(fonts / "han.ttf", "猫靴")
+    named = drawn("猫", "boot", "靴")
+    assert named.facts == {"balanced": True}
+    assert len({one.content("samples") for one in (plain, numbered, named)}) == 2
+    # The font that is in the key is the one that was drawn with.
+    write_font(fonts / "han.ttf", "猫靴", height=200)
+    with pytest.raises(StageError, match="was replaced while this process used it"):
+        drawn("猫", "boot", "靴")
+    (fonts / "han.ttf").rename(fonts / "low.ttf")
+    assert drawn("猫", "boot", "靴").content("samples") != named.content("samples")

@@ -147,9 +147,9 @@ def test_decisions_are_drawn_if_there_were_gates(
     done = drawn(bench, [VERDICT])
     assert set(done.files) == {"accuracy", "decisions"}
     assert done.picture("decisions").width > 100
-    ((verdicts, changes, note),) = given
+    ((verdicts, changes, note, _),) = given
     assert [row["candidate"] for row in verdicts] == ["iteration_1"]
-    assert (changes, note) == (("fewer epochs",), "")
+    assert (changes, note) == (["fewer epochs"], "")
 
 
 def test_augmented_images_are_drawn_if_a_training_uses_them(
@@ -175,7 +175,7 @@ def test_the_inputs_of_vgg16_are_drawn_for_each_variant(
         bench, vgg16={"vgg16_block4": samples(bench), "vgg16_block4_corrected": samples(bench, 3)}
     )
     assert set(done.files) == {"accuracy", "vgg16_input_variant_0", "vgg16_input_variant_1"}
-    before, after, labels, names, _ = given[1]
+    before, after, labels, names, *_ = given[1]
     assert before.dtype == np.uint8
     assert before.tobytes() == images(3).tobytes(), "scaled back without loss"
     assert after.shape == (3, 12, 12, 3)

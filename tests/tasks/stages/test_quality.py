@@ -168,9 +168,9 @@ def confused_rows(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, Any, 
     drawn: list[list[tuple[str, Any, Any]]] = []
     real = image_grids.confused_pairs
 
-    def noted(rows: Any, note: str) -> bytes:
+    def noted(rows: Any, *others: Any) -> bytes:
         drawn.append(list(rows))
-        return real(rows, note)
+        return real(rows, *others)
 
     monkeypatch.setattr(image_grids, "confused_pairs", noted)
     return drawn

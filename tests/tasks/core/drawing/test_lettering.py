@@ -6,16 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.characters import _PLAIN, CHANGES, CLASS_NAMES, font_advice, unusual
 from tasks.core.drawing.canvas import new_figure, png_bytes
-from tasks.core.drawing.lettering import (
-    _PLAIN,
-    CHANGES,
-    CLASS_NAMES,
-    Lettering,
-    font_advice,
-    lettering_of,
-    unusual,
-)
+from tasks.core.drawing.lettering import Lettering, lettering_of
 from tasks.sources.fonts import lacking
 from tests.tasks.core.drawing.samples import texts
 
