@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.core.array_types import Int64
 from tasks.core.drawing import class_charts, image_grids
-from tasks.core.drawing.lettering import lettering_of
+from tasks.core.drawing.lettering import in_sentence, lettering_of
 from tasks.core.names import (
     CALIBRATION,
     CONFUSION,
@@ -169,7 +169,8 @@ def _confused(
         facts.append({"label": names[label], "predicted": names[other], "count": count})
         # Another training may make an error that the first does not make.
         if len(surest):
-            title = f"{labels[label]} taken for {labels[other]}, {count} times"
+            one, another = in_sentence(labels[label]), in_sentence(labels[other])
+            title = f"{one} taken for {another}, {count} times"
             rows.append((title, images[surest], confidence[surest]))
     if rows:
         outputs.blob(

@@ -11,7 +11,6 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
-from unicodedata import bidirectional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-RIGHT_TO_LEFT, LEFT_TO_RIGHT = ("R", "AL"), "\N{LEFT-TO-RIGHT MARK}"
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#8C8C8C"
 # With more classes, only every second, third ... name is shown.
 MOST_NAMES = 40
@@ -67,12 +65,8 @@ def png_bytes(figure: Figure, note: str, families: Sequence[str] = ()) -> bytes:
     for text in figure.findobj(Text):
         # A class may be called "$5_": that is a name and not a formula.
         text.set_parse_math(False)
-        shown = text.get_text()
-        if families and unusual([shown]):
+        if families and unusual([text.get_text()]):
             text.set_fontfamily(["DejaVu Sans", *families])
-        if any(bidirectional(character) in RIGHT_TO_LEFT for character in shown):
-            # "A taken for B" is read from left to right, even if A is a name in Arabic.
-            text.set_text(LEFT_TO_RIGHT + shown)
     buffer = io.BytesIO()
     canvas = FigureCanvasAgg(figure)
     canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]

@@ -20,7 +20,7 @@ from tasks.core.drawing.canvas import (
     simplify,
     use_percent,
 )
-from tasks.core.drawing.lettering import cut, on_one_line
+from tasks.core.drawing.lettering import cut, in_sentence, on_one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +140,7 @@ def _draw_tree(axes: Axes, verdicts: Sequence[Verdict], changes: Sequence[str]) 
         name = cut(textwrap.shorten(change, 34, placeholder=" …"), 34)
         if name == "…":  # one word of more than 34 letters, or a script without spaces
             name = cut(on_one_line(change), 34)
-        label = f"{verdict['gate']}  {name}: {STATES[verdict['state']]}"
+        label = f"{verdict['gate']}  {in_sentence(name)}: {STATES[verdict['state']]}"
         ink = "black" if kept else "#555555"
         axes.text(branch + 0.12, row, label, va="center", fontsize=9.5, color=ink)
         if kept:

@@ -17,6 +17,9 @@ from tasks.core.characters import CHANGES, CLASS_NAMES, family_of
 # What stands for a name that can't be drawn; numbers count from 1.
 NUMBERED = {CLASS_NAMES: "class {}", CHANGES: "change {}"}
 
+# Classes of letters in Hebrew and Arabic; an invisible letter in Latin, which ends their order.
+_RIGHT_TO_LEFT, _LEFT_TO_RIGHT = ("R", "AL"), "\N{LEFT-TO-RIGHT MARK}"
+
 
 @dataclass(frozen=True)
 class Lettering:
@@ -51,6 +54,13 @@ def lettering_of(basis: Mapping[str, Any]) -> Lettering:
 def on_one_line(name: str) -> str:
     """A name with every run of white space replaced by one space, as it is drawn."""
     return " ".join(name.split())
+
+
+def in_sentence(name: str) -> str:
+    """A name as a part of a sentence that is read from left to right, even if the name is not."""
+    if not any(unicodedata.bidirectional(one) in _RIGHT_TO_LEFT for one in name):
+        return name
+    return f"{_LEFT_TO_RIGHT}{name}{_LEFT_TO_RIGHT}"
 
 
 def columns(text: str) -> int:
