@@ -143,9 +143,10 @@ with h5py.File(sys.argv[1], "w") as file:
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_hdf5_files_need_no_locks(tmp_path: Path) -> None:
-    inject = ["strace", "-f", "-qq", "-o", tmp_path / "trace", "-e", "inject=flock:error=ENOLCK"]
+    code = [sys.executable, "-c", HDF5, str(tmp_path / "model.h5")]
+    inject = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace")]
     done = subprocess.run(
-        [*inject, sys.executable, "-c", HDF5, tmp_path / "model.h5"],
+        [*inject, "-e", "inject=flock:error=ENOLCK", *code],
         env=os.environ | {"HDF5_USE_FILE_LOCKING": "TRUE"},
         cwd=ROOT,
         capture_output=True,

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -62,6 +63,13 @@ def _unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
 def key_of(name: str) -> str:
     """A key of its own for each name of a result, e.g. `load.1`."""
     return digest_of(name)
+
+
+def left_in_root(store: Store, content: bytes) -> None:
+    """What a process that was killed left in the store's root."""
+    path = on_disk(store.root) / ".part-x"
+    path.write_bytes(content)
+    os.utime(path, (time.time() - inventory.TRIED_S - 1,) * 2)
 
 
 def outputs_of(store: Store, name: str, snapshots: tuple[int, ...] = ()) -> Outputs:
@@ -231,7 +239,7 @@ def test_a_file_that_no_record_names_is_an_orphan(store: Store) -> None:
 
 def test_temporary_files_outside_the_stages_are_orphans(store: Store) -> None:
     ended(store, "run-1")
-    (on_disk(store.root) / ".part-x").write_bytes(b"1")
+    left_in_root(store, b"1")
     (on_disk(store.root) / "runs" / "run-1" / ".part-y.json").write_bytes(b"1")
     assert findings(verified(store).orphans) == {
         ".part-x": STRAY,
@@ -586,7 +594,7 @@ def test_runs_with_a_damaged_log_stay_and_so_do_all_results(store: Store) -> Non
     committed(store, "baseline.7")
     (folder(store, "load.1") / "other.bin").write_bytes(b"1")
     (folder(store, "baseline.7") / ".part-1").write_bytes(b"1")
-    (on_disk(store.root) / ".part-x").write_bytes(b"1")
+    left_in_root(store, b"1")
     flip_a_bit(on_disk(store.root) / "runs/run-5/run.json")
     (store.root / "runs/run-4/run.json").unlink()
     aged(on_disk(store.root) / "runs/run-4")
@@ -855,7 +863,7 @@ def test_a_final_model_that_differs_from_its_card_is_damaged(store: Store) -> No
 
 def test_temporary_files_outside_the_stages_are_removed(store: Store) -> None:
     run = ended(store, "run-1")
-    (on_disk(store.root) / ".part-x").write_bytes(b"12")
+    left_in_root(store, b"12")
     (on_disk(run.folder) / ".part-y").write_bytes(b"123")
     run.model_folder.mkdir()
     (on_disk(run.model_folder) / ".part-z").write_bytes(b"1")
@@ -963,3 +971,12 @@ def test_links_are_not_followed_into_other_results(store: Store, damaged: bool) 
     assert not [item.path for item in done.removed if item.path.startswith("stages")]
     assert store.read(store.folder("load", record.key)) == record
     assert (stages / "load" / ("a" * 16)).is_symlink()
+
+
+def test_a_store_that_is_being_tried_is_left_alone(store: Store) -> None:
+    ended(store, "run-1")
+    path = on_disk(store.root) / ".part-new"
+    path.touch()
+    assert verified(store).orphans == ()
+    assert cleaned(store, 1).removed == ()
+    assert path.exists()
