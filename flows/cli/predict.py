@@ -105,21 +105,19 @@ def predict(
     )
     outcomes = _collected(classify(pictures, trained))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
-    if not predicted:
-        if output.as_json:
-            show_json(as_json(outcomes, trained, output.top))
-        return NOTHING_PREDICTED
-    if output.out:
+    if predicted and output.out:
         write_parquet(output.out, outcomes, trained)
-    if output.html:
+    if predicted and output.html:
         write_page(output.html, outcomes, trained)
     with suppress(Closed):
         if output.as_json:
             show_json(as_json(outcomes, trained, output.top))
-        else:
+        elif predicted:
             _show(predicted, trained, given.invert, output.top)
             for path in targets:
                 line(f"written: {printable(path)}")
+    if not predicted:
+        return NOTHING_PREDICTED
     return DONE if len(predicted) == len(outcomes) else SOME_FAILED
 
 

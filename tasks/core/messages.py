@@ -18,7 +18,7 @@ LONGEST_ITEM = 40
 
 def listed(items: Collection[object], room: int = 120, *, separator: str = ", ") -> str:
     """The items that fit into `room` characters, at least one, and how many more there are."""
-    names = [shortened(str(item), min(room, LONGEST_ITEM)) for item in items]
+    names = [shortened(str(item), min(room, max(LONGEST_ITEM, room // 2))) for item in items]
     if len(separator.join(names)) <= room:
         return separator.join(names)
     used, shown = 0, 0

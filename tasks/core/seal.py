@@ -117,8 +117,8 @@ def check_seal(
         marks = sorted({mark for name in sealed for mark in found[name] & banned})
         raise SealedError(
             f"stage {quoted(stage)} reads {listed(sealed, 60)}, which derives from "
-            f"{listed(marks, 60)}. Only stages that score or report may read it: train, tune "
-            "and decide on training and validation data."
+            f"{listed(marks, 60, separator=' and ')}. Only stages that score or report may read "
+            "it: train, tune and decide on training and validation data."
         )
     everything = rule.adds.union(*found.values())
     if rule.purpose is not Purpose.DATA:

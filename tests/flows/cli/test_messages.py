@@ -59,7 +59,7 @@ def archive(path: Path, train: Any, test: Any, names: Any = None, **more: Any) -
     """A data set of random images with these labels."""
     rng = np.random.default_rng(0)
     sets = {"train": np.asarray(train), "test": np.asarray(test)}
-    arrays = {f"y_{name}": labels for name, labels in sets.items()}
+    arrays: dict[str, Any] = {f"y_{name}": labels for name, labels in sets.items()}
     for name, labels in sets.items():
         arrays[f"x_{name}"] = rng.integers(0, 256, (len(labels), 8, 8), np.uint8)
     if names is not None:
@@ -117,7 +117,8 @@ def test_data_are_refused_in_a_few_lines(
 
 
 def test_an_archive_of_many_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.savez(tmp_path / "data.npz", **{f"array_{n}": np.zeros(1) for n in range(300)})
+    many: dict[str, Any] = {f"array_{number}": np.zeros(1) for number in range(300)}
+    np.savez(tmp_path / "data.npz", **many)
     with pytest.raises(UserError) as refused:
         load(tmp_path / "data.npz")
     screen.fail(str(refused.value))
@@ -132,7 +133,9 @@ def parquet(path: Path) -> None:
 
 
 def arrays(path: Path) -> None:
-    np.savez(path, **{f"{n}_{LONG[:60]}": np.zeros((2, 8, 8), np.uint8) for n in range(50)})
+    pixels = np.zeros((2, 8, 8), np.uint8)
+    many: dict[str, Any] = {f"{number}_{LONG[:60]}": pixels for number in range(50)}
+    np.savez(path, **many)
 
 
 PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {

@@ -222,9 +222,9 @@ def iteration(fields: str) -> str:
         ("iteration = []", r"expected \[\[iteration\]\] tables and nothing else\."),
         ("seed = 3", r"nothing else, found seed\."),
         (PLAN + "[extra]\nx = 1\n", r"nothing else, found extra\."),
-        ("[[iteration]", r"is not valid TOML: .*line 1"),
+        ("[[iteration]", r"is not valid TOML .*line 1"),
         (PLAN + PLAN.replace("change", "name"), r"is not valid TOML"),
-        (b"\xff\xfe", r"can't be read: .*decode"),
+        (b"\xff\xfe", r"can't be read .*decode"),
         ("iteration = 3", r"iteration"),
         ("[iteration]\nname = 'x'", r"iteration"),
         (iteration("name = 'x'"), r"0\.change: Field required"),
@@ -254,7 +254,7 @@ def test_a_wrong_plan_is_refused(tmp_path: Path, text: str | bytes, said: str) -
 
 def test_errors_of_a_plan_file_name_the_file(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.toml", tmp_path):
-        with pytest.raises(UserError, match=rf"plan {path} can't be read: [^\[\]]+\.$"):
+        with pytest.raises(UserError, match=rf"plan {path} can't be read \([^\[\]]+\); check"):
             read_plan(path)
     with pytest.raises(UserError, match=f"plan {tmp_path / 'plan.toml'}"):
         read_plan(plan_file(tmp_path, iteration("name = 'x'")))

@@ -85,7 +85,9 @@ def test_without_its_server_a_run_does_not_wait_for_prefect(
     with caplog.at_level(logging.INFO, logger="fashion_flow"), pytest.raises(Left):
         fail(httpx.ConnectError("refused"), run_log)
     assert left == [STAGE_FAILED]
-    assert caplog.records[0].getMessage() == "the Prefect server can no longer be reached (refused)"
+    assert caplog.records[0].getMessage() == (
+        "the Prefect server can no longer be reached (refused); check that it is running"
+    )
 
 
 def test_the_first_signal_is_noted_and_the_second_ends_the_process(left: list[int]) -> None:
