@@ -10,6 +10,7 @@ import platform
 from collections.abc import Mapping, Set
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.records import digest_of
@@ -141,14 +142,10 @@ def _c_library() -> str:
 
 
 def _numpy_code() -> str:
-    from numpy._core._multiarray_umath import (  # type: ignore[attr-defined]
-        __cpu_dispatch__ as targets,
-    )
-    from numpy._core._multiarray_umath import (  # type: ignore[attr-defined]
-        __cpu_features__ as features,
-    )
+    import numpy as np
 
-    return " ".join(name for name in targets if features.get(name)) or "baseline"
+    found: Any = np.show_config(mode="dicts")
+    return " ".join(found["SIMD Extensions"].get("found", ())) or "baseline"
 
 
 @cache
