@@ -78,9 +78,7 @@ class Environment:
 
 SAME = {
     "hash seed": Environment({"PYTHONHASHSEED": "7"}),
-    "variables of a locale": Environment(
-        {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "LC_NUMERIC": "de_DE"}
-    ),
+    "variables of a locale": Environment({"LANG": "tr_TR.UTF-8", "LC_NUMERIC": "de_DE.UTF-8"}),
     "ASCII": Environment({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
     "time zone": Environment({"TZ": "Pacific/Kiritimati"}),
     "umask": Environment(before=(lambda: os.umask(0o077),)),
@@ -169,11 +167,16 @@ def stored_in(
         (home / name).write_text(text)
     variables = {name: value.format(home=home) for name, value in given.variables.items()}
     command = [sys.executable, "-m", "flows", "run", *SETTINGS, *given.options]
+
+    def before() -> None:
+        for step in given.before:
+            step()
+
     done = subprocess.run(
         [*command, "--store", str(store)],
         cwd=folder,
         env={**usual, "PREFECT_API_URL": server.url, **variables},
-        preexec_fn=lambda: [step() for step in given.before] and None,
+        preexec_fn=before,
         capture_output=True,
         text=True,
         errors="replace",
