@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import StageError
-from tasks.engine import environment
 from tasks.engine.environment import (
     BLAS_THREADS,
     check_rounding,
@@ -54,7 +53,7 @@ HARMLESS = {
 def only(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment without the variables of this machine."""
     mapping: dict[str, str] = {}
-    monkeypatch.setattr(environment.os, "environ", mapping)
+    monkeypatch.setattr(os, "environ", mapping)
     return mapping
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -61,14 +63,14 @@ def test_machines_of_a_run_must_have_all_of_them() -> None:
 
 def test_another_version_of_python_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = library_versions("tasks.stages.results", None)
-    monkeypatch.setattr(libraries.platform, "python_version_tuple", lambda: ("3", "12", "1"))
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "12", "1"))
     assert library_versions("tasks.stages.results", None) == usual | {"python": "3.12"}
 
 
 def test_another_package_of_the_same_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         if name == "tensorflow":
-            raise libraries.PackageNotFoundError(name)
+            raise PackageNotFoundError(name)
         return "2.21.0"
 
     monkeypatch.setattr(libraries, "version", version)
