@@ -70,16 +70,15 @@ def test_a_network_trains_on_jax_and_resumes_to_the_same_bytes() -> None:
     assert found["threads"] == 1
 
 
-def test_the_backend_and_its_version_are_in_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backend_is_in_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     profiles: dict[str, dict[str, Any]] = {}
     for backend in ("tensorflow", "jax"):
         monkeypatch.setenv("KERAS_BACKEND", backend)
         profiles[backend] = resolve_profile(ExecutionSettings(device="cpu"))
         assert profiles[backend]["backend"] == backend
-        assert profiles[backend][backend]
     monkeypatch.delenv("KERAS_BACKEND")
     assert resolve_profile(ExecutionSettings(device="cpu")) == profiles["tensorflow"]
-    assert "tensorflow" not in profiles["jax"]
+    assert profiles["jax"] != profiles["tensorflow"]
 
 
 def test_a_backend_that_is_unknown_or_not_installed_is_explained(
