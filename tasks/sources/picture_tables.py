@@ -91,9 +91,9 @@ def _only_images(file: IO[bytes], names: list[str]) -> str:
             if _looks_like_images(rows.shape, rows.dtype):
                 images.append(name)
     if len(images) != 1:
-        which = "several that may be images" if images else "none with images"
+        which = f"several that may be images ({listed(images, 60)})" if images else "no images"
         raise UserError(
-            f"has the arrays {listed(images or names) or 'none'}, {which}; "
+            f"has the arrays {listed(names, 60) or 'none'}, {which}; "
             f"{_NPZ_EXPECTED}, named x or images."
         )
     return images[0]

@@ -140,7 +140,7 @@ def arrays(path: Path) -> None:
 
 PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "columns.parquet": (parquet, "pixel13 and 770 more; expected pictures as encoded bytes"),
-    "arrays.npz": (arrays, "more, several that may be images; expected an array"),
+    "arrays.npz": (arrays, "more); expected an array"),
     "words.png": (lambda path: path.write_text("no picture"), "convert it to PNG"),
     "empty.png": (Path.touch, "get another copy, or leave it out"),
 }

@@ -472,7 +472,7 @@ def test_the_latest_finished_run_is_found(store: Store) -> None:
 
 def test_no_such_run(store: Store) -> None:
     begun(store).end(DONE)
-    with pytest.raises(UserError, match=r"no run 'x' in .*; `fashion-flow runs` lists them"):
+    with pytest.raises(UserError, match=r"no run 'x' in .*; see `fashion-flow runs`"):
         find_run(store, "x")
 
 
