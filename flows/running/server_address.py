@@ -17,7 +17,7 @@ from typing import Any
 
 from flows.running.prefect_home import prefect_home
 from tasks.core.errors import StageError, UserError, without_password
-from tasks.storage.proxies import check_proxies
+from tasks.storage.proxies import check_certificates, check_proxies
 
 POLL_S = 0.05
 LOOPBACK = "127.0.0.1"
@@ -63,11 +63,13 @@ def prepare_prefect() -> NamedServer | None:
 
     Raises:
         StageError: the user has no home folder.
-        UserError: a file with Prefect's settings can't be read, or a proxy can't be used.
+        UserError: a file with Prefect's settings can't be read, or a proxy or SSL_CERT_FILE can't be
+            used.
     """
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     check_proxies()
+    check_certificates()
     named = named_by_user()
     url = None if named else ui_server()
     if url:

@@ -11,6 +11,7 @@ import re
 from urllib.parse import urlsplit
 
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line
 
 # As httpx, urllib (botocore) and websockets all understand them; httpx raises for `[::1]`.
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -78,6 +79,26 @@ def check_proxies() -> None:
         raise UserError(
             "NO_PROXY: expected hosts separated by commas, e.g. localhost,.example.org,10.1.2.3; "
             "correct or unset it."
+        ) from None
+
+
+def check_certificates() -> None:
+    """Refuse a file of certificates without which Prefect and its server can't even be imported.
+
+    Raises:
+        UserError: `SSL_CERT_FILE` names a file that can't be read.
+    """
+    path = os.environ.get("SSL_CERT_FILE")
+    if not path:
+        return
+    import ssl
+
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise UserError(
+            f"SSL_CERT_FILE names {path}, which is no readable file of certificates "
+            f"({first_line(error)}); correct or unset it."
         ) from None
 
 
