@@ -58,6 +58,8 @@ SAYS_NOTHING = {
     "%s: recomputed; its bytes differ from the stored ones": "the user asked for the comparison",
     "The runs were computed under different execution profiles, so equal settings may give other "
     "last digits. The second has \0.": "it says how to read the differences",
+    "\0: Prefect can't read its settings (\0); \0.": "the advice is in `_unreadable`",
+    "the Prefect server \0 \0. It is named by \0.": "the problem says it",
     "%s; downloading it again": "there is nothing to do",
     "%s ignores %s, which %s": "an earlier state is used: there is nothing to do",
     "\0 \0 can't be written: \0.": "the advice is in LASTING",

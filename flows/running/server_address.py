@@ -17,6 +17,7 @@ from typing import Any
 
 from flows.running.prefect_home import prefect_home
 from tasks.core.errors import StageError, UserError, without_password
+from tasks.core.messages import quoted
 from tasks.storage.proxies import check_certificates, check_proxies
 
 POLL_S = 0.05
@@ -63,8 +64,8 @@ def prepare_prefect() -> NamedServer | None:
 
     Raises:
         StageError: the user has no home folder.
-        UserError: a file with Prefect's settings can't be read, or a proxy or SSL_CERT_FILE can't be
-            used.
+        UserError: a file with Prefect's settings can't be read, or a proxy or `SSL_CERT_FILE`
+            can't be used.
     """
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -145,8 +146,8 @@ def _named_by_profile(path: Path, found: Mapping[str, Any]) -> NamedServer | Non
     if active and active not in profiles and active not in OWN_PROFILES:
         source = "PREFECT_PROFILE" if asked else "its line `active`"
         raise UserError(
-            f"{path} has no profile {active!r}, which {source} names; correct that, or create the "
-            f"profile: prefect profile create {active}."
+            f"{path} has no profile {quoted(active)}, which {source} names; correct that, or "
+            "create the profile: prefect profile create NAME."
         )
     address = profiles.get(active, {}).get("PREFECT_API_URL")
     return NamedServer(str(address), f"the profile {active!r} in {path}") if address else None

@@ -153,7 +153,7 @@ def test_certificates_are_not_needed_to_judge_proxies(monkeypatch: pytest.Monkey
     monkeypatch.setenv("HTTP_PROXY", PROXY)
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
     check_proxies()
-    with pytest.raises(UserError, match="SSL_CERT_FILE names /nowhere.pem, .*unset it"):
+    with pytest.raises(UserError, match=r"SSL_CERT_FILE names /nowhere\.pem, .*unset it"):
         check_certificates()
     monkeypatch.delenv("SSL_CERT_FILE")
     check_certificates()
