@@ -38,7 +38,8 @@ LONG_NAMES = re.compile(
 NESTED = 150
 
 SAYS = re.compile(
-    r"""\b(expected|must|needs?|may|only|mean|did\ you)\b
+    r"""\b(expected|must|did\ you)\b
+    | \bneeds?\ (?:--|one\b|at\ least\b) | \bis\ only\ (?:for|allowed)\b
     | (?:^|[;.:,(]\ |\b(?:or|and|to|then|it,)\ )
       (add|ask|check|choose|close|compare|convert|copy|correct|create|delete|fetch|get|give|install|
        leave|lower|make|move|name|open|put|raise|remove|rename|restart|run|save|see|set|shuffle|
@@ -55,6 +56,10 @@ SAYS_NOTHING = {
     "%s The stage will be retried shortly.": "there is nothing to do",
     "\0 was skipped": "the reason of the first skipped stage says it",
     "%s: recomputed; its bytes differ from the stored ones": "the user asked for the comparison",
+    "The runs were computed under different execution profiles, so equal settings may give other "
+    "last digits. The second has \0.": "it says how to read the differences",
+    "\0: Prefect can't read its settings (\0); \0.": "the advice is in `_unreadable`",
+    "the Prefect server \0 \0. It is named by \0.": "the problem says it",
     "%s; downloading it again": "there is nothing to do",
     "%s ignores %s, which %s": "an earlier state is used: there is nothing to do",
     "\0 \0 can't be written: \0.": "the advice is in LASTING",
@@ -229,6 +234,7 @@ BAD = {
     f"raise UserError('expected {'a, ' * 140}')": "long",
     "log.warning('%s is damaged', path)": "silent",
     "raise StageError(f'{path} is missing.')": "silent",
+    "raise StageError(f'the disk of {path} may only mean what it needs.')": "silent",
 }
 
 

@@ -48,7 +48,7 @@ class Runner(Spec):
         if self.address is None:
             return self
         if self.kind != "dask":
-            raise ValueError("the address of a Dask cluster needs the runner dask, not local")
+            raise ValueError("the address of a Dask cluster is only for the runner dask")
         found = ADDRESS.fullmatch(self.address)
         if not found:
             raise ValueError(

@@ -135,7 +135,7 @@ def _connected(address: str) -> Iterator[Client]:
     found = security.get_tls_config_for_role("client")
     if urlsplit(address).scheme == "tls" and not all(found[name] for name in TLS):
         raise UserError(
-            f"{address}: TLS needs Dask's own settings, e.g. the environment variables "
+            f"{address}: for TLS, set Dask's own settings, e.g. the environment variables "
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ..__TLS__CLIENT__CERT and "
             "..__TLS__CLIENT__KEY (docs/clusters.md)."
         )

@@ -6,13 +6,14 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from tasks.core.errors import FashionFlowError, without_password
-from tasks.core.messages import listed, shortened
+from tasks.core.messages import first_line, listed, shortened
 
 GB = 1e9
 # A run of the notebook's settings needs about this much in its store, with its log and report.
@@ -56,12 +57,16 @@ def check_up(store: str, dataset: str) -> Iterator[Finding]:
     yield from _data(dataset)
 
 
-def _found(topic: str, name: str, find: Callable[[], str]) -> Finding:
-    """What `find` returns, or its error as the problem."""
+def _found(
+    topic: str, name: str, find: Callable[[], str], advice: str = "set HOME to a folder of yours"
+) -> Finding:
+    """What `find` returns, or its error as the problem; `advice` for errors that give none."""
     try:
         return Finding(topic, name, find())
     except FashionFlowError as error:
         return Finding(topic, name, "-", str(error))
+    except (OSError, RuntimeError) as error:
+        return Finding(topic, name, "-", f"{first_line(error)}; {advice}.")
 
 
 # The program and its libraries
@@ -150,20 +155,14 @@ def _computation() -> Iterator[Finding]:
 
 def _environment() -> Iterator[Finding]:
     from tasks.engine.environment import changing_variables, ignored
-    from tasks.storage.proxies import check_proxies
+    from tasks.storage.proxies import check_proxies, proxies_described
 
     names = sorted({*ignored, *changing_variables()})
     yield Finding("environment", "ignored variables", listed(names) if names else "none")
-    variables = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-    proxies = {
-        name: without_password(value)
-        for name, value in os.environ.items()
-        if name.lower() in variables
-    }
 
     def described() -> str:
         check_proxies()
-        return ", ".join(f"{name}={value}" for name, value in sorted(proxies.items())) or "none"
+        return proxies_described() or "none"
 
     yield _found("environment", "proxies", described)
     yield Finding(
@@ -175,30 +174,45 @@ def _environment() -> Iterator[Finding]:
 
 
 def _homes() -> Iterator[Finding]:
-    from flows.running.prefect_home import writable_home
     from tasks.storage.object_cache import CACHE_VARIABLE, cache_folder
 
-    yield Finding("folders", "working folder", str(Path.cwd()))
+    yield _found(
+        "folders", "working folder", lambda: str(Path.cwd()), "change to a folder that exists"
+    )
     yield Finding("folders", "home", os.environ.get("HOME", "HOME is not set"))
-    yield _found("folders", "Prefect's home", lambda: str(writable_home()))
+    yield _found("folders", "Prefect's home", _prefect_home)
+    yield _writable("folders", "cache", cache_folder, f"name another folder with {CACHE_VARIABLE}")
     yield _writable(
-        "folders", "cache", cache_folder(), f"name another folder with {CACHE_VARIABLE}"
-    )
-    yield _writable(
-        "folders", "temporary", Path(tempfile.gettempdir()), "name another folder with TMPDIR"
+        "folders",
+        "temporary",
+        lambda: Path(tempfile.gettempdir()),
+        "name another folder with TMPDIR",
     )
 
 
-def _writable(topic: str, name: str, folder: Path, advice: str) -> Finding:
+def _prefect_home() -> str:
+    from flows.running.prefect_home import prefect_home, writable_home
+    from flows.running.server_address import named_by_user
+
+    # What is wrong with the files that name servers is a finding of its own.
+    with suppress(FashionFlowError, OSError, RuntimeError):
+        if named_by_user():
+            return f"{prefect_home()}, not written to: a server is named"
+    return str(writable_home())
+
+
+def _writable(topic: str, name: str, find: Callable[[], Path], advice: str) -> Finding:
+    found = _found(topic, name, lambda: str(find()), advice)
+    if found.problem:
+        return found
+    folder = Path(found.value)
     nearest = next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        return Finding(
-            topic, name, str(folder), f"it can't be written ({error.strerror}); {advice}."
-        )
-    return Finding(topic, name, str(folder))
+        return replace(found, problem=f"it can't be written ({error.strerror}); {advice}.")
+    return found
 
 
 # The store
@@ -261,7 +275,7 @@ def _data(dataset: str) -> Iterator[Finding]:
         folder = find_fashion_mnist(UserEnvironment(), Path.cwd())
         return str(folder) if folder else "not here; a run downloads it, or draws images instead"
 
-    yield _found("data", "Fashion-MNIST", fashion_mnist)
+    yield _found("data", "Fashion-MNIST", fashion_mnist, "change to a folder that exists")
     if dataset not in ("auto", "fashion-mnist", "synthetic"):
 
         def own() -> str:
@@ -271,9 +285,10 @@ def _data(dataset: str) -> Iterator[Finding]:
                 f"{count:,} training and {tests:,} test images of {len(read.class_names)} classes"
             )
 
-        yield _found("data", shortened(dataset, 40), own)
-    weights = sorted((keras_home() / "models").glob("vgg16_weights*notop.h5"))
-    names: Sequence[str] = [str(path) for path in weights]
-    yield Finding(
-        "data", "VGG16's weights", names[0] if names else "not here; a run downloads them"
-    )
+        yield _found("data", shortened(dataset, 40), own, "correct --dataset")
+
+    def weights() -> str:
+        found = sorted((keras_home() / "models").glob("vgg16_weights*notop.h5"))
+        return str(found[0]) if found else "not here; a run downloads them"
+
+    yield _found("data", "VGG16's weights", weights)

@@ -81,7 +81,7 @@ def launch(request: RunRequest, level: int = logging.INFO) -> tuple[int, str]:
         UserError: Prefect's settings or a proxy are malformed.
     """
     request.store.check_usable()
-    find_server()
+    has_server = find_server()
     run_log = RunLog(request.store, request.run_id)
     with explaining(request.store.root), logging_run(run_log.log, level) as view:
         ending = Ending()
@@ -91,7 +91,8 @@ def launch(request: RunRequest, level: int = logging.INFO) -> tuple[int, str]:
         with noting_signals() as received:
             # Started first because it takes longest. The loop below handles signals that arrive
             # meanwhile.
-            start_server()
+            if not has_server:
+                start_server()
             thread.start()
             # Waiting with a time limit lets Python deliver signals to this, the main thread.
             while not ending.done.wait(0.2):

@@ -18,7 +18,6 @@ from flows.running.prefect_home import writable_home
 from flows.running.server_address import (
     LOOPBACK,
     SERVER_DEFAULTS,
-    named_by_user,
     prepare_prefect,
     wait_until_healthy,
 )
@@ -75,8 +74,11 @@ class TemporaryServer:
 _temporary: list[TemporaryServer] = []
 
 
-def find_server() -> None:
+def find_server() -> bool:
     """Find the server that a run will use, and refuse what would stop the run later.
+
+    Returns:
+        Whether there is one; else the run needs a temporary one.
 
     Raises:
         StageError: the server that the user named can't be used; or there is none, and a temporary
@@ -86,19 +88,21 @@ def find_server() -> None:
     named = prepare_prefect()
     if named:
         require_server(named)
-    elif not named_by_user():
-        writable_home()
+        return True
+    # The variable now names the server of `serve_ui`, if it runs.
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    writable_home()
+    return False
 
 
 def start_server() -> None:
-    """Start a temporary server unless the user named one or `serve_ui` runs one; do not wait.
+    """Start a temporary server; do not wait.
 
     Call this before Prefect is imported; `await_server` waits until the server answers. Prefect
     could start a server itself, but only when the flow begins, with all its integrations, and by
     importing the whole server into this process.
     """
-    if named_by_user():
-        return
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]

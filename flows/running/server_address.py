@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.running.prefect_home import prefect_home
-from tasks.core.errors import StageError, UserError
-from tasks.storage.proxies import check_proxies
+from tasks.core.errors import StageError, UserError, without_password
+from tasks.core.messages import quoted
+from tasks.storage.proxies import check_certificates, check_proxies
 
 POLL_S = 0.05
 LOOPBACK = "127.0.0.1"
@@ -65,11 +66,13 @@ def prepare_prefect() -> NamedServer | None:
 
     Raises:
         StageError: the user has no home folder.
-        UserError: a file with Prefect's settings can't be read, or a proxy can't be used.
+        UserError: a file with Prefect's settings can't be read, or a proxy or `SSL_CERT_FILE`
+            can't be used.
     """
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     check_proxies()
+    check_certificates()
     named = named_by_user()
     url = None if named else ui_server()
     if url:
@@ -84,14 +87,16 @@ def named_by_user() -> NamedServer | None:
 
     Raises:
         StageError: the user has no home folder.
-        UserError: a file can't be read, or the active profile does not exist. Prefect would end
-            with a traceback, or use another server without a word.
+        UserError: a file can't be read, with which Prefect would end with a traceback; or the
+            active profile does not exist and nothing nearer says which server to use, so that
+            Prefect would use another one without a word.
     """
-    in_folder, in_profile = _named_in_folder(), _named_by_profile()
+    # Prefect reads all files, whichever of them names the server.
+    in_folder, (path, profiles) = _named_in_folder(), _profiles()
     for name, value in os.environ.items():
         if name.upper() == "PREFECT_API_URL":
             return NamedServer(value, f"the environment variable {name}") if value else None
-    return in_folder or in_profile
+    return in_folder or _named_by_profile(path, profiles)
 
 
 def _named_in_folder() -> NamedServer | None:
@@ -121,17 +126,30 @@ def _named_in(path: Path, address: Any) -> NamedServer | None:
     return NamedServer(str(address), f"the file {path.absolute()}") if address else None
 
 
-def _named_by_profile() -> NamedServer | None:
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
-    found = _read_toml(path.expanduser())
+def _profiles() -> tuple[Path, Mapping[str, Any]]:
+    """The file with Prefect's profiles, and its content."""
+    given = os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml"
+    path = Path(given).expanduser()
+    found = _read_toml(path)
+    profiles = found.get("profiles", {})
+    if not isinstance(found.get("active", ""), str):
+        raise _unreadable(path, ValueError("`active` is not the name of a profile"))
+    if not isinstance(profiles, Mapping) or not all(
+        isinstance(profile, Mapping) for profile in profiles.values()
+    ):
+        raise _unreadable(path, ValueError("`profiles` are not tables [profiles.NAME]"))
+    return path, found
+
+
+def _named_by_profile(path: Path, found: Mapping[str, Any]) -> NamedServer | None:
     asked = os.environ.get("PREFECT_PROFILE")
     active = asked or found.get("active", "")
     profiles = found.get("profiles", {})
     if active and active not in profiles and active not in OWN_PROFILES:
         source = "PREFECT_PROFILE" if asked else "its line `active`"
         raise UserError(
-            f"{path} has no profile {active!r}, which {source} names; correct that, or create the "
-            f"profile: prefect profile create {active}."
+            f"{path} has no profile {quoted(active)}, which {source} names; correct that, or "
+            "create the profile: prefect profile create NAME."
         )
     address = profiles.get(active, {}).get("PREFECT_API_URL")
     return NamedServer(str(address), f"the profile {active!r} in {path}") if address else None
@@ -205,7 +223,7 @@ def last_error(log: Path) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    last = next((line for line in reversed(lines) if ERROR.match(line)), "")
+    last = without_password(next((line for line in reversed(lines) if ERROR.match(line)), ""))
     return last if len(last) <= LONGEST_LINE else f"{last[: LONGEST_LINE - 3]}..."
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
+import time
 import warnings
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 LIMIT_S = 15.0
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 GATEWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+# After these, httpx repeats a POST as a GET, so Prefect's client could not create a run.
+REDIRECTS = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER)
+# Answers and errors of a server that is being restarted, and the seconds before each repetition.
+PASSING = re.compile(r"^(429|502|503|504)\b|refused")
+PAUSES_S = (1.0, 2.0, 2.0)
+NO_ADDRESS = "is not an address; expected http://HOST:PORT/api"
 LONGEST_REASON = 100
 
 
@@ -44,11 +52,16 @@ def problem_with(server: NamedServer) -> str | None:
     """What is wrong with a server and what to do, as the rest of a sentence; None if nothing is.
 
     Takes one request, with the credentials and certificates of Prefect's settings, and at most
-    `LIMIT_S` seconds.
+    `LIMIT_S` seconds. It is repeated if the server seems to be just being restarted.
 
     Raises:
         UserError: Prefect's settings are malformed.
     """
+    try:
+        # Raises if the port is none.
+        _ = urlsplit(server.address).port
+    except ValueError:
+        return NO_ADDRESS
     settings = prefect_settings()
     found: list[str | None] = []
     # In a thread, because httpx limits the time of each step, not of the whole request.
@@ -90,7 +103,7 @@ def _problem(address: str, settings: Settings) -> str | None:
     try:
         return _problem_of(_answer(address, settings), address, settings)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-        return "is not an address; expected http://HOST:PORT/api"
+        return NO_ADDRESS
     except httpx.TimeoutException:
         return _silent(address)
     except httpx.ProxyError as error:
@@ -119,8 +132,24 @@ def _answer(address: str, settings: Settings) -> httpx.Response:
         follow_redirects=True,
         http2=settings.api.enable_http2,
     ) as client:
-        path = "health" if _is_cloud(address, settings) else "admin/version"
-        return client.get(f"{address.rstrip('/')}/{path}")
+        url = f"{address.rstrip('/')}/{_path(address, settings)}"
+        last = time.monotonic() + LIMIT_S / 2
+        for pause in PAUSES_S:
+            try:
+                answer = client.get(url)
+                if not PASSING.search(str(answer.status_code)):
+                    return answer
+            except (httpx.ConnectError, httpx.ProxyError) as error:
+                if not PASSING.search(str(error)):
+                    raise
+            if time.monotonic() + pause > last:
+                break
+            time.sleep(pause)
+        return client.get(url)
+
+
+def _path(address: str, settings: Settings) -> str:
+    return "health" if _is_cloud(address, settings) else "admin/version"
 
 
 def _is_cloud(address: str, settings: Settings) -> bool:
@@ -152,6 +181,9 @@ def _headers(settings: Settings) -> dict[str, str]:
 
 def _problem_of(answer: httpx.Response, address: str, settings: Settings) -> str | None:
     status = f"{answer.status_code} {answer.reason_phrase}".strip()
+    if any(before.status_code in REDIRECTS for before in answer.history):
+        target = str(answer.url).removesuffix(f"/{_path(address, settings)}")
+        return f"redirects to {_cut(target)}; name that address"
     if _is_cloud(address, settings):
         # Its other answers say nothing: it is asked for a path that it need not have.
         refused = answer.status_code == HTTPStatus.UNAUTHORIZED
@@ -168,6 +200,10 @@ def _problem_of(answer: httpx.Response, address: str, settings: Settings) -> str
             f"can't be reached: a gateway or proxy before it answers {status}; see whether it "
             f"runs{_through(address)}"
         )
+    if answer.status_code == HTTPStatus.BAD_REQUEST and "HTTPS" in answer.text:
+        return f"answers {status}, since it speaks https; write https:// in its address"
+    if answer.is_server_error or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        return f"is overloaded or failing ({status}); try again{_through(address)}"
     try:
         version = answer.json() if answer.is_success else None
     except ValueError:

@@ -28,7 +28,7 @@ from flows.running.server_address import (
 from flows.running.watcher import watch
 from tasks.core.errors import StageError, UserError, without_password
 from tasks.storage.files import write_atomically
-from tasks.storage.proxies import check_proxies
+from tasks.storage.proxies import check_certificates, check_proxies
 
 STOP_S = 20.0
 # By default, Prefect forgets one minute after the deadline that it expected an event. A server that
@@ -45,6 +45,7 @@ def serve_ui(port: int, *, open_browser: bool) -> None:
         StageError: the server did not start, it ended unexpectedly, or its folder can't be written.
     """
     check_proxies()
+    check_certificates()
     named = named_by_user()
     running = ui_server()
     if running:

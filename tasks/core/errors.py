@@ -4,10 +4,20 @@ import re
 
 from tasks.core.messages import brief
 
+# Passwords may contain `@`, `/` and `?`, which should have been written as %40 and the like.
+CREDENTIALS = re.compile(
+    r"""(?<=//)[^\s/]*@(?:(?:(?!://)[^\s?])*@)?
+    # What follows the colon is no port, so a password begins there.
+    | (?<=//)[^\s/:@[]*:(?!\d*(?:[/?\#\s]|$))(?:(?!://)\S)*@
+    # An address without a scheme.
+    | (?<![^\s'"=(,;])[^\s/:@'"=(,;]+:(?!//)\S*@""",
+    re.VERBOSE,
+)
+
 
 def without_password(text: str) -> str:
     """Remove credentials from the addresses in a text: `//name:password@host` -> `//host`."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    return CREDENTIALS.sub("", text)
 
 
 class FashionFlowError(Exception):

@@ -7,9 +7,11 @@ open a connection. So they are corrected once, and child processes inherit them.
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import urlsplit
 
-from tasks.core.errors import UserError, without_password
+from tasks.core.errors import UserError
+from tasks.core.messages import first_line
 
 # As httpx, urllib (botocore) and websockets all understand them; httpx raises for `[::1]`.
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -54,6 +56,8 @@ def check_proxies() -> None:
     proxies = {name: given[name] for name in ("http", "https", "all") if name in given}
     if not proxies or given.get("no") == EVERYTHING:
         return
+    import ssl
+
     import httpx
 
     for name, value in proxies.items():
@@ -69,7 +73,8 @@ def check_proxies() -> None:
                 "like); correct or unset it."
             )
     try:
-        httpx.Client().close()
+        # With an own context, it loads no certificates, which need not be there for this.
+        httpx.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).close()
     except (ValueError, httpx.InvalidURL):
         raise UserError(
             "NO_PROXY: expected hosts separated by commas, e.g. localhost,.example.org,10.1.2.3; "
@@ -77,11 +82,51 @@ def check_proxies() -> None:
         ) from None
 
 
+def check_certificates() -> None:
+    """Refuse a file of certificates without which Prefect and its server can't even be imported.
+
+    Raises:
+        UserError: `SSL_CERT_FILE` names a file that can't be read.
+    """
+    path = os.environ.get("SSL_CERT_FILE")
+    if not path:
+        return
+    import ssl
+
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise UserError(
+            f"SSL_CERT_FILE names {path}, which is no readable file of certificates "
+            f"({first_line(error)}); correct or unset it."
+        ) from None
+
+
 def proxy_for(address: str) -> str:
-    """The proxy for an address, without its password; empty if there is none."""
+    """The proxy for an address, without its credentials; empty if there is none."""
     from urllib.request import getproxies_environment, proxy_bypass
 
     parts, given = urlsplit(address), getproxies_environment()
     if proxy_bypass(f"{parts.hostname}:{parts.port or ''}"):
         return ""
-    return without_password(given.get(parts.scheme) or given.get("all") or "")
+    return _without_credentials(given.get(parts.scheme) or given.get("all") or "")
+
+
+def proxies_described() -> str:
+    """All variables that name proxies or exceptions, without credentials; empty if there are none.
+
+    They are described even if they are malformed.
+    """
+    names = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    return ", ".join(
+        f"{name}={_without_credentials(value)}"
+        for name, value in sorted(os.environ.items())
+        if name.lower() in names
+    )
+
+
+def _without_credentials(proxy: str) -> str:
+    """The proxy without all that precedes its last `@`, whichever characters a password has."""
+    scheme = re.match(r"[a-z][a-z0-9+.-]*://|", proxy, re.IGNORECASE)
+    before, _, host = proxy.rpartition("@")
+    return f"{scheme.group()}{host}" if before and scheme else host

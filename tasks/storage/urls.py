@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from tasks.core.errors import UserError
+from tasks.core.messages import shortened
 from tasks.storage.local_path import LocalPath
 from tasks.storage.s3 import S3Path
 from tasks.storage.s3_object import SCHEME
@@ -15,8 +16,8 @@ def path_of(url: str) -> StorePath:
     """The folder or prefix that a path, a `file://` URL or an `s3://` URL names.
 
     Raises:
-        UserError: the path is a file or too long, the `s3://` URL has no valid bucket, or the URL
-            is of another kind.
+        UserError: the path is a file, too long or in an unknown home, the `s3://` URL has no valid
+            bucket, or the URL is of another kind.
     """
     if url.startswith(SCHEME):
         return S3Path.parse(url)
@@ -24,7 +25,12 @@ def path_of(url: str) -> StorePath:
         # The rest is not repeated, since it may contain a password.
         scheme = url.partition("://")[0]
         raise UserError(f"store {scheme}://...: expected a folder, or s3://bucket/prefix.")
-    folder = LocalPath(url.removeprefix("file://")).expanduser().absolute()
+    try:
+        folder = LocalPath(url.removeprefix("file://")).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(
+            f"store {shortened(url, 100)}: that home folder is not known; give a path without ~."
+        ) from None
     try:
         is_file = folder.exists() and not folder.is_dir()
     except OSError as error:

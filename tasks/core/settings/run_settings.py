@@ -115,7 +115,7 @@ class Settings(Spec):
                 continue
             if iteration.replay is None:
                 raise ValueError(
-                    f"{where}: rule 'notebook' replays decisions, so each iteration needs "
+                    f"{where}: rule 'notebook' replays decisions, so each iteration must have "
                     "replay = 'forward' or 'back'"
                 )
             if self.force.get(number, iteration.replay) == "forward":

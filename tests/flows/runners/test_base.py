@@ -48,7 +48,7 @@ def test_other_addresses_are_refused(address: str, said: str) -> None:
 
 
 def test_only_the_dask_runner_takes_an_address() -> None:
-    with pytest.raises(UserError, match="needs the runner dask"):
+    with pytest.raises(UserError, match="is only for the runner dask"):
         runner_of("local", "tcp://127.0.0.1:8786")
     assert runner_of(None, None) == LOCAL
     assert runner_of("dask", None) == Runner(kind="dask")

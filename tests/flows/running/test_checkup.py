@@ -73,6 +73,39 @@ def test_a_store_that_cannot_be_written_is_a_problem() -> None:
     assert "--store" in problems(store="/proc/none")["store, can be"]
 
 
+def test_a_machine_without_homes_and_folders_has_findings(
+    healthy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "correct --dataset" in problems(dataset="~ghost/x")["data, ~ghost/x"]
+    assert "without ~" in problems(store="~ghost/x")["store, can be"]
+    monkeypatch.delenv("FASHION_FLOW_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    (healthy / "gone").mkdir()
+    monkeypatch.chdir(healthy / "gone")
+    (healthy / "gone").rmdir()
+
+    def homeless(_cls: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", classmethod(homeless))
+    wrong = problems(store=str(healthy / "artifacts"))
+    assert wrong["folders, working folder"].endswith("; change to a folder that exists.")
+    assert "FASHION_FLOW_CACHE" in wrong["folders, cache"]
+    assert "HOME" in wrong["data, VGG16's weights"]
+
+
+def test_with_a_named_server_prefects_home_need_not_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", "/proc/none")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:99999/api")
+    assert list(problems()) == ["server, address"]
+    assert found()["folders, Prefect's home"].value == (
+        "/proc/none, not written to: a server is named"
+    )
+
+
 def test_little_space_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkup, "RUN_GB", 1e9)
     assert "fashion-flow clean" in problems()["store, free space"]

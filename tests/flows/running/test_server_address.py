@@ -88,6 +88,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (PYPROJECT, b"[tool.prefect\n"),
         (PROFILE, b"active = 'far'\n[profiles"),
         (PROFILE, b"\xff"),
+        (PROFILE, b"profiles = 3"),
+        (PROFILE, b"profiles.x = 3"),
+        (PROFILE, b"active = ['x']"),
     ],
 )
 @pytest.mark.parametrize("address", ["", url("environment")])
@@ -112,6 +115,21 @@ def test_a_profile_that_does_not_exist_is_not_replaced_without_a_word(
         named_by_user()
 
 
+@pytest.mark.parametrize("nearer", ["PREFECT_API_URL", ENV])
+def test_a_profile_that_does_not_exist_is_not_missed_if_something_nearer_names_a_server(
+    nearer: str, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_PROFILE", "ghost")
+    if nearer == ENV:
+        (alone / ENV).write_text(FILES[ENV])
+    else:
+        monkeypatch.setenv(nearer, url("env"))
+    assert Settings().api.url == url("env")
+    found = named_by_user()
+    assert found
+    assert found.address == url("env")
+
+
 @pytest.mark.usefixtures("alone")
 def test_prefects_own_profiles_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     own = tomllib.loads(DEFAULT_PROFILES_PATH.read_text())["profiles"]
@@ -132,6 +150,7 @@ def test_prefects_own_profiles_exist(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("ERROR:    [Errno 98] address already in use\nbye\n", "ERROR:    [Errno 98] address"),
         ("E0000 00:00:1 cuda.cc:52] failed call to cuInit: CUDA error: x\n", "exit status 0"),
+        ("ValueError: proxy 'http://joe:p@ss/w@far:1'\n", "ValueError: proxy 'http://far:1'"),
         (f"ValueError: {'x' * 500}\n", "ValueError: xxx"),
     ],
 )

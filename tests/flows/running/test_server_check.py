@@ -40,15 +40,27 @@ Requests = list[tuple[str, dict[str, str]]]
 
 @contextmanager
 def answering(
-    status: int, body: str, *, certificate: Path | None = None
+    status: int,
+    body: str,
+    *,
+    certificate: Path | None = None,
+    location: str = "",
+    port: int = 0,
+    before: tuple[int, ...] = (),
 ) -> Iterator[tuple[str, Requests]]:
-    """A server that gives one answer to everything; its address, and the requests that it got."""
+    """A server that gives one answer to everything; its address, and the requests that it got.
+
+    The first requests get the statuses `before`.
+    """
     got: Requests = []
+    first = list(before)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             got.append((self.path, dict(self.headers)))
-            self.send_response(status)
+            self.send_response(first.pop(0) if first else status)
+            if location:
+                self.send_header("Location", location + self.path)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body.encode())
@@ -60,7 +72,7 @@ def answering(
         def handle_error(self, *_: Any) -> None:
             pass
 
-    server = Quiet(("127.0.0.1", 0), Handler)
+    server = Quiet(("127.0.0.1", port), Handler)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
@@ -95,6 +107,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(server_check, "PAUSES_S", (0.05, 0.05, 0.05))
 
 
 def problem(address: str) -> str | None:
@@ -132,7 +145,10 @@ def test_a_healthy_server_is_asked_once_with_prefects_credentials() -> None:
         ),
         (200, HTML, "/api", "but not as Prefect's API does; is there another program?"),
         (404, "{}", "/", "write /api at its end"),
-        (500, "", "/api", r"answers \(500 Internal Server Error\)"),
+        (500, "", "/api", r"is overloaded or failing \(500 Internal Server Error\); try again"),
+        (429, "", "/api", r"is overloaded or failing \(429 Too Many Requests\); try again"),
+        (400, "The plain HTTP request was sent to HTTPS port", "/api", "write https://"),
+        (400, "", "/api", r"answers \(400 Bad Request\), but not as Prefect's API does"),
         (200, '"2.20.9"', "/api", 'has version "2.20.9", this program uses 3'),
     ],
 )
@@ -150,7 +166,40 @@ def test_an_answer_that_is_not_the_apis_says_what_to_do(
     assert len(message) <= 400
 
 
-def test_a_server_that_is_away_is_refused_at_once() -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_that_turns_posts_into_gets_is_refused(status: int) -> None:
+    with (
+        answering(200, HEALTHY) as (target, _),
+        answering(status, "", location=target) as (url, _),
+    ):
+        found = problem(f"{url}/api")
+    refused = f"redirects to {target}/api; name that address"
+    assert found == (refused if status < 307 else None)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_server_that_is_being_restarted_is_asked_again(status: int) -> None:
+    with answering(200, HEALTHY, before=(status, status, status)) as (url, got):
+        assert problem(f"{url}/api") is None
+    assert len(got) == 4
+
+
+def test_a_server_that_comes_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_check, "PAUSES_S", (0.2,) * 9)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def come_back() -> None:
+        with answering(200, HEALTHY, port=port):
+            time.sleep(3)
+
+    later = threading.Timer(0.3, come_back)
+    later.start()
+    assert problem(f"http://127.0.0.1:{port}/api") is None
+    later.join()
+
+
+def test_a_server_that_is_away_is_refused() -> None:
     found = problem("http://127.0.0.1:1/api")
     assert found
     assert "Connection refused" in found
@@ -228,6 +277,11 @@ def test_certificates_are_judged_as_prefect_judges_them(certificate: Path) -> No
 @pytest.mark.parametrize("address", ["localhost:4200/api", "server.example/api", "http://", "/api"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     assert problem(address)
+
+
+@pytest.mark.parametrize("port", ["99999", "many"])
+def test_what_is_no_port_is_refused(port: str) -> None:
+    assert "is not an address" in (problem(f"http://127.0.0.1:{port}/api") or "")
 
 
 def test_prefect_cloud_is_refused_only_if_it_says_so() -> None:

@@ -11,7 +11,13 @@ from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
 from tasks.core.errors import UserError
-from tasks.storage.proxies import check_proxies, proxy_for, spare_loopback
+from tasks.storage.proxies import (
+    check_certificates,
+    check_proxies,
+    proxies_described,
+    proxy_for,
+    spare_loopback,
+)
 
 PROXY = "http://proxy.example:8080"
 OWN = ("http://127.0.0.1:4200/api", "http://localhost:4200", "http://[::1]:4200")
@@ -121,6 +127,36 @@ def test_every_kind_of_proxy_that_is_in_use_is_accepted(
     monkeypatch.setenv("ALL_PROXY", value)
     spare_loopback()
     check_proxies()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("joe:secret@proxy:3128", "proxy:3128"),
+        ("joe:://secret@proxy:3128", "proxy:3128"),
+        ("http://joe:p@secret@proxy:3128", "http://proxy:3128"),
+        ("http://joe:1/secret@proxy:1", "http://proxy:1"),
+        ("socks5h://proxy:1", "socks5h://proxy:1"),
+        ("proxy:1", "proxy:1"),
+    ],
+)
+def test_nothing_before_the_last_at_of_a_proxy_is_shown(
+    value: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", value)
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    assert proxy_for("http://far.example:4200/api") == shown
+    assert proxies_described() == f"HTTP_PROXY={shown}, NO_PROXY=inside.example"
+
+
+def test_certificates_are_not_needed_to_judge_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", PROXY)
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    check_proxies()
+    with pytest.raises(UserError, match=r"SSL_CERT_FILE names /nowhere\.pem, .*unset it"):
+        check_certificates()
+    monkeypatch.delenv("SSL_CERT_FILE")
+    check_certificates()
 
 
 def test_messages_name_the_proxy_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
