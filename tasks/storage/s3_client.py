@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 
 @cache
-def client() -> S3Client:
+def client(*, patient: bool = True) -> S3Client:
     """The process's client; its methods may be called from several threads.
+
+    Args:
+        patient: whether it waits for a slow service; otherwise it gives up within half a minute.
 
     Raises:
         UserError: the endpoint is not an address.
@@ -32,9 +35,9 @@ def client() -> S3Client:
     from botocore.config import Config
 
     config = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 5},
+        connect_timeout=10 if patient else 5,
+        read_timeout=60 if patient else 10,
+        retries={"mode": "standard", "total_max_attempts": 5 if patient else 2},
         max_pool_connections=64,
         # Not every service knows the checksums that the SDK would add. Without them it signs the
         # SHA-256 of every body, and the store compares what it reads with its own SHA-256.
