@@ -820,6 +820,48 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
     assert kept_runs(store) == {"run-0", "run-1"}
 
 
+@pytest.mark.parametrize("status", [DONE, None])
+def test_an_old_run_that_begins_again_during_a_cleaning_stays_with_its_results(
+    store: Store, monkeypatch: pytest.MonkeyPatch, status: str | None
+) -> None:
+    five_runs(store)
+
+    def again() -> None:
+        monkeypatch.undo()
+        run = begun(store, "run-1", "load.1")
+        if status:
+            run.end(status)
+
+    meanwhile(monkeypatch, "stages", again)
+    done = clean(store, 1, dry_run=False)
+    assert kept_runs(store) == {"run-1", "run-5"}
+    assert kept_results(store) == {"load.1", "load.5", "subset.1"}
+    assert not {"runs/run-1", "runs/run-5"} & {item.path for item in done.removed}
+
+
+def test_runs_are_looked_through_once_and_not_for_each_stage(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    has_begun = inventory.has_begun
+
+    def counted(run: RunLog) -> bool:
+        calls.append(run.run_id)
+        return has_begun(run)
+
+    for number in range(1, 6):
+        ended(store, f"run-{number}", *(f"load.{n}" for n in range(1, 6)))
+    counts = []
+    for module in (inventory, cleaning):
+        monkeypatch.setattr(module, "has_begun", counted)
+    for number in range(1, 6):
+        committed(store, f"load.{number}")
+        calls.clear()
+        clean(store, 9, dry_run=False)
+        counts.append(len(calls))
+    assert counts[0] == counts[-1]
+
+
 def test_cleaning_reads_no_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     five_runs(store)
     stopped(store, "baseline.1")
