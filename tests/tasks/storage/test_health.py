@@ -300,13 +300,13 @@ def test_cleaning_needs_no_space_but_runs_do(fashion_flow: Command) -> None:
         finished_run(store, "run-2", committed(store))
         fill(disk)
         with pytest.raises(StorageError, match="no space is left"):
-            check_usable(LocalPath(store.root))
+            check_usable(store.root)
         done = fashion_flow("clean", "--keep", "1", "--store", store.root)
         assert done.status == 0, done.err
         assert shutil.disk_usage(disk).free >= 49_152
         assert [run.run_id for run in all_runs(store)] == ["run-2"]
         check_usable.cache_clear()
-        check_usable(LocalPath(store.root))
+        check_usable(store.root)
 
 
 # Buckets
