@@ -15,10 +15,12 @@ def main() -> None:
     atexit.register(gc.freeze)
     try:
         _prepare_streams()
-        # Before any library opens a connection.
+        # Before any library opens a connection, and before other threads read the environment.
+        from tasks.engine.environment import ignore_variables
         from tasks.storage.proxies import spare_loopback
 
         spare_loopback()
+        ignore_variables()
         from flows.cli.app import main as run
 
         status = run()

@@ -17,6 +17,7 @@ from distributed.comm.core import CommClosedError
 from distributed.security import Security
 from prefect import Task
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
@@ -88,7 +89,7 @@ class StageRunner(DaskTaskRunner):
             error = future.exception() if future.status == "error" else None
             # The stages that need its result fail with the same error, but never started.
             if isinstance(error, KilledWorker) and error.task == future.key:
-                crashed = Crashed(message=_killed(error))
+                crashed: State[Any] = Crashed(message=_killed(error))
                 try:
                     with get_client(sync_client=True) as client:
                         client.set_task_run_state(stage.task_run_id, crashed, force=True)

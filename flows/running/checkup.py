@@ -149,14 +149,16 @@ def _computation() -> Iterator[Finding]:
 
 
 def _environment() -> Iterator[Finding]:
-    from tasks.engine.environment import changing_variables
+    from tasks.engine.environment import changing_variables, ignored
     from tasks.storage.proxies import check_proxies
 
-    ignored = changing_variables()
-    yield Finding("environment", "ignored variables", listed(ignored) if ignored else "none")
-    names = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    names = sorted({*ignored, *changing_variables()})
+    yield Finding("environment", "ignored variables", listed(names) if names else "none")
+    variables = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
     proxies = {
-        name: without_password(value) for name, value in os.environ.items() if name.lower() in names
+        name: without_password(value)
+        for name, value in os.environ.items()
+        if name.lower() in variables
     }
 
     def described() -> str:
@@ -253,10 +255,10 @@ def _server() -> Iterator[Finding]:
 def _data(dataset: str) -> Iterator[Finding]:
     from tasks.sources.datasets import read_dataset
     from tasks.sources.fashion_mnist import find_fashion_mnist
-    from tasks.sources.keras_home import keras_home, user_environment
+    from tasks.sources.keras_home import UserEnvironment, keras_home
 
     def fashion_mnist() -> str:
-        folder = find_fashion_mnist(user_environment(), Path.cwd())
+        folder = find_fashion_mnist(UserEnvironment(), Path.cwd())
         return str(folder) if folder else "not here; a run downloads it, or draws images instead"
 
     yield _found("data", "Fashion-MNIST", fashion_mnist)

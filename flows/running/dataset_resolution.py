@@ -14,7 +14,7 @@ from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.keys import key_of
 from tasks.sources.fashion_mnist import RAW_FOLDER, download_fashion_mnist, find_fashion_mnist
-from tasks.sources.keras_home import user_environment
+from tasks.sources.keras_home import UserEnvironment
 from tasks.storage.store import Store
 
 log = logging.getLogger("fashion_flow")
@@ -81,4 +81,4 @@ def _available(store: Store, settings: Settings, profile: Mapping[str, Any]) -> 
     key, _ = key_of(stage, {}, profile)
     if isinstance(store.lookup(stage, key), Record):
         return True
-    return find_fashion_mnist(user_environment(), Path.cwd()) is not None
+    return find_fashion_mnist(UserEnvironment(), Path.cwd()) is not None

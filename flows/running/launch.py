@@ -126,8 +126,9 @@ def _run(request: RunRequest, view: LiveView | None, ending: Ending) -> None:
         if view:
             _announce_work(view, stages, site, whole=not request.choice.only)
         if computing and request.runner.kind == "local":
-            # Imports TensorFlow while Prefect waits for its server.
-            threading.Thread(target=_warm_up, args=(site.profile,), daemon=True).start()
+            # Imports TensorFlow while Prefect waits for its server. The process waits for its end,
+            # because it would abort if a thread were stopped in the middle of a C++ library.
+            threading.Thread(target=_warm_up, args=(site.profile,)).start()
         announce_server()
         _call_flow(request, settings, computes=bool(computing))
     except BaseException as error:

@@ -87,7 +87,9 @@ def _stderr_to(file: TextIO) -> Iterator[TextIO]:
     terminal = os.dup(2)
     os.dup2(file.fileno(), 2)
     try:
-        with os.fdopen(os.dup(terminal), "w", encoding="utf-8", buffering=1) as stream:
+        with os.fdopen(
+            os.dup(terminal), "w", 1, sys.stderr.encoding, errors="backslashreplace"
+        ) as stream:
             yield stream
     finally:
         sys.stderr.flush()

@@ -17,23 +17,25 @@ from pathlib import Path
 from flows.running.prefect_home import writable_home
 from flows.running.server_address import (
     LOOPBACK,
-    PREFECT_DEFAULTS,
+    SERVER_DEFAULTS,
     named_by_user,
     prepare_prefect,
     wait_until_healthy,
 )
 from flows.running.server_check import require_server
 from flows.running.watcher import watch
-from tasks.core.errors import without_password
+from tasks.core.errors import StageError, without_password
 from tasks.storage.run_log import RunLog
 
 log = logging.getLogger("fashion_flow")
 
 STOP_S = 20.0
+# How often a temporary server is started until it answers.
+STARTS = 3
 # The settings of a server that Prefect itself would start for a flow: no UI, and only the services
 # that record events. Block types are for the UI; to register them, a server imports every installed
 # Prefect integration, which takes two seconds.
-TEMPORARY_SETTINGS = PREFECT_DEFAULTS | {
+TEMPORARY_SETTINGS = SERVER_DEFAULTS | {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
@@ -46,9 +48,14 @@ TEMPORARY_SETTINGS = PREFECT_DEFAULTS | {
 class TemporaryServer:
     """A Prefect server of this process, which ends with it even if it is killed."""
 
-    url: str
+    port: int
     process: subprocess.Popen[bytes]
     watcher: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Its address, without `/api`."""
+        return f"http://{LOOPBACK}:{self.port}"
 
     def stop(self) -> None:
         """End the server unless it has already ended."""
@@ -95,6 +102,14 @@ def start_server() -> None:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
+    # Prefect registers its own exit handlers later, so they run earlier and can still send events
+    # to this server.
+    atexit.register(stop_temporary_server)
+    _temporary.append(_started(port))
+    os.environ["PREFECT_API_URL"] = f"{_temporary[0].url}/api"
+
+
+def _started(port: int) -> TemporaryServer:
     application = ("--factory", "prefect.server.api.server:create_app", "--lifespan", "on")
     listening = ("--host", LOOPBACK, "--port", str(port), "--log-level", "error")
     process = subprocess.Popen(  # noqa: S603 - the command is a constant, the port a number
@@ -102,12 +117,7 @@ def start_server() -> None:
         env=os.environ | TEMPORARY_SETTINGS,
         stdout=subprocess.DEVNULL,
     )
-    server = TemporaryServer(f"http://{LOOPBACK}:{port}", process, watch(process.pid))
-    _temporary.append(server)
-    # Prefect registers its own exit handlers later, so they run earlier and can still send events
-    # to this server.
-    atexit.register(server.stop)
-    os.environ["PREFECT_API_URL"] = f"{server.url}/api"
+    return TemporaryServer(port, process, watch(process.pid))
 
 
 def announce_server() -> None:
@@ -124,7 +134,7 @@ def announce_server() -> None:
 
 
 def await_server(run_log: Path) -> None:
-    """Wait until a temporary server answers.
+    """Wait until a temporary server answers; start it again if it ends meanwhile.
 
     Args:
         run_log: the file with the server's output, for the message.
@@ -132,8 +142,17 @@ def await_server(run_log: Path) -> None:
     Raises:
         StageError: it did not start.
     """
-    for server in _temporary:
-        wait_until_healthy(server.process, server.url, run_log)
+    for again in reversed(range(STARTS if _temporary else 0)):
+        server = _temporary[0]
+        try:
+            return wait_until_healthy(server.process, server.url, run_log)
+        except StageError:
+            if not again or server.process.poll() is None:
+                raise
+        # Runs that start together for the first time all create the same database.
+        server.stop()
+        _temporary[0] = _started(server.port)
+    return None
 
 
 def announce_run(run_log: RunLog) -> None:

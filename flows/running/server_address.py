@@ -40,6 +40,8 @@ PREFECT_DEFAULTS = {
 
 # The profiles that Prefect itself brings.
 OWN_PROFILES = ("ephemeral", "local", "test", "cloud")
+# A server's log must say why it does not start: these settings apply to uvicorn's messages, too.
+SERVER_DEFAULTS = PREFECT_DEFAULTS | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR"}
 
 
 @dataclass(frozen=True)
@@ -183,26 +185,27 @@ def wait_until_healthy(server: subprocess.Popen[bytes], url: str, server_log: Pa
     """
     end = time.monotonic() + START_S
     while not _healthy(url):
-        ended = server.poll() is not None
-        if ended or time.monotonic() > end:
-            within = "" if ended else f" within {START_S:.0f} s"
+        status = server.poll()
+        if status is not None or time.monotonic() > end:
+            within, reason = "", f"exit status {status}"
+            if status is None:
+                within, reason = f" within {START_S:.0f} s", "it runs, but does not answer"
+            reason = last_error(server_log) or reason
             raise StageError(
-                f"the Prefect server did not start{within} ({last_error(server_log)}); start the "
-                "command again, or name another folder for its data with PREFECT_HOME=FOLDER, or "
-                f"another server with PREFECT_API_URL. Its log is {server_log}."
+                f"the Prefect server did not start{within} ({reason}); start the command again, or "
+                "name another folder for its data with PREFECT_HOME=FOLDER, or another server with "
+                f"PREFECT_API_URL. Its log is {server_log}."
             )
         time.sleep(POLL_S)
 
 
 def last_error(log: Path) -> str:
-    """The last line of a log that names an error, else its last line, cut to `LONGEST_LINE`."""
+    """The last line of a log that names an error, cut to `LONGEST_LINE`; empty if none does."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    lines = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in lines if ERROR.match(line)]
-    last = (errors or lines or ["its log is empty"])[-1]
+    last = next((line for line in reversed(lines) if ERROR.match(line)), "")
     return last if len(last) <= LONGEST_LINE else f"{last[: LONGEST_LINE - 3]}..."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from rich.console import Console, RenderableType
+from rich.console import Console, OverflowMethod, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.spinner import Spinner
 from rich.table import Column
@@ -29,11 +29,13 @@ class StageRows(Progress):
     """A row for each stage in progress, in order of their start, and a last one for the run."""
 
     def __init__(self, console: Console, run_text: Callable[[Task], Text]) -> None:
-        names = Column(max_width=NAMES, no_wrap=True, overflow="ellipsis")
+        plain = not console.encoding.startswith("utf")
+        cut: OverflowMethod = "crop" if plain else "ellipsis"
+        names = Column(max_width=NAMES, no_wrap=True, overflow=cut)
         super().__init__(
             TextColumn("{task.description}", style="bold", markup=False, table_column=names),
             BarColumn(STATES, table_column=Column(width=STATES, no_wrap=True)),
-            _StateColumn(Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            _StateColumn(Column(ratio=1, no_wrap=True, overflow=cut)),
             console=console,
             refresh_per_second=REFRESHES_PER_SECOND,
             speed_estimate_period=SPEED_PERIOD_S,
@@ -43,7 +45,9 @@ class StageRows(Progress):
             get_time=time.monotonic,
             expand=True,
         )
-        self._getting_ready = Spinner("dots", Text("getting ready", style="dim"))
+        self._getting_ready = Spinner(
+            "line" if plain else "dots", Text("getting ready", style="dim")
+        )
         self._run = self.add_task("", total=1, text=run_text)
 
     def add_stage(self, name: str, doing: str) -> TaskID:

@@ -17,7 +17,7 @@ from flows.running.prefect_home import writable_home
 from flows.running.server_address import (
     HEALTH_S,
     LOOPBACK,
-    PREFECT_DEFAULTS,
+    SERVER_DEFAULTS,
     NamedServer,
     address_file,
     last_error,
@@ -33,7 +33,7 @@ from tasks.storage.proxies import check_proxies
 STOP_S = 20.0
 # By default, Prefect forgets one minute after the deadline that it expected an event. A server that
 # was off for an hour would then never retry the runs that died with it.
-SERVER_SETTINGS = PREFECT_DEFAULTS | {"PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D"}
+SERVER_SETTINGS = SERVER_DEFAULTS | {"PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D"}
 
 
 def serve_ui(port: int, *, open_browser: bool) -> None:
@@ -63,8 +63,8 @@ def serve_ui(port: int, *, open_browser: bool) -> None:
             webbrowser.open(url)
         server.wait()
         raise StageError(
-            f"the server ended unexpectedly ({last_error(server_log)}); start it again. Its log "
-            f"is {server_log}."
+            f"the server ended unexpectedly ({last_error(server_log) or 'no reason given'}); start "
+            f"it again. Its log is {server_log}."
         )
 
 

@@ -7,7 +7,9 @@ of code.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+from tasks.core.messages import listed
 
 # Kinds of names in figures that a user chose.
 CLASS_NAMES, CHANGES = "class_names", "changes"
@@ -35,7 +37,6 @@ _PLAIN = (
 # Control characters, surrogates, code points for private use, and unassigned ones.
 _WITHOUT_GLYPH = ("Cc", "Cs", "Co", "Cn")
 _CJK = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH")
-_SCRIPTS_NAMED = 3
 
 
 def family_of(name: str, sha256: str) -> str:
@@ -64,15 +65,10 @@ def font_advice(characters: Iterable[str]) -> str:
     wanted = dict.fromkeys(map(_font_for, filter(may_have_glyph, characters)))
     sentences = []
     if wanted:
-        sentences.append(f"Install {_some(list(wanted))}, and run again.")
+        sentences.append(f"Install {listed(list(wanted))}, and run again.")
     if bare:
-        sentences.append(f"No font has {_some(bare)}: remove it from the names.")
+        sentences.append(f"No font has {listed(bare)}: remove it from the names.")
     return " ".join(sentences)
-
-
-def _some(words: Sequence[str]) -> str:
-    more = len(words) - _SCRIPTS_NAMED
-    return ", ".join(words[:_SCRIPTS_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _font_for(character: str) -> str:

@@ -59,7 +59,9 @@ KEPT = (
     "TF_WORKSPACE",
 )
 # The profile sets these in any case.
-OURS = ("TF_ENABLE_ONEDNN_OPTS", "JAX_PLATFORMS")
+OURS = {"TF_ENABLE_ONEDNN_OPTS": "1", "JAX_PLATFORMS": "cpu"}
+# What `ignore_variables` removed, until a warning has told of it.
+ignored: list[str] = []
 XLA_FLAGS = "XLA_FLAGS"
 # Of XLA_FLAGS only these are kept: where CUDA is, and what is written for debugging.
 KEPT_XLA_FLAGS = ("--xla_gpu_cuda_data_dir=", "--xla_dump_")
@@ -101,15 +103,22 @@ def fix_variables(library: str) -> None:
     Raises:
         StageError: `library` is imported already, so it may have read them.
     """
-    removed = [name for name in remove_variables() if name not in OURS]
-    if not removed:
-        return
-    if library in sys.modules:
+    found = [name for name in changing_variables() if os.environ[name] != OURS.get(name)]
+    if found and library in sys.modules:
         raise StageError(
-            f"{library} was imported while {listed(removed)} was set, which could change results; "
+            f"{library} was imported while {listed(found)} was set, which could change results; "
             "unset it and start the process again."
         )
-    log.warning("ignored, because it could change results: %s", listed(removed))
+    remove_variables()
+    told = [name for name in [*ignored, *found] if name not in OURS]
+    if told:
+        log.warning("ignored, because it could change results: %s", listed(sorted({*told})))
+    ignored.clear()
+
+
+def ignore_variables() -> None:
+    """Remove the same variables when the process starts, before any thread reads them."""
+    ignored.extend(remove_variables())
 
 
 def fix_keras(precision: str) -> None:
@@ -126,13 +135,12 @@ def fix_keras(precision: str) -> None:
     config.enable_flash_attention()
 
 
-def fix_arithmetic() -> None:
-    """Fix the number of OpenBLAS's threads, and check how this thread rounds.
+def check_rounding() -> None:
+    """Check how this thread rounds.
 
     Raises:
         StageError: it does not round to nearest, or takes the smallest numbers for zero.
     """
-    _fix_blas()
     one, three, smallest = (float(text) for text in ("1", "3", "5e-324"))
     if one / three != 0.3333333333333333 or -one / three != -0.3333333333333333 or not smallest * 1:
         raise StageError(
@@ -143,8 +151,8 @@ def fix_arithmetic() -> None:
 
 
 @cache
-def _fix_blas() -> None:
-    # For a library that is loaded later, as SciPy's is.
+def fix_blas() -> None:
+    """Fix the number of threads of NumPy's OpenBLAS; no stage uses SciPy's."""
     os.environ["OPENBLAS_NUM_THREADS"] = str(BLAS_THREADS)
     import numpy  # noqa: F401 - loads the library that is set
     from threadpoolctl import threadpool_limits

@@ -21,7 +21,8 @@ def fonts_entry(stage: Stage, inputs: Mapping[str, Outcome]) -> dict[str, Any]:
 
     Empty if DejaVu Sans has all characters; a kind without fonts is drawn as numbers.
     """
-    fonts = {}
+    fonts: dict[str, Any] = {}
+    lost: set[str] = set()
     for kind, names in _drawn_names(stage, inputs).items():
         characters = unusual(names)
         if not characters:
@@ -32,7 +33,10 @@ def fonts_entry(stage: Stage, inputs: Mapping[str, Outcome]) -> dict[str, Any]:
             chosen = find_fonts(missing)
             _found.update({(font.name, font.sha256): font for font in chosen})
             fonts[kind] = {font.name: font.sha256 for font in chosen}
-    return {"fonts": fonts} if fonts else {}
+            lost |= in_no_font(missing) if not chosen else set()
+    # The facts say which fonts to install for these.
+    without = {"in_no_font": "".join(sorted(lost))} if lost else {}
+    return {"fonts": fonts, **without} if fonts else {}
 
 
 def prepare(basis: Mapping[str, Any]) -> None:
@@ -67,8 +71,7 @@ def legend(stage: Stage, inputs: Mapping[str, Outcome], basis: Mapping[str, Any]
     if not numbered:
         return {}
     names = _drawn_names(stage, inputs)
-    missing = lacking(unusual(name for kind in numbered for name in names[kind]))
-    advice = f"No font here has all their characters. {font_advice(in_no_font(missing))}"
+    advice = f"No font here has all their characters. {font_advice(basis['in_no_font'])}"
     shown = {"legend": list(names[CLASS_NAMES])} if CLASS_NAMES in numbered else {}
     return {"font_advice": advice} | shown
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
 
+from tasks.core.errors import UserError
 from tasks.core.stage_specs import SPECS
 from tasks.engine.fingerprint import code_digest, libraries_of
 
@@ -20,17 +23,30 @@ IMPLIED = {
 }
 # Where a library's package has another name on PyPI.
 DISTRIBUTIONS = {"PIL": "pillow"}
+MODULES = {"pillow": "PIL"}
 # It downloads files, whose digests are compared.
 NEUTRAL = {"httpx"}
 
 
 @cache
 def library_version(name: str) -> str:
-    """The version of a library that is installed here, read once; `none` if it is not."""
-    try:
+    """The version of a library that is installed here, read once; `none` if it is not.
+
+    Raises:
+        UserError: it can be imported, but does not say which version it is.
+    """
+    with suppress(PackageNotFoundError):
         return version(DISTRIBUTIONS.get(name, name))
-    except PackageNotFoundError:
+    module = MODULES.get(name, name)
+    # Other packages with the same module: tensorflow-cpu, a distribution's own ...
+    for other in packages_distributions().get(module, ()):
+        return f"{other} {version(other)}"
+    if find_spec(module) is None:
         return "none"
+    raise UserError(
+        f"{name} is installed without the data that tell its version, on which results depend; "
+        "install it with pip, or run make setup."
+    )
 
 
 def library_versions(stage: str, backend: str | None) -> dict[str, str]:

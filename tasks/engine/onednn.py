@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 
-from tasks.core.errors import StageError
+from tasks.core.errors import StageError, StorageError
 from tasks.core.records import digest_of
 from tasks.engine.processor import CAPS, cpu_description
 from tasks.storage.files import write_atomically
@@ -55,6 +55,9 @@ def check_instruction_set(expected: str, tensorflow: str) -> None:
         StageError: oneDNN uses another one, so results would be stored under a wrong key.
     """
     found = _answer(tensorflow)
+    if found not in (None, expected):
+        # What was kept may be from before a change of this machine.
+        found = _answer(tensorflow, again=True)
     if found is None:
         log.warning(
             "oneDNN does not say which instruction set it uses; results are kept for %s", expected
@@ -67,21 +70,26 @@ def check_instruction_set(expected: str, tensorflow: str) -> None:
         )
 
 
-def _answer(tensorflow: str) -> str | None:
+def _answer(tensorflow: str, *, again: bool = False) -> str | None:
+    """Our name of the instruction set that oneDNN uses, from the cache unless asked `again`."""
     asked = [cpu_description(), tensorflow, *(os.environ.get(name) for name in CAPS)]
-    kept = cache_folder() / f"onednn-{digest_of(asked)[:16]}.json"
-    with suppress(OSError, ValueError, TypeError):
-        return str(json.loads(kept.read_text(encoding="utf-8"))["instruction_set"])
-    found = ask_onednn()
-    if found:
-        # Without a cache, the next process asks again.
-        with suppress(OSError):
-            write_atomically(kept, json.dumps({"instruction_set": found}).encode())
-    return found
+    found = None
+    # Without a folder for the cache, each process asks.
+    with suppress(OSError, ValueError, TypeError, StorageError):
+        kept = cache_folder() / f"onednn-{digest_of(asked)[:16]}.json"
+        if kept.exists() and not again:
+            found = str(json.loads(kept.read_text(encoding="utf-8"))["instruction_set"])
+    if found is None:
+        found = ask_onednn()
+        with suppress(OSError, StorageError):
+            kept = cache_folder() / f"onednn-{digest_of(asked)[:16]}.json"
+            if found:
+                write_atomically(kept, json.dumps({"instruction_set": found}).encode())
+    return NAMES.get(found, found) if found else None
 
 
 def ask_onednn() -> str | None:
-    """The instruction set that oneDNN uses in a new process; None if it does not say."""
+    """What oneDNN calls its instruction set in a new process; None if it does not say."""
     verbose = {"ONEDNN_VERBOSE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     try:
         output = subprocess.run(  # noqa: S603 - the command is a constant
@@ -97,4 +105,4 @@ def ask_onednn() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r"^(?:one)?dnnl?_verbose,.*info,cpu,isa:(.+)$", output, re.MULTILINE)
-    return NAMES.get(found[1].strip(), found[1].strip()) if found else None
+    return found[1].strip() if found else None

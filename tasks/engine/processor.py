@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Mapping, Set
 from functools import cache
 from pathlib import Path
@@ -73,9 +75,15 @@ def kernels(backend: str) -> dict[str, str]:
     `caches`, size and sharing of each level, by which oneDNN and Eigen choose blocks of matrices.
 
     Raises:
-        UserError: `ONEDNN_MAX_CPU_ISA` is no instruction set that oneDNN knows.
+        UserError: `ONEDNN_MAX_CPU_ISA` is no instruction set that oneDNN knows, or the processor
+            is an x86 whose flags are unknown.
     """
     info = _cpuinfo()
+    if platform.machine() == "x86_64" and not _flags():
+        raise UserError(
+            f"{CPUINFO} does not say what this processor can do, on which results depend; make it "
+            "readable here."
+        )
     maker = info.get("vendor_id") or info.get("CPU implementer") or UNKNOWN
     if backend == "jax":
         model = (info.get(name, "") for name in ("cpu family", "model", "CPU part"))
@@ -123,7 +131,10 @@ def instruction_set(flags: Set[str], most: str | None) -> str:
     """
     allowed = flags if most is None else _needed(most)
     usable = [name for name in SETS if _needed(name) <= flags and _needed(name) <= allowed]
-    return SETS[usable[-1]][0] if usable else platform.machine()
+    if usable:
+        return SETS[usable[-1]][0]
+    # Not x86: kernels are chosen by flags that have no names here.
+    return f"{platform.machine()} {digest_of(sorted(flags))[:8]}"
 
 
 def _needed(name: str) -> frozenset[str]:
@@ -132,6 +143,7 @@ def _needed(name: str) -> frozenset[str]:
     return SETS[name][1] | (_needed(base) if base else frozenset())
 
 
+@cache
 def _c_library() -> str:
     name, release = platform.libc_ver()
     found = f"{name} {release}" if name else platform.platform(terse=True)
@@ -154,11 +166,11 @@ def _blas() -> str:
     from threadpoolctl import threadpool_info
 
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    # SciPy's own copy, which may be loaded or not, chooses in the same way.
-    numpys = [library for library in found if "numpy" in library["filepath"]]
+    # SciPy's own copy may be loaded or not, and no stage uses it.
     names = {
         f"{library['internal_api']} {library.get('architecture') or UNKNOWN}"
-        for library in numpys or found
+        for library in found
+        if "scipy" not in library["filepath"]
     }
     return ", ".join(sorted(names)) or UNKNOWN
 
@@ -191,10 +203,19 @@ def _flags() -> frozenset[str]:
 
 @cache
 def _cpuinfo() -> Mapping[str, str]:
-    """The first processor's entry in /proc/cpuinfo; empty where there is none."""
+    """The first processor's entry in /proc/cpuinfo; on a Mac its name; else empty."""
     try:
         entry = CPUINFO.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     except OSError:
-        return {}
+        return {"vendor_id": _brand()} if sys.platform == "darwin" else {}
     pairs = (line.partition(":") for line in entry.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _brand() -> str:
+    """The name of a Mac's processor."""
+    asked = ("/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string")
+    try:
+        return subprocess.check_output(asked, text=True).strip()  # noqa: S603 - a constant
+    except (OSError, subprocess.SubprocessError):
+        return UNKNOWN

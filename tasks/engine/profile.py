@@ -5,27 +5,25 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import re
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import StageError, UserError
-from tasks.core.messages import first_line, quoted
+from tasks.core.messages import first_line, listed, quoted
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.stage_specs import Arithmetic
-from tasks.engine.environment import fix_arithmetic, fix_keras, fix_variables
+from tasks.engine.environment import check_rounding, fix_blas, fix_keras, fix_variables
+from tasks.engine.graphics import graphics
 from tasks.engine.libraries import library_version
 from tasks.engine.onednn import check_instruction_set
-from tasks.engine.processor import UNKNOWN, arithmetic, kernels
+from tasks.engine.processor import arithmetic, kernels
 from tasks.sources.keras_home import hidden_keras_home
 
 DEVICES = Path("/dev")
-GPUS = Path("/proc/driver/nvidia/gpus")
 BACKENDS = ("tensorflow", "jax")
 # The part of a profile that matters to stages that use NumPy and SciPy only.
 ARITHMETIC = ("architecture", "c_library", "numpy_code", "blas")
@@ -69,7 +67,7 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
         "precision": "float32",
         "onednn": backend == "tensorflow",
         "deterministic": True,
-        **({"gpu": _gpu_models()} if gpu else {}),
+        **(graphics(visible) if gpu else {}),
         **kernels(backend),
         **arithmetic(),
     }
@@ -81,16 +79,6 @@ def profile_of(kind: Arithmetic, profile: Mapping[str, Any]) -> dict[str, Any]:
         return dict(profile)
     names = ARITHMETIC if kind is Arithmetic.FLOATING else ()
     return {name: profile[name] for name in names if name in profile}
-
-
-def _gpu_models() -> str:
-    """The models of this machine's GPUs; CUDA's libraries choose their code by them."""
-    models = set()
-    for path in sorted(GPUS.glob("*/information")):
-        with suppress(OSError):
-            found = re.search(r"^Model:\s*(.+)$", path.read_text(errors="replace"), re.MULTILINE)
-            models |= {found[1]} if found else set()
-    return ", ".join(sorted(models)) or UNKNOWN
 
 
 def _backend() -> str:
@@ -132,12 +120,28 @@ def prepare(kind: Arithmetic, profile: Mapping[str, Any]) -> None:
     """Prepare this thread for the computation of a stage.
 
     Raises:
-        StageError: see `configure` and `fix_arithmetic`.
+        StageError: the machine is not the one that the profile describes; see also `configure` and
+            `check_rounding`.
     """
+    check_rounding()
+    if kind is Arithmetic.EXACT:
+        return
+    fix_blas()
+    _check_machine(kind, profile)
     if kind is Arithmetic.NETWORK:
         configure(profile)
-    if kind is not Arithmetic.EXACT:
-        fix_arithmetic()
+
+
+def _check_machine(kind: Arithmetic, profile: Mapping[str, Any]) -> None:
+    """Refuse to compute under the key of another machine, e.g. on a Dask worker that came later."""
+    here = arithmetic() | (kernels(profile["backend"]) if kind is Arithmetic.NETWORK else {})
+    given = {name: profile[name] for name in here if name in profile}
+    wrong = profile_changes(given, {name: here[name] for name in given})
+    if wrong:
+        raise StageError(
+            f"the run's results are kept for another machine than this one: it has "
+            f"{listed(wrong, separator='; ')}; stop this worker, or start the run again."
+        )
 
 
 def configure(profile: Mapping[str, Any]) -> None:
@@ -155,7 +159,7 @@ def configure(profile: Mapping[str, Any]) -> None:
         if _configured != dict(profile):
             raise StageError(
                 f"this process has another execution profile than the run "
-                f"({', '.join(profile_changes(_configured, profile))}); start the run in a new "
+                f"({listed(profile_changes(_configured, profile))}); start the run in a new "
                 "process, or restart the Dask worker."
             )
 
@@ -164,14 +168,17 @@ def _configure(profile: Mapping[str, Any]) -> None:
     backend = profile["backend"]
     fix_variables(backend)
     os.environ["KERAS_BACKEND"] = backend
+    # So that a number means the same GPU here and in the profile.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     with hidden_keras_home():
         versions = _configure_jax(profile) if backend == "jax" else _configure_tensorflow(profile)
         import keras
     import numpy
 
     logging.getLogger("absl").setLevel(logging.ERROR)
-    expected = {name: library_version(name) for name in (backend, "keras", "numpy")}
+    expected = {name: _number(library_version(name)) for name in (backend, "keras", "numpy")}
     found = versions | {"keras": keras.version(), "numpy": numpy.__version__}
+    found = {name: _number(value) for name, value in found.items()}
     expected |= {"backend": backend, "threads": profile["threads"]}
     found |= {"backend": keras.backend.backend()}
     wrong = {name: value for name, value in found.items() if expected[name] != value}
@@ -180,6 +187,11 @@ def _configure(profile: Mapping[str, Any]) -> None:
             f"the run needs {expected}, but this process has {wrong}; start the run in a new "
             "process, or restart the Dask worker."
         )
+
+
+def _number(found: Any) -> Any:
+    """A version without the name of another package and without the part of one builder."""
+    return found.split()[-1].split("+")[0] if isinstance(found, str) else found
 
 
 def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +203,13 @@ def _configure_tensorflow(profile: Mapping[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    tf.config.threading.set_intra_op_parallelism_threads(profile["threads"])
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(profile["threads"])
+    except RuntimeError:
+        raise StageError(
+            "TensorFlow has computed in this process before, with other settings than the run's; "
+            "start the run in a new process, or restart the Dask worker."
+        ) from None
     # TensorFlow's default, which the environment can't change any more; on GPUs only.
     tf.config.experimental.enable_tensor_float_32_execution(True)
     gpus = tf.config.list_physical_devices("GPU")
@@ -217,7 +235,8 @@ def check_processor(profile: Mapping[str, Any]) -> None:
     Raises:
         StageError: they differ.
     """
-    if profile["device"] == "cpu" and profile["architecture"] == "x86_64":
+    on_x86 = profile["backend"] == "tensorflow" and profile["architecture"] == "x86_64"
+    if profile["device"] == "cpu" and on_x86:
         check_instruction_set(profile["instruction_set"], library_version("tensorflow"))
 
 

@@ -141,7 +141,7 @@ def _publish_stage(
         _publish_table(name, store.table(record, name).to_pylist())
 
 
-def _publish_table(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _publish_table(name: str, rows: Sequence[dict[str, Any]]) -> None:
     shown = first_rows(rows)
     if shown:
         part = (
@@ -162,7 +162,7 @@ def without_large_pictures(text: str) -> str:
     return text
 
 
-def first_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def first_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """As many of a table's first rows as fit into `MOST_BYTES`."""
     shown = list(rows)
     # A table is sent as JSON in a JSON string.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core.messages import listed
 from tasks.core.names import CANDIDATE, INCUMBENT, VALIDATION, VERDICT
 from tasks.core.records import Record
 from tasks.core.stage_specs import DecideSpec
@@ -58,7 +59,7 @@ def _profiles(spec: DecideSpec, inputs: Inputs) -> str:
         return ""
     return (
         "; the models were computed under different execution profiles "
-        f"({'; '.join(dict.fromkeys(unlike))})"
+        f"({listed(dict.fromkeys(unlike), separator='; ')})"
     )
 
 

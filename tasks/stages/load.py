@@ -21,7 +21,7 @@ from tasks.sources.fashion_mnist import (
     find_fashion_mnist,
     read_fashion_mnist,
 )
-from tasks.sources.keras_home import user_environment
+from tasks.sources.keras_home import UserEnvironment
 
 log = logging.getLogger("fashion_flow")
 
@@ -46,7 +46,7 @@ def _dataset(spec: LoadSpec, files: tuple[Path, ...]) -> Dataset:
     if spec.synthetic is not None:
         return draw_dataset(spec.synthetic.train, spec.synthetic.test, spec.synthetic.seed)
     if spec.dataset == "fashion-mnist":
-        folder = find_fashion_mnist(user_environment(), Path.cwd())
+        folder = find_fashion_mnist(UserEnvironment(), Path.cwd())
         return read_fashion_mnist(folder or download_fashion_mnist(RAW_FOLDER, log.info))
     return read_dataset(files[0] if len(files) == 1 else files[0].parent)
 

@@ -235,11 +235,11 @@ def test_a_stage_that_kills_every_worker_crashes_and_nothing_finished_is_compute
     environment: dict[str, str], fashion_flow: Command, shared_server: Server, tmp_path: Path
 ) -> None:
     # Dask gives up after two deaths instead of four.
-    extra = {"DIES_OF": "baseline", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+    dies = {"DIES_OF": "baseline", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
     settings = [*SMALL, "--set", "plan=[]", "--only", "baseline", "--set", "baseline.epochs=500"]
     server = {"PREFECT_API_URL": shared_server.url}
     store = tmp_path / "store"
-    with running(environment, tmp_path / "cluster", **extra) as cluster:
+    with running(environment | dies, tmp_path / "cluster") as cluster:
         done = run_on(fashion_flow, cluster, settings, store, server)
     assert done.status == 1, done.err
     assert "baseline: 2 workers died while computing it, most likely because they ran" in done.err

@@ -65,7 +65,7 @@ def bucket(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="module")
 def first(bucket: Bucket, fashion_flow: Command) -> Finished:
     done = fashion_flow(
-        "run", *TINY, "--store", "s3://bucket/small", **(bucket.environment | DEAD_PROXY)
+        "run", *TINY, "--store", "s3://bucket/small", **{**bucket.environment, **DEAD_PROXY}
     )
     assert done.status == 0, done.err
     return done

@@ -72,6 +72,6 @@ def test_a_server_that_the_users_profile_names_is_not_overridden(
     done = fashion_flow(*preset, PREFECT_HOME=str(home))
     assert done.status == 1
     assert "the Prefect server http://127.0.0.1:1/api can't be reached" in done.err
-    assert done.err.rstrip().endswith(f"It is named by {named}.")
+    assert " ".join(done.err.split()).endswith(f"It is named by {named}.")
     assert "secret" not in done.err
     assert not (tmp_path / "store").exists()

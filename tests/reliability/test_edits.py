@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.processes import Command, Server
 from tests.reliability.support import Size
 
 TRAININGS = {"baseline", "low_capacity", "overfitting", "final"}
@@ -99,3 +100,41 @@ def test_edits_to_figures_or_the_report_train_nothing(
     drawing |= {name for name in before if name.startswith("curves_")}
     assert of_state(planned(), "will run") == drawing
     assert of_state(planned(), "cached") == set(before) - drawing
+
+
+def test_two_versions_of_the_program_share_a_store_and_each_finds_its_own_results(
+    size: Size,
+    undisturbed: Path,
+    fashion_flow: Command,
+    reliability_server: Server,
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    store, other = tmp_path / "store", tmp_path / "other"
+    shutil.copytree(undisturbed, store)
+    for package in ("flows", "tasks"):
+        shutil.copytree(ROOT / package, other / package)
+    add_code(other, "tasks/core/data/splitting.py")
+
+    def call_other(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "flows", *arguments, "--store", str(store)],
+            cwd=other,
+            env=environment | {"PYTHONPATH": str(other), "PREFECT_API_URL": reliability_server.url},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    only = (*size.settings, "--only", "subset")
+    assert "code of tasks.core.data.splitting changed" in call_other("plan", *only)
+    call_other("run", *only)
+    assert "2 of 2 stages are cached" in call_other("plan", *only)
+    # This version's results are all still there, and both versions read both runs.
+    assert "will run" not in fashion_flow("plan", *size.settings, "--store", store).out
+    assert "0 damaged, 0 orphans, 0 unfinished" in fashion_flow("verify", "--store", store).out
+    listed = fashion_flow("runs", "--store", store).out
+    assert listed.count(" done ") == 2
+    assert call_other("runs") == listed
+    fashion_flow("clean", "--store", store)
+    assert "2 of 2 stages are cached" in call_other("plan", *only)

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ import pytest
 from tests.conftest import RUN_S, running_server
 from tests.processes import Server
 
-STAGES = ("baseline", "low_capacity", "guard")
+STAGES = ("baseline", "low_capacity", "guard", "explore")
 SIZES = {
     "synthetic.train": 600,
     "synthetic.test": 200,
@@ -62,22 +64,30 @@ class Environment:
 
     variables: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    before: Callable[[], object] | None = None
+    before: tuple[Callable[[], object], ...] = ()
     options: tuple[str, ...] = ()
+
+    def __or__(self, other: Environment) -> Environment:
+        return Environment(
+            {**self.variables, **other.variables},
+            {**self.files, **other.files},
+            self.before + other.before,
+            self.options + other.options,
+        )
 
 
 SAME = {
     "hash seed": Environment({"PYTHONHASHSEED": "7"}),
-    "locale": Environment({"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "LC_NUMERIC": "de_DE"}),
+    "variables of a locale": Environment({"LANG": "tr_TR.UTF-8", "LC_NUMERIC": "de_DE.UTF-8"}),
     "ASCII": Environment({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
     "time zone": Environment({"TZ": "Pacific/Kiritimati"}),
-    "umask": Environment(before=lambda: os.umask(0o077)),
-    "priority": Environment(before=lambda: os.nice(5)),
+    "umask": Environment(before=(lambda: os.umask(0o077),)),
+    "priority": Environment(before=(lambda: os.nice(5),)),
     "one processor": Environment(
-        before=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        before=(lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),)
     ),
     "few open files": Environment(
-        before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+        before=(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512)),)
     ),
     "threads": Environment(
         {
@@ -119,6 +129,27 @@ SAME = {
 }
 
 
+# The same, several at a time, for `make test`.
+TOGETHER = {
+    "process": (
+        *("hash seed", "variables of a locale", "time zone", "umask", "priority"),
+        *("one processor", "few open files", "Python's switches"),
+    ),
+    "libraries": (
+        *("threads", "stages one after the other", "keras.json", "Keras's variables", "XLA"),
+        *("oneDNN's precision", "oneDNN's hints", "a proxy", "Matplotlib's settings"),
+    ),
+    "home": ("keras.json in the home folder", "ASCII"),
+    "broken": ("broken keras.json", "no home"),
+}
+
+
+@pytest.fixture(scope="module")
+def clean(environment: dict[str, str]) -> dict[str, str]:
+    """The usual environment, without what this machine may limit."""
+    return {name: value for name, value in environment.items() if "ONEDNN" not in name}
+
+
 @pytest.fixture(scope="module")
 def server(environment: dict[str, str]) -> Iterator[Server]:
     with running_server(environment) as running:
@@ -136,11 +167,16 @@ def stored_in(
         (home / name).write_text(text)
     variables = {name: value.format(home=home) for name, value in given.variables.items()}
     command = [sys.executable, "-m", "flows", "run", *SETTINGS, *given.options]
+
+    def before() -> None:
+        for step in given.before:
+            step()
+
     done = subprocess.run(
         [*command, "--store", str(store)],
         cwd=folder,
         env={**usual, "PREFECT_API_URL": server.url, **variables},
-        preexec_fn=given.before,
+        preexec_fn=before,
         capture_output=True,
         text=True,
         errors="replace",
@@ -159,34 +195,48 @@ def stored_in(
 
 @pytest.fixture(scope="module")
 def usual(
-    environment: dict[str, str], server: Server, tmp_path_factory: pytest.TempPathFactory
+    clean: dict[str, str], server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, str]]:
     """What a run in the usual environment stores."""
-    return stored_in(Environment(), tmp_path_factory.mktemp("usual"), environment, server)
+    stored = stored_in(Environment(), tmp_path_factory.mktemp("usual"), clean, server)
+    assert {stage.split()[0] for stage in stored} >= set(STAGES)
+    return stored
 
 
-@pytest.mark.parametrize("name", SAME)
+def test_every_environment_is_tried_in_a_group() -> None:
+    assert sorted(name for names in TOGETHER.values() for name in names) == sorted(SAME)
+
+
+@pytest.mark.parametrize("group", TOGETHER)
 def test_the_environment_changes_no_key_and_no_byte(
-    name: str,
+    group: str,
     usual: dict[str, dict[str, str]],
-    environment: dict[str, str],
+    clean: dict[str, str],
     server: Server,
     tmp_path: Path,
 ) -> None:
-    assert {stage.split()[0] for stage in usual} >= set(TRAINED)
-    assert stored_in(SAME[name], tmp_path, environment, server) == usual
+    given = reduce(or_, (SAME[name] for name in TOGETHER[group]))
+    assert stored_in(given, tmp_path, clean, server) == usual
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("name", SAME)
+def test_each_environment_alone_changes_no_key_and_no_byte(
+    name: str,
+    usual: dict[str, dict[str, str]],
+    clean: dict[str, str],
+    server: Server,
+    tmp_path: Path,
+) -> None:
+    assert stored_in(SAME[name], tmp_path, clean, server) == usual
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's instruction sets are of x86")
 def test_another_processor_gives_other_bytes_under_other_keys(
-    usual: dict[str, dict[str, str]],
-    environment: dict[str, str],
-    server: Server,
-    tmp_path: Path,
+    usual: dict[str, dict[str, str]], clean: dict[str, str], server: Server, tmp_path: Path
 ) -> None:
     """The negative control: the comparison above sees a difference where there is one."""
-    given = Environment({"ONEDNN_MAX_CPU_ISA": "SSE41"})
-    other = stored_in(given, tmp_path, environment, server)
+    other = stored_in(Environment({"ONEDNN_MAX_CPU_ISA": "SSE41"}), tmp_path, clean, server)
     for stage in TRAINED:
         (one,), (two,) = (
             [(key, files) for key, files in found.items() if key.split()[0] == stage]

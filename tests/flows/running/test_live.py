@@ -98,6 +98,16 @@ class Shown:
 Show = Callable[..., Shown]
 
 
+class AsciiTerminal(Terminal):
+    """A terminal that is not UTF-8; it fails where Python would have to escape a character."""
+
+    encoding = "ascii"
+
+    def write(self, text: str) -> int:
+        assert text.isascii(), text
+        return super().write(text)
+
+
 @pytest.fixture
 def show(monkeypatch: pytest.MonkeyPatch) -> Iterator[Show]:
     """Start a view of the project's log, with a level and a terminal width."""
@@ -433,3 +443,17 @@ def test_records_may_come_from_many_threads(show: Show) -> None:
     shown.view.stop()
     ends = [line.split()[0] for line in shown.terminal.ever() if "Completed" in line]
     assert sorted(ends) == names
+
+
+def test_a_terminal_that_is_not_utf_8_gets_bars_and_names_in_ascii() -> None:
+    terminal = AsciiTerminal(60)
+    view = LiveView(terminal)
+    try:
+        view.expect(3, {})
+        view._rows.refresh()
+        assert "getting ready" in terminal.lines()[0]
+        view._rows.add_stage("a_name_that_is_longer_than_its_column_is_wide", "computing")
+        view._rows.refresh()
+        assert any("a_name_that_is_longer" in line for line in terminal.ever())
+    finally:
+        view.stop()

@@ -123,7 +123,7 @@ def test_prefects_own_profiles_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("log", "said"),
     [
-        ("", "its log is empty"),
+        ("", "exit status 0"),
         (
             "12:00 DEBUG a line of ours\nTraceback (most recent call last):\n"
             "sqlite3.OperationalError: unable to open database file\n"
@@ -131,7 +131,7 @@ def test_prefects_own_profiles_exist(monkeypatch: pytest.MonkeyPatch) -> None:
             "sqlite3.OperationalError: unable to open database file",
         ),
         ("ERROR:    [Errno 98] address already in use\nbye\n", "ERROR:    [Errno 98] address"),
-        ("Killed\n", "Killed"),
+        ("E0000 00:00:1 cuda.cc:52] failed call to cuInit: CUDA error: x\n", "exit status 0"),
         (f"ValueError: {'x' * 500}\n", "ValueError: xxx"),
     ],
 )

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import StageError
-from tasks.engine import environment
 from tasks.engine.environment import (
     BLAS_THREADS,
-    fix_arithmetic,
+    check_rounding,
     fix_keras,
     fix_variables,
+    ignore_variables,
     remove_variables,
 )
 
@@ -53,7 +53,7 @@ HARMLESS = {
 def only(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment without the variables of this machine."""
     mapping: dict[str, str] = {}
-    monkeypatch.setattr(environment.os, "environ", mapping)
+    monkeypatch.setattr(os, "environ", mapping)
     return mapping
 
 
@@ -83,10 +83,30 @@ def test_what_is_ignored_is_said(only: dict[str, str], caplog: pytest.LogCapture
     assert "JAX_PLATFORMS" not in caplog.text
 
 
-def test_a_backend_that_has_read_them_already_is_refused(only: dict[str, str]) -> None:
+def test_a_backend_that_has_read_them_already_is_refused_each_time(only: dict[str, str]) -> None:
     only["TF_XLA_FLAGS"] = "--tf_xla_auto_jit=2"
-    with pytest.raises(StageError, match="json was imported while TF_XLA_FLAGS was set"):
+    for _attempt in range(2):
+        with pytest.raises(StageError, match="json was imported while TF_XLA_FLAGS was set"):
+            fix_variables("json")
+    only.pop("TF_XLA_FLAGS")
+    only["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    with pytest.raises(StageError, match="while TF_ENABLE_ONEDNN_OPTS was set"):
         fix_variables("json")
+    only["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    fix_variables("json")
+
+
+def test_what_was_removed_when_the_process_started_is_said_once(
+    only: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    only["TF_XLA_FLAGS"] = "--x"
+    ignore_variables()
+    assert "TF_XLA_FLAGS" not in only
+    assert not caplog.messages
+    fix_variables("none_such")
+    fix_variables("none_such")
+    assert len(caplog.messages) == 1
+    assert "TF_XLA_FLAGS" in caplog.text
 
 
 # Keras
@@ -205,7 +225,7 @@ def test_what_belongs_to_a_thread_is_fixed_in_each() -> None:
 
 def test_blas_has_the_same_number_of_threads_everywhere() -> None:
     code = (
-        "from tasks.engine.environment import fix_arithmetic; fix_arithmetic();"
+        "from tasks.engine.environment import fix_blas; fix_blas();"
         "import scipy.linalg; from threadpoolctl import threadpool_info;"
         "print({found['num_threads'] for found in threadpool_info()"
         " if found['user_api'] == 'blas'})"
@@ -226,7 +246,7 @@ def test_a_thread_that_rounds_differently_is_refused() -> None:
         pytest.skip("this processor names its rounding modes differently")
     try:
         with pytest.raises(StageError, match="does not calculate by IEEE 754"):
-            fix_arithmetic()
+            check_rounding()
     finally:
         library.fesetround(nearest)
-    fix_arithmetic()
+    check_rounding()

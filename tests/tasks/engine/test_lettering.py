@@ -77,7 +77,7 @@ def test_changes_of_a_plan_are_numbered_by_themselves() -> None:
     )
     stage = Stage("figures", spec, {"subset": (FACTS,)})
     basis = fonts_entry(stage, {"subset": named("boot")["raw"]})
-    assert basis == {"fonts": {"changes": {}}}
+    assert basis == {"fonts": {"changes": {}}, "in_no_font": "多更"}
     lettering = lettering_of(basis)
     assert lettering.labels(["boot"]) == ["boot"]
     assert lettering.labels(spec.changes, "changes") == ["change 1", "change 2"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
+from tasks.core.errors import UserError
 from tasks.core.stage_specs import SPECS
 from tasks.engine import libraries
 from tasks.engine.fingerprint import libraries_of
@@ -60,5 +63,24 @@ def test_machines_of_a_run_must_have_all_of_them() -> None:
 
 def test_another_version_of_python_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = library_versions("tasks.stages.results", None)
-    monkeypatch.setattr(libraries.platform, "python_version_tuple", lambda: ("3", "12", "1"))
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "12", "1"))
     assert library_versions("tasks.stages.results", None) == usual | {"python": "3.12"}
+
+
+def test_another_package_of_the_same_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "tensorflow":
+            raise PackageNotFoundError(name)
+        return "2.21.0"
+
+    monkeypatch.setattr(libraries, "version", version)
+    monkeypatch.setattr(
+        libraries, "packages_distributions", lambda: {"tensorflow": ["tensorflow-cpu"]}
+    )
+    library_version.cache_clear()
+    assert library_version("tensorflow") == "tensorflow-cpu 2.21.0"
+    monkeypatch.setattr(libraries, "packages_distributions", dict)
+    library_version.cache_clear()
+    with pytest.raises(UserError, match="without the data that tell its version"):
+        library_version("tensorflow")
+    library_version.cache_clear()

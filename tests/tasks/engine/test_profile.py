@@ -13,9 +13,16 @@ from typing import Any
 
 import pytest
 
-from tasks.core.errors import UserError
+from tasks.core.errors import StageError, UserError
 from tasks.core.settings.execution import ExecutionSettings
-from tasks.engine.profile import _keep_freed_memory, resolve_profile
+from tasks.core.stage_specs import Arithmetic
+from tasks.engine.profile import (
+    _keep_freed_memory,
+    _number,
+    check_processor,
+    prepare,
+    resolve_profile,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -63,16 +70,15 @@ def test_a_network_trains_on_jax_and_resumes_to_the_same_bytes() -> None:
     assert found["threads"] == 1
 
 
-def test_the_backend_and_its_version_are_in_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backend_is_in_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     profiles: dict[str, dict[str, Any]] = {}
     for backend in ("tensorflow", "jax"):
         monkeypatch.setenv("KERAS_BACKEND", backend)
         profiles[backend] = resolve_profile(ExecutionSettings(device="cpu"))
         assert profiles[backend]["backend"] == backend
-        assert profiles[backend][backend]
     monkeypatch.delenv("KERAS_BACKEND")
     assert resolve_profile(ExecutionSettings(device="cpu")) == profiles["tensorflow"]
-    assert "tensorflow" not in profiles["jax"]
+    assert profiles["jax"] != profiles["tensorflow"]
 
 
 def test_a_backend_that_is_unknown_or_not_installed_is_explained(
@@ -157,3 +163,25 @@ def test_hdf5_files_need_no_locks(tmp_path: Path) -> None:
         pytest.skip(f"strace can't trace here: {done.stderr}")
     assert done.returncode == 0, done.stderr
     assert "flock" not in (tmp_path / "trace").read_text()
+
+
+def test_a_machine_that_is_not_the_profiles_is_refused() -> None:
+    profile = resolve_profile(ExecutionSettings(device="cpu"))
+    for kind in (Arithmetic.FLOATING, Arithmetic.NETWORK):
+        with pytest.raises(StageError, match="another machine than this one: it has blas"):
+            prepare(kind, profile | {"blas": "openblas SkylakeX"})
+    with pytest.raises(StageError, match="it has caches"):
+        prepare(Arithmetic.NETWORK, profile | {"caches": "1K/1"})
+    prepare(Arithmetic.FLOATING, profile | {"caches": "1K/1"})
+    prepare(Arithmetic.EXACT, profile | {"blas": "openblas SkylakeX"})
+
+
+@pytest.mark.parametrize("found", ["tensorflow-cpu 2.21.0", "2.21.0+nv25.1", "2.21.0"])
+def test_builds_of_one_version_have_its_number(found: str) -> None:
+    assert _number(found) == "2.21.0"
+
+
+def test_on_jax_onednn_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr("tasks.engine.profile.check_instruction_set", pytest.fail)
+    check_processor(resolve_profile(ExecutionSettings(device="cpu")))
