@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,8 +18,17 @@ REFUSES_NONE_MATCH = "refuses If-None-Match"
 REFUSES_MATCH = "refuses If-Match"
 REFUSES_CHECKSUMS = "refuses checksums"
 LISTS_NOTHING = "lists nothing"
+SHOWS_NOTHING_NEW = "does not show new objects yet"
+FAILS_NONE_MATCH = "answers each If-None-Match with 412"
+IS_NO_S3 = "answers everything with 404"
+IS_SILENT = "never answers"
+IS_SLOW = "answers slowly"
 
 NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code><Message>no</Message></Error>"
+NO_SUCH_KEY = b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>"
+PRECONDITION_FAILED = b"<Error><Code>PreconditionFailed</Code><Message>no</Message></Error>"
+# Of each request, in seconds.
+SLOW_S = 1.5
 NOTHING_LISTED = (
     b'<?xml version="1.0" encoding="UTF-8"?>'
     b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
@@ -58,6 +68,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if IS_SILENT in self.lacking:
+            time.sleep(60)
+        if IS_SLOW in self.lacking:
+            time.sleep(SLOW_S)
+        if IS_NO_S3 in self.lacking:
+            return self._send(404, {"Content-Type": "text/html"}, b"<html>not found</html>")
+        if FAILS_NONE_MATCH in self.lacking and "If-None-Match" in self.headers:
+            return self._send(412, {}, PRECONDITION_FAILED)
+        listed = "list-type" in parse_qs(urlsplit(self.path).query)
+        if SHOWS_NOTHING_NEW in self.lacking and self.command != "PUT" and not listed:
+            return self._send(404, {}, NO_SUCH_KEY)
         if self._unknown():
             return self._send(501, {}, NOT_IMPLEMENTED)
         lists = self.command == "GET" and "list-type" in parse_qs(urlsplit(self.path).query)

@@ -27,7 +27,8 @@ def clean(
     opened = Store(store)
     opened.check_exists()
     if not dry_run:
-        opened.check_usable()
+        # A full disk is no reason to refuse: this makes space on it.
+        opened.check_usable(space=False)
     with explaining(opened.root):
         cleaned = cleaning.clean(opened, keep, dry_run=dry_run)
     _show(opened, cleaned, dry_run=dry_run)

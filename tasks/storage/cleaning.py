@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from tasks.core.errors import StageError
+from tasks.core.errors import StageError, StorageError
 from tasks.storage.checkpoints import is_checkpoint, is_snapshot
-from tasks.storage.files import relative
+from tasks.storage.files import entries, relative
 from tasks.storage.inventory import (
     STRAY,
     Finding,
@@ -23,7 +23,7 @@ from tasks.storage.inventory import (
     why_unnamed,
 )
 from tasks.storage.locks import HeldFile, check_held, locked_if_free
-from tasks.storage.run_log import ALIVE, DONE, RUNNING, RunLog, all_runs
+from tasks.storage.run_log import ALIVE, DONE, RUNNING, RunLog, all_runs, begins, run_ids
 from tasks.storage.store import RECORD, Store
 from tasks.storage.store_path import Held, StorePath
 
@@ -63,13 +63,12 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
     """
     removed: list[Finding] = []
     locked: list[str] = []
-    old = _old_runs(store, keep)
-    doubtful = [
-        run
-        for run in run_folders(store)
-        if run.run_id not in old and has_begun(run) and run.fault()
-    ]
-    used = _Used(store, old)
+    # Known before it is decided which runs are kept, so that those that begin later are noticed.
+    before = _begins(store)
+    runs = run_folders(store)
+    old = _old_runs(store, runs, keep)
+    doubtful = [run for run in runs if run.run_id not in old and has_begun(run) and run.fault()]
+    used = _Used(store, before, _kept(store, before, runs, old))
     for folder in stage_folders(store):
         with _free(store.lock_path(folder), dry_run=dry_run) as free:
             if free is None:
@@ -82,18 +81,31 @@ def clean(store: Store, keep: int, *, dry_run: bool) -> Cleaning:
                     check_held(free)
                     _remove_stage(folder)
                     store.lock_path(folder).unlink(missing_ok=True)
-    removed += _remove_runs_and_strays(store, old, dry_run=dry_run)
+    removed += _remove_runs(
+        store, {run_id: before.get(run_id, "") for run_id in old}, dry_run=dry_run
+    )
+    for path in strays(store):
+        removed.append(finding(store, path, STRAY))
+        if not dry_run:
+            path.unlink(missing_ok=True)
     doubts = tuple(f"{run.folder}: {run.fault()}" for run in doubtful)
     return Cleaning(tuple(removed), tuple(locked), doubts)
 
 
 class _Used:
-    """The results used by the kept runs, including runs that begin during the cleaning."""
+    """The results used by the kept runs, including runs that begin during the cleaning.
 
-    def __init__(self, store: Store, old: set[str]) -> None:
+    Args:
+        store: the store.
+        before: when each run began last, known before it was decided which are kept.
+        kept: the ids of the kept runs.
+    """
+
+    def __init__(self, store: Store, before: Mapping[str, str], kept: set[str]) -> None:
         self._store = store
-        self._old = old
-        self._ended: dict[str, set[tuple[str, str]]] = {}
+        self._before = before
+        self._kept = kept
+        self._ended: dict[tuple[str, str], set[tuple[str, str]]] = {}
 
     def includes(self, folder: StorePath) -> bool:
         """Whether a run uses the result in a stage's folder; its lock must be held.
@@ -102,25 +114,33 @@ class _Used:
         """
         return any(
             folder.parent.name == stage and key.startswith(folder.name)
-            for run in run_folders(self._store)
-            if run.run_id not in self._old
-            for stage, key in self._results(run)
+            for run_id, began in _begins(self._store).items()
+            # One that is old may begin again.
+            if run_id in self._kept or began != self._before.get(run_id)
+            for stage, key in self._results(RunLog(self._store, run_id), began)
         )
 
-    def _results(self, run: RunLog) -> set[tuple[str, str]]:
-        if run.run_id in self._ended:
-            return self._ended[run.run_id]
+    def _results(self, run: RunLog, began: str) -> set[tuple[str, str]]:
+        if (run.run_id, began) in self._ended:
+            return self._ended[run.run_id, began]
         alive = run.folder / ALIVE
         # An expired lease may still be renewed, so only the log shows whether that run has ended.
         ended = _has_ended(run) if alive.lease_s else not alive.is_locked()
         found = run.results()
         if ended:
-            self._ended[run.run_id] = found
+            self._ended[run.run_id, began] = found
         return found
 
 
-def _old_runs(store: Store, keep: int) -> set[str]:
-    """The ids of the runs to remove."""
+def _begins(store: Store) -> dict[str, str]:
+    """When each run began last; empty for those that are in no index."""
+    begun = begins(store)
+    listed, indexed = run_ids(store)
+    return {run_id: begun.get(run_id, "") for run_id in (*listed, *indexed)}
+
+
+def _old_runs(store: Store, folders: list[RunLog], keep: int) -> set[str]:
+    """The ids of the runs to remove, of those that have a folder."""
     runs = all_runs(store)
     done = [run for run in runs if run.status() == DONE and not run.read()["only"]]
     kept = {run.run_id for run in [*runs[max(0, len(runs) - keep) :], *done[-1:]]}
@@ -131,7 +151,15 @@ def _old_runs(store: Store, keep: int) -> set[str]:
         and not run.fault()
         and not (run.folder / ALIVE).is_locked()
         and is_only_ours(run.folder)
-    } | {run.run_id for run in run_folders(store) if _never_began(run)}
+    } | {run.run_id for run in folders if _never_began(run)}
+
+
+def _kept(store: Store, before: Mapping[str, str], runs: list[RunLog], old: set[str]) -> set[str]:
+    """The ids of the runs to keep, and of those that have only just begun and had no folder yet."""
+    found = {run.run_id for run in runs}
+    others = (RunLog(store, run_id) for run_id in before.keys() - found)
+    began = {run.run_id for run in others if (run.folder / ALIVE).is_locked() or has_begun(run)}
+    return (found | began) - old
 
 
 def _never_began(run: RunLog) -> bool:
@@ -181,18 +209,31 @@ def _remove_stage(folder: StorePath) -> None:
     folder.remove_tree()
 
 
-def _remove_runs_and_strays(store: Store, old: set[str], *, dry_run: bool) -> list[Finding]:
+def _remove_runs(store: Store, old: Mapping[str, str], *, dry_run: bool) -> list[Finding]:
+    """Remove old runs, given with when they began, except those that have begun again since."""
     removed = []
     for run in run_folders(store):
-        if run.run_id in old:
-            removed.append(finding(store, run.folder, "an older run"))
+        if run.run_id not in old:
+            continue
+        found, began = finding(store, run.folder, "an older run"), old[run.run_id]
+        with _free(run.folder / ALIVE, dry_run=dry_run) as free:
+            if free is None or begins(store).get(run.run_id, began) != began:
+                continue
+            removed.append(found)
             if not dry_run:
-                run.folder.remove_tree()
-    for path in strays(store):
-        removed.append(finding(store, path, STRAY))
-        if not dry_run:
-            path.unlink(missing_ok=True)
+                _remove_run(run)
     return removed
+
+
+def _remove_run(run: RunLog) -> None:
+    for path in entries(run.folder):
+        if path.name != ALIVE:
+            _remove(path)
+    # While the lock is there, since a run that begins again takes a line later than this one. If it
+    # can't be written, later commands look for that run in vain.
+    with suppress(OSError, StorageError):
+        run.forget()
+    run.folder.remove_tree()
 
 
 def _remove(path: StorePath) -> None:

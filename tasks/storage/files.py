@@ -33,6 +33,9 @@ LASTING = {
 }
 
 
+# Errors of a full disk.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 # Errors that may pass, and what to do if they do not.
 PASSING = {
     errno.EIO: "check the disk (`dmesg`); `fashion-flow verify` finds damaged files",
@@ -57,7 +60,7 @@ def explaining(root: StorePath) -> Iterator[None]:
         if elsewhere or not (lasting or error.errno in PASSING):
             raise
         if lasting:
-            raise unwritable(root, error) from error
+            raise unusable(root, error) from error
         said = f"{error.filename or folder}: {advised(error)}"
         raise StorageError(said, transient=True) from error
 
@@ -79,13 +82,19 @@ def naming(path: object) -> Iterator[None]:
         raise
 
 
-def unwritable(root: StorePath, error: OSError) -> StorageError:
-    """The error that a write to the store at `root` failed, with advice."""
+def unusable(root: StorePath, error: OSError, use: str = "written") -> StorageError:
+    """The error that the store at `root` can't be used, with advice; transient if it may pass.
+
+    Args:
+        root: the store.
+        error: the error of its disk.
+        use: what failed, as a participle, e.g. `read`.
+    """
     name, folder = root.disk()
-    advice = (
-        LASTING.get(error.errno or 0) or f"{error.strerror or error}; name another with --store"
-    )
-    return StorageError(f"{name} {folder} can't be written: {advice}.")
+    passes = error.errno in PASSING
+    lasting = LASTING.get(error.errno or 0, f"{error.strerror or error}; name another with --store")
+    advice = advised(error) if passes else f"{lasting}."
+    return StorageError(f"{name} {folder} can't be {use}: {advice}", transient=passes)
 
 
 # Files of this machine

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from tasks.core.errors import FashionFlowError
-from tasks.storage.files import unwritable
+from tasks.storage.files import FULL, unusable
 from tasks.storage.store_path import StorePath
 from tasks.storage.urls import path_of
 
@@ -36,19 +36,24 @@ class StoreHealth:
 
 
 @cache
-def check_usable(root: StorePath) -> None:
+def check_usable(root: StorePath, *, space: bool = True) -> None:
     """Refuse a store in which runs could not be trusted; tried once in a process.
+
+    Args:
+        root: the store.
+        space: whether to refuse a full disk, too.
 
     Raises:
         StorageError: it can't be read, written or locked, or in a bucket written on a condition.
     """
     if root.known_usable():
         return
-    for trial in root.trials().values():
+    for name, trial in root.trials().items():
         try:
             trial()
         except OSError as error:
-            raise unwritable(root, error) from error
+            if space or error.errno not in FULL:
+                raise unusable(root, error, name) from error
     root.remember_usable()
 
 
@@ -57,6 +62,7 @@ def examine(url: str) -> StoreHealth:
     try:
         root = path_of(url)
         trials = root.trials()
+        _, disk = root.disk()
     except (FashionFlowError, OSError) as error:
         return StoreHealth(url, {}, None, "", str(error))
     can: dict[str, bool | None] = dict.fromkeys(trials)
@@ -65,13 +71,13 @@ def examine(url: str) -> StoreHealth:
         try:
             trial()
         except OSError as error:
-            problem = str(unwritable(root, error))
+            problem = str(unusable(root, error, name))
         except FashionFlowError as error:
             problem = str(error)
         can[name] = problem is None
         if problem:
             break
-    free, folder = _free(root.disk()[1])
+    free, folder = _free(disk)
     return StoreHealth(str(root), can, free, folder, problem)
 
 

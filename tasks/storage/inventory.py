@@ -88,7 +88,7 @@ def run_folders(store: Store) -> list[RunLog]:
 
 def has_begun(run: RunLog) -> bool:
     """Whether a run has recorded anything."""
-    return (run.folder / RUN).exists() or (run.folder / STAGE_LINES).exists()
+    return (run.folder / RUN).is_file() or (run.folder / STAGE_LINES).is_file()
 
 
 def is_only_ours(folder: StorePath) -> bool:

@@ -7,10 +7,17 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path, PosixPath
+from typing import BinaryIO
 
-from tasks.storage.files import TEMPORARY, file_digest, replacing, write_atomically
+from tasks.storage.files import (
+    TEMPORARY,
+    file_digest,
+    replacing,
+    sync_folder,
+    write_atomically,
+)
 from tasks.storage.locks import check_locks, hold_file, is_file_locked, wait_for_lock
 from tasks.storage.store_path import Held
 
@@ -109,22 +116,30 @@ class LocalPath(PosixPath):
             return
 
     def _try_writing(self) -> None:
-        with self._tried_file():
-            pass
+        with self._tried_file() as (file, _):
+            file.write(b"trial")
+            file.flush()
+            os.fsync(file.fileno())
+            sync_folder(self._nearest())
 
     def _try_locks(self) -> None:
-        with self._tried_file() as path:
-            check_locks(path)
+        with self._tried_file() as (first, second):
+            check_locks(first.fileno(), second.fileno(), self._nearest())
 
     @contextmanager
-    def _tried_file(self) -> Iterator[Path]:
-        """A file that is written like all others, and removed at the end."""
+    def _tried_file(self) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+        """A new empty file, opened twice, that was renamed.
+
+        It has no name any more, so it ends with the process.
+        """
         path = self._nearest() / f"{TEMPORARY}{secrets.token_hex(8)}"
-        try:
-            write_atomically(path, b"trial")
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+        with path.open("xb") as first, ExitStack() as later:
+            try:
+                second = later.enter_context(path.open("rb+"))
+                path = path.replace(f"{path}-renamed")
+            finally:
+                path.unlink(missing_ok=True)
+            yield first, second
 
     def _nearest(self) -> Path:
         """The folder itself, or the nearest above it that exists: it is on the same disk."""

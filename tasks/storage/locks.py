@@ -86,8 +86,8 @@ class LockingError(StorageError):
         super().__init__(
             f"the file system of {place} has no working locks ({why}), so runs could overwrite "
             "each other's results. Name a folder on another disk with --store, or a bucket "
-            "(s3://bucket/prefix); or have it mounted with locks: Lustre with the option flock, "
-            "NFS without nolock.",
+            "(s3://bucket/prefix); or set its locks up: mount Lustre with the option flock; for "
+            "NFS, start the lock service (rpc.statd) or mount version 4.",
             transient=transient,
         )
 
@@ -167,23 +167,31 @@ def _flock(descriptor: int, path: Path, operation: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
+        # Some file systems (SMB) say so of a lock that is taken.
+        if error.errno == errno.EACCES and operation & fcntl.LOCK_NB:
+            return False
         why, passes = error.strerror or str(error), error.errno not in NO_LOCKS
         raise LockingError(path.parent, why, transient=passes) from None
     return True
 
 
-def check_locks(path: Path) -> None:
-    """Refuse a file system on which a lock fails, or excludes nobody; try it on a file.
+def check_locks(first: int, second: int, folder: Path) -> None:
+    """Refuse a file system on which a lock fails, or excludes nobody.
+
+    Args:
+        first: a new file.
+        second: the same, opened again: like two processes, they exclude each other.
+        folder: its folder, for messages.
 
     Raises:
         LockingError: the file system has no working locks.
     """
-    # Two open files of one process exclude each other like those of two processes.
-    with path.open("rb+") as first, path.open("rb+") as second:
-        taken = try_lock(first.fileno(), path)
-        for shared in (False, True):
-            if not taken or try_lock(second.fileno(), path, shared=shared):
-                raise LockingError(path.parent, "two processes can have the same lock")
+    path = folder / "trial"
+    if not try_lock(first, path):
+        raise LockingError(folder, "the lock of a new file can't be taken")
+    for shared in (False, True):
+        if try_lock(second, path, shared=shared):
+            raise LockingError(folder, "two processes can have the same lock")
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -135,6 +135,10 @@ class RunLog:
             finally:
                 self._release()
 
+    def forget(self) -> None:
+        """Record in the index that the run's folder is removed; its lock must be held."""
+        append_line(self.store.root / RUN_INDEX, {"run": self.run_id, "removed": now()})
+
     def taken(self, stage: str, key: str) -> None:
         """Record that the run is about to use or compute a result; its lock must be held."""
         append_line(
@@ -268,15 +272,22 @@ _lock = threading.Lock()
 _held: dict[StorePath, Held] = {}
 
 
+def begins(store: Store) -> dict[str, str]:
+    """When each run in the index began last, the latest first, without those that were removed."""
+    last: dict[str, str] = {}
+    for line in reversed(read_lines(store.root / RUN_INDEX)):
+        last.setdefault(line["run"], line.get("began", ""))
+    return {run_id: began for run_id, began in last.items() if began}
+
+
 def run_ids(store: Store) -> tuple[list[str], list[str]]:
     """The ids of all runs: those that only a listing shows, and those in the index, by begin.
 
     The index is current even where a listing is not: those of some buckets and network file systems
-    lag. Runs of earlier versions are in no index. A run that was removed may be in either.
+    lag. Runs of earlier versions are in no index. A run that was removed by hand may be in either.
     """
     listed = {path.name for path in entries(store.root / RUNS) if path.is_dir()}
-    # Of a run that began twice, the last time counts.
-    begun = dict.fromkeys(line["run"] for line in reversed(read_lines(store.root / RUN_INDEX)))
+    begun = begins(store)
     indexed = [run_id for place, run_id in enumerate(begun) if run_id in listed or place < UNLISTED]
     return sorted(listed - begun.keys()), indexed[::-1]
 

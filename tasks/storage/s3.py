@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import os
 import re
 import secrets
 import threading
@@ -21,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.core.errors import StorageError, UserError
+from tasks.core.records import digest_of
 from tasks.storage import lease, object_cache
 from tasks.storage.files import file_digest
 from tasks.storage.lease import Lease, is_leased
@@ -315,7 +317,7 @@ class S3Path(S3Object):
         }
 
     def known_usable(self) -> bool:
-        """Whether the bucket passed its trials here, under the same address, within a day."""
+        """Whether it passed its trials here within a day, under the same address and user."""
         return object_cache.remembers(self._passed())
 
     def remember_usable(self) -> None:
@@ -324,8 +326,11 @@ class S3Path(S3Object):
             object_cache.remember(self._passed())
 
     def _passed(self) -> str:
-        place = f"{client().meta.endpoint_url} {self.bucket}"
-        return hashlib.sha256(place.encode()).hexdigest()
+        with self._explained():
+            address = client().meta.endpoint_url
+        # Rights may end at a prefix, and differ from user to user.
+        users = [os.environ.get(name, "") for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")]
+        return digest_of([address, self.bucket, self.key, *users])
 
     def log_file(self) -> Path:
         """The file of this machine to which a log is written before it is uploaded."""

@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,9 +22,24 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+@dataclass(frozen=True)
+class Waits:
+    """How long a client waits for a connection and for an answer, and how often it asks."""
+
+    connect_s: float
+    read_s: float
+    attempts: int
+
+
+PATIENT, HASTY = Waits(10, 60, 5), Waits(5, 10, 2)
+
+
 @cache
-def client() -> S3Client:
+def client(*, patient: bool = True) -> S3Client:
     """The process's client; its methods may be called from several threads.
+
+    Args:
+        patient: whether it waits for a slow service; otherwise it gives up within half a minute.
 
     Raises:
         UserError: the endpoint is not an address.
@@ -31,10 +47,11 @@ def client() -> S3Client:
     import boto3
     from botocore.config import Config
 
+    waits = PATIENT if patient else HASTY
     config = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 5},
+        connect_timeout=waits.connect_s,
+        read_timeout=waits.read_s,
+        retries={"mode": "standard", "total_max_attempts": waits.attempts},
         max_pool_connections=64,
         # Not every service knows the checksums that the SDK would add. Without them it signs the
         # SHA-256 of every body, and the store compares what it reads with its own SHA-256.

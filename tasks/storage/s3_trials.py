@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol, Self
@@ -10,7 +11,7 @@ from typing import Protocol, Self
 from tasks.core.errors import StorageError, without_password
 from tasks.storage.files import TEMPORARY
 from tasks.storage.lease import LEASE_S, LeaseObject
-from tasks.storage.s3_client import client
+from tasks.storage.s3_client import client, explained
 from tasks.storage.store_path import ConflictError
 
 
@@ -21,10 +22,11 @@ class TriedPath(LeaseObject, Protocol):
     def bucket(self) -> str:
         """The name of the bucket."""
 
-    def __truediv__(self, name: str, /) -> Self: ...
+    @property
+    def key(self) -> str:
+        """Its key in the bucket."""
 
-    def is_dir(self) -> bool:
-        """Whether a listing shows objects below it."""
+    def __truediv__(self, name: str, /) -> Self: ...
 
     def write(self, content: bytes) -> None:
         """Write the object."""
@@ -37,8 +39,10 @@ class TriedPath(LeaseObject, Protocol):
 
 
 def try_reading(root: TriedPath) -> None:
-    """List the bucket; raises `StorageError` if that is not possible."""
-    root.is_dir()
+    """List the bucket; raises `StorageError` within half a minute if that is not possible."""
+    with _explained(root):
+        hasty = client(patient=False)
+        hasty.list_objects_v2(Bucket=root.bucket, Prefix=root.key, MaxKeys=1)
 
 
 def try_writing(root: TriedPath) -> None:
@@ -57,7 +61,7 @@ def try_conditions(root: TriedPath) -> None:
 
 
 def _try(root: TriedPath, fault_of: Callable[[TriedPath], str | None]) -> None:
-    with _object(root) as path:
+    with _explained(root), _object(root) as path:
         fault = fault_of(path)
     if fault:
         address = without_password(client().meta.endpoint_url)
@@ -66,6 +70,20 @@ def _try(root: TriedPath, fault_of: Callable[[TriedPath], str | None]) -> None:
             "overwrite each other's results. Update it, or name another store with --store: a "
             "folder, or a bucket of Amazon S3, MinIO, Ceph or Cloudflare R2."
         )
+
+
+@contextmanager
+def _explained(root: TriedPath) -> Iterator[None]:
+    """Turn errors into the store's, and an answer 404 into what it means for a whole service."""
+    try:
+        with explained(root.bucket, f"s3://{root.bucket}"):
+            yield
+    except FileNotFoundError:
+        address = without_password(client().meta.endpoint_url)
+        raise StorageError(
+            f"the store s3://{root.bucket}: what answers at {address} is no S3 service (404); "
+            "check AWS_ENDPOINT_URL, or name another store with --store."
+        ) from None
 
 
 @contextmanager
@@ -78,7 +96,9 @@ def _object(root: TriedPath) -> Iterator[TriedPath]:
         with suppress(OSError, StorageError):
             path.unlink()
         raise
-    path.unlink()
+    # Where a new object is not shown yet, the service may say that there is none.
+    with suppress(FileNotFoundError):
+        path.unlink()
 
 
 def _fault_of_writes(path: TriedPath) -> str | None:
@@ -88,9 +108,13 @@ def _fault_of_writes(path: TriedPath) -> str | None:
 
 def _fault_of_conditions(path: TriedPath) -> str | None:
     try:
-        first = path.write_if(b"first", None)
+        try:
+            first = path.write_if(b"first", None)
+        except ConflictError:
+            return "refuses If-None-Match for a new object"
         if _accepts(path, b"late", None):
             return "ignores If-None-Match: it overwrites an object that exists"
+        asked = time.monotonic()
         try:
             second = path.write_if(b"second", first)
         except ConflictError:
@@ -98,6 +122,9 @@ def _fault_of_conditions(path: TriedPath) -> str | None:
         if _accepts(path, b"late", first):
             return "ignores If-Match: it overwrites a later version"
         found = path.read_aged()
+        passed = time.monotonic() - asked
+    except FileNotFoundError:
+        return "shows old content after a write"
     except StorageError as error:
         if error.transient:
             raise
@@ -107,7 +134,8 @@ def _fault_of_conditions(path: TriedPath) -> str | None:
         return "does not tell the age of an object (ETag, Last-Modified, Date)"
     if found.content != b"second" or path.version() != second:
         return "shows old content after a write"
-    if abs(found.age_s) > LEASE_S / 3:
+    # A slow network makes it older.
+    if not -LEASE_S / 3 <= found.age_s <= passed + LEASE_S / 3:
         return f"dates a new object {found.age_s:+.0f} s from its own clock"
     return None
 

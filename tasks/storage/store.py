@@ -6,7 +6,7 @@ Layout below the store's folder or prefix (see artifacts/README.md):
                             checkpoints of an unfinished training
     runs/<run id>/          the log of one run, and its report
     locks/                  one lock for each stage that is being computed
-    runs.jsonl              one line for each run that began
+    runs.jsonl              one line for each run that began, and for each that `clean` removed
     test_scorings.jsonl     one line for each scoring of a model on the test split
 """
 
@@ -70,13 +70,16 @@ class Store:
         if not any((self.root / name).exists() for name in (RUN_INDEX, SCORINGS, STAGES, RUNS)):
             raise UserError(f"there is no store in {self.root}; name it with --store.")
 
-    def check_usable(self) -> None:
+    def check_usable(self, *, space: bool = True) -> None:
         """Refuse a store in which runs could not be trusted, before anything is computed.
+
+        Args:
+            space: whether to refuse a full disk, too.
 
         Raises:
             StorageError: it can't be written or locked; see `tasks.storage.health`.
         """
-        check_usable(self.root)
+        check_usable(self.root, space=space)
 
     # Paths
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,24 @@ from tasks.storage.cleaning import clean
 from tasks.storage.health import check_usable, examine
 from tasks.storage.local_path import LocalPath
 from tasks.storage.locks import LockingError
-from tasks.storage.run_log import DONE, RUNNING, RunLog, all_runs, find_run
+from tasks.storage.run_log import DONE, RUNNING, RunLog, all_runs, find_run, run_ids
 from tasks.storage.s3 import S3Path
+from tasks.storage.s3_trials import try_conditions, try_reading, try_writing
 from tasks.storage.store import Store
 from tasks.storage.verification import verify
-from tests.disks import read_only, small_disk
+from tests.disks import fill, read_only, small_disk
 from tests.lookalikes import (
+    FAILS_NONE_MATCH,
     IGNORES_MATCH,
     IGNORES_NONE_MATCH,
+    IS_NO_S3,
+    IS_SILENT,
+    IS_SLOW,
     LISTS_NOTHING,
     REFUSES_CHECKSUMS,
     REFUSES_MATCH,
     REFUSES_NONE_MATCH,
+    SHOWS_NOTHING_NEW,
     lookalike,
 )
 from tests.processes import Command, python, s3_server
@@ -208,6 +215,100 @@ def test_what_is_wrong_with_a_store_is_said_and_not_raised(tmp_path: Path) -> No
     assert "expected a folder" in str(examine("gs://bucket/x").problem)
 
 
+def test_a_trial_that_is_killed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever something may take long, no file has a name."""
+    seen = []
+
+    def watched(work: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            seen.append(os.listdir(tmp_path))
+            return work(*arguments)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", watched(os.fsync))
+    monkeypatch.setattr(fcntl, "flock", watched(fcntl.flock))
+    check_usable(LocalPath(tmp_path / "new" / "store"))
+    assert len(seen) >= 5
+    assert not any(seen)
+
+
+def test_a_file_system_that_says_permission_denied_of_a_taken_lock_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = fcntl.flock
+
+    def flock(file: Any, operation: int) -> None:
+        try:
+            work(file, operation)
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    root = LocalPath(tmp_path)
+    check_usable(root)
+    held = (root / "lock").hold()
+    assert held is not None
+    assert (root / "lock").hold() is None
+    assert (root / "lock").is_locked()
+    held.release()
+    assert not (root / "lock").is_locked()
+
+
+def test_locks_that_are_always_denied_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", flock_that(errno.EACCES))
+    with pytest.raises(LockingError, match="the lock of a new file can't be taken"):
+        check_usable(LocalPath(tmp_path))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_an_error_that_may_pass_does_not_end_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fsync(_descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(StorageError, match=r"can't be written: .*name another store") as raised:
+            check_usable(LocalPath(tmp_path))
+    assert raised.value.transient
+    check_usable(LocalPath(tmp_path))
+
+
+def test_a_folder_that_cannot_be_read_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def iterdir(_path: Path) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(LocalPath, "iterdir", iterdir)
+    with pytest.raises(StorageError, match="can't be read: permission is denied") as raised:
+        check_usable(LocalPath(tmp_path))
+    assert not raised.value.transient
+
+
+def test_cleaning_needs_no_space_but_runs_do(fashion_flow: Command) -> None:
+    with small_disk(256) as disk:
+        store = Store(str(disk / "store"))
+        finished_run(store, "run-1", committed(store))
+        (on_disk(store.root) / "runs/run-1/run.log").write_bytes(b"0" * 50_000)
+        finished_run(store, "run-2", committed(store))
+        fill(disk)
+        with pytest.raises(StorageError, match="no space is left"):
+            check_usable(store.root)
+        done = fashion_flow("clean", "--keep", "1", "--store", store.root)
+        assert done.status == 0, done.err
+        assert shutil.disk_usage(disk).free >= 49_152
+        assert [run.run_id for run in all_runs(store)] == ["run-2"]
+        check_usable.cache_clear()
+        check_usable(store.root)
+
+
 # Buckets
 
 
@@ -253,6 +354,7 @@ REFUSED = {
     IGNORES_MATCH: "ignores If-Match",
     REFUSES_NONE_MATCH: "refuses conditional writes",
     REFUSES_MATCH: "refuses conditional writes",
+    FAILS_NONE_MATCH: "refuses If-None-Match for a new object",
 }
 
 
@@ -272,6 +374,87 @@ def test_a_service_without_conditional_writes_is_refused(
         found = examine("s3://bucket/refused")
         assert found.can == {"read": True, "written": True, "locked": False}
         assert found.problem == said
+    assert objects(server) == []
+
+
+def test_a_service_that_does_not_show_what_was_written_is_refused(
+    server: dict[str, str], at: Any
+) -> None:
+    with lookalike(server["AWS_ENDPOINT_URL"], SHOWS_NOTHING_NEW) as address:
+        at(address)
+        found = examine("s3://bucket/late")
+        assert found.can == {"read": True, "written": False, "locked": None}
+        assert "shows old content after a write" in str(found.problem)
+        with pytest.raises(StorageError, match="shows old content after a write"):
+            try_conditions(S3Path("bucket", "late"))
+    at(server["AWS_ENDPOINT_URL"])
+    S3Path("bucket", "late").remove_tree()
+
+
+def test_a_web_server_is_no_store(server: dict[str, str], at: Any) -> None:
+    with lookalike(server["AWS_ENDPOINT_URL"], IS_NO_S3) as address:
+        at(address)
+        for tried in (try_reading, try_writing):
+            with pytest.raises(StorageError, match=r"no S3 service \(404\); check AWS") as refused:
+                tried(S3Path("bucket", "web"))
+            assert address in str(refused.value)
+        assert "AWS_ENDPOINT_URL" in str(examine("s3://bucket/web").problem)
+
+
+def test_a_slow_network_makes_no_service_wrong(
+    server: dict[str, str], at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As little as the whole seconds of HTTP's dates allow, so that the test is quick.
+    monkeypatch.setattr("tasks.storage.s3_trials.LEASE_S", 3.0)
+    with lookalike(server["AWS_ENDPOINT_URL"], IS_SLOW) as address:
+        at(address)
+        try_conditions(S3Path("bucket", "slow"))
+
+
+def test_a_silent_service_is_noticed_within_half_a_minute(
+    server: dict[str, str], at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = s3_client.HASTY
+    assert (hasty.connect_s + hasty.read_s) * hasty.attempts <= 30
+    monkeypatch.setattr(s3_client, "HASTY", replace(hasty, read_s=0.5))
+    with lookalike(server["AWS_ENDPOINT_URL"], IS_SILENT) as address:
+        at(address)
+        begun = time.monotonic()
+        with pytest.raises(StorageError, match="can't be reached"):
+            check_usable(S3Path("bucket", "silent"))
+        assert time.monotonic() - begun < 20
+
+
+def test_what_is_wrong_with_a_bucket_is_said_and_not_raised(
+    server: dict[str, str], at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(server["AWS_ENDPOINT_URL"])
+
+    def homeless() -> Path:
+        raise StorageError("this user has no home folder")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.storage.object_cache.cache_folder", homeless)
+        assert examine("s3://bucket/x").problem == "this user has no home folder"
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    s3_client.client.cache_clear()
+    assert "nobody" in str(examine("s3://bucket/x").problem)
+    with pytest.raises(StorageError, match="nobody"):
+        check_usable(S3Path("bucket", "x"))
+
+
+def test_a_removed_run_is_not_looked_for(server: dict[str, str], at: Any) -> None:
+    at(server["AWS_ENDPOINT_URL"])
+    store = Store("s3://bucket/removed")
+    record = committed(store)
+    for number in range(3):
+        finished_run(store, f"run-{number}", record)
+    clean(store, 1, dry_run=False)
+    assert run_ids(store) == ([], ["run-2"])
+    # One that begins again is there again.
+    finished_run(store, "run-0", record)
+    assert run_ids(store) == ([], ["run-2", "run-0"])
+    store.root.remove_tree()
     assert objects(server) == []
 
 
@@ -319,11 +502,17 @@ def test_a_bucket_that_passed_is_not_tried_again_for_a_day(
     check_usable(root)
     # Not in another bucket, after a day, or if the clock was set back.
     monkeypatch.setattr("tasks.storage.s3.try_writing", lambda _root: 1 / 0)
-    for other, age in ((S3Path("other", "tried"), 0.0), (root, 90000.0), (root, -90000.0)):
+    others = ((S3Path("other", "tried"), 0.0), (S3Path("bucket", "x"), 0.0))
+    for other, age in (*others, (root, 90000.0), (root, -90000.0)):
         os.utime(note, (time.time() - age,) * 2)
         check_usable.cache_clear()
         with pytest.raises((ZeroDivisionError, StorageError)):
             check_usable(other)
+    # Nor for another user.
+    os.utime(note)
+    assert root.known_usable()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody-else")
+    assert not root.known_usable()
 
 
 def test_processes_that_try_a_bucket_at_once_do_not_disturb_each_other(

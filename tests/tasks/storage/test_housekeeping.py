@@ -28,7 +28,7 @@ from tasks.storage.exchange import Outputs
 from tasks.storage.inventory import STRAY, UNNAMED
 from tasks.storage.local_path import LocalPath
 from tasks.storage.run_log import DONE, FAILED, INTERRUPTED, RunLog, now
-from tasks.storage.store import Store
+from tasks.storage.store import RUN_INDEX, Store
 from tasks.storage.store_path import StorePath
 from tasks.storage.verification import Verification, verify
 from tests.disks import read_only, small_disk
@@ -130,7 +130,9 @@ def tree(store: Store) -> dict[str, Any]:
 
 
 def bytes_in(store: Store) -> int:
-    return sum(path.stat().st_size for path in store.root.rglob("*") if path.is_file())
+    # To the index, `clean` adds a line for each run.
+    files = [path for path in store.root.rglob("*") if path.is_file() and path.name != RUN_INDEX]
+    return sum(path.stat().st_size for path in files)
 
 
 def folder(store: Store, name: str) -> LocalPath:
@@ -816,6 +818,48 @@ def test_a_run_that_begins_and_ends_between_two_stages_keeps_what_it_used(
     (gone,) = clean(store, 0, dry_run=False).removed
     assert gone.path == f"stages/load/{order[0]}"
     assert kept_runs(store) == {"run-0", "run-1"}
+
+
+@pytest.mark.parametrize("status", [DONE, None])
+def test_an_old_run_that_begins_again_during_a_cleaning_stays_with_its_results(
+    store: Store, monkeypatch: pytest.MonkeyPatch, status: str | None
+) -> None:
+    five_runs(store)
+
+    def again() -> None:
+        monkeypatch.undo()
+        run = begun(store, "run-1", "load.1")
+        if status:
+            run.end(status)
+
+    meanwhile(monkeypatch, "stages", again)
+    done = clean(store, 1, dry_run=False)
+    assert kept_runs(store) == {"run-1", "run-5"}
+    assert kept_results(store) == {"load.1", "load.5", "subset.1"}
+    assert not {"runs/run-1", "runs/run-5"} & {item.path for item in done.removed}
+
+
+def test_runs_are_looked_through_once_and_not_for_each_stage(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    has_begun = inventory.has_begun
+
+    def counted(run: RunLog) -> bool:
+        calls.append(run.run_id)
+        return has_begun(run)
+
+    for number in range(1, 6):
+        ended(store, f"run-{number}", *(f"load.{n}" for n in range(1, 6)))
+    counts = []
+    for module in (inventory, cleaning):
+        monkeypatch.setattr(module, "has_begun", counted)
+    for number in range(1, 6):
+        committed(store, f"load.{number}")
+        calls.clear()
+        clean(store, 9, dry_run=False)
+        counts.append(len(calls))
+    assert counts[0] == counts[-1]
 
 
 def test_cleaning_reads_no_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
