@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.array_types import Float32
 from tasks.core.records import canonical_json
 from tasks.core.seal import Purpose, SealRule
-from tasks.core.stage_specs import Arithmetic, StageSpec
+from tasks.core.stage_specs import StageSpec
 from tasks.storage.local_path import LocalPath
 from tasks.storage.store_path import StorePath
 

@@ -446,6 +446,7 @@ COMPUTES = {"numpy", "keras", "tensorflow", "pandas", "pyarrow", "matplotlib", "
 
 # What describes and computes nothing.
 RECIPE_CORE = (
+    "tasks.core.arithmetic",
     "tasks.core.errors",
     "tasks.core.names",
     "tasks.core.records",

@@ -25,11 +25,11 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from flows.runners.base import LOOPBACK, ComputeSite, Runner, is_loopback
 from flows.runners.survey import CONNECT_S
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.errors import StageError, UserError
 from tasks.core.messages import first_line, listed
 from tasks.core.records import Stage
 from tasks.core.settings.execution import ExecutionSettings
-from tasks.core.stage_specs import Arithmetic
 from tasks.engine.profile import resolve_profile, visible_gpus
 from tasks.engine.worker import topic_of, unpacked
 

@@ -12,10 +12,10 @@ from distributed import Client
 from distributed.security import Security
 
 from flows.runners.base import ComputeSite
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.errors import FashionFlowError, StageError, UserError
 from tasks.core.messages import first_line, listed, shortened
 from tasks.core.settings.execution import ExecutionSettings
-from tasks.core.stage_specs import Arithmetic
 from tasks.engine.libraries import installation
 from tasks.engine.profile import profile_changes, profile_of
 from tasks.engine.worker import describe, differences, refuse_other_code

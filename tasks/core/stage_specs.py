@@ -7,9 +7,9 @@ part of its stage's cache key. `<Kind>Spec` belongs to `<kind>` in `tasks/stages
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any, ClassVar, Literal
 
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.names import (
     DUPLICATES,
     FACTS,
@@ -36,17 +36,6 @@ from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
 
 LEARNS = SealRule(Purpose.LEARN)
 REPORTS = SealRule(Purpose.REPORT)
-
-
-class Arithmetic(Enum):
-    """How far a stage's results depend on the machine that computes them."""
-
-    EXACT = "exact"
-    """Not at all: whole numbers, and single operations that IEEE 754 defines to the last bit."""
-    FLOATING = "floating"
-    """NumPy, SciPy and OpenBLAS choose their code by the processor."""
-    NETWORK = "network"
-    """So does the backend, by the whole execution profile."""
 
 
 class StageSpec(Spec):
@@ -81,9 +70,6 @@ def _of(role: str, *files: str) -> Origin:
     return Origin(tuple(f"{role}/{file}" for file in files))
 
 
-_TEST_IMAGES = Origin(marks=frozenset({Mark.TEST_IMAGES}))
-
-
 class LoadSpec(StageSpec):
     """A raw data set; `synthetic` is None unless the program draws the images."""
 
@@ -91,13 +77,8 @@ class LoadSpec(StageSpec):
     arithmetic = Arithmetic.EXACT
     seal = SealRule(
         Purpose.DATA,
-        {
-            TRAIN: Origin(),
-            labels_name(TRAIN): Origin(),
-            TEST: _TEST_IMAGES,
-            labels_name(TEST): _TEST_IMAGES,
-            FACTS: Origin(),
-        },
+        dict.fromkeys((TRAIN, labels_name(TRAIN), FACTS), Origin())
+        | dict.fromkeys((TEST, labels_name(TEST)), Origin(marks=frozenset({Mark.TEST_IMAGES}))),
     )
 
     dataset: Literal["synthetic", "fashion-mnist", "own"]

@@ -33,6 +33,7 @@ NEUTRAL = (
     "tasks.core.training.progress",
     "tasks.core.records",
     "tasks.core.names",
+    "tasks.core.arithmetic",
     "tasks.sources.keras_home",
     "tasks.core.seal",
     "tasks.core.stage_specs",

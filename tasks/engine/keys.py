@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.errors import StageError
 from tasks.core.messages import listed
 from tasks.core.records import FORMAT_VERSION, Outcome, Stage, digest_of
-from tasks.core.stage_specs import Arithmetic
 from tasks.engine.fingerprint import code_of, refuse_edits
 from tasks.engine.lettering import fonts_entry, refuse_other_fonts
 from tasks.engine.libraries import library_versions

@@ -12,10 +12,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.errors import StageError, UserError
 from tasks.core.messages import first_line, listed, quoted
 from tasks.core.settings.execution import ExecutionSettings
-from tasks.core.stage_specs import Arithmetic
 from tasks.engine.environment import check_rounding, fix_blas, fix_keras, fix_variables
 from tasks.engine.graphics import graphics
 from tasks.engine.libraries import library_version

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.records import Stage, canonical_json
-from tasks.core.stage_specs import SPECS, Arithmetic, StageSpec
+from tasks.core.stage_specs import SPECS, StageSpec
 from tasks.engine.stage import RunContext
 from tests.wiring import wire
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.errors import StageError
 from tasks.core.names import FACTS
 from tasks.core.records import Record, Skipped, Stage, StoredFile
-from tasks.core.stage_specs import Arithmetic
 from tasks.engine import keys
 from tasks.engine.fingerprint import code_of
 from tasks.engine.keys import basis_of, key_of, refuse_changes

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.errors import StageError, UserError
 from tasks.core.settings.execution import ExecutionSettings
-from tasks.core.stage_specs import Arithmetic
 from tasks.engine.profile import (
     _keep_freed_memory,
     _number,

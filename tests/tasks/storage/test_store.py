@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tasks.core.arithmetic import Arithmetic
 from tasks.core.errors import SealedError, StageError, StorageError, UserError
 from tasks.core.names import FACTS
 from tasks.core.records import Record, Skipped, Stage, digest_of
-from tasks.core.stage_specs import Arithmetic
 from tasks.core.training.progress import Progress
 from tasks.storage import local_path
 from tasks.storage.checkpoints import Checkpoints
