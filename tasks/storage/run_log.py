@@ -235,8 +235,8 @@ class RunLog:
         while (held := path.hold()) is None:
             if time.monotonic() > end:
                 raise UserError(
-                    f"run {quoted(self.run_id)} is still running in another process; choose another "
-                    "run id."
+                    f"run {quoted(self.run_id)} is still running in another process; choose "
+                    "another run id."
                 )
             # On a disk, another process that looks whether the run lives holds the lock briefly.
             time.sleep(path.poll_s if path.lease_s else LOCAL_POLL_S)

@@ -287,7 +287,7 @@ def test_a_retried_recomputation_resumes_from_its_own_checkpoint(
         run(interrupted, context)
     # The checkpoint of the other run is discarded, the run's own is not.
     fake = Trained(OSError(errno.EIO, "Input/output error"))
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(StorageError, match="Input/output error; check the disk"):
         run(fake, recomputing(context))
     assert run(fake, recomputing(context)).name == "Completed"
     assert fake.began == [0, 1]
@@ -299,7 +299,7 @@ def test_a_retried_recomputation_ignores_the_stored_result(
     """The first attempt failed before its commit, so the store still holds the earlier result."""
     run(Trained(), context)
     fake = Trained(OSError(errno.EIO, "Input/output error"))
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(StorageError, match="Input/output error; check the disk"):
         run(fake, recomputing(context))
     assert run(fake, recomputing(context)).name == "Completed"
     assert fake.began == [0, 1]
@@ -316,7 +316,7 @@ def test_a_recomputation_that_fails_after_its_commit_is_cached_when_retried(
             raise OSError(errno.EIO, "Input/output error")
 
         patch.setattr(RunLog, "stage", fail)
-        with pytest.raises(OSError, match="Input/output"):
+        with pytest.raises(StorageError, match="Input/output error; check the disk"):
             run(fake, recomputing(context))
     assert run(fake, recomputing(context)).name == "Cached"
     assert fake.calls == 1
@@ -551,7 +551,7 @@ def test_prefect_gives_up_in_the_end_or_does_not_retry(
     assert fake.calls == calls
     with pytest.raises(Exception, match=r".") as raised:
         state.result()
-    explained = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    explained = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO)
     assert isinstance(raised.value, StorageError if explained else type(error))
     assert log_of(context).stages() == []
 
