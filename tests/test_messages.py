@@ -57,7 +57,7 @@ SAYS_NOTHING = {
     "%s: recomputed; its bytes differ from the stored ones": "the user asked for the comparison",
     "%s; downloading it again": "there is nothing to do",
     "%s ignores %s, which %s": "an earlier state is used: there is nothing to do",
-    "\0 \0 can't be written: \0.": "the advice is in LASTING",
+    "\0 \0 can't be \0: \0": "the advice is in LASTING and PASSING",
 }
 
 
