@@ -62,6 +62,7 @@ SAYS_NOTHING = {
     "the Prefect server \0 \0. It is named by \0.": "the problem says it",
     "%s; downloading it again": "there is nothing to do",
     "%s ignores %s, which %s": "an earlier state is used: there is nothing to do",
+    "%s: figures have numbers for names. %s": "the advice is which font to install",
     "\0 \0 can't be \0: \0": "the advice is in LASTING and PASSING",
 }
 

@@ -84,8 +84,8 @@ def agreed(answers: Mapping[str, Any], computing: Sequence[str]) -> dict[str, An
         if unlike:
             raise StageError(
                 f"the workers {first} and {worker} would not compute the same results: "
-                f"{worker} has {listed(unlike, separator='; ')}; stop those of one kind, or name "
-                "the device with --set execution.device=..."
+                f"{worker} has {listed(unlike, 80, separator='; ')}; stop those of one kind, or "
+                "name the device with --set execution.device=..."
             )
     return profile
 

@@ -112,7 +112,7 @@ def fix_variables(library: str) -> None:
     remove_variables()
     told = [name for name in [*ignored, *found] if name not in OURS]
     if told:
-        log.warning("ignored, because it could change results: %s", listed(sorted({*told})))
+        log.warning("ignored, as it could change results: %s; unset it", listed(sorted({*told})))
     ignored.clear()
 
 

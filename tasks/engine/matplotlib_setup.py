@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tasks.core.characters import family_of
 from tasks.core.errors import StageError, UserError
+from tasks.core.messages import first_line
 from tasks.sources.fonts import Font, matplotlib_folder
 
 # FreeType and HarfBuzz, which draw letters, read the first three. A backend is only for windows.
@@ -87,8 +88,8 @@ def _import() -> None:
         import matplotlib
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"Matplotlib can't read {Path.cwd() / 'matplotlibrc'} ({error}). Figures don't use "
-            "this file; rename it, or start the run in another folder."
+            f"Matplotlib can't read {Path.cwd() / 'matplotlibrc'} ({first_line(error)}). Figures "
+            "don't use this file; rename it, or start the run in another folder."
         ) from error
     defaults = {name: matplotlib.rcParamsDefault[name] for name in matplotlib.rcParamsDefault}
     defaults.pop("backend")

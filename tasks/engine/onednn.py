@@ -60,7 +60,9 @@ def check_instruction_set(expected: str, tensorflow: str) -> None:
         found = _answer(tensorflow, again=True)
     if found is None:
         log.warning(
-            "oneDNN does not say which instruction set it uses; results are kept for %s", expected
+            "oneDNN does not say which instruction set it uses: check that it is %s, for which "
+            "results are kept",
+            expected,
         )
     elif found != expected:
         raise StageError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
+from tasks.core.messages import quoted
 from tasks.core.records import digest_of
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -116,7 +117,7 @@ def max_instruction_set() -> str | None:
     name = ALIASES.get(given, given)
     if name not in SETS:
         raise UserError(
-            f"{variable} is {os.environ[variable][:40]!r}: expected one of {', '.join(SETS)} or "
+            f"{variable} is {quoted(os.environ[variable])}: expected one of {', '.join(SETS)} or "
             "ALL; unset it to use all that the processor can do."
         )
     return name

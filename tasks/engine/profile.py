@@ -184,8 +184,8 @@ def _configure(profile: Mapping[str, Any]) -> None:
     wrong = {name: value for name, value in found.items() if expected[name] != value}
     if wrong:
         raise StageError(
-            f"the run needs {expected}, but this process has {wrong}; start the run in a new "
-            "process, or restart the Dask worker."
+            f"this process has {listed([f'{name} {value}' for name, value in wrong.items()])}, but "
+            "the run needs others; start the run in a new process, or restart the Dask worker."
         )
 
 
