@@ -9,7 +9,7 @@ import select
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.segment import Segment
 from rich.table import Table
@@ -53,6 +53,14 @@ class Screen(Console):
         if not self.stderr:
             raise Closed
 
+    def is_full(self) -> bool:
+        """Whether what was printed can't be written, e.g. because the disk is full."""
+        try:
+            self.file.flush()
+        except OSError:
+            return True
+        return False
+
     def is_closed(self) -> bool:
         """Whether this is a pipe whose reader has closed it."""
         poll = select.poll()
@@ -79,13 +87,21 @@ def warn(message: str) -> None:
     # The frame takes two of the lines, and two signs at each end of the others.
     inner = min(err.width, COLUMNS) - 4
     text = Text(brief(spelled(message), columns=inner, lines=MOST_LINES - 2))
-    err.print(Panel(text, border_style="yellow", title="note", title_align="left"))
+    _say(Panel(text, border_style="yellow", title="note", title_align="left"))
 
 
 def fail(message: str) -> None:
     """Print the message of an error to standard error."""
     begin = "error: "
-    err.print(Text(begin + brief(spelled(message), taken=len(begin))), style="bold red")
+    _say(Text(begin + brief(spelled(message), taken=len(begin))), style="bold red")
+
+
+def _say(shown: RenderableType, style: str | None = None) -> None:
+    """Print to standard error; a command continues without it, e.g. if its disk is full."""
+    try:
+        err.print(shown, style=style)
+    except OSError:
+        err.on_broken_pipe()
 
 
 def line(text: str) -> None:

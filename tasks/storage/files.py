@@ -30,6 +30,12 @@ LASTING = {
     errno.EACCES: "permission is denied; change its permissions or name another with --store",
     errno.EPERM: "the operation is not permitted; change its permissions or name another with "
     "--store",
+    errno.EFBIG: "a file would be larger than this process or its disk allows; raise the limit "
+    "(`ulimit -f unlimited`) or name another with --store",
+    errno.ENOTDIR: "a file is where one of its folders should be; move it away, or name another "
+    "with --store",
+    errno.EISDIR: "a folder is where one of its files should be; move it away, or name another "
+    "with --store",
 }
 
 
@@ -85,6 +91,8 @@ def unwritable(root: StorePath, error: OSError) -> StorageError:
     advice = (
         LASTING.get(error.errno or 0) or f"{error.strerror or error}; name another with --store"
     )
+    if error.errno in (errno.ENOTDIR, errno.EISDIR) and error.filename:
+        advice = f"{advice} ({error.filename})"
     return StorageError(f"{name} {folder} can't be written: {advice}.")
 
 
@@ -102,7 +110,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def replacing(target: Path) -> Iterator[Path]:
     """A temporary file that is flushed to disk and replaces `target` if the context ends well.
 
-    A folder at `target` is removed first.
+    A folder at `target` is removed first; of a link, only the link is replaced.
     """
     # Libraries choose the format by the suffix, so the temporary file has it too.
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY, suffix=target.suffix)
@@ -113,7 +121,7 @@ def replacing(target: Path) -> Iterator[Path]:
         with temporary.open("rb+") as opened:
             os.fsync(opened.fileno())
         temporary.chmod(0o644)
-        if target.is_dir():
+        if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         temporary.replace(target)
         sync_folder(target.parent)

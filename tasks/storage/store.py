@@ -226,7 +226,8 @@ class Store:
             from_scratch: whether to remove the stage's checkpoints and ignore all snapshots.
         """
         folder = self.folder(stage.name, key)
-        if folder.exists() and not folder.is_dir():
+        # A file, or a link that leads nowhere, which does not exist to `exists`.
+        if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
             folder.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         # The stage's lock is ours, so the process that wrote these was killed.

@@ -15,7 +15,7 @@ def path_of(url: str) -> StorePath:
     """The folder or prefix that a path, a `file://` URL or an `s3://` URL names.
 
     Raises:
-        UserError: the path is a file or too long, the `s3://` URL has no valid bucket, or the URL
+        UserError: the path is empty, a file, too long or below a folder that was removed, the `s3://` URL has no valid bucket, or the URL
             is of another kind.
     """
     if url.startswith(SCHEME):
@@ -24,7 +24,17 @@ def path_of(url: str) -> StorePath:
         # The rest is not repeated, since it may contain a password.
         scheme = url.partition("://")[0]
         raise UserError(f"store {scheme}://...: expected a folder, or s3://bucket/prefix.")
-    folder = LocalPath(url.removeprefix("file://")).expanduser().absolute()
+    path = url.removeprefix("file://")
+    if not path:
+        # Taken for the current folder, it would be littered by scripts with an unset variable.
+        raise UserError("the store's name is empty; give a folder, or s3://bucket/prefix.")
+    try:
+        folder = LocalPath(path).expanduser().absolute()
+    except FileNotFoundError:
+        raise UserError(
+            f"store {path}: the current folder was removed; change to another folder, or give the "
+            "store's full path."
+        ) from None
     try:
         is_file = folder.exists() and not folder.is_dir()
     except OSError as error:

@@ -208,3 +208,38 @@ def test_a_shell_pipeline_with_head(store: Path) -> None:
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+
+
+# Streams that can't be written
+
+
+@pytest.mark.parametrize("command", [["runs"], ["verify"], ["plan", "--preset", "smoke"]])
+def test_a_full_disk_behind_standard_output_is_named(command: list[str], complete: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *command, "--store", str(complete)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert said == (
+        "error: standard output can't be written: No space left on device; send it elsewhere."
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [(["results"], 0), (["results", "--run", "nope"], 2)], ids=str
+)
+def test_a_command_needs_no_standard_error(command: list[str], status: int, store: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *command, "--store", str(store)],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            check=False,
+        )
+    assert done.returncode == status
+    assert bool(done.stdout) == (status == 0)
