@@ -99,9 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and out.is_closed():
             return 0
-        if error.filename is None and out.is_full():
-            fail(f"standard output can't be written: {error.strerror}; send it elsewhere.")
-            return 1
         found = ": ".join(str(part) for part in (error.filename, advised(error)) if part)
         fail(found if ";" in found else f"{found}; check that it exists and that you may use it.")
         return 1

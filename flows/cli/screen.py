@@ -9,12 +9,13 @@ import select
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.panel import Panel
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from tasks.core.errors import StageError
 from tasks.core.messages import COLUMNS, MOST_LINES, brief
 
 # ASCII replacements for the other characters that we print.
@@ -42,24 +43,43 @@ class Screen(Console):
         return [[segment._replace(text=_dotted(segment.text)) for segment in row] for row in lines]
 
     def on_broken_pipe(self) -> None:
-        """Discard all further output, so that Python reports no error when it exits.
+        """Discard all further output.
 
         Raises:
             Closed: this is standard output. A command continues without standard error.
         """
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.file.fileno())
-        os.close(nowhere)
+        self._discard()
         if not self.stderr:
             raise Closed
 
-    def is_full(self) -> bool:
-        """Whether what was printed can't be written, e.g. because the disk is full."""
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print; without a place for standard error, e.g. on a full disk, a command continues.
+
+        Raises:
+            StageError: standard output can't be written.
+        """
         try:
-            self.file.flush()
-        except OSError:
-            return True
-        return False
+            super().print(*args, **kwargs)
+        except OSError as error:
+            self.on_unwritable(error)
+
+    def on_unwritable(self, error: OSError) -> None:
+        """Discard all further output.
+
+        Raises:
+            StageError: this is standard output.
+        """
+        self._discard()
+        if not self.stderr:
+            raise StageError(
+                f"standard output can't be written ({error.strerror}); write it elsewhere."
+            ) from error
+
+    def _discard(self) -> None:
+        """Send all further output nowhere, so that Python reports no error when it exits."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
 
     def is_closed(self) -> bool:
         """Whether this is a pipe whose reader has closed it."""
@@ -87,21 +107,13 @@ def warn(message: str) -> None:
     # The frame takes two of the lines, and two signs at each end of the others.
     inner = min(err.width, COLUMNS) - 4
     text = Text(brief(spelled(message), columns=inner, lines=MOST_LINES - 2))
-    _say(Panel(text, border_style="yellow", title="note", title_align="left"))
+    err.print(Panel(text, border_style="yellow", title="note", title_align="left"))
 
 
 def fail(message: str) -> None:
     """Print the message of an error to standard error."""
     begin = "error: "
-    _say(Text(begin + brief(spelled(message), taken=len(begin))), style="bold red")
-
-
-def _say(shown: RenderableType, style: str | None = None) -> None:
-    """Print to standard error; a command continues without it, e.g. if its disk is full."""
-    try:
-        err.print(shown, style=style)
-    except OSError:
-        err.on_broken_pipe()
+    err.print(Text(begin + brief(spelled(message), taken=len(begin))), style="bold red")
 
 
 def line(text: str) -> None:
@@ -110,6 +122,8 @@ def line(text: str) -> None:
         print(spelled(text), flush=True)
     except BrokenPipeError:
         out.on_broken_pipe()
+    except OSError as error:
+        out.on_unwritable(error)
 
 
 def show_json(value: Any) -> None:

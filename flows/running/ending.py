@@ -25,7 +25,7 @@ BEST_EFFORT_S = 3.0
 
 @contextmanager
 def noting_signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in the list that is yielded; a second one ends the process.
+    """Collect SIGINT, SIGTERM and SIGHUP in the list yielded; a second one ends the process.
 
     SIGHUP comes when a terminal is closed. Under `nohup` it is ignored, and stays so.
     """

@@ -34,6 +34,8 @@ LASTING = {
     "(`ulimit -f unlimited`) or name another with --store",
     errno.ENOTDIR: "a file is where one of its folders should be; move it away, or name another "
     "with --store",
+    errno.EEXIST: "something is where one of its folders should be; move it away, or name another "
+    "with --store",
     errno.EISDIR: "a folder is where one of its files should be; move it away, or name another "
     "with --store",
 }
@@ -91,7 +93,7 @@ def unwritable(root: StorePath, error: OSError) -> StorageError:
     advice = (
         LASTING.get(error.errno or 0) or f"{error.strerror or error}; name another with --store"
     )
-    if error.errno in (errno.ENOTDIR, errno.EISDIR) and error.filename:
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR) and error.filename:
         advice = f"{advice} ({error.filename})"
     return StorageError(f"{name} {folder} can't be written: {advice}.")
 

@@ -75,7 +75,15 @@ class Store:
 
         Raises:
             StorageError: it can't be written or locked; see `tasks.storage.health`.
+            UserError: its name is not UTF-8, so neither logs nor a Prefect server can hold it.
         """
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"store {str(self.root)!r}: its name is not valid UTF-8; rename it, or name another "
+                "with --store."
+            ) from None
         check_usable(self.root)
 
     # Paths

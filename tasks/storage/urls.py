@@ -15,8 +15,8 @@ def path_of(url: str) -> StorePath:
     """The folder or prefix that a path, a `file://` URL or an `s3://` URL names.
 
     Raises:
-        UserError: the path is empty, a file, too long or below a folder that was removed, the `s3://` URL has no valid bucket, or the URL
-            is of another kind.
+        UserError: the path is empty, a file, too long, or below a folder that was removed; the
+            `s3://` URL has no valid bucket; or the URL is of another kind.
     """
     if url.startswith(SCHEME):
         return S3Path.parse(url)

@@ -226,7 +226,7 @@ def test_a_full_disk_behind_standard_output_is_named(command: list[str], complet
     assert done.returncode == 1
     said = " ".join(done.stderr.split())
     assert said == (
-        "error: standard output can't be written: No space left on device; send it elsewhere."
+        "error: standard output can't be written (No space left on device); write it elsewhere."
     )
 
 

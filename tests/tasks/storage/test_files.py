@@ -293,6 +293,7 @@ LASTING = {
     errno.EPERM: "change its permissions or name another with --store",
     errno.EFBIG: "raise the limit (`ulimit -f unlimited`) or name another with --store",
     errno.ENOTDIR: "move it away, or name another with --store",
+    errno.EEXIST: "move it away, or name another with --store",
     errno.EISDIR: "move it away, or name another with --store",
 }
 
@@ -368,7 +369,7 @@ def test_a_full_and_a_read_only_disk_are_explained() -> None:
         assert list(disk.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [errno.ENOTDIR, errno.EISDIR])
+@pytest.mark.parametrize("number", [errno.ENOTDIR, errno.EEXIST, errno.EISDIR])
 def test_what_is_in_the_way_is_named(tmp_path: Path, number: int) -> None:
     place = str(tmp_path / "runs.jsonl")
     with pytest.raises(StorageError) as explained, explaining(LocalPath(tmp_path)):

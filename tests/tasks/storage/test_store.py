@@ -784,3 +784,8 @@ def test_a_store_below_a_folder_that_was_removed(
     removed.rmdir()
     with pytest.raises(UserError, match="store artifacts: the current folder was removed; change"):
         Store("artifacts")
+
+
+def test_a_store_whose_name_is_not_utf_8_is_refused_before_a_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"store '.*udcff': its name is not valid UTF-8; rename"):
+        Store(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).check_usable()
