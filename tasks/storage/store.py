@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tasks.core.errors import StageError, StorageError, UserError
-from tasks.core.messages import first_line
+from tasks.core.messages import first_line, quoted
 from tasks.core.records import Outcome, Record, Stage, StoredFile
 from tasks.core.seal import UNMARKED, MarkedFiles
 from tasks.storage.checkpoints import remove_checkpoints
@@ -81,8 +81,8 @@ class Store:
             str(self.root).encode()
         except UnicodeEncodeError:
             raise UserError(
-                f"store {str(self.root)!r}: its name is not valid UTF-8; rename it, or name another "
-                "with --store."
+                f"store {quoted(str(self.root))}: its name is not valid UTF-8; rename it, "
+                "or name another with --store."
             ) from None
         check_usable(self.root)
 

@@ -243,3 +243,14 @@ def test_a_command_needs_no_standard_error(command: list[str], status: int, stor
         )
     assert done.returncode == status
     assert bool(done.stdout) == (status == 0)
+
+
+def test_too_little_memory_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hungry(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("flows.cli.ui.serve_ui", hungry)
+    assert main(["ui"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is not enough memory; free some")
