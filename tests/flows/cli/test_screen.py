@@ -254,3 +254,16 @@ def test_too_little_memory_is_said(
     monkeypatch.setattr("flows.cli.ui.serve_ui", hungry)
     assert main(["ui"]) == 1
     assert capsys.readouterr().err.startswith("error: there is not enough memory; free some")
+
+
+def test_a_library_s_warning_is_no_error() -> None:
+    """As PYTHONWARNINGS=error makes it; NumPy and Keras warn each other in every training."""
+    code = (
+        "import warnings, flows.__main__, flows.cli.ui\n"
+        "flows.cli.ui.serve_ui = lambda *_, **__: warnings.warn('old', DeprecationWarning)\n"
+        "flows.__main__.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, "ui"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
