@@ -7,6 +7,7 @@ import gc
 import io
 import os
 import sys
+import warnings
 
 
 def main() -> None:
@@ -15,6 +16,7 @@ def main() -> None:
     atexit.register(gc.freeze)
     try:
         _prepare_streams()
+        _keep_warnings_warnings()
         # Before any library opens a connection, and before other threads read the environment.
         from tasks.engine.environment import ignore_variables
         from tasks.storage.proxies import spare_loopback
@@ -39,6 +41,12 @@ def _prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _keep_warnings_warnings() -> None:
+    """Ignore warnings under `PYTHONWARNINGS=error`: those of libraries would fail a training."""
+    if any(option.startswith("error") for option in sys.warnoptions):
+        warnings.simplefilter("ignore")
 
 
 if __name__ == "__main__":

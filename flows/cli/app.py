@@ -102,6 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = ": ".join(str(part) for part in (error.filename, advised(error)) if part)
         fail(found if ";" in found else f"{found}; check that it exists and that you may use it.")
         return 1
+    except MemoryError:
+        fail("there is not enough memory; free some, or raise the limit (`ulimit -v unlimited`).")
+        return 1
     return status or 0
 
 

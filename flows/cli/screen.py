@@ -15,6 +15,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from tasks.core.errors import StageError
 from tasks.core.messages import COLUMNS, MOST_LINES, brief
 
 # ASCII replacements for the other characters that we print.
@@ -42,16 +43,43 @@ class Screen(Console):
         return [[segment._replace(text=_dotted(segment.text)) for segment in row] for row in lines]
 
     def on_broken_pipe(self) -> None:
-        """Discard all further output, so that Python reports no error when it exits.
+        """Discard all further output.
 
         Raises:
             Closed: this is standard output. A command continues without standard error.
         """
+        self._discard()
+        if not self.stderr:
+            raise Closed
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print; without a place for standard error, e.g. on a full disk, a command continues.
+
+        Raises:
+            StageError: standard output can't be written.
+        """
+        try:
+            super().print(*args, **kwargs)
+        except OSError as error:
+            self.on_unwritable(error)
+
+    def on_unwritable(self, error: OSError) -> None:
+        """Discard all further output.
+
+        Raises:
+            StageError: this is standard output.
+        """
+        self._discard()
+        if not self.stderr:
+            raise StageError(
+                f"standard output can't be written ({error.strerror}); write it elsewhere."
+            ) from error
+
+    def _discard(self) -> None:
+        """Send all further output nowhere, so that Python reports no error when it exits."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.file.fileno())
         os.close(nowhere)
-        if not self.stderr:
-            raise Closed
 
     def is_closed(self) -> bool:
         """Whether this is a pipe whose reader has closed it."""
@@ -94,6 +122,8 @@ def line(text: str) -> None:
         print(spelled(text), flush=True)
     except BrokenPipeError:
         out.on_broken_pipe()
+    except OSError as error:
+        out.on_unwritable(error)
 
 
 def show_json(value: Any) -> None:

@@ -16,6 +16,9 @@ from tasks.core.settings.base import explain
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import Iteration
 
+# Far above any plan that a person writes.
+MOST_PLAN_BYTES = 2**20
+
 
 def compose(
     preset: str = "notebook",
@@ -62,6 +65,13 @@ def read_plan(path: Path) -> tuple[Iteration, ...]:
         UserError: the file can't be read or is not TOML, or a field is unknown or wrong.
     """
     try:
+        # A pipe without a writer would never end, and a device has no end.
+        if path.is_fifo() or path.is_char_device():
+            raise UserError(f"plan {path} is not a file; give a TOML file.")
+        if path.stat().st_size > MOST_PLAN_BYTES:
+            raise UserError(
+                f"plan {path} has more than {MOST_PLAN_BYTES} bytes; expected [[iteration]] tables."
+            )
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
@@ -71,7 +81,7 @@ def read_plan(path: Path) -> tuple[Iteration, ...]:
         raise UserError(
             f"plan {path} can't be read ({first_line(error)}); save it as UTF-8."
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(
             f"plan {path} is not valid TOML ({first_line(error)}); expected [[iteration]] tables."
         ) from None
@@ -113,6 +123,8 @@ def _parsed(text: str) -> Any:
     if text.lower() in ("none", "null"):
         return None
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
+    # Text of several lines could set more than the value.
+    return parsed["value"] if len(parsed) == 1 else text

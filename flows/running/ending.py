@@ -25,7 +25,10 @@ BEST_EFFORT_S = 3.0
 
 @contextmanager
 def noting_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list that is yielded; a second one ends the process."""
+    """Collect SIGINT, SIGTERM and SIGHUP in the list yielded; a second one ends the process.
+
+    SIGHUP comes when a terminal is closed. Under `nohup` it is ignored, and stays so.
+    """
     received: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
@@ -33,7 +36,9 @@ def noting_signals() -> Iterator[list[int]]:
             leave(INTERRUPTED_STATUS)
         received.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    wanted = (signal.SIGINT, signal.SIGTERM, *hangup)
+    before = {number: signal.signal(number, note) for number in wanted}
     try:
         yield received
     finally:
@@ -106,6 +111,12 @@ def _log_failure(error: BaseException, run_log: RunLog, *, lost: bool) -> int:
         log.error(
             "the Prefect server can no longer be reached (%s); check that it is running",
             first_line(error),
+        )
+    elif isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        log.error(
+            "the system refuses this process more memory or threads (%s); raise its limits "
+            "(`ulimit -v`, `ulimit -u`, the container's), or set execution.workers=1",
+            first_line(error, 100) if str(error) else type(error).__name__,
         )
     else:
         log.error(

@@ -72,7 +72,7 @@ def launch(request: RunRequest, level: int = logging.INFO) -> tuple[int, str]:
     """Run the flow; return the exit status, and a notice if the data set was replaced.
 
     Log lines from `level` on are shown. A terminal also shows what is in progress below them,
-    unless only warnings are wanted. Ctrl-C and SIGTERM end the process.
+    unless only warnings are wanted. Ctrl-C, SIGTERM and SIGHUP end the process.
 
     Raises:
         StageError: the Prefect server that the user named can't be used, or the folder of a

@@ -31,9 +31,12 @@ def files(path: Path) -> list[Path]:
     """The four IDX files in the order of `IDX_NAMES`, then `class_names.txt` if it exists.
 
     Raises:
-        UserError: an IDX file is missing.
+        UserError: an IDX file is missing, or `class_names.txt` is not a file.
     """
     names = path / CLASS_NAMES_FILE
+    # A pipe without a writer would be read forever.
+    if names.exists() and not names.is_file():
+        raise UserError(f"{names} is not a file; write one class name per line into a file.")
     return [*require_idx_files(path, str(path)), *([names] if names.exists() else [])]
 
 

@@ -30,6 +30,14 @@ LASTING = {
     errno.EACCES: "permission is denied; change its permissions or name another with --store",
     errno.EPERM: "the operation is not permitted; change its permissions or name another with "
     "--store",
+    errno.EFBIG: "a file would be larger than this process or its disk allows; raise the limit "
+    "(`ulimit -f unlimited`) or name another with --store",
+    errno.ENOTDIR: "a file is where one of its folders should be; move it away, or name another "
+    "with --store",
+    errno.EEXIST: "something is where one of its folders should be; move it away, or name another "
+    "with --store",
+    errno.EISDIR: "a folder is where one of its files should be; move it away, or name another "
+    "with --store",
 }
 
 
@@ -93,6 +101,8 @@ def unusable(root: StorePath, error: OSError, use: str = "written") -> StorageEr
     name, folder = root.disk()
     passes = error.errno in PASSING
     lasting = LASTING.get(error.errno or 0, f"{error.strerror or error}; name another with --store")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR) and error.filename:
+        lasting = f"{lasting} ({error.filename})"
     advice = advised(error) if passes else f"{lasting}."
     return StorageError(f"{name} {folder} can't be {use}: {advice}", transient=passes)
 
@@ -111,7 +121,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def replacing(target: Path) -> Iterator[Path]:
     """A temporary file that is flushed to disk and replaces `target` if the context ends well.
 
-    A folder at `target` is removed first.
+    A folder at `target` is removed first; of a link, only the link is replaced.
     """
     # Libraries choose the format by the suffix, so the temporary file has it too.
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY, suffix=target.suffix)
@@ -122,7 +132,7 @@ def replacing(target: Path) -> Iterator[Path]:
         with temporary.open("rb+") as opened:
             os.fsync(opened.fileno())
         temporary.chmod(0o644)
-        if target.is_dir():
+        if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         temporary.replace(target)
         sync_folder(target.parent)

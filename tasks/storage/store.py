@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tasks.core.errors import StageError, StorageError, UserError
-from tasks.core.messages import first_line
+from tasks.core.messages import first_line, quoted
 from tasks.core.records import Outcome, Record, Stage, StoredFile
 from tasks.core.seal import UNMARKED, MarkedFiles
 from tasks.storage.checkpoints import remove_checkpoints
@@ -78,7 +78,15 @@ class Store:
 
         Raises:
             StorageError: it can't be written or locked; see `tasks.storage.health`.
+            UserError: its name is not UTF-8, so neither logs nor a Prefect server can hold it.
         """
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"store {quoted(str(self.root))}: its name is not valid UTF-8; rename it, "
+                "or name another with --store."
+            ) from None
         check_usable(self.root, space=space)
 
     # Paths
@@ -229,7 +237,8 @@ class Store:
             from_scratch: whether to remove the stage's checkpoints and ignore all snapshots.
         """
         folder = self.folder(stage.name, key)
-        if folder.exists() and not folder.is_dir():
+        # A file, or a link that leads nowhere, which does not exist to `exists`.
+        if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
             folder.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         # The stage's lock is ours, so the process that wrote these was killed.

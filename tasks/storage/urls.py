@@ -16,8 +16,8 @@ def path_of(url: str) -> StorePath:
     """The folder or prefix that a path, a `file://` URL or an `s3://` URL names.
 
     Raises:
-        UserError: the path is a file, too long or in an unknown home, the `s3://` URL has no valid
-            bucket, or the URL is of another kind.
+        UserError: the path is empty, a file, too long, in an unknown home, or below a folder that
+            was removed; the `s3://` URL has no valid bucket; or the URL is of another kind.
     """
     if url.startswith(SCHEME):
         return S3Path.parse(url)
@@ -25,8 +25,17 @@ def path_of(url: str) -> StorePath:
         # The rest is not repeated, since it may contain a password.
         scheme = url.partition("://")[0]
         raise UserError(f"store {scheme}://...: expected a folder, or s3://bucket/prefix.")
+    path = url.removeprefix("file://")
+    if not path:
+        # Taken for the current folder, it would be littered by scripts with an unset variable.
+        raise UserError("the store's name is empty; give a folder, or s3://bucket/prefix.")
     try:
-        folder = LocalPath(url.removeprefix("file://")).expanduser().absolute()
+        folder = LocalPath(path).expanduser().absolute()
+    except FileNotFoundError:
+        raise UserError(
+            f"store {shortened(path, 100)}: the current folder was removed; change to another "
+            "folder, or give the store's full path."
+        ) from None
     except RuntimeError:
         raise UserError(
             f"store {shortened(url, 100)}: that home folder is not known; give a path without ~."

@@ -208,3 +208,62 @@ def test_a_shell_pipeline_with_head(store: Path) -> None:
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+
+
+# Streams that can't be written
+
+
+@pytest.mark.parametrize("command", [["runs"], ["verify"], ["plan", "--preset", "smoke"]])
+def test_a_full_disk_behind_standard_output_is_named(command: list[str], complete: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *command, "--store", str(complete)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert said == (
+        "error: standard output can't be written (No space left on device); write it elsewhere."
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [(["results"], 0), (["results", "--run", "nope"], 2)], ids=str
+)
+def test_a_command_needs_no_standard_error(command: list[str], status: int, store: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *command, "--store", str(store)],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            check=False,
+        )
+    assert done.returncode == status
+    assert bool(done.stdout) == (status == 0)
+
+
+def test_too_little_memory_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hungry(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("flows.cli.ui.serve_ui", hungry)
+    assert main(["ui"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is not enough memory; free some")
+
+
+def test_a_library_s_warning_is_no_error() -> None:
+    """As PYTHONWARNINGS=error makes it; NumPy and Keras warn each other in every training."""
+    code = (
+        "import warnings, flows.__main__, flows.cli.ui\n"
+        "flows.cli.ui.serve_ui = lambda *_, **__: warnings.warn('old', DeprecationWarning)\n"
+        "flows.__main__.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, "ui"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

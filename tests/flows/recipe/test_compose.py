@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def value(settings: Settings, name: str) -> Any:
         ("overfitting.augmentation={}", AugmentSettings()),
         ("overfitting.augmentation={zoom_range = 0.1}", AugmentSettings(zoom_range=0.1)),
         ("execution.device=cpu", "cpu"),
+        ("dataset=5\nseed = 3", "5\nseed = 3"),
     ],
 )
 def test_a_value_of_each_type(assignment: str, expected: Any) -> None:
@@ -222,6 +224,7 @@ def iteration(fields: str) -> str:
         ("iteration = []", r"expected \[\[iteration\]\] tables and nothing else\."),
         ("seed = 3", r"nothing else, found seed\."),
         (PLAN + "[extra]\nx = 1\n", r"nothing else, found extra\."),
+        ("iteration = " + "[" * 5000, r"is not valid TOML"),
         ("[[iteration]", r"is not valid TOML .*line 1"),
         (PLAN + PLAN.replace("change", "name"), r"is not valid TOML"),
         (b"\xff\xfe", r"can't be read .*decode"),
@@ -250,6 +253,24 @@ def iteration(fields: str) -> str:
 def test_a_wrong_plan_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
     with pytest.raises(UserError, match=said):
         compose("notebook", plan_file(tmp_path, text))
+
+
+@pytest.mark.parametrize("nested", ["[" * 5000, "[" * 5000 + "]" * 5000])
+def test_a_value_that_is_nested_too_deeply_is_refused(nested: str) -> None:
+    with pytest.raises(UserError, match=r"overfitting\.filters: .*valid tuple"):
+        compose(assignments=[f"overfitting.filters={nested}"])
+
+
+def test_a_plan_that_never_ends_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(UserError, match=r"is not a file; give a TOML file\."):
+            read_plan(path)
+    large = plan_file(tmp_path, PLAN)
+    os.truncate(large, 2**20 + 1)
+    with pytest.raises(UserError, match=r"has more than 1048576 bytes; expected"):
+        read_plan(large)
 
 
 def test_errors_of_a_plan_file_name_the_file(tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
 
+REFUSED = (
+    "the system refuses this process more memory or threads ({}); raise its limits (`ulimit -v`, "
+    "`ulimit -u`, the container's), or set execution.workers=1"
+)
+
 
 class Left(BaseException):
     """In place of the process's end."""
@@ -56,6 +61,12 @@ def run_log(tmp_path: Path) -> RunLog:
         (OSError("broken pipe"), STAGE_FAILED, "broken pipe"),
         (ValueError("odd\nmore"), STAGE_FAILED, "ValueError: odd"),
         (ValueError(), STAGE_FAILED, "ValueError: no message"),
+        (MemoryError(), STAGE_FAILED, REFUSED.format("MemoryError")),
+        (
+            RuntimeError("can't start new thread"),
+            STAGE_FAILED,
+            REFUSED.format("can't start new thread"),
+        ),
     ],
 )
 def test_each_kind_of_error_has_a_status_and_one_line(
@@ -99,3 +110,18 @@ def test_the_first_signal_is_noted_and_the_second_ends_the_process(left: list[in
             os.kill(os.getpid(), signal.SIGINT)
     assert left == [INTERRUPTED_STATUS]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_closed_terminal_stops_a_run_unless_it_should_survive_that(left: list[int]) -> None:
+    with noting_signals() as received:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert received == [signal.SIGHUP]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under `nohup`
+    try:
+        with noting_signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert received == []
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert left == []

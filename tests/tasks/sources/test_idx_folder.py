@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,6 +37,14 @@ def test_class_names(tmp_path: Path, text: str) -> None:
     (tmp_path / "class_names.txt").write_bytes(text.encode())
 
     assert read_dataset(tmp_path).class_names == ("cat", "dog", "Ü-Boot")
+
+
+def test_class_names_in_a_pipe_that_nobody_writes_are_refused(tmp_path: Path) -> None:
+    write_idx(tmp_path, tiny())
+    os.mkfifo(tmp_path / "class_names.txt")
+
+    with pytest.raises(UserError, match=r"class_names\.txt is not a file; write one class name"):
+        read_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,10 @@ LASTING = {
     errno.EROFS: "make it writable or name another with --store",
     errno.EACCES: "change its permissions or name another with --store",
     errno.EPERM: "change its permissions or name another with --store",
+    errno.EFBIG: "raise the limit (`ulimit -f unlimited`) or name another with --store",
+    errno.ENOTDIR: "move it away, or name another with --store",
+    errno.EEXIST: "move it away, or name another with --store",
+    errno.EISDIR: "move it away, or name another with --store",
 }
 
 
@@ -363,3 +367,11 @@ def test_a_full_and_a_read_only_disk_are_explained() -> None:
         ):
             append_line(LocalPath(disk / "log.jsonl"), {})
         assert list(disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOTDIR, errno.EEXIST, errno.EISDIR])
+def test_what_is_in_the_way_is_named(tmp_path: Path, number: int) -> None:
+    place = str(tmp_path / "runs.jsonl")
+    with pytest.raises(StorageError) as explained, explaining(LocalPath(tmp_path)):
+        raise OSError(number, os.strerror(number), place)
+    assert str(explained.value).endswith(f"({place}).")

@@ -379,6 +379,33 @@ def test_the_stage_s_folder_replaces_a_file_of_its_name(store: Store) -> None:
     assert store.lookup(STAGE, record.key) == record
 
 
+@pytest.mark.parametrize("target", ["nowhere", "0123456789abcdef"], ids=["dangling", "circular"])
+def test_a_stage_s_folder_replaces_a_link_that_leads_nowhere(store: Store, target: str) -> None:
+    record = committed(store)
+    folder = on_disk(store.folder(record.stage, record.key))
+    folder.remove_tree()
+    folder.symlink_to(target)
+    assert reason(store, record)
+    assert committed(store) == record
+    assert store.lookup(STAGE, record.key) == record
+
+
+@pytest.mark.parametrize("name", ["train.npz", "labels.parquet", "record.json"])
+def test_a_stage_s_file_replaces_a_link_and_not_what_it_leads_to(
+    store: Store, name: str, tmp_path: Path
+) -> None:
+    record = committed(store)
+    path = on_disk(store.folder(record.stage, record.key)) / name
+    path.unlink()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_bytes(b"somebody's")
+    path.symlink_to(tmp_path / "other")
+    assert reason(store, record)
+    assert committed(store) == record
+    assert store.lookup(STAGE, record.key) == record
+    assert (tmp_path / "other" / "file").read_bytes() == b"somebody's"
+
+
 @pytest.mark.parametrize("name", ["train.npz", "labels.parquet", "record.json"])
 def test_a_stage_s_file_replaces_a_folder_of_its_name(store: Store, name: str) -> None:
     record = committed(store)
@@ -739,3 +766,26 @@ def test_the_record_on_disk_is_plain_signed_json(store: Store) -> None:
     body = json.loads(record_path(store, record).read_text())
     assert body.pop("digest") == digest_of(body)
     assert set(body) == {"stage", "kind", "key", "files", "facts", "basis", "marks"}
+
+
+def test_an_empty_name_is_not_taken_for_the_current_folder() -> None:
+    """As a script gives it in which the variable in `--store "$STORE"` is not set."""
+    for url in ("", "file://"):
+        with pytest.raises(UserError, match="the store's name is empty; give a folder"):
+            Store(url)
+
+
+def test_a_store_below_a_folder_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = tmp_path / "removed"
+    removed.mkdir()
+    monkeypatch.chdir(removed)
+    removed.rmdir()
+    with pytest.raises(UserError, match="store artifacts: the current folder was removed; change"):
+        Store("artifacts")
+
+
+def test_a_store_whose_name_is_not_utf_8_is_refused_before_a_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"store '.*udcff': its name is not valid UTF-8; rename"):
+        Store(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).check_usable()
