@@ -47,6 +47,8 @@ def _keep_warnings_warnings() -> None:
     """Ignore warnings under `PYTHONWARNINGS=error`: those of libraries would fail a training."""
     if any(option.startswith("error") for option in sys.warnoptions):
         warnings.simplefilter("ignore")
+        # Dask's workers and the server inherit it.
+        os.environ.pop("PYTHONWARNINGS", None)
 
 
 if __name__ == "__main__":

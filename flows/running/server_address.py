@@ -42,7 +42,11 @@ PREFECT_DEFAULTS = {
 # The profiles that Prefect itself brings.
 OWN_PROFILES = ("ephemeral", "local", "test", "cloud")
 # A server's log must say why it does not start: these settings apply to uvicorn's messages, too.
-SERVER_DEFAULTS = PREFECT_DEFAULTS | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR"}
+# Nor must a module of the working folder stand in for one of the standard library.
+SERVER_DEFAULTS = PREFECT_DEFAULTS | {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+    "PYTHONSAFEPATH": "1",
+}
 
 
 @dataclass(frozen=True)

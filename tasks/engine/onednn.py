@@ -93,6 +93,8 @@ def _answer(tensorflow: str, *, again: bool = False) -> str | None:
 def ask_onednn() -> str | None:
     """What oneDNN calls its instruction set in a new process; None if it does not say."""
     verbose = {"ONEDNN_VERBOSE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    # A module of the working folder must not stand in for one of the standard library.
+    verbose["PYTHONSAFEPATH"] = "1"
     try:
         output = subprocess.run(  # noqa: S603 - the command is a constant
             [sys.executable, "-c", PRODUCT],

@@ -27,6 +27,20 @@ LOCK_POLL_S = 0.2
 class LocalPath(PosixPath):
     """A path on this machine; the methods are described by `StorePath`."""
 
+    def read_bytes(self) -> bytes:
+        """The bytes of the file; a pipe, which nobody may ever write, is refused."""
+        self._refuse_pipes()
+        return super().read_bytes()
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        """The text of the file; a pipe, which nobody may ever write, is refused."""
+        self._refuse_pipes()
+        return super().read_text(encoding, errors)
+
+    def _refuse_pipes(self) -> None:
+        if self.is_fifo() or self.is_socket() or self.is_char_device():
+            raise OSError(errno.EINVAL, "not a regular file", str(self))
+
     def write(self, content: bytes) -> None:
         """Replace the file, whole or not at all, and make its folder if necessary."""
         write_atomically(self, content)

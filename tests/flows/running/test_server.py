@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from flows.running import server
-from flows.running.server import STARTS, TemporaryServer, await_server, stop_temporary_server
+from flows.running.server import (
+    STARTS,
+    TEMPORARY_SETTINGS,
+    TemporaryServer,
+    await_server,
+    stop_temporary_server,
+)
+from flows.running.ui_server import SERVER_SETTINGS
 from flows.running.watcher import watch
 from tasks.core.errors import StageError
 from tests.processes import free_port
@@ -53,3 +61,11 @@ def test_a_server_that_always_ends_is_given_up(
         await_server(tmp_path / "run.log")
     assert len(started) == STARTS - 1
     stop_temporary_server()
+
+
+def test_a_module_of_the_working_folder_does_not_stand_in_for_a_library(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("raise ImportError('not this one')")
+    settings = os.environ | TEMPORARY_SETTINGS | SERVER_SETTINGS
+    asked = [sys.executable, "-m", "uvicorn", "--version"]
+    done = subprocess.run(asked, cwd=tmp_path, env=settings, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -789,3 +789,13 @@ def test_a_store_below_a_folder_that_was_removed(
 def test_a_store_whose_name_is_not_utf_8_is_refused_before_a_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"store '.*udcff': its name is not valid UTF-8; rename"):
         Store(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).check_usable()
+
+
+def test_a_pipe_in_the_place_of_a_record_is_not_read_forever(store: Store) -> None:
+    record = committed(store)
+    path = on_disk(store.folder(STAGE.name, record.key)) / "record.json"
+    path.unlink()
+    os.mkfifo(path)
+    found = store.lookup(STAGE, record.key)
+    assert isinstance(found, Miss)
+    assert found.reason == "its record can't be read: not a regular file"
