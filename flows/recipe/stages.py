@@ -166,7 +166,7 @@ def guard(settings: Settings) -> Stage:
 def folds(evaluation: EvaluationSettings, seed: int, replicate: int) -> Stage:
     """The folds of a replicate."""
     spec = FoldsSpec(folds=evaluation.folds, seed=seed, replicate=replicate)
-    reads: Reads = {SPLIT: TRAINING_SPLITS, DUPLICATES: (TRAINING_PAIRS,)}
+    reads: Reads = {SPLIT: (*TRAINING_SPLITS, FACTS), DUPLICATES: (TRAINING_PAIRS,)}
     return Stage(folds_name(replicate), spec, reads)
 
 

@@ -157,7 +157,12 @@ class FoldsSpec(StageSpec):
         Purpose.DATA,
         dict.fromkeys(
             (FOLDS, FACTS),
-            Origin((f"{SPLIT}/{TRAIN}", f"{SPLIT}/{VALIDATION}", f"{DUPLICATES}/{TRAINING_PAIRS}")),
+            Origin(
+                (
+                    *_of(SPLIT, TRAIN, VALIDATION, FACTS).reads,
+                    *_of(DUPLICATES, TRAINING_PAIRS).reads,
+                )
+            ),
         ),
     )
 

@@ -219,7 +219,7 @@ def assigned(
     ]
     duplicates = bench.stored("guard", tables={"training_pairs": from_rows(DUPLICATE_PAIRS, rows)})
     spec = FoldsSpec(folds=3, seed=seed, replicate=replicate)
-    reads = {"split": ("train", "validation"), "guard": ("training_pairs",)}
+    reads = {"split": ("train", "validation", "facts"), "guard": ("training_pairs",)}
     return bench.compute(Stage("folds", spec, reads), split=bench.split(), guard=duplicates)
 
 
@@ -274,7 +274,7 @@ def test_the_mark_of_test_images_follows_them(bench: Workbench, tmp_path: Path) 
         Stage(
             "folds",
             FoldsSpec(folds=2, seed=0, replicate=1),
-            {"split": ("train", "validation"), "guard": ("training_pairs",)},
+            {"split": ("train", "validation", "facts"), "guard": ("training_pairs",)},
         ),
         split=split.record,
         guard=guard.record,
