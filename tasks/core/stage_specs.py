@@ -157,12 +157,8 @@ class FoldsSpec(StageSpec):
         Purpose.DATA,
         dict.fromkeys(
             (FOLDS, FACTS),
-            Origin(
-                (
-                    *_of(SPLIT, TRAIN, VALIDATION, FACTS).reads,
-                    *_of(DUPLICATES, TRAINING_PAIRS).reads,
-                )
-            ),
+            Origin((*_of(SPLIT, TRAIN, VALIDATION, FACTS).reads, f"{DUPLICATES}/{TRAINING_PAIRS}")),
+        ),
         ),
     )
 
