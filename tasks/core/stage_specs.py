@@ -159,7 +159,6 @@ class FoldsSpec(StageSpec):
             (FOLDS, FACTS),
             Origin((*_of(SPLIT, TRAIN, VALIDATION, FACTS).reads, f"{DUPLICATES}/{TRAINING_PAIRS}")),
         ),
-        ),
     )
 
     folds: int
