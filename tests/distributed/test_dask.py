@@ -275,6 +275,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.usefixtures("full")
 def test_workers_that_a_run_starts_survive_its_sleep_and_end_when_it_is_killed(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_edits_to_figures_or_the_report_train_nothing(
     assert of_state(planned(), "cached") == set(before) - drawing
 
 
+@pytest.mark.usefixtures("full")
 def test_two_versions_of_the_program_share_a_store_and_each_finds_its_own_results(
     size: Size,
     undisturbed: Path,
