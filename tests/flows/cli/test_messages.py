@@ -224,8 +224,8 @@ def test_an_error_of_the_system_says_what_to_check(
     monkeypatch.setattr("flows.cli.ui.serve_ui", broken)
     assert main(["ui"]) == 1
     text = check(capsys.readouterr().err)
-    assert text.startswith("error: Permission denied: /home/namename")
-    assert text.endswith("; check that it exists and that you may use it.")
+    assert text.startswith("error: /home/namename")
+    assert text.endswith(": Permission denied; check that it exists and that you may use it.")
 
 
 def test_notes_take_six_lines_with_their_frame(capsys: pytest.CaptureFixture[str]) -> None:

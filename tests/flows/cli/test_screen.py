@@ -188,7 +188,7 @@ def test_a_connection_that_breaks_is_an_error(
     monkeypatch.setattr("flows.cli.ui.serve_ui", broken)
     monkeypatch.setattr(screen.out, "is_closed", lambda: False)
     assert main(["ui"]) == 1
-    assert capsys.readouterr().err.startswith("error: Broken pipe: server; check that")
+    assert capsys.readouterr().err.startswith("error: server: Broken pipe; check that")
 
 
 def test_damage_is_a_failure_even_if_nobody_reads_what_is_damaged(tmp_path: Path) -> None:
