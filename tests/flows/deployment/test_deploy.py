@@ -114,7 +114,7 @@ def test_a_deployment_without_a_server_is_refused(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (httpx.ConnectError("refused"), f"no Prefect server answers at {ADDRESS}: refused"),
+        (httpx.ConnectError("refused"), rf"no Prefect server answers at {ADDRESS} \(refused\); start"),
         (
             httpx.HTTPStatusError(
                 "401", request=httpx.Request("GET", ADDRESS), response=httpx.Response(401)
