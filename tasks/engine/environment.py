@@ -73,11 +73,13 @@ EPSILON = 1e-7
 
 
 def changing_variables() -> list[str]:
-    """The names of the variables that are set and could change results."""
+    """The names of the variables that are set and could change results; not what we have set."""
     found = [
         name
-        for name in os.environ
-        if name.startswith(PREFIXES) and not name.startswith((*KEPT, XLA_FLAGS))
+        for name, value in list(os.environ.items())
+        if name.startswith(PREFIXES)
+        and not name.startswith((*KEPT, XLA_FLAGS))
+        and value != OURS.get(name)
     ]
     flags = os.environ.get(XLA_FLAGS, "").split()
     return sorted([*found, XLA_FLAGS] if flags != _kept(flags) else found)
@@ -103,7 +105,7 @@ def fix_variables(library: str) -> None:
     Raises:
         StageError: `library` is imported already, so it may have read them.
     """
-    found = [name for name in changing_variables() if os.environ[name] != OURS.get(name)]
+    found = changing_variables()
     if found and library in sys.modules:
         raise StageError(
             f"{library} was imported while {listed(found)} was set, which could change results; "
