@@ -60,7 +60,7 @@ def test_a_change_that_does_not_fit_names_its_iteration() -> None:
 
 def test_rule_notebook_needs_a_decision_for_each_iteration() -> None:
     said = refusal(rule="notebook", plan=[entry({"epochs": 3})])
-    assert "needs replay = 'forward' or 'back'" in said
+    assert "must have replay = 'forward' or 'back'" in said
 
 
 @pytest.mark.parametrize(("forced", "fits"), [("forward", True), ("back", False)])
@@ -77,7 +77,7 @@ def test_rule_notebook_checks_changes_along_its_path(forced: str, fits: bool) ->
 
 def test_a_forced_gate_has_to_be_in_the_plan() -> None:
     assert Settings.model_validate({"force": {9: "back"}}).force == {9: "back"}
-    assert "there is no gate 10, 11; the plan has 9 gates, from 1" in refusal(
+    assert "there is no gate 10, 11; expected gates from 1 to 9, one" in refusal(
         force={10: "back", 11: "forward"}
     )
 
