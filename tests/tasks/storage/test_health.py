@@ -209,7 +209,7 @@ def test_what_is_wrong_with_a_store_is_said_and_not_raised(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to("circle")
     assert "is a file" in str(examine(str(tmp_path / "file")).problem)
-    assert "Not a directory; name another" in str(examine(str(tmp_path / "file/store")).problem)
+    assert "a file is where one" in str(examine(str(tmp_path / "file/store")).problem)
     assert "symbolic links" in str(examine(str(tmp_path / "circle/store")).problem)
     assert "too long" in str(examine(str(tmp_path / ("x" * 300))).problem)
     assert "expected a folder" in str(examine("gs://bucket/x").problem)

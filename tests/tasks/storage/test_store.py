@@ -569,7 +569,7 @@ def test_declared_files_are_read(store: Store) -> None:
 )
 def test_undeclared_files_are_refused(store: Store, ask: Callable[[Inputs], Any]) -> None:
     found = inputs(store, committed(store))
-    with pytest.raises(SealedError, match=r"'train_1' asks for .* but declared that it reads"):
+    with pytest.raises(SealedError, match=r"train_1 asks for .* which its `reads` do not declare"):
         ask(found)
 
 
@@ -617,7 +617,7 @@ def test_tables_are_read_without_starting_a_thread(store: Store) -> None:
 def test_a_skipped_input_says_so(store: Store) -> None:
     found = inputs(store, Skipped("load", "offline"))
     assert found.skipped("split") == "offline"
-    with pytest.raises(StageError, match="'split' of 'train_1' was skipped"):
+    with pytest.raises(StageError, match="input split of train_1 was skipped"):
         found.arrays("split", "train")
 
 
