@@ -171,7 +171,7 @@ def _blas() -> str:
     names = {
         f"{library['internal_api']} {library.get('architecture') or UNKNOWN}"
         for library in found
-        if "scipy" not in library["filepath"]
+        if not Path(library["filepath"]).parent.name.startswith("scipy")
     }
     return ", ".join(sorted(names)) or UNKNOWN
 

@@ -71,15 +71,19 @@ def decided(
 
 
 def test_models_computed_under_different_profiles_are_named(bench: Workbench) -> None:
-    def on(instruction_set: str) -> Record:
-        found = training(bench, 6)
+    def on(instruction_set: str, right: int = 6) -> Record:
+        found = training(bench, right)
         profile = {"instruction_set": instruction_set, "threads": 2}
         return replace(found, basis={**found.basis, "profile": profile})
 
     assert "profiles" not in decided(bench, [on("AVX2")], [on("AVX2")]).message
-    assert decided(bench, [on("AVX-512")], [on("AVX2")]).facts["reason"].endswith(
-        "; the models were computed under different execution profiles "
-        "(instruction set AVX2 instead of AVX-512)"
+    assert (
+        decided(bench, [on("AVX-512")], [on("AVX2", 7)])
+        .facts["reason"]
+        .endswith(
+            "; the models were computed under different execution profiles "
+            "(instruction set AVX2 instead of AVX-512)"
+        )
     )
 
 

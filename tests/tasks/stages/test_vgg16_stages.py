@@ -142,7 +142,7 @@ def test_weights_that_are_not_available_skip_the_stage_with_advice(
     done = bench.compute(weights_stage())
     assert done.state == "Skipped"
     assert "--vgg16-weights FILE" in done.message
-    assert done.message.endswith("no network")
+    assert done.message.endswith("(no network)")
     with pytest.raises(UnavailableError, match="--transfer-weights random"):
         bench.compute(weights_stage(optional=False))
 
