@@ -7,13 +7,13 @@ rules. Those that depend on what users give are provoked in tests/flows/cli/test
 from __future__ import annotations
 
 import ast
-import builtins
 import importlib
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from inspect import signature
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -69,7 +69,7 @@ SAYS_NOTHING = {
 
 @dataclass
 class Message:
-    """A message with a mark for each placeholder, its greatest length, and what has no limit."""
+    """A message with a mark for each part that varies, its greatest length, what has no limit."""
 
     place: str
     text: str = ""
@@ -130,10 +130,10 @@ def render(node: ast.expr, module: str, into: Message) -> None:
             into.unlimited.append(ast.unparse(node.value) + "!r")
         render(node.value, module, into)
     else:
-        placeholder(node, into)
+        unknown(node, into)
 
 
-def placeholder(node: ast.expr, into: Message) -> None:
+def unknown(node: ast.expr, into: Message) -> None:
     """Add something whose length is only known when the message is shown."""
     name = ast.unparse(node)
     helper = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
@@ -162,21 +162,30 @@ def room(call: ast.Call, helper: str) -> int:
 
 
 def constant(node: ast.AST, module: str) -> Any:
-    """The value of an expression of constants and of a module's constants; None for others."""
-    if isinstance(node, ast.FormattedValue):
-        return None
-    names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-    if any(not name.isupper() and name not in vars(builtins) for name in names):
-        return None
-    if isinstance(node, ast.Constant):
-        return node.value
-    # Keras takes long to import, and no module that needs it has constants in its messages.
-    if not names or any(ast.unparse(node) == "import keras" for node in tree(module).body):
-        return None
-    try:
-        return eval(ast.unparse(node), dict(vars(importlib.import_module(module))))
-    except Exception:
-        return None
+    """The value of a constant, of a module's constant, its entry or its joined names; else None."""
+    match node:
+        case ast.Constant():
+            return node.value
+        case ast.Name(id=name) if name.isupper():
+            return vars(imported(module)).get(name)
+        case ast.Subscript(value=ast.Name() as whole, slice=ast.Constant(value=place)):
+            values = constant(whole, module)
+            return None if values is None else values[place]
+        case ast.Call(
+            func=ast.Attribute(value=ast.Constant(value=str() as separator), attr="join"),
+            args=[ast.Name() as whole],
+        ):
+            names = constant(whole, module)
+            return None if names is None else separator.join(names)
+    return None
+
+
+def imported(module: str) -> ModuleType:
+    """A module of the program; an empty one if it imports Keras, which takes long."""
+    # No module that needs Keras has constants in its messages.
+    if any(ast.unparse(node) == "import keras" for node in tree(module).body):
+        return ModuleType(module)
+    return importlib.import_module(module)
 
 
 def caught(module: str) -> dict[int, frozenset[str]]:

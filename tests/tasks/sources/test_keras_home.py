@@ -25,7 +25,7 @@ def test_the_users_folder_is_found_while_it_is_hidden(monkeypatch: pytest.Monkey
 def test_without_one_it_is_in_the_users_home(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("KERAS_HOME", "/placeholder")
+    monkeypatch.setenv("KERAS_HOME", "/another")
     monkeypatch.delenv("KERAS_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     for _time in range(2):
