@@ -87,6 +87,8 @@ def _fonts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             found.append(f"font {', '.join(changed)} has another digest")
         else:
             found.append(f"font {', '.join(new) or NO_FONT} instead of {', '.join(old) or NO_FONT}")
+    if not found and before.get("in_no_font") != now.get("in_no_font"):
+        found.append("other characters of names are in no font")
     return list(dict.fromkeys(found))
 
 

@@ -72,6 +72,13 @@ def test_libraries_and_profile_are_shown_before_and_after() -> None:
     assert said(before, now) == ["numpy 2.4.6 → 2.5.0", "threads 1 instead of 2"]
 
 
+def test_a_font_with_some_of_the_missing_characters_is_said() -> None:
+    before = {"fonts": {"class_names": {}}, "in_no_font": "更衣🙂"}
+    now = {"fonts": {"class_names": {}}, "in_no_font": "🙂"}
+    assert said(before, now) == ["other characters of names are in no font"]
+    assert said(before, before) == []
+
+
 def test_another_processor_is_said_in_words() -> None:
     before = {"profile": {"instruction_set": "AVX-512", "blas": "openblas SkylakeX"}}
     now = {"profile": {"instruction_set": "AVX2", "blas": "openblas Haswell"}}
