@@ -234,6 +234,7 @@ def test_the_log_says_why_a_stage_is_recomputed(
     context: RunContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(FakeStage(), context)
+    caplog.clear()
     with caplog.at_level("INFO", "fashion_flow"):
         run(FakeStage(), recomputing(context, why="load is recomputed"))
     (line,) = (text for text in caplog.messages if " Running " in text)
