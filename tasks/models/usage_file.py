@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from tasks.core.data.photographs import ImageFormat
+from tasks.core.data.photographs import Fit, ImageFormat
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 from tasks.core.settings.base import explain
@@ -29,6 +29,8 @@ class _Part(BaseModel):
 class _Image(_Part):
     shape: tuple[PositiveInt, PositiveInt, Literal[1, 3]]
     ground: Annotated[float, Field(ge=0, le=1)]
+    # Models of earlier versions were trained on padded images.
+    fit: Fit = "pad"
 
 
 class _Input(_Part):
@@ -47,7 +49,7 @@ class Usage(_Part):
     @property
     def image_format(self) -> ImageFormat:
         """The format of the images that the model was trained on."""
-        return ImageFormat(*self.image.shape, self.image.ground)
+        return ImageFormat(*self.image.shape, self.image.fit, self.image.ground)
 
 
 def read_usage(content: bytes, origin: str) -> Usage:

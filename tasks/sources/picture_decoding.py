@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
-import numpy as np
 from PIL import Image
 
-from tasks.core.data.photographs import ImageFormat
+from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
 
 # Pillow reads many more formats, some with external programs. These are common and well tested.
@@ -37,8 +36,8 @@ class Undecoded:
     decode: Callable[[], Image.Image]
 
 
-def decoded(file: IO[bytes], like: ImageFormat) -> Image.Image:
-    """The picture in a file, in at least twice the size that a model or a thumbnail needs.
+def decoded(file: IO[bytes], frame: Frame) -> Image.Image:
+    """The picture in a file, in at least twice the size of the frame and of a thumbnail.
 
     Raises:
         UserError: the file contains several pictures.
@@ -51,12 +50,7 @@ def decoded(file: IO[bytes], like: ImageFormat) -> Image.Image:
             "contains more than one picture (an animation, or pages); save one of them."
         )
     # Lets the decoder scale a large JPEG down by a power of two, which is fast.
-    enough = 2 * max(THUMBNAIL, like.height, like.width)
+    enough = 2 * max(THUMBNAIL, frame.height, frame.width)
     picture.draft(None, (enough, enough))
     picture.load()
     return picture
-
-
-def from_array(pixels: np.ndarray) -> Image.Image:
-    """`(h, w)` or `(h, w, 1, 3 or 4)` uint8 as a picture."""
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)

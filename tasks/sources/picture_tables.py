@@ -16,13 +16,8 @@ from PIL import Image
 from tasks.core.data.photographs import ImageFormat
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed
-from tasks.sources.picture_decoding import (
-    MOST_PIXELS,
-    TOO_LARGE,
-    Undecoded,
-    decoded,
-    from_array,
-)
+from tasks.sources.collection import as_picture
+from tasks.sources.picture_decoding import MOST_PIXELS, TOO_LARGE, Undecoded, decoded
 from tasks.storage.npz import Rows, read_rows
 
 NPZ_NAMES = ("x", "images")
@@ -75,7 +70,7 @@ def _in_rows(rows: Rows, source: str) -> Iterator[Undecoded]:
     number = 0
     try:
         for row in rows.batches:
-            yield Undecoded(f"{source}[{number}]", partial(from_array, row[0]))
+            yield Undecoded(f"{source}[{number}]", partial(as_picture, row[0]))
             number += 1
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         raise UserError(
@@ -182,7 +177,7 @@ def _from_value(scalar: Any, like: ImageFormat) -> Image.Image:
         return decoded(io.BytesIO(value), like)
     if not isinstance(value, list):
         raise UserError(f"is of type {type(value).__name__}; {_PARQUET_EXPECTED}.")
-    return from_array(_from_list(value, like))
+    return as_picture(_from_list(value, like))
 
 
 def _from_list(value: list[Any], like: ImageFormat) -> np.ndarray:

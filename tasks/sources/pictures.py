@@ -12,18 +12,14 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from tasks.core.data.photographs import FILTER, ImageFormat, Invert, Prepared, eight_bits, prepared
+from tasks.core.data.photographs import FILTER, ImageFormat, Invert, Prepared, prepared
+from tasks.core.data.picture_modes import eight_bits, upright
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
-from tasks.sources.picture_decoding import (
-    THUMBNAIL,
-    TOO_LARGE,
-    Undecoded,
-    decoded,
-    from_array,
-)
+from tasks.sources.collection import as_picture
+from tasks.sources.picture_decoding import THUMBNAIL, TOO_LARGE, Undecoded, decoded
 from tasks.sources.picture_tables import in_npz, in_parquet
 
 # In folders, only files with these suffixes are read. A file that the user names may have any.
@@ -133,11 +129,11 @@ def _damaged(error: Exception) -> str:
 
 
 def _shown(picture: Image.Image, image: Prepared) -> Shown:
-    given = eight_bits(ImageOps.exif_transpose(picture)).copy()
+    given = eight_bits(upright(picture)).copy()
     # Drop the metadata, which may tell where and when the picture was taken.
     given.info.clear()
     given.thumbnail((THUMBNAIL, THUMBNAIL), FILTER)
-    return Shown(_png(given), _png(from_array(image.pixels)))
+    return Shown(_png(given), _png(as_picture(image.pixels)))
 
 
 def _png(picture: Image.Image) -> bytes:

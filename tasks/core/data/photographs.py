@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tasks.core.array_types import UInt8
-from tasks.core.errors import UserError
+from tasks.core.data.picture_modes import mode_of, plain, upright
 
 Invert = Literal["auto", "yes", "no"]
+Fit = Literal["pad", "crop", "stretch"]
 
 # A picture is inverted only if that brings its background (brightness 0 to 1) nearer to the data
 # set's by more than this. A middle grey (0.4 to 0.6 for Fashion-MNIST) is not clear enough.
@@ -26,17 +27,28 @@ WHITE = 255
 
 
 @dataclass(frozen=True)
-class ImageFormat:
-    """The images of a data set.
+class Frame:
+    """The size into which pictures are fitted.
 
-    `channels` is 1 (grey) or 3 (RGB). `background` is the brightness of the background, in [0, 1],
-    as computed by `tasks.core.data.preprocessing.background_brightness`.
+    `channels` is 1 (grey) or 3 (RGB). `fit` says what happens to pictures of other proportions:
+    `pad` fills the rest with their background, `crop` cuts off what is outside, `stretch` changes
+    the proportions.
     """
 
     height: int
     width: int
     channels: int
-    background: float
+    fit: Fit = "pad"
+
+
+@dataclass(frozen=True)
+class ImageFormat(Frame):
+    """The images of a data set: their frame, and the brightness of their background, in [0, 1].
+
+    See `tasks.core.data.preprocessing.background_brightness`.
+    """
+
+    background: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,64 +65,48 @@ class Prepared:
     unlike: bool
 
 
-def prepared(picture: Image.Image, like: ImageFormat, invert: Invert = "auto") -> Prepared:
-    """Turn a decoded picture into an image like those of a data set.
+def framed(picture: Image.Image, frame: Frame) -> UInt8:
+    """Turn a decoded picture into an image of a data set: `(height, width, channels)` uint8.
 
-    A picture that already has the data set's size and channels keeps every bit unless `invert` is
-    `yes`, since it most likely comes from the data set. Any other picture is rotated according to
-    its EXIF data, converted to grey or RGB and resized to fit; transparent parts get its background
-    colour; it is inverted if necessary, centred, and padded with its background colour.
+    A picture that already has the frame's size and channels keeps every bit. Any other picture is
+    rotated according to its EXIF data, converted to sRGB or grey, and resized; transparent parts
+    get its background colour; it is centred.
+
+    Raises:
+        UserError: the pixels are numbers for which black and white are not defined.
+    """
+    return _framed(upright(picture), frame)[0]
+
+
+def prepared(picture: Image.Image, like: ImageFormat, invert: Invert = "auto") -> Prepared:
+    """Turn a decoded picture into an image like those of a data set: framed, perhaps inverted.
 
     With `auto`, a grey picture is inverted if its background is clearly unlike the data set's and
-    the inverted background is not. Colour pictures are never inverted automatically.
+    the inverted background is not, unless it already has the data set's size: then it most likely
+    comes from the data set. Colour pictures are never inverted automatically.
 
     Raises:
-        UserError: the pixels are 32-bit numbers without a defined black and white.
+        UserError: the pixels are numbers for which black and white are not defined.
     """
-    upright = ImageOps.exif_transpose(picture)
-    size = (like.width, like.height)
-    given = upright.mode == _mode(like.channels) and upright.size == size
-    plain = upright if given else in_channels(eight_bits(upright), like.channels)
-    background = background_color(plain)
-    pixels = _pixels(plain) if given else on_background(_resized(plain, size), background)
+    found = upright(picture)
+    pixels, background = _framed(found, like)
     unlike = like.channels == 1 and is_unlike(background[0] / 255, like.background)
-    inverts = invert == "yes" or (invert == "auto" and unlike and not given)
-    if inverts:
-        pixels, background = inverted(pixels), inverted(background)
-    whole = padded(pixels, background, like.height, like.width)
-    return Prepared(whole, inverts, unlike and not inverts)
+    inverts = invert == "yes" or (invert == "auto" and unlike and not _has_size(found, like))
+    return Prepared(inverted(pixels) if inverts else pixels, inverts, unlike and not inverts)
 
 
-def eight_bits(picture: Image.Image) -> Image.Image:
-    """Convert a picture to eight bits per channel: L or RGB, or LA or RGBA with transparency.
-
-    Raises:
-        UserError: floating-point or 32-bit pixels, for which white is not defined.
-    """
-    mode = picture.mode
-    if mode.startswith("I;16"):
-        # 257 is 65535 / 255, so white stays white.
-        wide = np.asarray(picture).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    if mode in ("I", "F"):
-        raise UserError(
-            "has 32-bit pixels, for which black and white are not defined; save it with 8 or 16 "
-            "bits per channel."
-        )
-    grey = mode in ("1", "L", "LA", "La")
-    if picture.has_transparency_data:
-        return picture.convert("LA" if grey else "RGBA")
-    return picture.convert("L" if grey else "RGB")
+def _framed(picture: Image.Image, frame: Frame) -> tuple[UInt8, UInt8]:
+    """An upright picture in a frame, and its background colour `(channels,)`."""
+    if _has_size(picture, frame):
+        return _pixels(picture), background_color(picture)
+    found = plain(picture, frame.channels)
+    background = background_color(found)
+    pixels = on_background(_resized(found, frame), background)
+    return padded(pixels, background, frame.height, frame.width), background
 
 
-def in_channels(picture: Image.Image, channels: int) -> Image.Image:
-    """Convert L, LA, RGB or RGBA to 1 channel (ITU-R 601 luma) or 3; keep transparency."""
-    mode = _mode(channels) + ("A" if picture.mode.endswith("A") else "")
-    return picture if picture.mode == mode else picture.convert(mode)
-
-
-def _mode(channels: int) -> str:
-    return "L" if channels == 1 else "RGB"
+def _has_size(picture: Image.Image, frame: Frame) -> bool:
+    return picture.mode == mode_of(frame.channels) and picture.size == (frame.width, frame.height)
 
 
 def _pixels(picture: Image.Image) -> UInt8:
@@ -144,11 +140,20 @@ def background_color(picture: Image.Image) -> UInt8:
     return middle
 
 
-def _resized(picture: Image.Image, into: tuple[int, int]) -> UInt8:
-    """Scaled to fit `into` (width, height), not stretched, at least one pixel on each side."""
-    scale = min(new / old for old, new in zip(picture.size, into, strict=True))
-    width, height = (max(1, round(length * scale)) for length in picture.size)
-    return _pixels(picture.resize((width, height), FILTER))
+def _resized(picture: Image.Image, frame: Frame) -> UInt8:
+    """Scaled into the frame, at least one pixel on each side; cut to it if that is its fit."""
+    into = (frame.width, frame.height)
+    if frame.fit == "stretch":
+        return _pixels(picture.resize(into, FILTER))
+    ratios = [new / old for old, new in zip(picture.size, into, strict=True)]
+    if frame.fit == "pad":
+        scale = min(ratios)
+        width, height = (max(1, round(length * scale)) for length in picture.size)
+        return _pixels(picture.resize((width, height), FILTER))
+    kept = [new / max(ratios) for new in into]
+    left, above = ((old - new) / 2 for old, new in zip(picture.size, kept, strict=True))
+    box = (left, above, picture.width - left, picture.height - above)
+    return _pixels(picture.resize(into, FILTER, box))
 
 
 def on_background(pixels: UInt8, background: UInt8) -> UInt8:

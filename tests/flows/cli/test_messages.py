@@ -34,7 +34,7 @@ from tasks.storage.local_path import LocalPath
 from tests.tasks.core.test_messages import on_terminal
 
 LONG = "name" * 300
-MODEL = ImageFormat(28, 28, 1, 0.0)
+MODEL = ImageFormat(28, 28, 1)
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,7 @@ def test_pictures_are_classified_in_batches_and_in_order(
 
 def test_the_model_is_not_loaded_if_no_picture_can_be_read(tmp_path: Path) -> None:
     nothing: Any = None
-    found = list(classify(read_pictures([tmp_path / "no"], ImageFormat(4, 4, 1, 0)), nothing))
+    found = list(classify(read_pictures([tmp_path / "no"], ImageFormat(4, 4, 1)), nothing))
     assert [type(item) for item in found] == [Unreadable]
 
 

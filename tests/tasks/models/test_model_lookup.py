@@ -49,7 +49,7 @@ def test_the_latest_run_with_the_stage_is_used(store: Store) -> None:
     assert found.title == "final of run 20260102-1"
     assert found.path.read_bytes() == b"two"
     assert found.sha256 == content_digest(b"two")
-    assert found.usage.image_format == ImageFormat(4, 4, 1, 0.0)
+    assert found.usage.image_format == ImageFormat(4, 4, 1, background=0.0)
     assert find_model("final", "20260101-1", store).path.read_bytes() == b"one"
     assert find_model("baseline", None, store).path.read_bytes() == b"three"
 

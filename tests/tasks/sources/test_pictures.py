@@ -23,8 +23,8 @@ from tasks.core.data.photographs import ImageFormat
 from tasks.sources.picture_decoding import MOST_PIXELS, THUMBNAIL
 from tasks.sources.pictures import Picture, Unreadable, printable, read_pictures
 
-FASHION = ImageFormat(28, 28, 1, 0.0)
-COLOUR = ImageFormat(28, 28, 3, 0.0)
+FASHION = ImageFormat(28, 28, 1)
+COLOUR = ImageFormat(28, 28, 3)
 
 
 def images(count: int, *shape: int) -> UInt8:

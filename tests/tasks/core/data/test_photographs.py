@@ -15,23 +15,27 @@ from tasks.core.data.photographs import (
     ImageFormat,
     Invert,
     background_color,
-    eight_bits,
-    in_channels,
     inverted,
     is_unlike,
     padded,
     prepared,
 )
+from tasks.core.data.picture_modes import eight_bits, in_channels
 from tasks.core.data.preprocessing import background_brightness
 from tasks.core.errors import UserError
 
-FASHION = ImageFormat(28, 28, 1, 0.0)
-COLOUR = ImageFormat(24, 32, 3, 0.9)
+FASHION = ImageFormat(28, 28, 1, background=0.0)
+COLOUR = ImageFormat(24, 32, 3, background=0.9)
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I;16")
 
 inverts = st.sampled_from(["auto", "yes", "no"])
 formats = st.builds(
-    ImageFormat, st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.floats(0, 1)
+    ImageFormat,
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from([1, 3]),
+    st.sampled_from(["pad", "crop", "stretch"]),
+    st.floats(0, 1),
 )
 pixels = st.tuples(st.integers(1, 50), st.integers(1, 50), st.integers(1, 4)).flatmap(
     lambda shape: of_numpy.arrays(np.uint8, shape)
@@ -76,7 +80,7 @@ def test_any_picture_gets_the_data_sets_shape(
     st.floats(0, 1),
 )
 def test_images_in_the_data_sets_format_keep_every_bit(given_pixels: UInt8, ground: float) -> None:
-    like = ImageFormat(28, 28, given_pixels.shape[2], ground)
+    like = ImageFormat(28, 28, given_pixels.shape[2], background=ground)
     for invert, expected in (
         ("auto", given_pixels), ("no", given_pixels), ("yes", 255 - given_pixels),
     ):  # fmt: skip
@@ -172,15 +176,32 @@ def test_a_light_garment_on_a_dark_background_in_every_mode(mode: str) -> None:
 
 
 def test_dark_pictures_are_inverted_for_a_data_set_with_a_light_background() -> None:
-    on_white = ImageFormat(28, 28, 1, 1.0)
+    on_white = ImageFormat(28, 28, 1, background=1.0)
     assert prepared(product(60, 80, garment=230, ground=5), on_white).inverted
     assert not prepared(product(60, 80, garment=20, ground=250), on_white).inverted
 
 
-@pytest.mark.parametrize("mode", ["I", "F"])
-def test_pixels_without_a_known_white_are_refused(mode: str) -> None:
-    with pytest.raises(UserError, match="32-bit pixels"):
-        prepared(Image.new(mode, (40, 40)), FASHION)
+@pytest.mark.parametrize(
+    ("mode", "number"), [("I", -1), ("I", 65_536), ("F", -0.5), ("F", 255.5), ("F", np.nan)]
+)
+def test_pixels_without_a_known_white_are_refused(mode: str, number: float) -> None:
+    with pytest.raises(UserError, match="8 or 16 bits"):
+        prepared(Image.new(mode, (40, 40), number), FASHION)
+
+
+@pytest.mark.parametrize(
+    ("highest", "white"),
+    [(255, 255), (256, 1023), (1023, 1023), (4000, 4095), (9999, 16_383), (20_000, 65_535)],
+)
+def test_white_is_that_of_the_least_depth(highest: int, white: int) -> None:
+    deep = Image.fromarray(np.array([[0, highest]], np.uint16))
+    assert np.asarray(eight_bits(deep)).tolist() == [[0, round(highest / white * 255)]]
+
+
+def test_numbers_with_a_fraction_are_from_0_to_1_or_to_255() -> None:
+    for numbers in ([0.0, 0.5, 1.0], [0.0, 127.6, 255.0]):
+        found = eight_bits(Image.fromarray(np.array([numbers], np.float32)))
+        assert np.asarray(found).tolist() == [[0, 128, 255]]
 
 
 def test_grey_is_luma_and_16_bits_end_at_white() -> None:
@@ -195,7 +216,7 @@ def test_grey_is_luma_and_16_bits_end_at_white() -> None:
 def test_a_cut_out_gets_a_white_background() -> None:
     drawn = np.zeros((56, 56, 4), np.uint8)
     drawn[14:42, 14:42] = (200, 10, 10, 255)
-    found = prepared(Image.fromarray(drawn), ImageFormat(28, 28, 3, 0.9))
+    found = prepared(Image.fromarray(drawn), ImageFormat(28, 28, 3, background=0.9))
     assert found.pixels[0, 0].tolist() == [WHITE] * 3
     assert found.pixels[14, 14].tolist() == [200, 10, 10]
 
@@ -204,7 +225,7 @@ def test_transparent_holes_get_the_background_around_them() -> None:
     drawn = np.zeros((56, 56, 4), np.uint8)
     drawn[...] = (30, 60, 90, 255)
     drawn[14:42, 14:42, 3] = 0
-    found = prepared(Image.fromarray(drawn), ImageFormat(28, 28, 3, 0.9)).pixels
+    found = prepared(Image.fromarray(drawn), ImageFormat(28, 28, 3, background=0.9)).pixels
     assert np.abs(found - np.array([30.0, 60.0, 90.0])).max() <= 2
 
 

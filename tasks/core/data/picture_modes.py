@@ -1,0 +1,115 @@
+"""Pictures of any mode, depth and colour profile as eight-bit grey or sRGB."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps
+
+from tasks.core.array_types import UInt8
+from tasks.core.errors import UserError
+
+# The bits per pixel that scanners and cameras use in files of 16 bits.
+DEPTHS = (8, 10, 12, 14, 16)
+WHITES = tuple((1 << depth) - 1 for depth in DEPTHS)
+
+
+def plain(picture: Image.Image, channels: int) -> Image.Image:
+    """A picture upright, in sRGB, with eight bits: L or LA for one channel, RGB or RGBA for three.
+
+    Raises:
+        UserError: the pixels are numbers for which black and white are not defined.
+    """
+    return in_channels(eight_bits(upright(picture)), channels)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turned as the EXIF orientation says, and converted from its colour profile to sRGB."""
+    return _in_srgb(ImageOps.exif_transpose(picture))
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """Convert a picture to eight bits per channel: L or RGB, or LA or RGBA with transparency.
+
+    Grey pictures of more bits often use only some of them. White is the largest number of the
+    least depth in `DEPTHS` that has all of the picture's pixels. Numbers with a fraction are from
+    0 to 1 if none is larger, else from 0 to 255.
+
+    Raises:
+        UserError: the pixels are numbers for which black and white are not defined.
+    """
+    mode = picture.mode
+    if mode.startswith("I") or mode == "F":
+        return Image.fromarray(_from_numbers(np.asarray(picture)))
+    grey = mode in ("1", "L", "LA", "La")
+    if picture.has_transparency_data:
+        return picture.convert("LA" if grey else "RGBA")
+    return picture.convert("L" if grey else "RGB")
+
+
+def in_channels(picture: Image.Image, channels: int) -> Image.Image:
+    """Convert L, LA, RGB or RGBA to 1 channel (ITU-R 601 luma) or 3; keep transparency."""
+    mode = mode_of(channels) + ("A" if picture.mode.endswith("A") else "")
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def mode_of(channels: int) -> str:
+    """Pillow's name for 1 or 3 channels of eight bits."""
+    return "L" if channels == 1 else "RGB"
+
+
+def channels_of(mode: str) -> int:
+    """1 for a mode of Pillow without colour, else 3."""
+    return 1 if mode in ("1", "L", "LA", "La", "F") or mode.startswith("I") else 3
+
+
+def white_of(highest: int) -> int:
+    """The number that is white in an image of whole numbers of which `highest` is the largest."""
+    return min(white for white in WHITES if highest <= white)
+
+
+def _from_numbers(pixels: NDArray[Any]) -> UInt8:
+    """`(h, w)` whole numbers or float as uint8."""
+    lowest, highest = pixels.min(), pixels.max()
+    fractions = pixels.dtype.kind == "f"
+    if not (lowest >= 0 and highest <= (255 if fractions else WHITES[-1])):
+        raise UserError(
+            f"has pixels from {lowest:g} to {highest:g}, for which black and white are not "
+            "defined; save it with 8 or 16 bits per channel."
+        )
+    if fractions:
+        whole: UInt8 = np.rint(pixels * (255 if highest <= 1 else 1)).astype(np.uint8)
+        return whole
+    white = white_of(int(highest))
+    scaled: UInt8 = ((pixels.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    return scaled
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """Convert a picture of colours from its own profile to sRGB; keep one without a profile."""
+    content = picture.info.get("icc_profile")
+    if not content or picture.mode not in ("RGB", "RGBA", "P", "PA", "CMYK"):
+        return picture
+    if picture.mode in ("P", "PA"):
+        transparent = picture.has_transparency_data
+        picture = picture.convert("RGBA" if transparent else "RGB")
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return picture
+        colours = picture.convert("RGB") if picture.mode == "RGBA" else picture
+        found = ImageCms.profileToProfile(colours, profile, _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        # A profile that is damaged, or one for another kind of colours, is no reason to lose
+        # the picture.
+        return picture
+    assert found is not None, "only a conversion in place returns None"
+    if picture.mode == "RGBA":
+        found.putalpha(picture.getchannel("A"))
+    return found
+
+
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))

@@ -1,0 +1,104 @@
+"""A user's images in whatever form they came: what is known of each, and how to decode them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from tasks.core.array_types import UInt8
+from tasks.core.data.photographs import Frame, framed
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an image before it is decoded.
+
+    Attributes:
+        name: where it is: a path relative to the data set with `/`, or e.g. `x_train[17]`.
+        label: the name of its class; a whole number where classes have no names.
+        split: `train`, `validation` or `test`; None where the data set defines no splits.
+        group: what it shares with images that must not be in another split, e.g. a person.
+        weight: its weight in training, above 0; None where the data set has no weights.
+    """
+
+    name: str
+    label: str
+    split: str | None = None
+    group: str | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """Why an image can't be decoded, and what to do about it; begins with a verb, like `is`."""
+
+    reason: str
+
+
+# Height, width and channels (1 or 3) of an image as it would be without a change of size.
+Shape = tuple[int, int, int]
+
+
+class Images(Protocol):
+    """The pixels behind the entries of a collection, in their order."""
+
+    def shapes(self) -> Iterator[Shape | Unusable]:
+        """The shape of each image, from its header alone."""
+
+    def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
+        """Each image in a frame: `(height, width, channels)` uint8. May be called repeatedly."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A user's data set.
+
+    Attributes:
+        entries: one for each image, in any order.
+        images: their pixels, in the order of the entries.
+        class_names: the classes in order, if the data set says so; otherwise they are sorted.
+        notes: what was converted or assumed, a sentence each, for people.
+        left_out: files that were not taken, as counts by reason, e.g. `{".heic": 3}`.
+    """
+
+    entries: Sequence[Entry]
+    images: Images
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images of one shape in arrays.
+
+    Attributes:
+        blocks: yields blocks `(m, height, width, channels)` uint8, each time it is called.
+        count: the number of images.
+        shape: their shape.
+    """
+
+    blocks: Callable[[], Iterable[UInt8]]
+    count: int
+    shape: Shape
+
+    def shapes(self) -> Iterator[Shape | Unusable]:
+        """The same shape for each image."""
+        for _ in range(self.count):
+            yield self.shape
+
+    def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
+        """Each image in a frame."""
+        same = self.shape == (frame.height, frame.width, frame.channels)
+        for block in self.blocks():
+            for pixels in block:
+                yield np.ascontiguousarray(pixels) if same else framed(as_picture(pixels), frame)
+
+
+def as_picture(pixels: UInt8) -> Image.Image:
+    """`(h, w)` or `(h, w, 1, 3 or 4)` uint8 as a picture."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
