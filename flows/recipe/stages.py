@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from tasks.core.errors import UserError
 from tasks.core.names import (
     ARRAYS,
     BASELINE,
@@ -63,6 +63,7 @@ from tasks.core.stage_specs import (
     LoadSpec,
     Model,
     ModelInResults,
+    OwnImages,
     PreprocessSpec,
     QualitySpec,
     ResultsSpec,
@@ -79,6 +80,8 @@ from tasks.core.statistics.replicates import Replicate, replicates
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: drawn by the program, not Fashion-MNIST"
 BINARY = "binary_crossentropy"
+
+SIZES = ("train", "validation", "test")
 
 Reads = dict[str, tuple[str, ...]]
 
@@ -112,6 +115,11 @@ def data_note(settings: Settings) -> str:
     return SYNTHETIC_NOTE if settings.dataset == "synthetic" else ""
 
 
+def on_own_images(settings: Settings) -> bool:
+    """Whether the images are the user's."""
+    return settings.dataset not in ("fashion-mnist", "synthetic")
+
+
 def on_fashion_mnist(settings: Settings) -> bool:
     """Whether the notebook's figures may be shown beside ours."""
     return settings.dataset == "fashion-mnist"
@@ -123,29 +131,51 @@ def load(settings: Settings) -> Stage:
         return Stage(LOAD, LoadSpec(dataset="synthetic", synthetic=settings.synthetic))
     if settings.dataset == "fashion-mnist":
         return Stage(LOAD, LoadSpec(dataset="fashion-mnist"))
-    from tasks.sources.datasets import dataset_files
-
-    files = dataset_files(Path(settings.dataset).expanduser())
-    return Stage(LOAD, LoadSpec(dataset="own"), external=tuple(map(str, files)))
+    own = OwnImages(images=settings.images, test=settings.subset.test, seed=settings.subset.seed)
+    return Stage(LOAD, LoadSpec(dataset="own", own=own), data_set=settings.dataset)
 
 
 def explore(settings: Settings) -> Stage:
     """Samples and class balance of the raw data."""
-    return Stage(EXPLORE, ExploreSpec(note=data_note(settings)), {RAW: (TRAIN, TEST, FACTS)})
+    spec = ExploreSpec(note=data_note(settings), spread=on_own_images(settings))
+    return Stage(EXPLORE, spec, {RAW: (TRAIN, TEST, FACTS)})
 
 
 def subset(settings: Settings) -> Stage:
     """The three splits."""
+    own = on_own_images(settings)
+    spec = SubsetSpec(
+        subset=_own_subset(settings.subset) if own else _subset(settings),
+        drop_copies=settings.guard.exact == "drop",
+        own=own,
+    )
+    return Stage(SUBSET, spec, {RAW: (TRAIN, TEST, FACTS)})
+
+
+def _subset(settings: Settings) -> SubsetSettings:
     given = settings.subset
     method = given.method
     if method == "auto":
         method = "slices" if on_fashion_mnist(settings) else "stratified"
-    sizes = ("train", "validation", "test")
-    used = {"slices": sizes, "stratified": (*sizes, "seed"), "everything": ()}
+    used = {"slices": SIZES, "stratified": (*SIZES, "seed"), "everything": ()}
     # Fields that the method ignores keep their defaults, so they do not change the key.
     values = {name: getattr(given, name) for name in used[method]}
-    spec = SubsetSpec(subset=SubsetSettings.model_validate({"method": method, **values}))
-    return Stage(SUBSET, spec, {RAW: (TRAIN, TEST, FACTS)})
+    return SubsetSettings.model_validate({"method": method, **values})
+
+
+def _own_subset(given: SubsetSettings) -> SubsetSettings:
+    """Sizes are for samples; `slices` makes no sense, as the images are sorted by class."""
+    sizes = {name: getattr(given, name) for name in SIZES}
+    method = given.method
+    if method == "auto":
+        method = "stratified" if any(sizes.values()) else "everything"
+    if method == "slices":
+        raise UserError(
+            "subset.method=slices is for Fashion-MNIST: your own images are sorted by class; use "
+            "stratified or everything."
+        )
+    used = sizes if method == "stratified" else {}
+    return SubsetSettings.model_validate({"method": method, **used, "seed": given.seed})
 
 
 def preprocess() -> Stage:

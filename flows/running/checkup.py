@@ -267,7 +267,7 @@ def _server() -> Iterator[Finding]:
 
 
 def _data(dataset: str) -> Iterator[Finding]:
-    from tasks.sources.datasets import read_dataset
+    from tasks.sources.datasets import local_copy, read_collection
     from tasks.sources.fashion_mnist import find_fashion_mnist
     from tasks.sources.keras_home import UserEnvironment, keras_home
 
@@ -279,11 +279,10 @@ def _data(dataset: str) -> Iterator[Finding]:
     if dataset not in ("auto", "fashion-mnist", "synthetic"):
 
         def own() -> str:
-            read = read_dataset(Path(dataset).expanduser())
-            count, tests = len(read.train.labels), len(read.test.labels)
-            return (
-                f"{count:,} training and {tests:,} test images of {len(read.class_names)} classes"
-            )
+            with local_copy(dataset) as path:
+                entries = read_collection(path).entries
+            classes = len({entry.label for entry in entries})
+            return f"{len(entries):,} images of {classes:,} classes"
 
         yield _found("data", shortened(dataset, 40), own, "correct --dataset")
 

@@ -13,6 +13,7 @@ from tasks.core.messages import quoted
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.keys import key_of
+from tasks.sources.datasets import REMOTE
 from tasks.sources.fashion_mnist import RAW_FOLDER, download_fashion_mnist, find_fashion_mnist
 from tasks.sources.keras_home import UserEnvironment
 from tasks.storage.store import Store
@@ -61,16 +62,18 @@ def resolve(
 
 
 def _existing(dataset: str) -> str:
-    """The absolute path of a data set.
+    """The absolute path of a data set, or its address.
 
     Raises:
         UserError: it does not exist.
     """
+    if dataset.startswith(REMOTE):
+        return dataset
     path = Path(dataset).expanduser().absolute()
     if not path.exists():
         raise UserError(
             f"dataset {quoted(dataset, 100)}: expected auto, fashion-mnist, synthetic, or the "
-            "path of a folder of IDX files or of an .npz; there is no such path."
+            "path or s3:// address of your own images; there is no such path."
         )
     return str(path)
 

@@ -39,6 +39,7 @@ class Stage:
             `facts` means the record's small values. An input without files is a training from
             whose snapshots this one may begin.
         external: paths outside the store whose content is part of the key.
+        data_set: the path or address of the user's data set, whose content is part of the key.
         optional: whether the stage and its dependents are skipped if its data are unavailable.
         snapshots: the epochs of this training that other trainings begin from.
     """
@@ -47,6 +48,7 @@ class Stage:
     spec: StageSpec
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     external: tuple[str, ...] = ()
+    data_set: str = ""
     optional: bool = False
     snapshots: tuple[int | str, ...] = ()
 

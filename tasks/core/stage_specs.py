@@ -15,9 +15,11 @@ from tasks.core.names import (
     FACTS,
     FOLDS,
     INDEX,
+    ORIGINS,
     PAIRS,
     PREPROCESS,
     RAW,
+    READING,
     SPLIT,
     SPLITS,
     SUBSET,
@@ -28,9 +30,14 @@ from tasks.core.names import (
     labels_name,
 )
 from tasks.core.seal import Mark, Origin, Purpose, SealRule
-from tasks.core.settings.base import Spec
+from tasks.core.settings.base import Count, Share, Spec
 from tasks.core.settings.evaluation import Rule
-from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
+from tasks.core.settings.images import (
+    GuardSettings,
+    ImageSettings,
+    SubsetSettings,
+    SyntheticSettings,
+)
 from tasks.core.settings.training import AugmentSettings, Decision, TrainSettings
 from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
 
@@ -70,23 +77,37 @@ def _of(role: str, *files: str) -> Origin:
     return Origin(tuple(f"{role}/{file}" for file in files))
 
 
+class OwnImages(Spec):
+    """How a user's own images are read; `test` and `seed` are for a test split that is drawn."""
+
+    images: ImageSettings
+    test: Count | Share | None
+    seed: int
+
+
 class LoadSpec(StageSpec):
-    """A raw data set; `synthetic` is None unless the program draws the images."""
+    """A raw data set; `synthetic` is for images that the program draws, `own` for the user's."""
 
     kind = "load"
     arithmetic = Arithmetic.EXACT
     seal = SealRule(
         Purpose.DATA,
         dict.fromkeys((TRAIN, labels_name(TRAIN), FACTS), Origin())
+        # What was read names test images, too, but only people read it.
+        | dict.fromkeys((ORIGINS, READING), Origin(marks=frozenset({Mark.TEST_IMAGES})))
         | dict.fromkeys((TEST, labels_name(TEST)), Origin(marks=frozenset({Mark.TEST_IMAGES}))),
     )
 
     dataset: Literal["synthetic", "fashion-mnist", "own"]
     synthetic: SyntheticSettings | None = None
+    own: OwnImages | None = None
 
 
 class ExploreSpec(StageSpec):
-    """Pictures of the raw data; `note` is printed on each of them."""
+    """Pictures of the raw data; `note` is printed on each of them.
+
+    `spread`: samples are taken from all of the training images, which are sorted by class.
+    """
 
     kind = "explore"
     seal = REPORTS
@@ -94,13 +115,19 @@ class ExploreSpec(StageSpec):
     class_names_from = RAW
 
     note: str
+    spread: bool = False
 
 
 class SubsetSpec(StageSpec):
-    """The choice of splits; settings that the method does not use keep their defaults."""
+    """The choice of splits; settings that the method does not use keep their defaults.
+
+    `drop_copies`: an image that would be in two splits stays in one of them. `own`: the images are
+    the user's, so their splits and groups count.
+    """
 
     kind = "subset"
     arithmetic = Arithmetic.EXACT
+    # Training images derive from test images only in so far as copies of these are left out.
     seal = SealRule(
         Purpose.DATA,
         {
@@ -113,6 +140,8 @@ class SubsetSpec(StageSpec):
     )
 
     subset: SubsetSettings
+    drop_copies: bool = False
+    own: bool = False
 
 
 class GuardSpec(StageSpec):

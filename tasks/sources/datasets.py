@@ -1,69 +1,163 @@
-"""A user's own data set: its files, and how to read them.
+"""A user's own data set: which reader it needs, and the digest of its content.
 
-To add a format, write a module with `EXPECTED`, `accepts`, `files` and `read`, like `npz_file`, and
-list it in `FORMATS`.
+To add a format, write a module with `EXPECTED`, `accepts`, `files` and `read`, like
+`class_folders`, and list it in `_readers`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from tasks.core.data.labelled_images import Dataset
 from tasks.core.errors import UserError
-from tasks.sources import idx_folder, npz_file
+from tasks.core.messages import first_line
+from tasks.core.records import digest_of
+from tasks.storage.files import file_digest
 
+if TYPE_CHECKING:
+    from tasks.sources.collection import Collection
 
-@dataclass(frozen=True)
-class DatasetFormat:
-    """A form in which a data set can be given as a path.
-
-    Attributes:
-        expected: what the path must be, for error messages.
-        accepts: whether a path has this form; the content is not checked yet.
-        files: all files of the data set; their digests enter the cache key.
-        read: the data set. Images are `(n, h, w)` or `(n, h, w, c)` uint8 with 1 or 3 channels,
-            labels `(n,)` integers.
-    """
-
-    expected: str
-    accepts: Callable[[Path], bool]
-    files: Callable[[Path], list[Path]]
-    read: Callable[[Path], Dataset]
-
-
-FORMATS = (
-    DatasetFormat(idx_folder.EXPECTED, idx_folder.accepts, idx_folder.files, idx_folder.read),
-    DatasetFormat(npz_file.EXPECTED, npz_file.accepts, npz_file.files, npz_file.read),
+REMOTE = "s3://"
+_EXPECTED = (
+    "a folder with a folder of pictures for each class, a table (CSV, JSON Lines, Parquet) of "
+    "pictures or pixels, arrays (.npz, .npy), IDX files, or a .zip or .tar of these"
 )
-_EXPECTED = ", or ".join(known.expected for known in FORMATS)
 
 
-def dataset_files(path: Path) -> list[Path]:
-    """The files that `read_dataset` reads.
+class Reader(Protocol):
+    """A module that reads data sets of one form."""
+
+    @property
+    def EXPECTED(self) -> str:  # noqa: N802 - a constant of a module
+        """What a path must be, for messages."""
+
+    @staticmethod
+    def accepts(path: Path) -> bool:
+        """Whether a path has this form; the content may still be wrong."""
+
+    @staticmethod
+    def files(path: Path) -> list[Path]:
+        """Every file whose content matters.
+
+        Raises:
+            UserError: some are missing, or a table that names them can't be read.
+        """
+
+    @staticmethod
+    def read(path: Path) -> Collection:
+        """What the data set consists of.
+
+        Raises:
+            UserError: something is missing, damaged or inconsistent.
+        """
+
+
+@contextmanager
+def local_copy(data_set: str) -> Iterator[Path]:
+    """A data set as a file or folder on this machine, which may be temporary.
 
     Raises:
-        UserError: the path has no known form, or files are missing.
+        UserError: it does not exist, can't be downloaded, or is an archive that can't be unpacked.
     """
-    return _format_of(path).files(path)
+    from tasks.sources import archives, remote
+
+    if data_set.startswith(REMOTE):
+        with remote.downloaded(data_set) as path, local_copy(str(path)) as found:
+            yield found
+        return
+    path = existing(data_set)
+    if archives.accepts(path):
+        with archives.unpacked(path) as folder:
+            yield folder
+    else:
+        yield path
 
 
-def read_dataset(path: Path) -> Dataset:
-    """Read a data set in any of the known forms.
+def read_collection(path: Path) -> Collection:
+    """What a data set on this machine consists of.
 
     Raises:
         UserError: the path has no known form, or something is missing, damaged or inconsistent.
     """
-    return _format_of(path).read(path)
+    return _reader_of(path).read(path)
 
 
-def _format_of(path: Path) -> DatasetFormat:
-    found = next((known for known in FORMATS if known.accepts(path)), None)
-    if found:
-        return found
+def data_set_digest(data_set: str) -> str:
+    """A digest of a data set's files: of their names, relative to it, and their contents.
+
+    An archive counts as one file. In a bucket, the service's own digests are used. Files that have
+    not changed since they were read last are not read again.
+
+    Raises:
+        UserError: the data set does not exist, has no known form, or a file can't be read.
+    """
+    from tasks.sources import archives, remote
+
+    if data_set.startswith(REMOTE):
+        return remote.listing_digest(data_set)
+    path = existing(data_set)
+    if archives.accepts(path):
+        return digest_of([["", _file_digest(path)]])
+    files = _reader_of(path).files(path)
+    base = path if path.is_dir() else path.parent
+    names = [os.path.relpath(file, base) if len(files) > 1 else "" for file in files]
+    with ThreadPoolExecutor() as threads:
+        digests = list(threads.map(_file_digest, files))
+    return digest_of(sorted(map(list, zip(names, digests, strict=True))))
+
+
+def existing(data_set: str) -> Path:
+    """The path of a data set on this machine.
+
+    Raises:
+        UserError: it does not exist.
+    """
+    path = Path(data_set).expanduser()
     # Unlike `Path.exists`, this answers False if the path may not be accessed.
     if not os.path.exists(path):
-        raise UserError(f"{path} does not exist or cannot be accessed; expected {_EXPECTED}.")
-    raise UserError(f"{path} is not a data set in a known form; expected {_EXPECTED}.")
+        raise UserError(f"{path} does not exist or can't be accessed; expected {_EXPECTED}.")
+    return path
+
+
+def _reader_of(path: Path) -> Reader:
+    found = next((reader for reader in _readers() if reader.accepts(path)), None)
+    if found is None:
+        raise UserError(f"{path} is not a data set in a known form; expected {_EXPECTED}.")
+    return found
+
+
+def _readers() -> Sequence[Reader]:
+    """All readers, the most particular ones first."""
+    # Imported late: keys are computed by commands that must start quickly.
+    from tasks.sources import (
+        array_files,
+        class_folders,
+        idx_folder,
+        picture_lists,
+        picture_parquet,
+        pixel_tables,
+    )
+
+    return (idx_folder, array_files, pixel_tables, picture_parquet, picture_lists, class_folders)
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        state = path.stat()
+        return _digest_in_state(
+            path, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        )
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be read ({first_line(error)}); check it and its permissions."
+        ) from None
+
+
+@cache
+def _digest_in_state(path: Path, _state: tuple[int, ...]) -> str:
+    return file_digest(path)[0]

@@ -17,17 +17,24 @@ SAMPLES = 25
 
 @stage_task(ExploreSpec)
 def explore(spec: ExploreSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Draw the first 25 training images and the class balance of both raw splits."""
+    """Draw 25 training images and the class balance of both raw splits.
+
+    They are the first 25, or 25 at equal distances.
+    """
     names = inputs.facts(RAW)["class_names"]
     lettering = lettering_of(outputs.basis)
     labels, families = lettering.labels(names), lettering.families
-    train, test = inputs.arrays(RAW, TRAIN), inputs.arrays(RAW, TEST)
+    train, test = inputs.by_rows(RAW, TRAIN), inputs.by_rows(RAW, TEST)
     counts = {
-        name: np.bincount(split["labels"], minlength=len(names))
+        name: np.bincount(split["labels"][:], minlength=len(names))
         for name, split in ((TRAIN, train), (TEST, test))
     }
+    count = len(train["labels"])
+    shown = np.arange(min(SAMPLES, count))
+    if spec.spread:
+        shown = shown * count // len(shown)
     grid = image_grids.sample_grid(
-        train["images"][:SAMPLES], train["labels"][:SAMPLES], labels, spec.note, families
+        train["images"][shown], train["labels"][shown], labels, spec.note, families
     )
     outputs.blob("samples", "png", grid)
     balance = class_charts.class_balance(counts[TRAIN], counts[TEST], labels, spec.note, families)

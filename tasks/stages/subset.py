@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from tasks.core.data.labelled_images import Split
-from tasks.core.data.splitting import choose_indices
-from tasks.core.names import INDEX, RAW, TEST, TRAIN, VALIDATION
+from tasks.core.array_types import Int64
+from tasks.core.data.own_splits import Members, check_classes, choose_own, units_of
+from tasks.core.data.rows import Picked, RowReader, blocks
+from tasks.core.data.splitting import Indices, choose_indices
+from tasks.core.names import INDEX, RAW, SPLITS, TEST, TRAIN, VALIDATION
 from tasks.core.stage_specs import SubsetSpec
 from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import SPLIT_INDEX
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
+from tasks.storage.npz import Rows
+
+# The arrays of a raw split: `images`, `labels` and, if there are any, `groups` and `weights`.
+Raw = Mapping[str, RowReader]
 
 
 @stage_task(SubsetSpec)
@@ -19,30 +30,81 @@ def subset(spec: SubsetSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Store the images and labels of the three splits, and the raw position of each image."""
     facts = inputs.facts(RAW)
     names = facts["class_names"]
-    train, test = (Split(**inputs.arrays(RAW, name)) for name in (TRAIN, TEST))
-    chosen = choose_indices(train.labels, test.labels, names, spec.subset)
-    sources = {
-        TRAIN: (train, chosen.train),
-        VALIDATION: (train, chosen.validation),
-        TEST: (test, chosen.test),
-    }
+    raw = {name: inputs.by_rows(RAW, name) for name in (TRAIN, TEST)}
+    chosen = _chosen(spec, raw, facts)
+    positions = {TRAIN: chosen.train, VALIDATION: chosen.validation, TEST: chosen.test}
+    source = {TRAIN: raw[TRAIN], VALIDATION: raw[TRAIN], TEST: raw[TEST]}
+    copies = _drop_copies(source, positions, names) if spec.drop_copies else {}
     tables = []
-    for name, (source, indices) in sources.items():
-        split = source.take(indices)
-        outputs.arrays(name, images=split.images, labels=split.labels)
-        tables.append(_index_table(name, indices, split, names))
+    for name in SPLITS:
+        stored = {array: Picked(rows, positions[name]) for array, rows in source[name].items()}
+        outputs.arrays(
+            name,
+            **{array: Rows(rows.shape, rows.dtype, blocks(rows)) for array, rows in stored.items()},
+        )
+        tables.append(_index_table(name, positions[name], stored["labels"][:], names))
     outputs.table(INDEX, pa.concat_tables(tables))
-    sizes = {name: len(indices) for name, (_, indices) in sources.items()}
-    return {"dataset": facts["dataset"], "class_names": names, "sizes": sizes}
+    return {
+        "dataset": facts["dataset"],
+        "class_names": names,
+        "fit": facts.get("fit", "pad"),
+        "sizes": {name: len(found) for name, found in positions.items()},
+        "copies": copies,
+    }
 
 
-def _index_table(name: str, indices: np.ndarray, split: Split, names: list[str]) -> pa.Table:
+def _chosen(spec: SubsetSpec, raw: Mapping[str, Raw], facts: Mapping[str, Any]) -> Indices:
+    train, test = raw[TRAIN], raw[TEST]
+    labels, test_labels = train["labels"][:], test["labels"][:]
+    if not spec.own:
+        return choose_indices(labels, test_labels, facts["class_names"], spec.subset)
+    groups = train["groups"][:] if "groups" in train else None
+    return choose_own(
+        Members(labels, units_of(_digests(train["images"]), groups)),
+        test_labels,
+        facts["class_names"],
+        spec.subset,
+        validation=facts["validation"],
+        test_drawn=facts["test_drawn"],
+    )
+
+
+def _digests(images: RowReader) -> NDArray[np.void]:
+    """`(n,)` 16 bytes for each image, equal for equal images."""
+    found = bytearray()
+    for block in blocks(images):
+        for image in block:
+            found += hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+    return np.frombuffer(bytes(found), "V16")
+
+
+def _drop_copies(
+    source: Mapping[str, Raw], positions: dict[str, Int64], names: list[str]
+) -> dict[str, int]:
+    """Leave out images of which a later split has a copy; return how many of each split.
+
+    Raises:
+        UserError: a class has no other images in a split.
+    """
+    digests = {name: _digests(Picked(source[name]["images"], positions[name])) for name in SPLITS}
+    dropped = {}
+    for name, later in ((TRAIN, (VALIDATION, TEST)), (VALIDATION, (TEST,))):
+        others = np.concatenate([digests[other] for other in later])
+        unique = np.isin(digests[name], others, invert=True)
+        dropped[name] = int((~unique).sum())
+        positions[name] = positions[name][unique]
+        labels = source[name]["labels"][positions[name]]
+        check_classes(labels, names, name, "all are copies of images in other splits; add others")
+    return dropped
+
+
+def _index_table(name: str, indices: np.ndarray, labels: np.ndarray, names: list[str]) -> pa.Table:
     return from_columns(
         SPLIT_INDEX,
         {
             "split": [name] * len(indices),
             "source_position": indices,
-            "label": split.labels,
-            "class": [names[label] for label in split.labels],
+            "label": labels,
+            "class": [names[label] for label in labels],
         },
     )

@@ -149,6 +149,11 @@ class Inputs:
         """The files outside the store that the stage declared."""
         return tuple(Path(path) for path in self._stage.external)
 
+    @property
+    def data_set(self) -> str:
+        """The path or address of the user's data set."""
+        return self._stage.data_set
+
     def skipped(self, role: str) -> str | None:
         """Why the input was skipped; None if it was not."""
         outcome = self._given[role]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.core.array_types import Int64, UInt8
+from tasks.core.array_types import Int64, Labels
 from tasks.core.errors import UserError
 from tasks.core.messages import classes_listed
 
 
 def assign_folds(
-    labels: UInt8,
+    labels: Labels,
     duplicates: tuple[Int64, Int64],
     folds: int,
     rng: np.random.Generator,
@@ -57,7 +57,7 @@ def assign_folds(
     return found
 
 
-def _check(found: Int64, labels: UInt8, folds: int) -> None:
+def _check(found: Int64, labels: Labels, folds: int) -> None:
     """Refuse an empty fold, and one whose training images lack a class.
 
     Raises:
@@ -67,7 +67,7 @@ def _check(found: Int64, labels: UInt8, folds: int) -> None:
         held_out = found == fold
         if not held_out.any() or len(np.unique(labels[~held_out])) < len(np.unique(labels)):
             raise UserError(
-                f"evaluation.folds is {folds}, but so many images are near duplicates, which share "
-                f"a fold, that fold {fold} is empty or holds out all images of a class; use fewer "
-                "folds, or raise guard.similarity."
+                f"evaluation.folds is {folds}, but so many images are near duplicates or of "
+                f"one group, which share a fold, that fold {fold} is empty or holds out all images "
+                "of a class; use fewer folds, or raise guard.similarity."
             )

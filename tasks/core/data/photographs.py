@@ -150,7 +150,8 @@ def _resized(picture: Image.Image, frame: Frame) -> UInt8:
         scale = min(ratios)
         width, height = (max(1, round(length * scale)) for length in picture.size)
         return _pixels(picture.resize((width, height), FILTER))
-    kept = [new / max(ratios) for new in into]
+    # Rounding must not make the part that is kept larger than the picture.
+    kept = [min(old, new / max(ratios)) for old, new in zip(picture.size, into, strict=True)]
     left, above = ((old - new) / 2 for old, new in zip(picture.size, kept, strict=True))
     box = (left, above, picture.width - left, picture.height - above)
     return _pixels(picture.resize(into, FILTER, box))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.core.array_types import Int64, UInt8
+from tasks.core.array_types import Int64, Labels
 from tasks.core.errors import UserError
 from tasks.core.messages import classes_listed
 from tasks.core.settings.images import SubsetSettings
+
+NOTEBOOK_SIZES = {"train": 8_000, "validation": 2_000, "test": 2_000}
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Indices:
 
 
 def choose_indices(
-    train_labels: UInt8, test_labels: UInt8, class_names: Sequence[str], settings: SubsetSettings
+    train_labels: Labels, test_labels: Labels, class_names: Sequence[str], settings: SubsetSettings
 ) -> Indices:
     """Choose the images of each split by `settings.method`; the splits never overlap.
 
@@ -40,47 +42,68 @@ def choose_indices(
             np.arange(total - held_out), np.arange(total - held_out, total), np.arange(total_test)
         )
     else:
-        _check_sizes(total, total_test, settings)
+        sizes = _sizes(total, total_test, settings)
         if settings.method == "slices":
             chosen = Indices(
-                np.arange(settings.train),
-                np.arange(total - settings.validation, total),
-                np.arange(settings.test),
+                np.arange(sizes.train),
+                np.arange(total - sizes.validation, total),
+                np.arange(sizes.test),
             )
         else:
-            chosen = _stratified(train_labels, test_labels, settings)
+            chosen = _stratified(train_labels, test_labels, sizes, settings.seed)
     _check_every_class(train_labels, test_labels, class_names, chosen)
     return chosen
 
 
-def _check_sizes(total: int, total_test: int, settings: SubsetSettings) -> None:
-    wanted = settings.train + settings.validation
+@dataclass(frozen=True)
+class _Sizes:
+    train: int
+    validation: int
+    test: int
+
+
+def _sizes(total: int, total_test: int, settings: SubsetSettings) -> _Sizes:
+    """The numbers of images: those of the notebook where none is given; shares of what there is.
+
+    Raises:
+        UserError: there are fewer images.
+    """
+    totals = {"train": total, "validation": total, "test": total_test}
+    given = {name: getattr(settings, name) or NOTEBOOK_SIZES[name] for name in totals}
+    found = _Sizes(
+        **{
+            name: size if isinstance(size, int) else max(1, round(size * totals[name]))
+            for name, size in given.items()
+        }
+    )
+    wanted = found.train + found.validation
     if wanted > total:
         raise UserError(
-            f"subset: {settings.train} training and {settings.validation} validation images are "
+            f"subset: {found.train} training and {found.validation} validation images are "
             f"wanted, {wanted} in all, but the data set has {total} training images; set "
             "subset.train and subset.validation lower."
         )
-    if settings.test > total_test:
+    if found.test > total_test:
         raise UserError(
-            f"subset: {settings.test} test images are wanted, but the data set has {total_test}; "
+            f"subset: {found.test} test images are wanted, but the data set has {total_test}; "
             "set subset.test lower."
         )
+    return found
 
 
-def _stratified(train_labels: UInt8, test_labels: UInt8, settings: SubsetSettings) -> Indices:
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0]))
-    test_rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 1]))
+def _stratified(train_labels: Labels, test_labels: Labels, sizes: _Sizes, seed: int) -> Indices:
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
+    test_rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     pool = stratified_order(train_labels, rng)
     # Training from the start and validation from the end of one order, so they never overlap.
     return Indices(
-        pool[: settings.train],
-        pool[len(pool) - settings.validation :],
-        stratified_order(test_labels, test_rng)[: settings.test],
+        pool[: sizes.train],
+        pool[len(pool) - sizes.validation :],
+        stratified_order(test_labels, test_rng)[: sizes.test],
     )
 
 
-def stratified_order(labels: UInt8, rng: np.random.Generator) -> Int64:
+def stratified_order(labels: Labels, rng: np.random.Generator) -> Int64:
     """A random order of `range(n)` in which every section contains each class proportionally.
 
     The images of each class are shuffled and spread evenly over [0, 1), with a random offset for
@@ -97,7 +120,7 @@ def stratified_order(labels: UInt8, rng: np.random.Generator) -> Int64:
 
 
 def _check_every_class(
-    train_labels: UInt8, test_labels: UInt8, class_names: Sequence[str], chosen: Indices
+    train_labels: Labels, test_labels: Labels, class_names: Sequence[str], chosen: Indices
 ) -> None:
     parts = {
         "training": train_labels[chosen.train],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keras
 
-from tasks.core.errors import UserError
 from tasks.core.seeds import layer_seed
 from tasks.core.settings.training import TrainSettings
 
@@ -14,11 +13,11 @@ def build_network(
 ) -> keras.Model:
     """Build an uncompiled network from `(n, h, w, c)` in [0, 1] to `(n, classes)` probabilities.
 
+    Where the images are too small for a kernel or for pooling, the kernel is made smaller or the
+    pooling is left out.
+
     Initial weights (Glorot uniform, Keras's default) and dropout depend on `seed` and the layer's
     name, so layers of the same name and shape start with the same weights in two networks.
-
-    Raises:
-        UserError: the images are too small for the convolutions.
     """
     inputs = keras.Input(input_shape, name="image")
     x = inputs
@@ -51,13 +50,7 @@ def _convolution(
     x: keras.KerasTensor, number: int, settings: TrainSettings, seed: int
 ) -> keras.KerasTensor:
     name = f"conv_{number}"
-    side = settings.kernel_sizes[number - 1]
-    if settings.padding == "valid" and min(x.shape[1:3]) < side:
-        raise UserError(
-            f"the images are too small for this network: convolution {number} with a "
-            f"{side} x {side} kernel gets a map of {x.shape[1]} x {x.shape[2]}; use "
-            "padding = 'same', smaller kernels or fewer convolutions."
-        )
+    side = min(settings.kernel_sizes[number - 1], *x.shape[1:3])
     x = keras.layers.Conv2D(
         settings.filters[number - 1],
         side,
@@ -68,12 +61,7 @@ def _convolution(
     )(x)
     if settings.batch_norm:
         x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
-    if settings.pooled[number - 1]:
-        if min(x.shape[1:3]) < 2:
-            raise UserError(
-                f"the images are too small for this network: pooling {number} gets a map of "
-                f"{x.shape[1]} x {x.shape[2]}; set 'pooled' to false there."
-            )
+    if settings.pooled[number - 1] and min(x.shape[1:3]) > 1:
         x = keras.layers.MaxPooling2D(2, name=f"pool_{number}")(x)
     return x
 

@@ -12,6 +12,9 @@ from tasks.core.errors import UserError
 
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 
+# A part of the images that there are.
+Share = Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
+
 Epochs = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
 BatchSize = Annotated[int, Field(strict=True, ge=1, le=65_536)]

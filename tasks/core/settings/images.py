@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.core.settings.base import Count, Seed, Spec
+from tasks.core.settings.base import Count, Fraction, Seed, Share, Spec
 
 
 class SyntheticSettings(Spec):
@@ -17,31 +17,82 @@ class SyntheticSettings(Spec):
     seed: Seed = Field(0, description="Seed of the drawn images.")
 
 
+class ImageSettings(Spec):
+    """How pictures of the user's own become images of one size; unused for other data sets."""
+
+    side: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
+        None,
+        description=(
+            "Height and width of the images, in pixels. By default, images of one size of at most "
+            "128 pixels keep it; others get the median of their shorter sides, at most 64."
+        ),
+    )
+    fit: Literal["pad", "crop", "stretch"] = Field(
+        "pad",
+        description=(
+            "pad: fill the rest of the square with the picture's background. crop: cut off what is "
+            "outside the square. stretch: change the proportions."
+        ),
+    )
+    colour: Literal["auto", "grey", "rgb"] = Field(
+        "auto", description="auto: grey if all pictures are grey, else rgb."
+    )
+    splits: Literal["auto", "draw"] = Field(
+        "auto",
+        description=(
+            "auto: keep the splits that the data set defines, and draw those that it lacks. draw: "
+            "put all images together and draw all splits."
+        ),
+    )
+    unreadable: Fraction = Field(
+        0.05, description="The run stops if more than this share of the pictures can't be read."
+    )
+
+
 class SubsetSettings(Spec):
-    """The raw images that form the training, validation and test split."""
+    """The raw images that form the training, validation and test split.
+
+    A size is a number of images or, between 0 and 1, a share of those that there are.
+    """
 
     method: Literal["auto", "slices", "stratified", "everything"] = Field(
         "auto",
         description=(
-            "auto: slices for Fashion-MNIST, stratified for other data. "
-            "slices: the first `train` and the last `validation` training images and the first "
-            "`test` test images, as in the notebook. stratified: seeded random samples of these "
-            "sizes that keep the proportions of the classes. everything: all images; the last "
-            "sixth of the training images is the validation split, and the sizes are ignored."
+            "auto: slices for Fashion-MNIST, stratified for synthetic images; for your own, "
+            "everything, or stratified if a size is given. slices: the first `train` and the last "
+            "`validation` training images and the first `test` test images, as in the notebook. "
+            "stratified: seeded random samples that keep the proportions of the classes. "
+            "everything: all images; a sixth of the training images is the validation split (of "
+            "Fashion-MNIST the last sixth, else a stratified sample), unless the data set defines "
+            "one; the sizes are ignored."
         ),
     )
-    train: Count = Field(8_000, description="Images in the training split.")
-    validation: Count = Field(2_000, description="Images in the validation split.")
-    test: Count = Field(2_000, description="Images in the test split.")
-    seed: Seed = Field(0, description="Seed of the stratified sample.")
+    train: Count | Share | None = Field(
+        None, description="Training images; by default 8,000, of your own data all that remain."
+    )
+    validation: Count | Share | None = Field(
+        None, description="Validation images; by default 2,000, of your own data a sixth."
+    )
+    test: Count | Share | None = Field(
+        None,
+        description=(
+            "Test images; by default 2,000, of your own data all, or a sixth if no test split is "
+            "defined."
+        ),
+    )
+    seed: Seed = Field(0, description="Seed of the stratified samples.")
 
 
 class GuardSettings(Spec):
     """The search for duplicates across splits, before training."""
 
-    exact: Literal["refuse", "allow"] = Field(
-        "refuse",
-        description="refuse: stop the run if an image appears in two splits. allow: continue.",
+    exact: Literal["drop", "refuse", "allow"] = Field(
+        "drop",
+        description=(
+            "What happens to an image that appears in two splits. drop: it stays in the test split "
+            "rather than in validation, and there rather than in training. refuse: the run stops. "
+            "allow: it stays in both."
+        ),
     )
     similarity: float = Field(
         0.95,

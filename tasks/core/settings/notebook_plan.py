@@ -43,7 +43,7 @@ NOTEBOOK_PLAN = (
     ),
     Iteration(
         name="first kernel 3 x 3",
-        hypothesis="A larger first patch sees more of each garment.",
+        hypothesis="A larger first patch sees more of each image.",
         change={"kernel_sizes": [3, 3, 3]},
         replay="forward",
     ),

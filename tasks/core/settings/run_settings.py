@@ -11,7 +11,12 @@ from tasks.core.messages import listed
 from tasks.core.settings.base import Seed, Spec, changed
 from tasks.core.settings.evaluation import EvaluationSettings, Rule
 from tasks.core.settings.execution import ExecutionSettings
-from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
+from tasks.core.settings.images import (
+    GuardSettings,
+    ImageSettings,
+    SubsetSettings,
+    SyntheticSettings,
+)
 from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
 from tasks.core.settings.training import (
     LOWEST_VALIDATION_LOSS,
@@ -38,9 +43,13 @@ class Settings(Spec):
     dataset: str = Field(
         "fashion-mnist",
         min_length=1,
-        description="fashion-mnist, synthetic, or the path of a folder of IDX files or of an .npz.",
+        description=(
+            "fashion-mnist, synthetic, or your own images: the path or s3:// address of a folder, "
+            "a table, arrays or an archive."
+        ),
     )
     synthetic: SyntheticSettings = SyntheticSettings()
+    images: ImageSettings = ImageSettings()
     subset: SubsetSettings = SubsetSettings()
     baseline: TrainSettings = _baseline()
     low_capacity: TrainSettings = _low_capacity()
@@ -120,6 +129,15 @@ class Settings(Spec):
                 )
             if self.force.get(number, iteration.replay) == "forward":
                 incumbent = candidate
+        return self
+
+    @model_validator(mode="after")
+    def _check_replay(self) -> Self:
+        if self.rule == "notebook" and self.dataset not in ("fashion-mnist", "synthetic"):
+            raise ValueError(
+                "rule 'notebook' replays what the notebook decided on Fashion-MNIST; use another "
+                "rule for your own images"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.core.names import CLASS_COUNTS, FOLDS, INDEX, PAIRS
+from tasks.core.names import CLASS_COUNTS, FOLDS, INDEX, ORIGINS, PAIRS
 from tasks.core.tables.schema import Column, Table
 
 LABELS = Table(
@@ -10,8 +10,18 @@ LABELS = Table(
     "each image of the raw split, in order",
     (
         Column("position", "int64", "position in the split, from 0"),
-        Column("label", "uint8", "index of the class"),
+        Column("label", "int32", "index of the class"),
         Column("class", "string", "name of the class"),
+    ),
+)
+
+IMAGE_ORIGINS = Table(
+    ORIGINS,
+    "each of the user's own images, in the order of the raw training split, then of the test split",
+    (
+        Column("split", "string", "the raw split: `train` or `test`"),
+        Column("position", "int64", "position in that split, from 0"),
+        Column("name", "string", "the file, or the place in a file"),
     ),
 )
 
@@ -31,7 +41,7 @@ SPLIT_INDEX = Table(
     (
         Column("split", "string", "`train`, `validation` or `test`"),
         Column("source_position", "int64", "position in the raw training or test images, from 0"),
-        Column("label", "uint8", "index of the class"),
+        Column("label", "int32", "index of the class"),
         Column("class", "string", "name of the class"),
     ),
 )
@@ -56,6 +66,6 @@ FOLD_OF_IMAGE = Table(
     "each training image, in order, then each validation image",
     (
         Column("fold", "int64", "the fold that holds the image out, from 1"),
-        Column("label", "uint8", "index of the class"),
+        Column("label", "int32", "index of the class"),
     ),
 )

@@ -1,0 +1,161 @@
+"""The canonical arrangement of a user's own images: splits, classes, order.
+
+The same images give the same arrangement in whatever form and order they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.array_types import Bool, Int64, Labels
+from tasks.core.data.class_order import in_natural_order
+from tasks.core.data.own_splits import (
+    HELD_OUT,
+    Members,
+    Size,
+    check_classes,
+    drawn,
+    size_of,
+    units_of,
+)
+from tasks.core.errors import UserError
+from tasks.core.messages import listed, quoted
+from tasks.core.names import SPLITS, TEST, TRAIN, VALIDATION
+
+# Labels are stored with 16 bits at most.
+MOST_CLASSES = 65_536
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of each image that could be decoded.
+
+    Attributes:
+        positions: `(n,)` their positions in the data set.
+        digests: `(n,)` of their pixels.
+        labels: the names of their classes.
+        splits: their splits; None where the data set defines none.
+        groups: their groups, if they have any.
+        weights: their weights in training, if they have any.
+    """
+
+    positions: Int64
+    digests: NDArray[np.void]
+    labels: Sequence[str]
+    splits: Sequence[str | None]
+    groups: Sequence[str | None]
+    weights: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one raw split, in order.
+
+    `positions`: `(n,)` in the data set; `labels`: `(n,)` uint8 or uint16 class indices; `groups`:
+    `(n,)`, -1 for none, or None; `weights`: `(n,)` float32 above 0, or None.
+    """
+
+    positions: Int64
+    labels: Labels
+    groups: Int64 | None
+    weights: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The raw splits: `validation` is how many of the last training images are for validation."""
+
+    class_names: tuple[str, ...]
+    train: Part
+    test: Part
+    validation: int
+    test_drawn: bool
+
+
+def arranged(
+    found: Described, class_names: Sequence[str] | None, test: Size, seed: int
+) -> Arrangement:
+    """Sort images by split, class and digest; draw a test split if the data set has none.
+
+    `test` is its size, a sixth by default.
+
+    Raises:
+        UserError: there is only one class or too many, a class has no training or no test image,
+            or a group is in two splits of the data set.
+    """
+    names = tuple(class_names) if class_names else tuple(in_natural_order(found.labels))
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise UserError(
+            f"the images have {len(names):,} {'class' if len(names) == 1 else 'classes'} "
+            f"({listed(names)}); expected 2 to {MOST_CLASSES:,}."
+        )
+    _check_groups(found)
+    index = {name: number for number, name in enumerate(names)}
+    split = np.array([SPLITS.index(name or TRAIN) for name in found.splits])
+    label = np.array([index[name] for name in found.labels])
+    order = np.array(
+        sorted(
+            range(len(label)),
+            key=lambda at: (
+                split[at],
+                label[at],
+                found.digests[at].tobytes(),
+                found.groups[at] or "",
+                found.weights[at] or 0.0,
+            ),
+        )
+    )
+    groups = _numbered([found.groups[at] for at in order])
+    weights = _weights([found.weights[at] for at in order])
+    split, label = split[order], label[order].astype(np.uint8 if len(names) <= 256 else np.uint16)
+    draws = not (split == SPLITS.index(TEST)).any()
+    tested = split == SPLITS.index(TEST)
+    if draws:
+        pool = np.flatnonzero(split == SPLITS.index(TRAIN))
+        units = units_of(found.digests[order], groups)
+        tested[pool] = _drawn_test(Members(label, units).at(pool), test, seed)
+
+    def part(chosen: Bool) -> Part:
+        return Part(
+            found.positions[order[chosen]],
+            label[chosen],
+            None if groups is None else groups[chosen],
+            None if weights is None else weights[chosen],
+        )
+
+    advice = "add some, leave the class out, or set images.splits=draw"
+    for name, chosen in (("training", ~tested & (split == 0)), ("test", tested)):
+        check_classes(label[chosen], names, name, advice)
+    validation = int((split == SPLITS.index(VALIDATION)).sum())
+    return Arrangement(names, part(~tested), part(tested), validation, draws)
+
+
+def _drawn_test(pool: Members, size: Size, seed: int) -> Bool:
+    return drawn(pool, size_of(size, len(pool), HELD_OUT), seed, TEST)
+
+
+def _check_groups(found: Described) -> None:
+    splits: dict[str, str | None] = {}
+    for group, split in zip(found.groups, found.splits, strict=True):
+        if group is not None and splits.setdefault(group, split) != split:
+            raise UserError(
+                f"group {quoted(group)} has images in two splits, {splits[group]} and {split}; put "
+                "all of them into one, or set images.splits=draw."
+            )
+
+
+def _numbered(groups: Sequence[str | None]) -> Int64 | None:
+    """Numbers in the order of appearance, -1 for none; None if there are no groups."""
+    numbers: dict[str, int] = {}
+    found = [-1 if name is None else numbers.setdefault(name, len(numbers)) for name in groups]
+    return np.array(found, np.int64) if numbers else None
+
+
+def _weights(weights: Sequence[float | None]) -> NDArray[np.float32] | None:
+    if all(weight is None for weight in weights):
+        return None
+    return np.array([1.0 if weight is None else weight for weight in weights], np.float32)

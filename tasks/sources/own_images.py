@@ -1,0 +1,104 @@
+"""What is known of a user's own images once they are decoded, and what to tell the user."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tasks.core.data.arrangement import Described
+from tasks.core.data.frame_choice import chosen_frame
+from tasks.core.data.photographs import Frame
+from tasks.core.errors import UserError
+from tasks.core.messages import listed
+from tasks.core.settings.images import ImageSettings
+from tasks.sources.collection import Collection, Unusable
+from tasks.sources.decoded_images import DecodedImages
+
+# Unreadable pictures that are named one by one.
+_NAMED = 1_000
+
+
+def frame_of(collection: Collection, settings: ImageSettings) -> Frame:
+    """The frame into which the images are fitted.
+
+    Raises:
+        UserError: no image can be read.
+    """
+    shapes = [found for found in collection.images.shapes() if not isinstance(found, Unusable)]
+    if not shapes:
+        first = next((one for one in collection.images.shapes() if isinstance(one, Unusable)), None)
+        example = f": {collection.entries[0].name} {first.reason}" if first else "."
+        raise UserError(f"none of {len(collection.entries):,} images can be read{example}")
+    return chosen_frame(shapes, settings)
+
+
+def described(collection: Collection, pixels: DecodedImages, settings: ImageSettings) -> Described:
+    """What is known of the images that could be decoded.
+
+    Raises:
+        UserError: more than the allowed share could not be decoded.
+    """
+    entries, lost = collection.entries, pixels.unusable
+    if len(lost) > settings.unreadable * len(entries):
+        names = [entries[position].name for position in lost]
+        raise UserError(
+            f"{len(lost):,} of {len(entries):,} images can't be read ({listed(names)}); expected "
+            f"at most {settings.unreadable:.0%}: remove or replace them, or set images.unreadable. "
+            f"The first {lost[min(lost)]}"
+        )
+    usable = [position for position in range(len(entries)) if position not in lost]
+    chosen = [entries[position] for position in usable]
+    kept = settings.splits == "auto"
+    return Described(
+        np.array(usable, np.int64),
+        pixels.digests[usable],
+        [entry.label for entry in chosen],
+        [entry.split if kept else None for entry in chosen],
+        [entry.group for entry in chosen],
+        [entry.weight for entry in chosen],
+    )
+
+
+def report_of(collection: Collection, unusable: Mapping[int, str], frame: Frame) -> dict[str, Any]:
+    """What became of the user's files; `lines` say it in sentences.
+
+    The other values are the numbers of images and of files left out by reason, the images that
+    can't be read (the first thousand), and the frame.
+    """
+    entries = collection.entries
+    colours = "grey" if frame.channels == 1 else "RGB"
+    lines = [
+        f"{len(entries):,} images, read as {frame.width} x {frame.height} {colours} "
+        f"({_FIT[frame.fit]} where proportions differ)",
+        *collection.notes,
+    ]
+    if collection.left_out:
+        counts = Counter(collection.left_out).most_common()
+        lines.append(f"left out: {listed([f'{count:,} {why}' for why, count in counts])}")
+    if unusable:
+        lines.append(
+            f"{len(unusable):,} images can't be read: "
+            f"{listed([entries[position].name for position in unusable])}"
+        )
+    return {
+        "lines": lines,
+        "images": len(entries),
+        "left_out": dict(collection.left_out),
+        "unreadable": [
+            {"name": entries[position].name, "reason": reason}
+            for position, reason in list(unusable.items())[:_NAMED]
+        ],
+        "unreadable_count": len(unusable),
+        "frame": {
+            "height": frame.height,
+            "width": frame.width,
+            "channels": frame.channels,
+            "fit": frame.fit,
+        },
+    }
+
+
+_FIT = {"pad": "padded", "crop": "cropped", "stretch": "stretched"}
