@@ -64,8 +64,8 @@ def refuse_changes(stage: Stage, basis: Mapping[str, Any]) -> None:
         external = []
     if external != basis["external"]:
         raise StageError(
-            f"{listed(stage.external) or stage.data_set} changed while {stage.name} read it, so the "
-            "result is not stored; start the run again."
+            f"{listed(stage.external) or stage.data_set} changed while {stage.name} read it, so "
+            "the result is not stored; start the run again."
         )
 
 
