@@ -14,11 +14,22 @@ from tasks.core.networks.stack import build_network
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
 from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.trainings import EPOCHS
-from tasks.core.training.loop import Examples, Schedule, evaluate, train
+from tasks.core.training.examples import Examples
+from tasks.core.training.loop import Schedule, evaluate, train
 from tasks.core.training.progress import Progress, Row
 from tasks.models.model_files import save_keras
 from tasks.models.prediction_tables import prediction_table
-from tasks.storage.exchange import Outputs
+from tasks.storage.exchange import Inputs, Outputs
+
+
+def stored_examples(inputs: Inputs, role: str, name: str, classes: int) -> Examples:
+    """The examples in an `.npz` of an input: `x`, labels `y` and, if there are any, `weights`.
+
+    Large inputs `x` are read by rows, when they are needed.
+    """
+    arrays = inputs.by_rows(role, name)
+    weights = arrays["weights"][:] if "weights" in arrays else None
+    return Examples(arrays["x"], arrays["y"][:], classes, weights)
 
 
 def fit_network(
@@ -29,8 +40,8 @@ def fit_network(
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Build, train and save the network of `spec`; return it and the stage's facts."""
     training = spec.training
-    shape, classes = examples.x.shape[1:], examples.y.shape[1]
-    model = build_network(training, shape, classes, spec.seed)
+    height, width, channels = examples.x.shape[1:]
+    model = build_network(training, (height, width, channels), examples.classes, spec.seed)
     assert isinstance(training.epochs, int), "the recipe resolves epochs before it defines a stage"
     schedule = Schedule(
         training.epochs,
@@ -128,7 +139,7 @@ def scores(
     if validation is not None:
         validation_scores, probabilities = score(model, validation, loss, "val")
         found |= validation_scores
-        outputs.table(VALIDATION_PREDICTIONS, prediction_table(probabilities, validation.y))
+        outputs.table(VALIDATION_PREDICTIONS, prediction_table(probabilities, validation.labels))
     return found
 
 
@@ -140,5 +151,5 @@ def score(
     `passing` says how the examples are passed to the model, see `evaluate`.
     """
     value, probabilities = evaluate(model, examples, loss, **passing)
-    right = probabilities.argmax(axis=1) == examples.y.argmax(axis=1)
+    right = probabilities.argmax(axis=1) == examples.labels
     return {f"{prefix}_loss": value, f"{prefix}_accuracy": float(right.mean())}, probabilities

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from tasks.core.array_types import Float32
 from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.trainings import PREDICTIONS
@@ -15,15 +17,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def prediction_table(probabilities: Float32, y: Float32) -> pa.Table:
+def prediction_table(probabilities: Float32, labels: NDArray[Any]) -> pa.Table:
     """Return a row for each image: label, predicted class and the probability of every class.
 
     Args:
         probabilities: `(n, classes)`, each in [0, 1].
-        y: `(n, classes)` one-hot labels.
+        labels: `(n,)` class indices, of any integer type.
     """
     columns: dict[str, Any] = {
-        "label": y.argmax(axis=1),
+        "label": labels,
         "predicted": probabilities.argmax(axis=1),
     }
     classes = probabilities.shape[1]

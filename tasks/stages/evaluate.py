@@ -30,13 +30,12 @@ def _log_scoring(context: RunContext, stage: Stage, inputs: Mapping[str, Outcome
 def evaluate(spec: EvaluateSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Score the saved model in inference mode; store its test predictions."""
     from tasks.core.networks import vgg16
-    from tasks.core.training.loop import Examples
-    from tasks.models.fit import score
+    from tasks.models.fit import score, stored_examples
     from tasks.models.model_files import load_keras
     from tasks.models.prediction_tables import prediction_table
 
-    test = Examples(**inputs.arrays(ARRAYS, TEST))
     model = load_keras(inputs.path(MODEL, MODEL))
+    test = stored_examples(inputs, ARRAYS, TEST, model.output_shape[1])
     images = spec.vgg16_input
     if images is None:
         facts, probabilities = score(model, test, spec.loss, TEST)
@@ -49,5 +48,5 @@ def evaluate(spec: EvaluateSpec, inputs: Inputs, outputs: Outputs) -> Facts:
             prepare=lambda x: vgg16.as_vgg16_input(x, images.side, images.preprocessing),
             batch=vgg16.batch_size(images.side),
         )
-    outputs.table(TEST_PREDICTIONS, prediction_table(probabilities, test.y))
+    outputs.table(TEST_PREDICTIONS, prediction_table(probabilities, test.labels))
     return facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tasks.core.characters import CHANGES
+from tasks.core.data.preprocessing import scaled
 from tasks.core.drawing import comparisons, image_grids
 from tasks.core.drawing.lettering import lettering_of
 from tasks.core.drawing.titles import title_of
@@ -48,9 +49,9 @@ def _draw_inputs(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> None:
     """Draw augmented images, and images before and after VGG16's preprocessing."""
     lettering = lettering_of(outputs.basis)
     names = lettering.labels(inputs.facts(SUBSET)["class_names"])
-    arrays = inputs.arrays(PREPROCESS, TRAIN)
-    originals = arrays["x"][:SAMPLES]
-    labels = arrays["y"][:SAMPLES].argmax(axis=1)
+    arrays = inputs.by_rows(PREPROCESS, TRAIN)
+    originals = scaled(arrays["x"][:SAMPLES])
+    labels = arrays["y"][:SAMPLES]
     if spec.augmentation is not None:
         rng = generator(spec.seed, "augmentation", 1)
         augmented = augment(originals, spec.augmentation, rng)

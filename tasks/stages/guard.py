@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from tasks.core.data.duplicates import Pairs, find_duplicates
 from tasks.core.data.image_descriptors import describe_images, principal_axes
-from tasks.core.data.labelled_images import Split
+from tasks.core.data.rows import RowReader
 from tasks.core.drawing import image_grids
 from tasks.core.drawing.lettering import lettering_of
 from tasks.core.errors import UserError
@@ -26,6 +26,8 @@ PAIRS_DRAWN = 12
 PAIRS_IN_MESSAGE = 3
 
 Row = dict[str, Any]
+# The `images` and `labels` of each split.
+Splits = Mapping[str, Mapping[str, RowReader]]
 
 
 @stage_task(GuardSpec)
@@ -36,7 +38,7 @@ def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         UserError: an image appears in two splits and `guard.exact` is `refuse`, or too many images
             are similar.
     """
-    splits = {name: Split(**inputs.arrays(SPLIT, name)) for name in SPLITS}
+    splits = {name: inputs.by_rows(SPLIT, name) for name in SPLITS}
     tables, counts = _search(splits, spec)
     pairs = pa.concat_tables(tables).combine_chunks()
     order = np.lexsort((-pairs["similarity"].to_numpy(), ~pairs["exact"].to_numpy()))
@@ -57,13 +59,11 @@ def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     return {"counts": counts}
 
 
-def _search(
-    splits: Mapping[str, Split], spec: GuardSpec
-) -> tuple[list[pa.Table], list[dict[str, Any]]]:
+def _search(splits: Splits, spec: GuardSpec) -> tuple[list[pa.Table], list[dict[str, Any]]]:
     """Return the table of similar pairs and the counts for each comparison of two splits."""
     shift = spec.guard.shift
-    axes = principal_axes(splits[TRAIN].images, shift)
-    sets = {name: describe_images(split.images, axes, shift) for name, split in splits.items()}
+    axes = principal_axes(splits[TRAIN]["images"], shift)
+    sets = {name: describe_images(split["images"], axes, shift) for name, split in splits.items()}
     tables = []
     counts = []
     for one, other in spec.compared:
@@ -75,28 +75,33 @@ def _search(
     return tables, counts
 
 
-def _table(one: str, other: str, splits: Mapping[str, Split], found: Pairs) -> pa.Table:
+def _table(one: str, other: str, splits: Splits, found: Pairs) -> pa.Table:
     return from_columns(
         DUPLICATE_PAIRS,
         {
             "split": [one] * len(found),
             "position": found.first,
-            "label": splits[one].labels[found.first].astype(np.int64),
+            "label": splits[one]["labels"][found.first].astype(np.int64),
             "other_split": [other] * len(found),
             "other_position": found.second,
-            "other_label": splits[other].labels[found.second].astype(np.int64),
+            "other_label": splits[other]["labels"][found.second].astype(np.int64),
             "similarity": found.similarity,
             "exact": found.exact,
         },
     )
 
 
-def _refuse(pairs: pa.Table, splits: Mapping[str, Split]) -> None:
+def _image(split: Mapping[str, RowReader], position: int) -> np.ndarray:
+    image: np.ndarray = split["images"][position : position + 1][0]
+    return image
+
+
+def _refuse(pairs: pa.Table, splits: Splits) -> None:
     """Refuse equal images in different splits, of which an image may have several pairs."""
     if not len(pairs):
         return
     places = zip(pairs["split"].to_pylist(), pairs["position"].to_pylist(), strict=True)
-    count = len({sha256(splits[name].images[index].tobytes()).digest() for name, index in places})
+    count = len({sha256(_image(splits[name], index).tobytes()).digest() for name, index in places})
     rows = pairs.slice(0, PAIRS_IN_MESSAGE).to_pylist()
     dots = " ..." if len(pairs) > PAIRS_IN_MESSAGE else ""
     examples = "; ".join(
@@ -113,7 +118,7 @@ def _refuse(pairs: pa.Table, splits: Mapping[str, Split]) -> None:
 
 
 def _picture(
-    splits: Mapping[str, Split],
+    splits: Splits,
     rows: list[Row],
     names: list[str],
     note: str,
@@ -121,8 +126,8 @@ def _picture(
 ) -> bytes:
     pairs = [
         (
-            splits[row["split"]].images[row["position"]],
-            splits[row["other_split"]].images[row["other_position"]],
+            _image(splits[row["split"]], row["position"]),
+            _image(splits[row["other_split"]], row["other_position"]),
         )
         for row in rows
     ]

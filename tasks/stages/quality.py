@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.core.array_types import Int64
+from tasks.core.data.preprocessing import scaled
+from tasks.core.data.rows import RowReader
 from tasks.core.drawing import class_charts, image_grids
 from tasks.core.drawing.lettering import in_sentence, lettering_of
 from tasks.core.names import (
@@ -62,7 +63,7 @@ def quality(spec: QualitySpec, inputs: Inputs, outputs: Outputs) -> Facts:
         errors.setdefault(model, {})[split] = calibrated.error
         if (model, split) == (FINAL, TEST):
             _draw(matrix, calibrated, names, spec.note, outputs)
-            images = inputs.arrays(PREPROCESS, TEST)["x"]
+            images = inputs.by_rows(PREPROCESS, TEST)["x"]
             confused = _confused(found[0], matrix, images, names, spec.note, outputs)
     outputs.table(PER_CLASS, from_rows(CLASS_SCORES, per_class))
     outputs.table(CONFUSION, from_rows(CONFUSIONS, cells))
@@ -148,14 +149,14 @@ def _draw(
 def _confused(
     found: Predictions,
     matrix: Int64,
-    images: NDArray[np.float32],
+    images: RowReader,
     names: list[str],
     note: str,
     outputs: Outputs,
 ) -> list[Row]:
     """Draw and return the class pairs that the final model confuses most.
 
-    `images` are the test images `(n, h, w, c)` in [0, 1]. A pair is illustrated with those errors
+    `images` are the test images `(n, h, w, c)` uint8. A pair is illustrated with those errors
     of the first training that it makes with the highest confidence.
     """
     predicted = found.probabilities.argmax(axis=1)
@@ -171,7 +172,7 @@ def _confused(
         if len(surest):
             one, another = in_sentence(labels[label]), in_sentence(labels[other])
             title = f"{one} taken for {another}, {count} times"
-            rows.append((title, images[surest], confidence[surest]))
+            rows.append((title, scaled(images[surest]), confidence[surest]))
     if rows:
         outputs.blob(
             "confused_final", "png", image_grids.confused_pairs(rows, note, lettering.families)

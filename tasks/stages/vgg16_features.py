@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tasks.core.data.preprocessing import scaled
+from tasks.core.data.rows import blocks
 from tasks.core.names import INPUT_SAMPLES, SOURCE, TRAIN, TRAINING_SPLITS, WEIGHTS
 from tasks.core.stage_specs import Vgg16FeaturesSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
@@ -18,7 +20,7 @@ SAMPLES = 3
 
 @stage_task(Vgg16FeaturesSpec)
 def vgg16_features(spec: Vgg16FeaturesSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store the outputs of a layer for training and validation images, with their labels.
+    """Store the outputs of a layer for training and validation images, with labels and weights.
 
     Images are read, transformed and written in batches, so memory does not grow with their
     number.
@@ -35,23 +37,21 @@ def vgg16_features(spec: Vgg16FeaturesSpec, inputs: Inputs, outputs: Outputs) ->
         return vgg16.as_vgg16_input(x, spec.side, spec.preprocessing)
 
     for name in TRAINING_SPLITS:
-        with (
-            inputs.rows(SOURCE, name, "x", size) as source,
-            inputs.rows(SOURCE, name, "y", size) as labels,
-        ):
-            given: Iterable[np.ndarray] = source.batches
-            if spec.after is None:
-                given = map(as_input, given)
-            found = Rows(
-                (source.shape[0], *part.output_shape[1:]),
-                np.dtype(np.float32),
-                vgg16.features(part, given),
-            )
-            outputs.arrays(name, x=found, y=labels)
-    if spec.after is None:
-        with inputs.rows(SOURCE, TRAIN, "x", SAMPLES) as source:
-            before = next(iter(source.batches))
-        outputs.arrays(INPUT_SAMPLES, before=before, after=as_input(before))
+        arrays = inputs.by_rows(SOURCE, name)
+        source = arrays.pop("x")
+        if name == TRAIN and spec.after is None:
+            before = scaled(source[:SAMPLES])
+            outputs.arrays(INPUT_SAMPLES, before=before, after=as_input(before))
+        given: Iterable[np.ndarray] = blocks(source, size)
+        if spec.after is None:
+            given = (as_input(scaled(images)) for images in given)
+        x = Rows(
+            (len(source), *part.output_shape[1:]),
+            np.dtype(np.float32),
+            vgg16.features(part, given),
+        )
+        others = {key: array[:] for key, array in arrays.items()}
+        outputs.arrays(name, x=x, **others)
     return about_images(inputs.facts(SOURCE)) | {
         "up_to": spec.up_to,
         "feature_shape": list(part.output_shape[1:]),

@@ -21,13 +21,17 @@ def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts
     stage's model with a new optimizer, as in the notebook.
     """
     from tasks.core.networks import vgg16
-    from tasks.core.training.loop import Examples, Schedule
-    from tasks.models.fit import fit, scores, sizes, turning_points, write_history
+    from tasks.core.training.loop import Schedule
+    from tasks.models.fit import fit, scores, sizes, stored_examples, turning_points, write_history
     from tasks.models.model_files import save_keras
 
-    examples, validation = (Examples(**inputs.arrays(FEATURES, name)) for name in TRAINING_SPLITS)
+    about = inputs.facts(FEATURES)
+    classes = len(about["class_names"])
+    examples, validation = (
+        stored_examples(inputs, FEATURES, name, classes) for name in TRAINING_SPLITS
+    )
     schedule = Schedule(**dict(spec.training))
-    complete = _start(spec, inputs, examples.y.shape[1])
+    complete = _start(spec, inputs, classes)
     part = vgg16.trainable_part(complete, spec.after)
     # No other training starts from this one, so its lineage may include the number of epochs.
     history = fit(part, examples, validation, schedule, spec.seed, outputs, spec.as_json())
@@ -35,7 +39,7 @@ def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts
     write_history(history, outputs)
     write_usage(
         outputs,
-        inputs.facts(FEATURES),
+        about,
         complete.input_shape[1:],
         spec.preprocessing,
         {"keras": "model.keras"},

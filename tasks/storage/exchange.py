@@ -15,7 +15,7 @@ from tasks.core.records import Outcome, Record, Skipped, Stage, StoredFile, dige
 from tasks.storage.checkpoints import Checkpoints
 from tasks.storage.files import file_digest, relative
 from tasks.storage.locks import check_held
-from tasks.storage.npz import Rows, read_rows, write_npz
+from tasks.storage.npz import Rows, StoredRows, read_rows, stored_arrays, write_npz
 from tasks.storage.store_path import Held, StorePath
 from tasks.storage.stored_files import content_of, local_file, opened, table_of
 
@@ -177,6 +177,16 @@ class Inputs:
             np.load(file, allow_pickle=False) as archive,
         ):
             return {key: archive[key] for key in archive.files}
+
+    def by_rows(self, role: str, name: str) -> dict[str, np.ndarray | StoredRows]:
+        """The arrays in an `.npz` of an input; those that are large are read by rows, when needed.
+
+        Raises:
+            SealedError: the stage did not declare that it reads the file.
+            StageError: the file is missing or changed.
+        """
+        with opened(self._root, self._file(role, name)) as file:
+            return stored_arrays(file)
 
     @contextmanager
     def rows(self, role: str, name: str, array: str, size: int) -> Iterator[Rows]:

@@ -16,6 +16,7 @@ from itertools import product, starmap
 import numpy as np
 
 from tasks.core.array_types import Float32, UInt8
+from tasks.core.data.rows import RowReader
 
 # An overlap with less than this share of an image's squared gradients is not compared.
 LEAST_OVERLAP = 0.5
@@ -34,12 +35,12 @@ def gradients(images: UInt8) -> Gradients:
     return np.diff(values, axis=2), np.diff(values, axis=1)
 
 
-def batches(images: UInt8, count: int | None = None, factor: int = 1) -> Iterator[slice]:
+def batches(images: RowReader, count: int | None = None, factor: int = 1) -> Iterator[slice]:
     """Slices of `range(count)` (default: all images) that are small enough for the cache.
 
     `factor` is the memory that an item needs, as a multiple of an image's size.
     """
-    size = max(1, _PIXELS // (images[0].size * factor))
+    size = max(1, _PIXELS // (math.prod(images.shape[1:]) * factor))
     total = len(images) if count is None else count
     return (slice(start, start + size) for start in range(0, total, size))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import Float32, Int64, UInt8
 from tasks.core.data.gradient_correlation import batches, gradients, least_overlap_norms
+from tasks.core.data.rows import RowReader, blocks
 
 # More axes rule out more pairs, but each costs two bytes per image and time per pair.
 _AXES = 239
@@ -22,7 +24,7 @@ class DescribedImages:
     """A set of images with their descriptors.
 
     Attributes:
-        images: `(n, h, w, c)` uint8.
+        images: `(n, h, w, c)` uint8, which need not be in memory.
         shift: the largest shift considered, in pixels.
         digests: `(n,)`, 16 bytes per image; equal for equal images.
         earliest: `(n,)` position of the first image that is equal.
@@ -31,7 +33,7 @@ class DescribedImages:
         norms: `(n, shift + 1)` float32, see `least_overlap_norms`.
     """
 
-    images: UInt8
+    images: RowReader
     shift: int
     digests: NDArray[np.void]
     earliest: Int64
@@ -42,7 +44,7 @@ class DescribedImages:
         return len(self.images)
 
 
-def principal_axes(images: UInt8, shift: int) -> Float32:
+def principal_axes(images: RowReader, shift: int) -> Float32:
     """`(d, k)` orthonormal directions in which a sample of the images' spectra is largest.
 
     There are `_AXES` of them, or fewer with few images or pixels.
@@ -57,29 +59,30 @@ def principal_axes(images: UInt8, shift: int) -> Float32:
     return axes.astype(np.float32)
 
 
-def describe_images(images: UInt8, axes: Float32, shift: int) -> DescribedImages:
-    """Compute the descriptors of `(n, h, w, c)` images.
+def describe_images(images: RowReader, axes: Float32, shift: int) -> DescribedImages:
+    """Compute the descriptors of images.
 
     Args:
-        images: the images.
+        images: `(n, h, w, c)` uint8; they are read twice, in blocks.
         axes: from `principal_axes`; sets that are compared need the same axes.
         shift: the largest shift considered, in pixels.
     """
     digests = np.empty(len(images), "V16")
-    for at, image in enumerate(images):
+    for at, image in enumerate(chain.from_iterable(blocks(images))):
         digests[at] = np.void(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
     _, first, group = np.unique(digests, return_index=True, return_inverse=True)
     earliest = first[group]
     codes = np.zeros((len(images), axes.shape[1] + 1), np.float16)
     norms = np.empty((len(images), shift + 1), np.float32)
     for part in batches(images):
-        spectra = amplitudes(images[part], shift)
+        some = images[part]
+        spectra = amplitudes(some, shift)
         along = spectra @ axes
         rest = np.square(spectra).sum(axis=1) - np.square(along).sum(axis=1)
         distinct = earliest[part] == np.arange(len(images))[part]
         code = np.column_stack([along, np.sqrt(np.maximum(rest, 0))])
         codes[part][distinct] = code[distinct]
-        norms[part] = least_overlap_norms(images[part], shift)
+        norms[part] = least_overlap_norms(some, shift)
     return DescribedImages(images, shift, digests, earliest, codes, norms)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -17,6 +17,7 @@ from tasks.core.seeds import generator
 from tasks.core.settings.training import AugmentSettings
 from tasks.core.settings.transfer import Decay
 from tasks.core.training.augment import Transforms, apply_transforms, draw_transforms
+from tasks.core.training.examples import Examples
 from tasks.core.training.progress import Progress, Row
 
 EVALUATION_BATCH = 256
@@ -24,21 +25,10 @@ EVALUATION_BATCH = 256
 _AHEAD = 2
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Inputs `x` `(n, ...)` float32 and one-hot labels `y` `(n, classes)` float32."""
-
-    x: Float32
-    y: Float32
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Examples in batches.
 
-    Each batch is made when it is needed, so an epoch needs no second copy of its examples.
+    Each batch is read and made when it is needed, so an epoch holds few of its examples in memory.
 
     Args:
         examples: the examples; they are not modified.
@@ -63,12 +53,15 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def __len__(self) -> int:
         return -(-len(self._examples) // self._size)
 
-    def __getitem__(self, number: int) -> tuple[Float32, Float32]:
-        """Inputs and labels of one batch; batches count from 0."""
+    def __getitem__(self, number: int) -> tuple[Float32, ...]:
+        """Inputs, one-hot labels and, if there are any, weights of a batch, counted from 0."""
         part = slice(number * self._size, (number + 1) * self._size)
         chosen = part if self._order is None else self._order[part]
-        x, y = self._examples.x[chosen], self._examples.y[chosen]
-        return (apply_transforms(x, self._transforms[part]) if self._transforms else x), y
+        x, y = self._examples.batch(chosen)
+        if self._transforms:
+            x = apply_transforms(x, self._transforms[part])
+        weights = self._examples.weights
+        return (x, y) if weights is None else (x, y, weights[chosen])
 
     def prefetched(self) -> Any:
         """These batches for `fit`: TensorFlow prepares the next ones while it trains on one."""
@@ -76,6 +69,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
             return self
         import tensorflow as tf
 
+        examples = self._examples
+        shapes = [examples.x.shape[1:], (examples.classes,)]
+        shapes += [] if examples.weights is None else [()]
         options = tf.data.Options()
         # Keras leaves autotuning on. Its thread sleeps ever longer between measurements, and an
         # epoch cannot end before it wakes: usually half a second, sometimes five.
@@ -83,10 +79,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return (
             tf.data.Dataset.from_generator(
                 lambda: map(self.__getitem__, range(len(self))),
-                output_signature=tuple(
-                    tf.TensorSpec((None, *array.shape[1:]), array.dtype)
-                    for array in (self._examples.x, self._examples.y)
-                ),
+                output_signature=tuple(tf.TensorSpec((None, *one), "float32") for one in shapes),
             )
             .apply(tf.data.experimental.assert_cardinality(len(self)))
             .prefetch(_AHEAD)
@@ -123,9 +116,10 @@ def train(
     """Train `model` in place to the end of the schedule; return its final state.
 
     The history has one row per epoch: `epoch`, `loss` and `accuracy` (Keras's running means over
-    the epoch's batches, in training mode), `val_loss` and `val_accuracy` (after the epoch, in
-    inference mode). Epoch k depends only on the state after epoch k - 1, the schedule, the seed and
-    k, so a training resumed from `start` ends with the same bytes as one never stopped.
+    the epoch's batches, in training mode; the loss is weighted if the examples are), `val_loss` and
+    `val_accuracy` (after the epoch, in inference mode). Epoch k depends only on the state after
+    epoch k - 1, the schedule, the seed and k, so a training resumed from `start` ends with the same
+    bytes as one never stopped.
 
     Raises:
         NumericalError: the loss, a score or a weight is not finite.
@@ -138,7 +132,9 @@ def train(
     progress = start or Progress((), ())
     for variable, value in zip(variables, progress.variables, strict=bool(start)):
         variable.assign(value)
-    held_out = None if validation is None else Batches(validation, EVALUATION_BATCH).prefetched()
+    held_out = None
+    if validation is not None:
+        held_out = Batches(replace(validation, weights=None), EVALUATION_BATCH).prefetched()
     for epoch in range(progress.epoch + 1, schedule.epochs + 1):
         batches = _epoch_of(examples, schedule, seed, epoch).prefetched()
         fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=held_out)
@@ -197,9 +193,10 @@ def evaluate(
     prepare: Callable[[Float32], Float32] = lambda x: x,
     batch: int = EVALUATION_BATCH,
 ) -> tuple[float, Float32]:
-    """Loss in nats (including weight penalties) and class probabilities, in inference mode.
+    """Loss in nats (including weight penalties) and class probabilities `(n, classes)` float32.
 
-    `prepare` turns a batch of `batch` examples into the model's input.
+    Both are computed in inference mode, and all examples count the same. `prepare` turns a batch of
+    `batch` examples into the model's input.
 
     The loss is the one that Keras's `evaluate`, and thus the notebook, reports: Keras uses the
     logits of a softmax layer instead of its output, which makes a difference with binary
@@ -209,8 +206,9 @@ def evaluate(
     losses, probabilities = [], []
     for start in range(0, len(examples), batch):
         part = slice(start, start + batch)
-        output = model(prepare(examples.x[part]), training=False)
-        values = keras.losses.get(loss)(examples.y[part], output)
+        x, y = examples.batch(part)
+        output = model(prepare(x), training=False)
+        values = keras.losses.get(loss)(y, output)
         losses.append(keras.ops.convert_to_numpy(values))
         probabilities.append(keras.ops.convert_to_numpy(output))
     penalty = sum(float(value) for value in model.losses)

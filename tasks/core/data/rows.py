@@ -1,0 +1,103 @@
+"""Arrays that are read by rows, so that they need not be in memory as a whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.array_types import Int64
+
+# Bytes of a block of rows.
+_BLOCK = 2**24
+
+
+class RowReader(Protocol):
+    """The part of an array `(n, ...)` that is needed to read some of its rows.
+
+    NumPy's arrays have it, too. Positions are in [0, n) and may repeat, in any order.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(n, ...)`."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: slice | Int64, /) -> NDArray[Any]:
+        """The rows of a slice or at some positions `(m,)`, as an array `(m, ...)`."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Consecutive rows of one or more arrays, which differ in their number of rows only.
+
+    Nothing is copied before rows are read.
+    """
+
+    parts: Sequence[RowReader]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(n, ...)`, where n is the sum over the parts."""
+        return (len(self), *self.parts[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the parts' numbers."""
+        return self.parts[0].dtype
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, chosen: slice | Int64, /) -> NDArray[Any]:
+        """The rows of a slice or at some positions, as an array."""
+        wanted = np.arange(len(self))[chosen]
+        found = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        begin = 0
+        for part in self.parts:
+            here = (wanted >= begin) & (wanted < begin + len(part))
+            if here.any():
+                found[here] = part[wanted[here] - begin]
+            begin += len(part)
+        return found
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The rows of an array at `positions` `(m,)`, which are read when they are needed."""
+
+    rows: RowReader
+    positions: Int64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(m, ...)`."""
+        return (len(self), *self.rows.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a number."""
+        return self.rows.dtype
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, chosen: slice | Int64, /) -> NDArray[Any]:
+        """The rows of a slice or at some positions, as an array."""
+        return self.rows[self.positions[chosen]]
+
+
+def blocks(rows: RowReader, size: int | None = None) -> Iterator[NDArray[Any]]:
+    """All rows in order, `size` at a time; by default as many as take 16 MiB, but at least one."""
+    row = math.prod(rows.shape[1:]) * rows.dtype.itemsize
+    step = size or max(1, _BLOCK // max(1, row))
+    return (rows[start : start + step] for start in range(0, len(rows), step))
