@@ -24,8 +24,13 @@ PREPROCESSING = {
         "subtracted)"
     ),
 }
+_FITS = {
+    "pad": "scaled to fit, centred, and padded with the median colour of its border",
+    "crop": "scaled to cover the image, and cut to its centre",
+    "stretch": "scaled to the image's size",
+}
 # Facts about the images; every stage that makes arrays from them passes these facts on.
-ABOUT_IMAGES = ("dataset", "class_names", "image_shape", "ground")
+ABOUT_IMAGES = ("dataset", "class_names", "image_shape", "ground", "fit")
 
 
 def about_images(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +57,17 @@ def write_usage(
     usage = {
         "dataset": about["dataset"],
         "class_names": about["class_names"],
-        "image": {"shape": about["image_shape"], "dtype": "uint8", "ground": about["ground"]},
+        "image": {
+            "shape": about["image_shape"],
+            "dtype": "uint8",
+            "ground": about["ground"],
+            "fit": about["fit"],
+            "from_pictures": (
+                "turned as its EXIF orientation says, converted to sRGB"
+                f"{' and then to grey' if about['image_shape'][2] == 1 else ''}, transparent parts "
+                f"filled with the median colour of its border, {_FITS[about['fit']]} (Lanczos)"
+            ),
+        },
         "input": {
             "shape": ["n", *shape],
             "dtype": "float32",

@@ -74,7 +74,7 @@ def _digests(images: RowReader) -> NDArray[np.void]:
     found = bytearray()
     for block in blocks(images):
         for image in block:
-            found += hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+            found += hashlib.blake2b(image.tobytes(), digest_size=16).digest()
     return np.frombuffer(bytes(found), "V16")
 
 
