@@ -21,7 +21,8 @@ from tasks.core.messages import brief
 from tasks.models.classifier import PictureOutcome, Prediction, classify
 from tasks.models.model_lookup import TrainedModel, find_model
 from tasks.models.prediction_files import MOST_ON_PAGE, check_target, write_page, write_parquet
-from tasks.sources.pictures import Unreadable, printable, read_pictures
+from tasks.sources.picture_decoding import printable
+from tasks.sources.pictures import Unreadable, read_pictures
 from tasks.storage.store import Store
 
 DONE, SOME_FAILED, NOTHING_PREDICTED = 0, 1, 2

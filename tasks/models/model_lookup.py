@@ -11,7 +11,7 @@ from tasks.core.messages import first_line, listed, quoted
 from tasks.core.names import FINAL, MODEL, USAGE
 from tasks.core.records import Record
 from tasks.models.usage_file import USAGE_FILE, Usage, read_usage
-from tasks.sources.pictures import printable
+from tasks.sources.picture_decoding import printable
 from tasks.storage.files import file_digest
 from tasks.storage.run_log import RunLog, all_runs, find_run, no_run
 from tasks.storage.store import RECORD, Store

@@ -14,7 +14,8 @@ from tasks.core.errors import UserError
 from tasks.models.classifier import PictureOutcome, Prediction
 from tasks.models.model_lookup import TrainedModel
 from tasks.reporting.rendering import environment
-from tasks.sources.pictures import Unreadable, printable
+from tasks.sources.picture_decoding import printable
+from tasks.sources.pictures import Unreadable
 from tasks.storage.files import replacing, write_atomically
 
 # Browsers struggle with a page of thousands of pictures, and nobody looks through them.

@@ -14,7 +14,7 @@ from tasks.core.data.photographs import Fit, ImageFormat
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 from tasks.core.settings.base import explain
-from tasks.sources.pictures import printable
+from tasks.sources.picture_decoding import printable
 
 USAGE_FILE = "usage.json"
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import IO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
+from tasks.core.messages import first_line
 
 # Pillow reads many more formats, some with external programs. These are common and well tested.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
+# In folders, only files with these suffixes are pictures. A file that is named may have any.
+SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jpe .jfif .webp .bmp .dib .tif .tiff .gif .avif .pgm .ppm .pbm .pnm".split()
+)
+# These are read if the package that decodes them is installed.
+HEIC_SUFFIXES = frozenset((".heic", ".heif"))
+_HEIC_PACKAGE = "pillow_heif"
 # Pillow's own limit. A small file with more pixels is more likely an attack than a picture.
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 0
 THUMBNAIL = 160
@@ -20,6 +33,11 @@ THUMBNAIL = 160
 TOO_LARGE = (
     f"has more than {MOST_PIXELS // 1_000_000} megapixels, so it may be a file made to exhaust "
     "memory; make it smaller."
+)
+EMPTY = "is empty (0 bytes); get another copy, or leave it out."
+_UNKNOWN = (
+    "is not a picture that can be read (PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF or PPM), or is "
+    "damaged; convert it to PNG."
 )
 
 
@@ -36,21 +54,88 @@ class Undecoded:
     decode: Callable[[], Image.Image]
 
 
-def decoded(file: IO[bytes], frame: Frame) -> Image.Image:
-    """The picture in a file, in at least twice the size of the frame and of a thumbnail.
+def reads_heic() -> bool:
+    """Whether the optional package that decodes HEIC is installed."""
+    return find_spec(_HEIC_PACKAGE) is not None
+
+
+def suffixes() -> frozenset[str]:
+    """The suffixes, in lower case, of the files in a folder that are pictures."""
+    return SUFFIXES | HEIC_SUFFIXES if reads_heic() else SUFFIXES
+
+
+def opened(file: IO[bytes]) -> Image.Image:
+    """The picture in a file, of which only the header was read.
 
     Raises:
-        UserError: the file contains several pictures.
+        UserError: it has too many pixels, or the file contains several pictures.
         OSError, ValueError, ...: whatever Pillow raises for damaged files.
     """
-    picture = Image.open(file, formats=FORMATS)
+    picture = Image.open(file, formats=_formats())
+    # Pillow only warns of less than twice as many.
+    if picture.width * picture.height > MOST_PIXELS:
+        raise UserError(TOO_LARGE)
     # Phones append a preview or a depth map to a JPEG. Pillow calls the result MPO and animated.
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         raise UserError(
             "contains more than one picture (an animation, or pages); save one of them."
         )
+    return picture
+
+
+def decoded(file: IO[bytes], frame: Frame) -> Image.Image:
+    """The picture in a file, in at least twice the size of the frame and of a thumbnail.
+
+    Raises:
+        UserError: it has too many pixels, or the file contains several pictures.
+        OSError, ValueError, ...: whatever Pillow raises for damaged files.
+    """
+    picture = opened(file)
     # Lets the decoder scale a large JPEG down by a power of two, which is fast.
     enough = 2 * max(THUMBNAIL, frame.height, frame.width)
     picture.draft(None, (enough, enough))
     picture.load()
     return picture
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Pillow's warnings of odd metadata, which are irrelevant here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def reason_of(error: Exception) -> str:
+    """Why a picture could not be read, and what to do about it, for whatever was raised."""
+    if isinstance(error, UserError):
+        reason = str(error)
+    elif isinstance(error, Image.DecompressionBombError):
+        reason = TOO_LARGE
+    elif isinstance(error, UnidentifiedImageError):
+        reason = _UNKNOWN
+    elif isinstance(error, OSError) and error.strerror:
+        reason = f"can't be read: {error.strerror}; check the path and its permissions."
+    else:
+        # Decoders raise all kinds of exceptions for damaged bytes.
+        reason = f"is damaged ({first_line(error)}); get another copy, or leave it out."
+    return printable(reason)
+
+
+def printable(path: Path | str) -> str:
+    """The text with its unprintable characters escaped, so that it can be printed and stored."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(path)
+    )
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read; teaches Pillow to read HEIC if that is possible."""
+    if not reads_heic():
+        return FORMATS
+    from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
+
+    register_heif_opener()
+    return (*FORMATS, "HEIF")

@@ -5,32 +5,33 @@ from __future__ import annotations
 import io
 import os
 import stat
-import warnings
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from tasks.core.data.photographs import FILTER, ImageFormat, Invert, Prepared, prepared
 from tasks.core.data.picture_modes import eight_bits, upright
 from tasks.core.errors import UserError
-from tasks.core.messages import first_line
+from tasks.core.messages import listed
 from tasks.sources.collection import as_picture
-from tasks.sources.picture_decoding import THUMBNAIL, TOO_LARGE, Undecoded, decoded
+from tasks.sources.picture_decoding import (
+    EMPTY,
+    THUMBNAIL,
+    Undecoded,
+    decoded,
+    printable,
+    quiet,
+    reason_of,
+    suffixes,
+)
 from tasks.sources.picture_tables import in_npz, in_parquet
 
-# In folders, only files with these suffixes are read. A file that the user names may have any.
-SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npz", ".parquet")
-)
-
-_UNKNOWN = (
-    "is not a picture that can be read (PNG, JPEG, WebP, BMP, TIFF or GIF), or is damaged; convert "
-    "it to PNG."
-)
+# In folders, files with these suffixes are read beside pictures.
+TABLES = frozenset((".npz", ".parquet"))
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def read_pictures(
     """Read every picture in the paths, one at a time, and prepare it for a model.
 
     Args:
-        paths: files and folders. In a folder and its subfolders, all files with one of `SUFFIXES`
-            are read in the order of their names. `.npz` and `.parquet` files contain many
+        paths: files and folders. In a folder and its subfolders, all pictures and `TABLES` are
+            read in the order of their names. `.npz` and `.parquet` files contain many
             pictures, any other file one.
         like: the format of the images on which the model was trained.
         invert: see `tasks.core.data.photographs.prepared`.
@@ -85,47 +86,16 @@ def read_pictures(
         yield item
 
 
-def printable(path: Path | str) -> str:
-    """The text with its unprintable characters escaped, so that it can be printed and stored."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in str(path)
-    )
-
-
 def _read(
     found: Undecoded, like: ImageFormat, invert: Invert, *, show: bool
 ) -> Picture | Unreadable:
-    with warnings.catch_warnings():
-        # Pillow warns about odd metadata, which are irrelevant here, and about too many pixels.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with quiet():
         try:
             picture = found.decode()
             image = prepared(picture, like, invert)
             return Picture(found.source, image, _shown(picture, image) if show else None)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            reason = TOO_LARGE
-        except UnidentifiedImageError:
-            reason = _UNKNOWN
-        except UserError as error:
-            reason = str(error)
-        except OSError as error:
-            reason = _os_reason(error)
         except Exception as error:
-            # Decoders raise all kinds of exceptions for damaged bytes.
-            reason = _damaged(error)
-    return Unreadable(found.source, printable(reason))
-
-
-def _os_reason(error: OSError) -> str:
-    if not error.strerror:
-        return _damaged(error)
-    return f"can't be read: {error.strerror}; check the path and its permissions."
-
-
-def _damaged(error: Exception) -> str:
-    return f"is damaged ({first_line(error)}); get another copy, or leave it out."
+            return Unreadable(found.source, reason_of(error))
 
 
 def _shown(picture: Image.Image, image: Prepared) -> Shown:
@@ -150,20 +120,21 @@ def _in_path(
         return
     unlisted: list[OSError] = []
     empty = True
+    wanted_suffixes = suffixes() | TABLES
     for folder, folders, files in os.walk(path, onerror=unlisted.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in (Path(folder, name) for name in sorted(files)):
-            wanted = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+            wanted = file.suffix.lower() in wanted_suffixes and not file.name.startswith(".")
             if wanted and os.path.realpath(file) not in exclude:
                 empty = False
                 yield from _in_file(file, like)
     for error in unlisted:
-        yield Unreadable(printable(error.filename), _os_reason(error))
+        yield Unreadable(printable(error.filename), reason_of(error))
     if empty and not unlisted:
-        reason = (
-            f"contains no pictures; expected files that end with {', '.join(sorted(SUFFIXES))}."
+        found = listed(sorted(wanted_suffixes))
+        yield Unreadable(
+            printable(path), f"contains no pictures; expected files that end with {found}."
         )
-        yield Unreadable(printable(path), reason)
 
 
 def _in_file(path: Path, like: ImageFormat) -> Iterator[Undecoded | Unreadable]:
@@ -173,7 +144,7 @@ def _in_file(path: Path, like: ImageFormat) -> Iterator[Undecoded | Unreadable]:
         if not stat.S_ISREG(status.st_mode):
             raise UserError("is neither a file nor a folder; give one that is.")
         if status.st_size == 0:
-            raise UserError("is empty (0 bytes); get another copy, or leave it out.")
+            raise UserError(EMPTY)
         match path.suffix.lower():
             case ".npz":
                 yield from in_npz(path, source, like)
@@ -181,13 +152,9 @@ def _in_file(path: Path, like: ImageFormat) -> Iterator[Undecoded | Unreadable]:
                 yield from in_parquet(path, source, like)
             case _:
                 yield Undecoded(source, partial(_from_file, path, like))
-    except UserError as error:
-        yield Unreadable(source, printable(str(error)))
-    except OSError as error:
-        yield Unreadable(source, printable(_os_reason(error)))
     except Exception as error:
         # zipfile, NumPy and Arrow raise all kinds of exceptions for damaged files.
-        yield Unreadable(source, printable(_damaged(error)))
+        yield Unreadable(source, reason_of(error))
 
 
 def _from_file(path: Path, like: ImageFormat) -> Image.Image:

@@ -20,8 +20,8 @@ from PIL import Image
 
 from tasks.core.array_types import UInt8
 from tasks.core.data.photographs import ImageFormat
-from tasks.sources.picture_decoding import MOST_PIXELS, THUMBNAIL
-from tasks.sources.pictures import Picture, Unreadable, printable, read_pictures
+from tasks.sources.picture_decoding import MOST_PIXELS, THUMBNAIL, printable
+from tasks.sources.pictures import Picture, Unreadable, read_pictures
 
 FASHION = ImageFormat(28, 28, 1)
 COLOUR = ImageFormat(28, 28, 3)
@@ -235,7 +235,7 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
     for content in (b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", b"RIFF1234WEBP"):
         assert "is not a picture" in reason(write(tmp_path / "a.png", content))
     # Pillow knows these too, but they are not in `FORMATS`.
-    for kind in ("ICO", "PPM", "TGA", "PCX", "DDS"):
+    for kind in ("ICO", "TGA", "PCX", "DDS"):
         content = encoded(images(1, 32, 32, 3)[0], kind)
         assert "is not a picture" in reason(write(tmp_path / "a", content))
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
