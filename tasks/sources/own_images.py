@@ -80,7 +80,7 @@ def report_of(collection: Collection, unusable: Mapping[int, str], frame: Frame)
         lines.append(f"left out: {listed([f'{count:,} {why}' for why, count in counts])}")
     if unusable:
         lines.append(
-            f"{len(unusable):,} images can't be read: "
+            f"{len(unusable):,} {'image' if len(unusable) == 1 else 'images'} can't be read: "
             f"{listed([entries[position].name for position in unusable])}"
         )
     return {
