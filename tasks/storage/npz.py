@@ -78,7 +78,7 @@ class StoredRows:
             if start < end:
                 place = self._offset + int(ordered[start]) * size
                 _read(self._file, target[start * size : end * size], place)
-        if isinstance(chosen, slice) or (order[:-1] < order[1:]).all():
+        if (order[:-1] < order[1:]).all():
             return found
         back = np.empty_like(order)
         back[order] = np.arange(len(order))

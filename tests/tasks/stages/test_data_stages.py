@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tasks.core.data.synthetic import draw_dataset
 from tasks.core.errors import StageError, UserError
@@ -184,14 +185,47 @@ def preprocessed(bench: Workbench, split: Record) -> Computed:
     return bench.compute(Stage("preprocess", PreprocessSpec(), reads), split=split)
 
 
-def test_images_are_scaled_and_labels_one_hot(bench: Workbench) -> None:
+def test_images_and_labels_stay_as_they_are(bench: Workbench) -> None:
     done = preprocessed(bench, bench.split())
     for seed, (name, size) in enumerate((("train", 12), ("validation", 6), ("test", 6))):
         found = done.arrays(name)
-        assert found["x"].dtype == found["y"].dtype == np.float32
+        assert set(found) == {"x", "y"}
+        assert found["x"].dtype == found["y"].dtype == np.uint8
         assert found["x"].shape == (size, 12, 12, 1)
-        assert np.rint(found["x"] * 255).tobytes() == images(size, seed=seed).astype("f4").tobytes()
-        assert found["y"].tolist() == np.eye(3)[np.arange(size) % 3].tolist()
+        assert found["x"].tobytes() == images(size, seed=seed).tobytes()
+        assert found["y"].tolist() == [n % 3 for n in range(size)]
+
+
+def test_weights_and_wide_labels_are_passed_on(bench: Workbench) -> None:
+    labels, weights = np.arange(6, dtype=np.uint16), np.linspace(0.5, 3, 6, dtype=np.float32)
+    given: dict[str, NDArray[Any]] = {
+        "images": images(6),
+        "labels": labels,
+        "weights": weights,
+        "other": labels,
+    }
+    split = bench.stored(
+        "subset",
+        arrays=dict.fromkeys(("train", "validation", "test"), given),
+        dataset="own",
+        class_names=[f"class {n}" for n in range(300)],
+    )
+    found = preprocessed(bench, split).arrays("validation")
+    assert set(found) == {"x", "y", "weights"}
+    assert (found["y"].dtype, found["y"].tolist()) == (labels.dtype, labels.tolist())
+    assert (found["weights"].dtype, found["weights"].tolist()) == (weights.dtype, weights.tolist())
+
+
+def test_images_that_are_not_in_memory_are_copied_too(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.storage.npz.IN_MEMORY", 0)
+    monkeypatch.setattr("tasks.core.data.rows._BLOCK", 5 * 12 * 12)
+    done = preprocessed(bench, bench.split())
+    assert done.arrays("train")["x"].tobytes() == images(12).tobytes()
+    assert done.arrays("test")["y"].tolist() == [0, 1, 2, 0, 1, 2]
+    border = [[*x[0].flat, *x[-1].flat, *x[:, 0].flat, *x[:, -1].flat] for x in images(12)]
+    assert done.facts["ground"] == np.median(np.median(border, axis=1)) / 255
 
 
 def test_facts_describe_the_training_images(bench: Workbench) -> None:
