@@ -17,19 +17,13 @@ from tasks.core.data.photographs import ImageFormat
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed
 from tasks.sources.collection import as_picture
+from tasks.sources.parquet_files import check_table
 from tasks.sources.picture_decoding import MOST_PIXELS, TOO_LARGE, Undecoded, decoded
 from tasks.storage.npz import Rows, read_rows
 
 NPZ_NAMES = ("x", "images")
 PARQUET_NAMES = ("image", "images", "img", "bytes", "pixels")
-# The number of values that a byte of a Parquet file may encode. Pixels rarely exceed ten; a file
-# made to exhaust memory reaches a million.
-MOST_VALUES_PER_BYTE = 100
 
-_TOO_LARGE_TABLE = (
-    "unpacks to more than a hundred times its size, so it may be a file made to exhaust memory; "
-    "leave it out."
-)
 _NPZ_EXPECTED = (
     "expected an array (n, h, w) or (n, h, w, channels) with 1, 3 or 4 channels, uint8 from 0 to "
     "255, in C order, written with np.savez"
@@ -137,7 +131,7 @@ def in_parquet(path: Path, source: str, like: ImageFormat) -> Iterator[Undecoded
                 )
             if file.metadata.num_rows == 0:
                 raise UserError("has no rows, so it contains no picture; leave it out.")
-            _check_table(file.metadata, path.stat().st_size)
+            check_table(file.metadata, path.stat().st_size)
             # One row at a time, since a picture may be large. Without threads, since Arrow's
             # threads can abort a process that ends soon after (apache/arrow#34314).
             batches = file.iter_batches(1, columns=[chosen], use_threads=False)
@@ -148,16 +142,6 @@ def in_parquet(path: Path, source: str, like: ImageFormat) -> Iterator[Undecoded
         raise UserError(
             f"is not a Parquet file, or is damaged ({first_line(error)}); get another copy."
         ) from None
-
-
-def _check_table(metadata: Any, size: int) -> None:
-    """Refuse a small file with a huge content: a repeated value takes hardly any space."""
-    for group in range(metadata.num_row_groups):
-        for index in range(metadata.num_columns):
-            column = metadata.row_group(group).column(index)
-            values = max(column.num_values, column.total_uncompressed_size)
-            if values > max(MOST_PIXELS, MOST_VALUES_PER_BYTE * size):
-                raise UserError(_TOO_LARGE_TABLE)
 
 
 def _from_value(scalar: Any, like: ImageFormat) -> Image.Image:
