@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.core.data.labelled_images import Dataset
 from tasks.core.errors import UserError
-from tasks.sources import idx_folder, npz_file
+from tasks.sources import idx_files, npz_file
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DatasetFormat:
 
 
 FORMATS = (
-    DatasetFormat(idx_folder.EXPECTED, idx_folder.accepts, idx_folder.files, idx_folder.read),
+    DatasetFormat(idx_files.EXPECTED, idx_files.accepts, idx_files.files, idx_files.read),
     DatasetFormat(npz_file.EXPECTED, npz_file.accepts, npz_file.files, npz_file.read),
 )
 _EXPECTED = ", or ".join(known.expected for known in FORMATS)

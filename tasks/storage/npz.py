@@ -68,19 +68,43 @@ def read_rows(handle: IO[bytes], name: str, size: int) -> Iterator[Rows]:
     Raises:
         ValueError: the array is stored by columns, so its rows can't be read one after another.
     """
+    with zipfile.ZipFile(handle) as archive, archive.open(f"{name}.npy") as member:
+        yield rows_of(member, name, size)
+
+
+def rows_of(stream: IO[bytes], name: str, size: int) -> Rows:
+    """An array in the `.npy` format in batches of `size` rows, to be iterated once.
+
+    Raises:
+        ValueError: it is not in this format, or stored by columns.
+    """
+    shape, by_columns, dtype = read_header(stream)
+    if by_columns:
+        raise ValueError(f"{name} is stored by columns")
+    return Rows(shape, dtype, batches_of(stream, shape, dtype, size))
+
+
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape of an array in the `.npy` format, whether it is stored by columns, and its type.
+
+    Raises:
+        ValueError: it is not in this format.
+    """
     import numpy as np
 
-    with zipfile.ZipFile(handle) as archive, archive.open(f"{name}.npy") as member:
-        np.lib.format.read_magic(member)
-        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(member)
-        if by_columns:
-            raise ValueError(f"{name} is stored by columns")
-        yield Rows(shape, dtype, _batches(member, shape, dtype, size))
+    if np.lib.format.read_magic(stream) == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
 
 
-def _batches(
+def batches_of(
     member: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], size: int
 ) -> Iterator[np.ndarray]:
+    """The bytes of an array's rows in batches of `size` rows.
+
+    Raises:
+        ValueError: there are too few.
+    """
     import numpy as np
 
     row = dtype.itemsize
