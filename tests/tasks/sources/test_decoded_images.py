@@ -29,7 +29,7 @@ class Some:
     def shapes(self) -> Iterator[Shape | Unusable]:
         raise AssertionError("not needed")
 
-    def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
+    def decoded(self, _frame: Frame) -> Iterator[UInt8 | Unusable]:
         for number, pixels in enumerate(PIXELS):
             yield Unusable("is damaged; leave it out.") if number == 2 else pixels
 
@@ -39,7 +39,8 @@ def test_rows_are_read_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = np.array([6, 0, 0, 3, 5])
     with decoded_images(Some(), FRAME) as found:
         rows = found.rows(wanted)
-        assert (rows.shape, rows.dtype) == ((5, 4, 5, 3), np.uint8)
+        assert rows.shape == (5, 4, 5, 3)
+        assert rows.dtype == np.uint8
         blocks = list(rows.batches)
     assert [len(block) for block in blocks] == [2, 2, 1]
     assert np.concatenate(blocks).tobytes() == PIXELS[wanted].tobytes()
@@ -70,11 +71,11 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_full_disk_is_named() -> None:
     class Full(Some):
-        def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
+        def decoded(self, _frame: Frame) -> Iterator[UInt8 | Unusable]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with (
-        pytest.raises(StageError, match="too little space for the decoded images .* set TMPDIR"),
+        pytest.raises(StageError, match=r"too little space for the decoded images .* set TMPDIR"),
         decoded_images(Full(), FRAME),
     ):
         pass

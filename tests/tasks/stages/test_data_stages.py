@@ -182,7 +182,7 @@ def test_the_first_images_and_the_balance_are_drawn_with_the_note(bench: Workben
 # subset
 
 
-def subsetted(bench: Workbench, given: Record, *, drop: bool = False, **settings: Any) -> Computed:
+def subsetted(bench: Workbench, given: Record, *, drop: Any = False, **settings: Any) -> Computed:
     spec = SubsetSpec(subset=SubsetSettings.model_validate(settings), drop_copies=drop)
     stage = Stage("subset", spec, {"raw": ("train", "test", "facts")})
     return bench.compute(stage, raw=given)
@@ -257,7 +257,7 @@ def test_copies_stay_in_one_split(bench: Workbench) -> None:
 
 def test_own_images_keep_their_splits_groups_and_weights(bench: Workbench) -> None:
     labels = np.repeat(np.arange(3), 20).astype(np.uint8)
-    arrays = {
+    arrays: Any = {
         "train": {
             "images": images(60, seed=1),
             "labels": labels,
@@ -266,7 +266,7 @@ def test_own_images_keep_their_splits_groups_and_weights(bench: Workbench) -> No
         },
         "test": labelled(6, seed=2),
     }
-    facts = {"dataset": "own", "class_names": NAMES, "fit": "crop", "test_drawn": True}
+    facts: Any = {"dataset": "own", "class_names": NAMES, "fit": "crop", "test_drawn": True}
     given = bench.stored("load", arrays=arrays, **facts, validation=0)
     spec = SubsetSpec(subset=SubsetSettings(method="everything"), drop_copies=True, own=True)
     reads = {"raw": ("train", "test", "facts")}
