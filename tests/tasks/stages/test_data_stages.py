@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from numpy.typing import NDArray
+from PIL import Image
 
 from tasks.core.data.synthetic import draw_dataset
 from tasks.core.errors import StageError, UserError
@@ -247,12 +247,12 @@ def test_copies_stay_in_one_split(bench: Workbench) -> None:
     settings = SLICES | {"train": 9}
     with pytest.raises(UserError, match="validation split of 2 images has none of class 'coat'"):
         subsetted(bench, given, drop=True, **settings)
-    done = subsetted(bench, given, drop=True, **settings | {"train": 8, "validation": 4})
+    done = subsetted(bench, given, drop=True, **settings | {"train": 7, "validation": 5})
     assert done.facts["copies"] == {"train": 2, "validation": 1}
-    assert done.facts["sizes"] == {"train": 6, "validation": 3, "test": 3}
+    assert done.facts["sizes"] == {"train": 5, "validation": 4, "test": 3}
     kept = [row["source_position"] for row in done.rows("index") if row["split"] == "train"]
-    assert kept == [2, 3, 4, 5, 6, 7]
-    assert done.arrays("train")["images"].tobytes() == train[2:8].tobytes()
+    assert kept == [2, 3, 4, 5, 6]
+    assert done.arrays("train")["images"].tobytes() == train[2:7].tobytes()
 
 
 def test_own_images_keep_their_splits_groups_and_weights(bench: Workbench) -> None:
@@ -340,6 +340,7 @@ def test_facts_describe_the_training_images(bench: Workbench) -> None:
     assert done.facts == {
         "dataset": "own",
         "class_names": NAMES,
+        "fit": "pad",
         "image_shape": [12, 12, 1],
         "ground": pytest.approx(0.2),
     }

@@ -46,6 +46,7 @@ def arrays(bench: Workbench) -> Record:
         "class_names": NAMES,
         "image_shape": [12, 12, 1],
         "ground": 0.0,
+        "fit": "pad",
     }
     return bench.stored("preprocess", arrays={name: prepared(name) for name in SIZES}, **facts)
 

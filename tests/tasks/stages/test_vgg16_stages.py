@@ -156,6 +156,7 @@ ABOUT: dict[str, Any] = {
     "class_names": NAMES,
     "image_shape": [12, 12, 1],
     "ground": 0.0,
+    "fit": "pad",
 }
 
 

@@ -125,7 +125,8 @@ class Workbench:
         given = {name: labelled(size, seed=seed) for seed, (name, size) in enumerate(sizes.items())}
         for name, images in changes.items():
             given[name]["images"] = images
-        return self.stored("subset", arrays=given, dataset="own", class_names=NAMES, sizes=sizes)
+        facts = {"dataset": "own", "class_names": NAMES, "fit": "pad"}
+        return self.stored("subset", arrays=given, **facts, sizes=sizes)
 
     def predicted(
         self,

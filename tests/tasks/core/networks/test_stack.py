@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from flows.recipe.presets import NOTEBOOK
-from tasks.core.errors import UserError
 from tasks.core.settings.base import changed
 from tasks.core.settings.training import TrainSettings
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
