@@ -8,10 +8,7 @@ import gzip
 import io
 import lzma
 import os
-import re
-import shutil
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections import Counter
@@ -25,7 +22,13 @@ from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 from tasks.sources import bounded_files
 from tasks.sources.folder_listing import is_junk
-from tasks.sources.split_names import split_of
+from tasks.sources.temporary_folders import (
+    check_space,
+    filling,
+    leads_out,
+    temporary_folder,
+    unwrapped,
+)
 
 EXPECTED = "a zip or tar archive (.zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz) of any of these"
 
@@ -120,7 +123,7 @@ class _Target:
 
     def wants(self, path: PurePosixPath) -> bool:
         """Whether a member is to be written; counts those whose names lead elsewhere."""
-        if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", str(path)):
+        if leads_out(path):
             self.left_out[UNSAFE] += 1
             return False
         return bool(path.parts) and not any(map(is_junk, path.parts))
@@ -162,8 +165,8 @@ def unpacked(path: Path) -> Iterator[Unpacked]:
         UserError: it is no zip or tar, damaged, encrypted, too large, or the disk is full.
     """
     with ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder(str(path)))
         with _explained(path):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fashion-flow-")))
             target = _Target(folder, path)
             if _is_zip(path):
                 _unzip(target)
@@ -174,34 +177,25 @@ def unpacked(path: Path) -> Iterator[Unpacked]:
                     f"{path}: is no zip or tar archive, or is cut off; get another copy, or unpack "
                     "it and give the folder."
                 )
-        yield Unpacked(_unwrapped(folder), target.left_out)
+        yield Unpacked(unwrapped(folder), target.left_out)
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:
-        yield
+        with filling(str(path)):
+            yield
     except _DAMAGE as error:
         raise UserError(
             f"{path}: is damaged ({first_line(error)}); get another copy, or unpack it and give "
             "the folder."
-        ) from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"{path}: there is no space to unpack it in {tempfile.gettempdir()}; delete "
-                "something, or set TMPDIR to a folder with more space."
-            ) from None
-        raise UserError(
-            f"{path}: can't be unpacked ({first_line(error)}); check it and its permissions."
         ) from None
 
 
 def _unzip(target: _Target) -> None:
     with zipfile.ZipFile(target.origin) as archive:
         size = sum(member.file_size for member in archive.infolist())
-        if shutil.disk_usage(target.folder).free < min(size, bounded_files.MAX_UNCOMPRESSED_BYTES):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        check_space(target.folder, size, str(target.origin))
         for member in archive.infolist():
             target.counts()
             path = _path_of(member)
@@ -307,14 +301,3 @@ def _uncompressed(path: Path) -> IO[bytes]:
         if begin.startswith(magic):
             return uncompress(path, "rb")
     return path.open("rb")
-
-
-def _unwrapped(folder: Path) -> Path:
-    """The first folder with a choice, or the only file."""
-    while True:
-        entries = [entry for entry in folder.iterdir() if not is_junk(entry.name)]
-        if len(entries) != 1 or split_of(entries[0].name):
-            return folder
-        if entries[0].is_file():
-            return entries[0]
-        folder = entries[0]
