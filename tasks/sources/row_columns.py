@@ -123,7 +123,7 @@ def _required(
     if found is None:
         raise UserError(
             f"{origin}: none of the columns {listed(_all_quoted(names))} is known to hold {what}; "
-            f"call that column {best}."
+            f"name that column {best}."
         )
     return found
 
@@ -136,7 +136,7 @@ def _only(
         if len(found) > 1:
             raise UserError(
                 f"{origin}: has several columns that may hold {what}: "
-                f"{listed(_all_quoted(found))}; call the right one {best}, and others differently."
+                f"{listed(_all_quoted(found))}; name the right one {best}, and others differently."
             )
         if found:
             return found[0]
