@@ -149,10 +149,13 @@ def _layout(found: Listing, path: Path) -> Layout:
     return layout
 
 
-def _unwrapped(root: Path, pictures: list[Path]) -> tuple[Path, dict[str, list[Path]]]:
+def _unwrapped(
+    root: Path, pictures: list[Path], split: str | None = None
+) -> tuple[Path, dict[str, list[Path]]]:
     """The first folder from `root` on with a choice, and the pictures in each of its subfolders.
 
     A folder whose only subfolder holds all folders of pictures is a wrapper, as archives make them.
+    A folder of a split is none, unless it stands in one of the same `split`.
     """
     while True:
         below = _subfolders(root, pictures)
@@ -160,7 +163,8 @@ def _unwrapped(root: Path, pictures: list[Path]) -> tuple[Path, dict[str, list[P
             return root, below
         (name,) = below
         deeper = _subfolders(root / name, pictures)
-        if split_of(name) or not deeper or sum(map(len, deeper.values())) < len(pictures):
+        other = split_of(name) not in (None, split)
+        if other or not deeper or sum(map(len, deeper.values())) < len(pictures):
             return root, below
         root /= name
 
@@ -191,13 +195,13 @@ def _place_splits(
 ) -> None:
     if len(set(splits.values())) < len(splits):
         raise UserError(
-            f"{path}: the folders {listed(sorted(splits))} name a split twice; keep one folder for "
-            "each of train, validation and test."
+            f"{path}: the folders {listed(sorted(splits))} name a split twice; leave one folder "
+            "for each of train, validation and test."
         )
     loose = sum(len(inside) for name, inside in below.items() if name not in splits)
     layout.left_out.update({UNPLACED: loose} if loose else {})
     for name, split in splits.items():
-        parent, _ = _unwrapped(root / name, below[name])
+        parent, _ = _unwrapped(root / name, below[name], split)
         layout.add_classes(parent, below[name], split)
 
 

@@ -88,11 +88,6 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name.casefold() in JUNK
 
 
-def in_junk(path: Path) -> bool:
-    """Whether a part of a relative path is hidden, or left there by a system."""
-    return any(map(is_junk, path.parts))
-
-
 def heic_notes(left_out: Iterable[str]) -> tuple[str, ...]:
     """How to have HEIC read, if such files were left out for want of the package."""
     found = sorted(HEIC_SUFFIXES & set(left_out))

@@ -123,7 +123,7 @@ def _required(
     if found is None:
         raise UserError(
             f"{origin}: none of the columns {listed(_all_quoted(names))} is known to hold {what}; "
-            f"call that column {best}."
+            f"name that column {best}."
         )
     return found
 
@@ -135,8 +135,8 @@ def _only(
         found = [name for name in names if plain(name) in group]
         if len(found) > 1:
             raise UserError(
-                f"{origin}: has several columns that may hold {what}: {listed(_all_quoted(found))}; "
-                f"call the right one {best}, and others differently."
+                f"{origin}: has several columns that may hold {what}: "
+                f"{listed(_all_quoted(found))}; name the right one {best}, and others differently."
             )
         if found:
             return found[0]
