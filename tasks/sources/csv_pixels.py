@@ -110,9 +110,10 @@ def ends(path: Path, how: Dialect) -> tuple[list[str], list[str]]:
         UserError: a row can't be read.
     """
     found: tuple[list[str], list[str]] = ([], [])
-    for frame in _frames(path, how, [0, how.width - 1], str):
-        for position, values in enumerate(found):
-            values += frame.iloc[:, position].fillna("").tolist()
+    positions = (0, how.width - 1)
+    for frame in _frames(path, how, positions):
+        for position, values in zip(positions, found, strict=True):
+            values += frame[position].fillna("").tolist()
     return found
 
 
@@ -123,10 +124,8 @@ def chunks(path: Path, how: Dialect, where: Columns) -> Iterator[Chunk]:
         UserError: a row can't be read, or a pixel is no number.
     """
     assert where.label is not None, "the caller decided where the label is"
-    used = sorted([where.label, *where.pixels])
-    kinds = {where.label: str}
     number = 0
-    for frame in _frames(path, how, used, kinds):
+    for frame in _frames(path, how, [where.label]):
         labels = frame[where.label].fillna("").to_numpy(str)
         pixels = frame[list(where.pixels)].to_numpy()
         if pixels.dtype.kind not in "biuf":
@@ -134,10 +133,8 @@ def chunks(path: Path, how: Dialect, where: Columns) -> Iterator[Chunk]:
                 f"{path}: rows {number} to {number + len(frame)} have pixels that are no numbers; "
                 "expected numbers in all columns but the label's."
             )
-        if (
-            pixels.dtype.kind == "f"
-            and (broken := np.flatnonzero(np.isnan(pixels).any(axis=1))).size
-        ):
+        broken = np.flatnonzero(np.isnan(pixels).any(axis=1))
+        if len(broken):
             raise UserError(
                 f"{path}: image {number + broken[0]} has empty cells, or the file is cut off; "
                 "expected a number for each pixel. Correct it or get it again."
@@ -146,7 +143,8 @@ def chunks(path: Path, how: Dialect, where: Columns) -> Iterator[Chunk]:
         yield labels, pixels.reshape(len(frame), *where.shape)
 
 
-def _frames(path: Path, how: Dialect, used: list[int], kinds: Any) -> Iterator[Any]:
+def _frames(path: Path, how: Dialect, texts: Sequence[int]) -> Iterator[Any]:
+    """The rows in chunks, as data frames with positions for names; some columns are text."""
     import pandas as pd
 
     with (
@@ -156,12 +154,10 @@ def _frames(path: Path, how: Dialect, used: list[int], kinds: Any) -> Iterator[A
             stream,
             sep=how.delimiter,
             header=None,
-            # One more, since fields beyond the last name are dropped without a word.
-            names=range(how.width + 1),
-            index_col=False,
-            usecols=[*used, how.width],
+            # Without `usecols`, since it lets rows of too many fields pass.
+            names=range(how.width),
             skiprows=how.skipped,
-            dtype=kinds,
+            dtype=dict.fromkeys(texts, str),
             keep_default_na=False,
             na_values=[""],
             encoding="utf-8-sig",
@@ -169,10 +165,10 @@ def _frames(path: Path, how: Dialect, used: list[int], kinds: Any) -> Iterator[A
         ) as reader,
     ):
         for frame in reader:
-            if frame.pop(how.width).notna().any():
+            if not isinstance(frame.index, pd.RangeIndex):
                 raise UserError(
-                    f"{path}: a row has more than {how.width} fields; expected as many as in the "
-                    "first row. Correct it."
+                    f"{path}: rows have more than the {how.width} fields of the first; expected "
+                    "as many. Correct it."
                 )
             yield frame.dropna(how="all")
 
