@@ -362,13 +362,13 @@ def test_scores_are_the_notebooks_losses_of_the_logits(loss: str, scale: float) 
     model, examples = network_with_logits(scale)
     found, probabilities = score(model, examples, loss, "val")
     model.compile(loss=loss, metrics=["accuracy"])
-    evaluated = model.evaluate(examples.x, examples.y, verbose=0, return_dict=True)
+    evaluated = model.evaluate(*examples.batch(slice(None)), verbose=0, return_dict=True)
     assert found["val_loss"] == pytest.approx(evaluated["loss"], rel=1e-5)
 
     last = model.get_layer("probabilities")
     before = keras.Model(model.input, last.input).predict(examples.x, verbose=0)
     logits = before.astype(float) @ last.kernel.numpy() + last.bias.numpy()
-    y = examples.y.astype(float)
+    y = np.eye(CLASSES)[examples.labels]
     if loss == "categorical_crossentropy":
         expected = np.mean(np.logaddexp.reduce(logits, axis=1) - (logits * y).sum(axis=1))
     else:
@@ -412,7 +412,7 @@ def test_fitting_a_network_stores_its_model_history_and_scores(tmp_path: Path) -
     table = pq.read_table(tmp_path / outputs.files["validation_predictions"].path)
     stored = np.stack([table[f"p{index}"].to_numpy() for index in range(CLASSES)], axis=1)
     assert stored.tobytes() == probabilities.tobytes()
-    assert table["label"].to_pylist() == held_out.y.argmax(axis=1).tolist()
+    assert table["label"].to_pylist() == held_out.labels.tolist()
     assert table["predicted"].to_pylist() == probabilities.argmax(axis=1).tolist()
 
 
