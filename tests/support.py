@@ -15,6 +15,7 @@ from pydantic import ConfigDict
 
 from tasks.core.arithmetic import Arithmetic
 from tasks.core.array_types import Float32
+from tasks.core.data.idx import TYPES
 from tasks.core.records import canonical_json
 from tasks.core.seal import Purpose, SealRule
 from tasks.core.stage_specs import StageSpec
@@ -51,10 +52,12 @@ def _any_spec(of: str, of_arithmetic: Arithmetic, is_tolerant: bool) -> type[Any
     return Made
 
 
-def encode_idx(array: NDArray[np.uint8]) -> bytes:
-    """An IDX file with a uint8 array of any shape."""
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 0x08, array.ndim, *array.shape)
-    return header + array.tobytes()
+def encode_idx(array: NDArray[Any]) -> bytes:
+    """An IDX file with an array of any shape and of a type that IDX has."""
+    codes = {np.dtype(name): code for code, name in TYPES.items()}
+    stored = array.astype(array.dtype.newbyteorder(">"), copy=False)
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, codes[stored.dtype], array.ndim, *array.shape)
+    return header + stored.tobytes()
 
 
 def predict(model: Any, x: Float32) -> Float32:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,19 +15,23 @@ CLASS_NAMES_FILE = "class_names.txt"
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Read one class name per line.
+    """Read one class name per line, in UTF-8, or in UTF-16 with its mark.
 
     Raises:
-        UserError: the file is not UTF-8 text, a line is empty, or a name is repeated.
+        UserError: the file is other text, a line is empty, or a name is repeated.
     """
     data = read_uncompressed(path, str(path), compressed=False)
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: expected UTF-8 text, one class name per line ({first_line(error)})."
+            f"{path}: expected UTF-8 text, one class name per line ({first_line(error)}); open it "
+            "in an editor and save it as UTF-8."
         ) from error
-    return checked_class_names([line.strip() for line in text.rstrip().split("\n")], str(path))
+    # Not `splitlines`, since names may contain rarer signs that it takes for ends of lines.
+    lines = re.split(r"\r\n|\r|\n", text.rstrip())
+    return checked_class_names([line.strip() for line in lines], str(path))
 
 
 def checked_class_names(names: Sequence[str], origin: str) -> tuple[str, ...]:

@@ -77,9 +77,10 @@ class ArrayImages:
     """Images of one shape in arrays.
 
     Attributes:
-        blocks: yields blocks `(m, height, width, channels)` uint8, each time it is called.
+        blocks: yields blocks `(m, height, width, channels)` uint8, each time it is called; with 4
+            channels, the last is opacity.
         count: the number of images.
-        shape: their shape.
+        shape: their shape, without opacity.
     """
 
     blocks: Callable[[], Iterable[UInt8]]
@@ -93,10 +94,28 @@ class ArrayImages:
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
         """Each image in a frame."""
-        same = self.shape == (frame.height, frame.width, frame.channels)
+        wanted = (frame.height, frame.width, frame.channels)
         for block in self.blocks():
+            same = block.shape[1:] == wanted
             for pixels in block:
                 yield np.ascontiguousarray(pixels) if same else framed(as_picture(pixels), frame)
+
+
+@dataclass(frozen=True)
+class JoinedImages:
+    """Images of several kinds, one after another."""
+
+    parts: Sequence[Images]
+
+    def shapes(self) -> Iterator[Shape | Unusable]:
+        """The shape of each image."""
+        for part in self.parts:
+            yield from part.shapes()
+
+    def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
+        """Each image in a frame."""
+        for part in self.parts:
+            yield from part.decoded(frame)
 
 
 def as_picture(pixels: UInt8) -> Image.Image:

@@ -14,7 +14,7 @@ from tasks.core.errors import UnavailableError, UserError
 from tasks.core.messages import first_line
 from tasks.sources.bounded_files import read_uncompressed
 from tasks.sources.download import download
-from tasks.sources.idx_folder import (
+from tasks.sources.idx_files import (
     IDX_NAMES,
     TEST_IMAGES,
     TEST_LABELS,

@@ -1,86 +1,172 @@
-"""Data sets as a folder of four IDX files with MNIST's names, each uncompressed or as `.gz`."""
+"""Data sets as a folder of IDX files with MNIST's names in any spelling, compressed or not."""
 
 from __future__ import annotations
 
 import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tasks.core.data.idx import parse_idx
-from tasks.core.data.labelled_images import Dataset, checked_dataset
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.data.idx import LONGEST_HEADER, Header, check_size, parse_header
 from tasks.core.errors import UserError
-from tasks.core.messages import listed
-from tasks.sources.bounded_files import read_uncompressed
+from tasks.core.messages import first_line, listed
+from tasks.sources.array_collection import Part, Pixels, collected
 from tasks.sources.class_names import CLASS_NAMES_FILE, read_class_names
+from tasks.sources.collection import Collection
+from tasks.sources.stored_arrays import rows_per_block
+from tasks.sources.unzipped import is_gzip, opened
+from tasks.storage.npz import batches_of
 
-TRAIN_IMAGES = "train-images-idx3-ubyte"
-TRAIN_LABELS = "train-labels-idx1-ubyte"
-TEST_IMAGES = "t10k-images-idx3-ubyte"
-TEST_LABELS = "t10k-labels-idx1-ubyte"
-IDX_NAMES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+EXPECTED = "a folder of IDX files like train-images-idx3-ubyte and train-labels-idx1-ubyte"
 
-EXPECTED = f"a folder with the IDX files {', '.join(IDX_NAMES)} (.gz or not)"
+_NAME = re.compile(
+    r"(?P<prefix>.*?)(?P<split>train|t10k|test|valid|val)(?:ing|ation)?[-_. ]?"
+    r"(?P<role>image|label)s?[-_. ]idx\d?(?:[-_. ]ubyte)?(?P<gz>\.gz)?",
+    re.IGNORECASE,
+)
+_SPLITS = {"train": "train", "valid": "validation", "val": "validation"}
+
+
+@dataclass(frozen=True)
+class _IdxFile:
+    """An IDX file whose values were not read yet."""
+
+    path: Path
+    header: Header
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Blocks of its rows.
+
+        Raises:
+            UserError: it is damaged, or its size is not what it says.
+        """
+        header, origin = self.header, str(self.path)
+        size = rows_per_block(header.shape, header.dtype)
+        with _translated(self.path), opened(self.path) as stream:
+            stream.read(header.start)
+            found = header.start
+            for block in batches_of(stream, header.shape, header.dtype, size):
+                found += block.nbytes
+                yield block
+            check_size(header, found + len(stream.read()), origin)
+
+    def whole(self) -> NDArray[Any]:
+        """All of it."""
+        blocks = list(self.blocks())
+        return np.concatenate(blocks) if blocks else np.zeros(0, self.header.dtype)
 
 
 def accepts(path: Path) -> bool:
-    """Whether a path is a folder."""
-    # Unlike `Path.is_dir`, this answers False if the path may not be accessed.
-    return os.path.isdir(path)
+    """Whether a path is a folder with an IDX file."""
+    return bool(_named(path))
 
 
 def files(path: Path) -> list[Path]:
-    """The four IDX files in the order of `IDX_NAMES`, then `class_names.txt` if it exists.
+    """The IDX files, and `class_names.txt` if it exists.
 
     Raises:
-        UserError: an IDX file is missing, or `class_names.txt` is not a file.
+        UserError: several data sets are there, or `class_names.txt` is not a file.
     """
     names = path / CLASS_NAMES_FILE
     # A pipe without a writer would be read forever.
-    if names.exists() and not names.is_file():
+    if os.path.exists(names) and not os.path.isfile(names):
         raise UserError(f"{names} is not a file; write one class name per line into a file.")
-    return [*require_idx_files(path, str(path)), *([names] if names.exists() else [])]
+    return sorted([*_roles(path).values(), *([names] if os.path.isfile(names) else [])])
 
 
-def read(path: Path) -> Dataset:
-    """Read the folder; without `class_names.txt`, classes are called by their numbers.
+def read(path: Path) -> Collection:
+    """Read the headers and labels; without `class_names.txt`, classes are called by their numbers.
 
     Raises:
         UserError: a file is missing or cannot be read, or the arrays do not fit together.
     """
-    found = files(path)
-    idx_files, names_file = found[: len(IDX_NAMES)], found[len(IDX_NAMES) :]
-    x_train, y_train, x_test, y_test = (
-        parse_idx(read_idx_file(file), str(file)) for file in idx_files
-    )
-    names = read_class_names(names_file[0]) if names_file else None
-    return checked_dataset(x_train, y_train, x_test, y_test, names, str(path))
+    names = [file for file in files(path) if file.name == CLASS_NAMES_FILE]
+    roles = _roles(path)
+    parts = []
+    for split in ("train", "validation", "test"):
+        images, labels = roles.get((split, "image")), roles.get((split, "label"))
+        if images and labels:
+            parts.append(_part(split, images, labels))
+        elif images or labels:
+            alone, missing = (images, "labels") if images else (labels, "images")
+            raise UserError(
+                f"{alone} has no {missing}; expected files like train-images-idx3-ubyte and "
+                "train-labels-idx1-ubyte, both for each split."
+            )
+    return collected(parts, read_class_names(names[0]) if names else None)
 
 
-def locate(folder: Path, name: str) -> Path | None:
-    """An IDX file in a folder, preferably uncompressed; None if it is missing."""
-    candidates = (folder / name, folder / f"{name}.gz")
-    return next((path for path in candidates if os.path.isfile(path)), None)
+def _named(folder: Path) -> list[tuple[Path, re.Match[str]]]:
+    """The files with names of IDX files."""
+    if not os.path.isdir(folder):
+        return []
+    found = ((folder / name, _NAME.fullmatch(name)) for name in sorted(os.listdir(folder)))
+    return [
+        (file, match)
+        for file, match in found
+        if match and not file.name.startswith(".") and os.path.isfile(file)
+    ]
 
 
-def require_idx_files(folder: Path, origin: str) -> list[Path]:
-    """The four IDX files in a folder, in the order of `IDX_NAMES`.
-
-    Raises:
-        UserError: some are missing; the message begins with `origin`.
-    """
-    located = {name: locate(folder, name) for name in IDX_NAMES}
-    missing = [name for name, path in located.items() if path is None]
-    if missing:
+def _roles(folder: Path) -> Mapping[tuple[str, str], Path]:
+    named = _named(folder)
+    prefixes = sorted({match["prefix"].lower() for _, match in named})
+    if len(prefixes) > 1:
+        shown = [prefix.strip("-_. ") or "no prefix" for prefix in prefixes]
         raise UserError(
-            f"{origin}: expected a folder with {', '.join(IDX_NAMES)} (each as it is or as .gz); "
-            f"missing: {listed(missing)}."
+            f"{folder}: {len(prefixes)} data sets are here ({listed(shown)}); move one of them "
+            "into a folder of its own."
         )
-    return [path for path in located.values() if path is not None]
+    found: dict[tuple[str, str], list[Path]] = {}
+    for file, match in named:
+        split = _SPLITS.get(match["split"].lower(), "test")
+        found.setdefault((split, match["role"].lower()), []).append(file)
+    chosen = {}
+    for role, same in found.items():
+        # A file that was unpacked may lie beside its archive.
+        plain = [file for file in same if file.suffix.lower() != ".gz"]
+        if len(plain) > 1 or (len(same) > 1 and not plain):
+            raise UserError(
+                f"{folder}: {listed([file.name for file in same])} have the same role; remove all "
+                "but one."
+            )
+        chosen[role] = (plain or same)[0]
+    return chosen
 
 
-def read_idx_file(path: Path) -> bytes:
-    """The uncompressed content of an IDX file.
+def _part(split: str, images: Path, labels: Path) -> Part:
+    pixels, classes = _idx_file(images), _idx_file(labels)
+    header = pixels.header
+    return Part(
+        split,
+        Pixels(images.name, str(images), header.shape, header.dtype, pixels.blocks),
+        classes.whole(),
+        str(labels),
+    )
 
-    Raises:
-        UserError: it cannot be read or unpacked.
-    """
-    return read_uncompressed(path, str(path), compressed=path.suffix == ".gz")
+
+def _idx_file(path: Path) -> _IdxFile:
+    with _translated(path), opened(path) as stream:
+        header = parse_header(stream.read(LONGEST_HEADER), str(path))
+    if not is_gzip(path):
+        check_size(header, path.stat().st_size, str(path))
+    if not header.shape:
+        raise UserError(f"{path} has one number without axes; expected images or their labels.")
+    return _IdxFile(path, header)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise UserError(
+            f"{path} can't be read ({first_line(error)}): it is damaged or truncated; get it again."
+        ) from error

@@ -130,8 +130,6 @@ def _stored_rows(
 
 def _header(content: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type of an array, whose rows follow one after another."""
-    import numpy as np
-
     np.lib.format.read_magic(content)
     shape, by_columns, dtype = np.lib.format.read_array_header_1_0(content)
     if by_columns or dtype.hasobject:
@@ -188,13 +186,40 @@ def read_rows(handle: IO[bytes], name: str, size: int) -> Iterator[Rows]:
             or has Python objects.
     """
     with zipfile.ZipFile(handle) as archive, archive.open(f"{name}.npy") as member:
-        shape, dtype = _header(member, name)
-        yield Rows(shape, dtype, _batches(member, shape, dtype, size))
+        yield rows_of(member, name, size)
 
 
-def _batches(
+def rows_of(stream: IO[bytes], name: str, size: int) -> Rows:
+    """An array in the `.npy` format in batches of `size` rows, to be iterated once.
+
+    Raises:
+        ValueError: it is not in this format, stored by columns, or has Python objects.
+    """
+    shape, dtype = _header(stream, name)
+    return Rows(shape, dtype, batches_of(stream, shape, dtype, size))
+
+
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape of an array in the `.npy` format, whether it is stored by columns, and its type.
+
+    Raises:
+        ValueError: it is not in this format.
+    """
+    import numpy as np
+
+    if np.lib.format.read_magic(stream) == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
+
+
+def batches_of(
     member: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], size: int
 ) -> Iterator[np.ndarray]:
+    """The bytes of an array's rows in batches of `size` rows.
+
+    Raises:
+        ValueError: there are too few.
+    """
     import numpy as np
 
     row = math.prod(shape[1:]) * dtype.itemsize

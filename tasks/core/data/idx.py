@@ -1,7 +1,7 @@
 """The IDX format, in which MNIST and Fashion-MNIST are published.
 
-A file consists of two zero bytes, a type code (0x08: unsigned byte), the number of dimensions,
-each dimension as four bytes (big-endian), and the values in C order.
+A file consists of two zero bytes, a type code (see `TYPES`), the number of dimensions, each
+dimension as four bytes (big-endian), and the values in C order.
 Source: "The IDX file format" in http://yann.lecun.com/exdb/mnist/.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,47 +18,67 @@ from numpy.typing import NDArray
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 
-UNSIGNED_BYTE = 0x08
-_OTHER_TYPES = {
-    0x09: "signed byte",
-    0x0B: "short (2 bytes)",
-    0x0C: "int (4 bytes)",
-    0x0D: "float (4 bytes)",
-    0x0E: "double (8 bytes)",
-}
+# The types of values by their code in the header.
+TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 64  # NumPy's limit; the format allows 255.
+LONGEST_HEADER = 4 + 4 * _MAX_DIMENSIONS
 
 
-def parse_idx(data: bytes, origin: str) -> NDArray[np.uint8]:
-    """Read the bytes of an uncompressed IDX file of unsigned bytes.
+@dataclass(frozen=True)
+class Header:
+    """What an IDX file says of itself: the shape and type of its array, where its values begin."""
 
-    Returns a read-only uint8 view of `data` with the shape given in the header.
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    start: int
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of the file."""
+        return self.start + math.prod(self.shape) * self.dtype.itemsize
+
+
+def parse_idx(data: bytes, origin: str) -> NDArray[Any]:
+    """Read the bytes of an uncompressed IDX file.
+
+    Returns a read-only view of `data` with the shape and type given in the header.
 
     Raises:
-        UserError: no IDX header, values that are not unsigned bytes, or too few or too many bytes.
-            The message begins with `origin`.
+        UserError: no IDX header, or too few or too many bytes. The message begins with `origin`.
     """
-    shape = _parse_header(data, origin)
-    start = 4 + 4 * len(shape)
-    expected = start + math.prod(shape)
-    if len(data) != expected:
-        fault = "it is truncated" if len(data) < expected else "bytes follow the last value"
-        raise UserError(
-            f"{origin}: expected {expected} bytes for an IDX array of shape {shape}, found "
-            f"{len(data)}: {fault}. Fetch or write the file again."
-        )
+    header = parse_header(data, origin)
+    check_size(header, len(data), origin)
     try:
-        return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+        return np.frombuffer(data, header.dtype, offset=header.start).reshape(header.shape)
     except (
         ValueError
     ) as error:  # NumPy refuses e.g. (0, 2**32 - 1, 2**32 - 1), although it is empty
         raise UserError(
-            f"{origin}: no array can have the IDX shape {shape} ({first_line(error)}). Fetch or "
-            "write the file again."
+            f"{origin}: no array can have the IDX shape {header.shape} ({first_line(error)}). "
+            "Fetch or write the file again."
         ) from error
 
 
-def _parse_header(data: bytes, origin: str) -> tuple[int, ...]:
+def check_size(header: Header, found: int, origin: str) -> None:
+    """Compare the size of a file with what its header announces.
+
+    Raises:
+        UserError: they differ.
+    """
+    if found != header.size:
+        fault = "it is truncated" if found < header.size else "bytes follow the last value"
+        raise UserError(
+            f"{origin}: expected {header.size} bytes for an IDX array of shape {header.shape} and "
+            f"type {header.dtype.name}, found {found}: {fault}. Fetch or write the file again."
+        )
+
+
+def parse_header(data: bytes, origin: str) -> Header:
+    """Read the first bytes of an uncompressed IDX file, `LONGEST_HEADER` or all if it is shorter.
+
+    Raises:
+        UserError: they are no IDX header. The message begins with `origin`.
+    """
     if len(data) < 4:
         raise UserError(
             f"{origin}: expected an IDX header of at least 4 bytes, found {len(data)}: it is "
@@ -69,10 +91,10 @@ def _parse_header(data: bytes, origin: str) -> tuple[int, ...]:
             f"{data[:2].hex(' ')}{hint}."
         )
     type_code, dimensions = data[2], data[3]
-    if type_code != UNSIGNED_BYTE:
+    if type_code not in TYPES:
         raise UserError(
-            f"{origin}: expected IDX type code 0x08 (unsigned byte), found 0x{type_code:02x} "
-            f"({_OTHER_TYPES.get(type_code, 'unknown')}). Convert the values to 0..255 first."
+            f"{origin}: expected an IDX type code 0x08 to 0x0e, best 0x08 (unsigned byte), found "
+            f"0x{type_code:02x}. The file is probably damaged; fetch or write it again."
         )
     if dimensions > _MAX_DIMENSIONS:
         raise UserError(
@@ -85,4 +107,5 @@ def _parse_header(data: bytes, origin: str) -> tuple[int, ...]:
             f"{origin}: expected an IDX header of {header} bytes for {dimensions} dimensions, "
             f"found {len(data)}: it is truncated. Fetch or write the file again."
         )
-    return struct.unpack_from(f">{dimensions}I", data, 4)
+    shape = struct.unpack_from(f">{dimensions}I", data, 4)
+    return Header(shape, np.dtype(TYPES[type_code]), header)

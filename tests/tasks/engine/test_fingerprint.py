@@ -143,7 +143,7 @@ def documented(text: str) -> ast.Module:
         ("models/model_files", {"train", "retrain", "vgg16_train", "evaluate"}),
         ("sources/datasets", {"load"}),
         ("sources/fashion_mnist", {"load"}),
-        ("sources/idx_folder", {"load"}),
+        ("sources/idx_files", {"load"}),
         ("sources/npz_file", {"load"}),
         ("sources/download", {"load", "vgg16_weights"}),
         ("stages/train", {"train"}),

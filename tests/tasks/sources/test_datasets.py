@@ -9,7 +9,7 @@ import pytest
 
 from tasks.core.errors import UserError
 from tasks.sources.datasets import dataset_files, read_dataset
-from tasks.sources.idx_folder import IDX_NAMES, TRAIN_IMAGES, TRAIN_LABELS
+from tasks.sources.idx_files import IDX_NAMES, TRAIN_IMAGES, TRAIN_LABELS
 from tests.tasks.sources.tiny_datasets import tiny, write_idx, write_npz
 
 

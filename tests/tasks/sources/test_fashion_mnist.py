@@ -22,7 +22,7 @@ from tasks.sources.fashion_mnist import (
     find_fashion_mnist,
     read_fashion_mnist,
 )
-from tasks.sources.idx_folder import (
+from tasks.sources.idx_files import (
     IDX_NAMES,
     TEST_IMAGES,
     TEST_LABELS,

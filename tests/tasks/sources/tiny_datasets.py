@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.sources.idx_folder import IDX_NAMES
+from tasks.sources.idx_files import IDX_NAMES
 from tests.support import encode_idx
 
 Arrays = dict[str, Any]

@@ -13,7 +13,7 @@ import pytest
 from tasks.core.errors import UserError
 from tasks.sources import bounded_files
 from tasks.sources.datasets import read_dataset
-from tasks.sources.idx_folder import TRAIN_IMAGES, TRAIN_LABELS
+from tasks.sources.idx_files import TRAIN_IMAGES, TRAIN_LABELS
 from tests.tasks.sources.tiny_datasets import Arrays, tiny, write_idx
 
 

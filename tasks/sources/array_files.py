@@ -1,0 +1,214 @@
+"""Data sets as arrays: an `.npz` archive or a folder of `.npy` files, under the usual names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tasks.core.data.class_labels import strings
+from tasks.core.errors import UserError
+from tasks.core.messages import first_line, listed
+from tasks.sources.array_collection import Part, Pixels, collected
+from tasks.sources.class_names import CLASS_NAMES_FILE, checked_class_names, read_class_names
+from tasks.sources.collection import Collection
+from tasks.sources.stored_arrays import StoredArray, in_npy, in_npz
+
+EXPECTED = "an .npz file or a folder of .npy files with arrays like x_train and y_train"
+
+_NAMES_WANTED = (
+    "expected x_train, y_train and perhaps x_val, y_val, x_test, y_test; or x, y; or one array of "
+    "images per class, called like it"
+)
+_SPLITS = {
+    "train": r"train(?:ing)?|tr",
+    "validation": r"val(?:id|idation)?|dev",
+    "test": r"test(?:ing)?|te",
+}
+_ROLES = {
+    "images": r"x|images?|imgs?|pictures?|photos?|data|pixels?|features?|inputs?",
+    "labels": r"y|labels?|lbls?|targets?",
+}
+_CLASS_NAMES = ("classnames", "labelnames", "targetnames", "classes", "categories", "names")
+# What NumPy calls arrays without names, and what can't be a class.
+_NO_CLASS = re.compile(
+    rf"arr\d+|{'|'.join(_SPLITS.values())}|{'|'.join(_ROLES.values())}|{'|'.join(_CLASS_NAMES)}"
+)
+# The files of Quick, Draw! are called full_numpy_bitmap_cat.npy.
+_QUICK_DRAW = "full_numpy_bitmap_"
+# What may lie beside .npy files in a folder of them.
+_BESIDE = {".npy", ".txt", ".md", ".json", ".yaml", ".yml", ".pdf", ""}
+
+Role = tuple[str | None, str]
+
+
+def accepts(path: Path) -> bool:
+    """Whether a path is an `.npz` or `.npy` file, or a folder of `.npy` files."""
+    if os.path.isfile(path):
+        return path.suffix.lower() in (".npz", ".npy")
+    arrays = _npy_files(path)
+    if not arrays:
+        return False
+    roles = [role[1] for file in arrays if (role := _role(file.stem))]
+    if set(roles) == set(_ROLES):
+        return True
+    with os.scandir(path) as found:
+        visible = [item for item in found if not item.name.startswith(".")]
+    return all(
+        item.is_file() and os.path.splitext(item.name)[1].lower() in _BESIDE for item in visible
+    )
+
+
+def files(path: Path) -> list[Path]:
+    """The file; of a folder, its `.npy` files and `class_names.txt`."""
+    if os.path.isfile(path):
+        return [path]
+    names = path / CLASS_NAMES_FILE
+    return sorted([*_npy_files(path), *([names] if names.is_file() else [])])
+
+
+def read(path: Path) -> Collection:
+    """Read the headers, the labels, and where it is needed the least and greatest pixel.
+
+    Raises:
+        UserError: names, shapes or types of the arrays have no or several meanings, or a file is
+            damaged.
+    """
+    if os.path.isfile(path) and path.suffix.lower() == ".npy":
+        array = in_npy(path)
+        raise UserError(
+            f"{path}: one array {array.shape} has no labels; put it into a folder as x.npy beside "
+            "y.npy with the labels, or write both into one file: np.savez(file, x=..., y=...)."
+        )
+    if os.path.isfile(path):
+        arrays = {array.name: array for array in in_npz(path)}
+    else:
+        arrays = {file.stem: in_npy(file) for file in _npy_files(path)}
+    roles = _roles(arrays, str(path))
+    names = _class_names(path, arrays)
+    if not roles:
+        return collected(_by_class(path, arrays), names)
+    return collected(_by_split(path, arrays, roles), names, _left_out(arrays, roles))
+
+
+def _npy_files(folder: Path) -> list[Path]:
+    if not os.path.isdir(folder):
+        return []
+    # macOS's archives have a file ._name beside each.
+    found = (folder / name for name in sorted(os.listdir(folder)) if not name.startswith("."))
+    return [file for file in found if file.suffix.lower() == ".npy" and os.path.isfile(file)]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _role(name: str) -> Role | None:
+    """The split and role of an array: `X_train`, `trainImages` and `train_x` mean the same."""
+    for role, role_words in _ROLES.items():
+        for split, words in _SPLITS.items():
+            if re.fullmatch(
+                rf"(?:{role_words})(?:{words})|(?:{words})(?:{role_words})", _plain(name)
+            ):
+                return split, role
+        if re.fullmatch(role_words, _plain(name)):
+            return None, role
+    return None
+
+
+def _roles(arrays: Mapping[str, StoredArray], origin: str) -> dict[Role, StoredArray]:
+    """The arrays with roles: those of splits, or else those without."""
+    found: dict[Role, list[str]] = {}
+    for name in arrays:
+        known = _role(name)
+        if known:
+            found.setdefault(known, []).append(name)
+    if any(split for split, _ in found):
+        found = {role: names for role, names in found.items() if role[0]}
+    for (_, role), names in found.items():
+        if len(names) > 1:
+            raise UserError(
+                f"{origin}: {listed(names)} may each be the {role}; remove or rename all but one."
+            )
+    return {role: arrays[names[0]] for role, names in found.items()}
+
+
+def _by_split(
+    path: Path, arrays: Mapping[str, StoredArray], roles: Mapping[Role, StoredArray]
+) -> list[Part]:
+    parts = []
+    for split in (*_SPLITS, None):
+        images, labels = roles.get((split, "images")), roles.get((split, "labels"))
+        if images and labels:
+            parts.append(Part(split, _pixels(images), labels.whole(), labels.origin))
+        elif images or labels:
+            alone, missing = (images, "labels") if images else (labels, "images")
+            assert alone
+            raise UserError(
+                f"{path}: {alone.name} has no {missing}; {_NAMES_WANTED}; found: {_shapes(arrays)}."
+            )
+    return parts
+
+
+def _by_class(path: Path, arrays: Mapping[str, StoredArray]) -> list[Part]:
+    """One part for each array, which is called like its class."""
+    unfit = [
+        name
+        for name, array in arrays.items()
+        if _NO_CLASS.fullmatch(_plain(name)) or len(array.shape) < 2 or array.dtype.kind not in "bu"
+    ]
+    if unfit or len(arrays) < 2:
+        raise UserError(f"{path}: {_NAMES_WANTED}; found: {_shapes(arrays) or 'none'}.")
+    return [
+        Part(
+            None,
+            _pixels(array),
+            np.broadcast_to(np.array(name.removeprefix(_QUICK_DRAW)), array.shape[:1]),
+            array.origin,
+        )
+        for name, array in arrays.items()
+    ]
+
+
+def _pixels(array: StoredArray) -> Pixels:
+    return Pixels(array.name, array.origin, array.shape, array.dtype, array.blocks)
+
+
+def _shapes(arrays: Mapping[str, StoredArray]) -> str:
+    return listed([f"{name} {array.shape}" for name, array in arrays.items()], 90)
+
+
+def _class_names(path: Path, arrays: Mapping[str, StoredArray]) -> tuple[str, ...] | None:
+    """The classes that an array or `class_names.txt` names, in order."""
+    found = [array for name, array in arrays.items() if _plain(name) in _CLASS_NAMES]
+    text = path / CLASS_NAMES_FILE
+    if not found:
+        return read_class_names(text) if os.path.isfile(text) else None
+    array = found[0]
+    values = array.whole()
+    if values.ndim != 1 or values.dtype.kind not in "US":
+        raise UserError(
+            f"{array.origin} has shape {values.shape} and dtype {values.dtype}; expected "
+            "(classes,) strings, such as np.array(['cat', 'dog'])."
+        )
+    try:
+        texts = strings(values)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{array.origin}: names are bytes that are not UTF-8 ({first_line(error)}); write them "
+            "as strings."
+        ) from error
+    return checked_class_names([name.strip() for name in texts.tolist()], array.origin)
+
+
+def _left_out(arrays: Mapping[str, StoredArray], roles: Mapping[Role, StoredArray]) -> list[str]:
+    taken = {array.name for array in roles.values()}
+    others: Sequence[str] = [
+        name
+        for name, array in arrays.items()
+        if array.name not in taken and _plain(name) not in _CLASS_NAMES
+    ]
+    return [f"arrays that were not taken: {listed(others)}."] if others else []
