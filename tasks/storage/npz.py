@@ -130,8 +130,7 @@ def _stored_rows(
 
 def _header(content: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type of an array, whose rows follow one after another."""
-    np.lib.format.read_magic(content)
-    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(content)
+    shape, by_columns, dtype = read_header(content)
     if by_columns or dtype.hasobject:
         raise ValueError(f"{name} is stored by columns or has Python objects")
     return shape, dtype
