@@ -13,7 +13,7 @@ from tasks.core.data.class_labels import strings
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed
 from tasks.sources.array_collection import Part, Pixels, collected
-from tasks.sources.class_names import CLASS_NAMES_FILE, checked_class_names, read_class_names
+from tasks.sources.class_names import checked_class_names, class_names_beside, read_class_names
 from tasks.sources.collection import Collection
 from tasks.sources.stored_arrays import StoredArray, in_npy, in_npz
 
@@ -66,8 +66,8 @@ def files(path: Path) -> list[Path]:
     """The file; of a folder, its `.npy` files and `class_names.txt`."""
     if os.path.isfile(path):
         return [path]
-    names = path / CLASS_NAMES_FILE
-    return sorted([*_npy_files(path), *([names] if names.is_file() else [])])
+    names = class_names_beside(path)
+    return sorted([*_npy_files(path), *([names] if names else [])])
 
 
 def read(path: Path) -> Collection:
@@ -184,9 +184,9 @@ def _shapes(arrays: Mapping[str, StoredArray]) -> str:
 def _class_names(path: Path, arrays: Mapping[str, StoredArray]) -> tuple[str, ...] | None:
     """The classes that an array or `class_names.txt` names, in order."""
     found = [array for name, array in arrays.items() if _plain(name) in _CLASS_NAMES]
-    text = path / CLASS_NAMES_FILE
+    text = class_names_beside(path)
     if not found:
-        return read_class_names(text) if os.path.isfile(text) else None
+        return read_class_names(text) if text else None
     array = found[0]
     values = array.whole()
     if values.ndim != 1 or values.dtype.kind not in "US":

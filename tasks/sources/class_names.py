@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,19 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     # Not `splitlines`, since names may contain rarer signs that it takes for ends of lines.
     lines = re.split(r"\r\n|\r|\n", text.rstrip())
     return checked_class_names([line.strip() for line in lines], str(path))
+
+
+def class_names_beside(folder: Path) -> Path | None:
+    """The file with class names in a folder, if there is one.
+
+    Raises:
+        UserError: it is not a file.
+    """
+    path = folder / CLASS_NAMES_FILE
+    # A pipe without a writer would be read forever.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is not a file; write one class name per line into a file.")
+    return path if os.path.isfile(path) else None
 
 
 def checked_class_names(names: Sequence[str], origin: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from tasks.core.data.idx import LONGEST_HEADER, Header, check_size, parse_header
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed
 from tasks.sources.array_collection import Part, Pixels, collected
-from tasks.sources.class_names import CLASS_NAMES_FILE, read_class_names
+from tasks.sources.class_names import class_names_beside, read_class_names
 from tasks.sources.collection import Collection
 from tasks.sources.stored_arrays import rows_per_block
 from tasks.sources.unzipped import is_gzip, opened
@@ -74,11 +74,8 @@ def files(path: Path) -> list[Path]:
     Raises:
         UserError: several data sets are there, or `class_names.txt` is not a file.
     """
-    names = path / CLASS_NAMES_FILE
-    # A pipe without a writer would be read forever.
-    if os.path.exists(names) and not os.path.isfile(names):
-        raise UserError(f"{names} is not a file; write one class name per line into a file.")
-    return sorted([*_roles(path).values(), *([names] if os.path.isfile(names) else [])])
+    names = class_names_beside(path)
+    return sorted([*_roles(path).values(), *([names] if names else [])])
 
 
 def read(path: Path) -> Collection:
@@ -87,7 +84,7 @@ def read(path: Path) -> Collection:
     Raises:
         UserError: a file is missing or cannot be read, or the arrays do not fit together.
     """
-    names = [file for file in files(path) if file.name == CLASS_NAMES_FILE]
+    names = class_names_beside(path)
     roles = _roles(path)
     parts = []
     for split in ("train", "validation", "test"):
@@ -100,7 +97,7 @@ def read(path: Path) -> Collection:
                 f"{alone} has no {missing}; expected files like train-images-idx3-ubyte and "
                 "train-labels-idx1-ubyte, both for each split."
             )
-    return collected(parts, read_class_names(names[0]) if names else None)
+    return collected(parts, read_class_names(names) if names else None)
 
 
 def _named(folder: Path) -> list[tuple[Path, re.Match[str]]]:
