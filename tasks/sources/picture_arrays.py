@@ -51,6 +51,10 @@ def in_arrays(
         array.dtype,
         array.blocks,
     )
+    if len(pixels.shape) > len(array.shape):
+        note(
+            f"{source}: rows of {array.shape[1]} pixels were taken as {like.height} x {like.width}."
+        )
     yield from in_pixels(pixels, source, note)
 
 
@@ -61,7 +65,7 @@ def in_pixels(pixels: Pixels, source: str, note: Callable[[str], None]) -> Itera
         UserError: its numbers or axes have no or several meanings, or it is damaged.
     """
     how = layout_of(pixels)
-    into = conversion(pixels.dtype, span_in(pixels), pixels.origin)
+    into = conversion(pixels.dtype, pixels.span or span_in(pixels), pixels.origin)
     for said in (how.note, into.note):
         if said:
             note(f"{source}: {said}.")

@@ -92,7 +92,7 @@ def _name_of(member: zipfile.ZipInfo) -> str:
 
 def _check(members: list[zipfile.ZipInfo], size: int) -> None:
     if not members:
-        raise UserError(f"contains no pictures; expected files like {_examples()} in it.")
+        raise UserError("contains no pictures; expected files like a.png or b.jpg.")
     if any(member.flag_bits & _ENCRYPTED for member in members):
         raise UserError("is encrypted; unpack it with its password, and give the folder.")
     unpacked = sum(member.file_size for member in members)
@@ -101,10 +101,6 @@ def _check(members: list[zipfile.ZipInfo], size: int) -> None:
             f"unpacks to {unpacked:,} bytes, so it may be a file made to exhaust memory; leave it "
             "out."
         )
-
-
-def _examples() -> str:
-    return "a.png or photos/b.jpg"
 
 
 def _picture(archive: zipfile.ZipFile, member: zipfile.ZipInfo, like: ImageFormat) -> Image.Image:
