@@ -26,8 +26,9 @@ from tasks.sources.pictures import Unreadable, read_pictures
 from tasks.storage.store import Store
 
 DONE, SOME_FAILED, NOTHING_PREDICTED = 0, 1, 2
-# How many pictures that can't be read are named on the terminal.
+# How many pictures that can't be read are named on the terminal, and how many notes are shown.
 MOST_ERRORS = 10
+RED = "bold red"
 
 
 @Parameter("*")
@@ -81,7 +82,8 @@ def predict(
         Parameter(
             "PATH",
             required=True,
-            help="Pictures, folders of pictures, or .npz and .parquet files with many of them.",
+            help="Pictures, folders or .zip archives of them, or .npz, .npy, .parquet and .csv "
+            "files with many. Write names that begin with a dash as ./-name, or after --.",
         ),
     ],
     given: ModelOptions = ModelOptions(),
@@ -101,18 +103,24 @@ def predict(
             "predictions for photographs mean little. Train on Fashion-MNIST or your own images."
         )
     shown = MOST_ON_PAGE if output.html else 0
+    notes: list[str] = []
     pictures = read_pictures(
-        paths, trained.usage.image_format, given.invert, show=shown, exclude=targets
+        paths,
+        trained.usage.image_format,
+        given.invert,
+        show=shown,
+        exclude=targets,
+        note=notes.append,
     )
-    outcomes = _collected(classify(pictures, trained))
+    outcomes = _collected(classify(pictures, trained), notes)
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if predicted and output.out:
         write_parquet(output.out, outcomes, trained)
     if predicted and output.html:
-        write_page(output.html, outcomes, trained)
+        write_page(output.html, outcomes, trained, notes)
     with suppress(Closed):
         if output.as_json:
-            show_json(as_json(outcomes, trained, output.top))
+            show_json(as_json(outcomes, trained, output.top) | {"notes": notes})
         elif predicted:
             _show(predicted, trained, given.invert, output.top)
             for path in targets:
@@ -132,10 +140,11 @@ def _checked_targets(paths: Sequence[Path], output: OutputOptions) -> list[Path]
     return list(named.values())
 
 
-def _collected(outcomes: Iterator[PictureOutcome]) -> list[PictureOutcome]:
+def _collected(outcomes: Iterator[PictureOutcome], notes: Sequence[str]) -> list[PictureOutcome]:
     """Collect all outcomes; print failures immediately and, on a terminal, the progress.
 
-    Of many failures, only the first are printed, then their number.
+    Of many failures, only the first are printed, then their number, then the notes that have
+    come up.
     """
     collected: list[PictureOutcome] = []
     failed = 0
@@ -147,21 +156,24 @@ def _collected(outcomes: Iterator[PictureOutcome]) -> list[PictureOutcome]:
                 if isinstance(outcome, Unreadable):
                     failed += 1
                     if failed <= MOST_ERRORS:
-                        _print_error(terminal, f"{outcome.source}: {outcome.reason}")
+                        _print(terminal, f"error: {outcome.source}: {outcome.reason}", RED)
                 status.update(f"{len(collected):,} pictures")
         if failed > MOST_ERRORS:
             more = (
                 f"{failed - MOST_ERRORS:,} more could not be read; add --json to see all of them."
             )
-            _print_error(terminal, more)
+            _print(terminal, f"error: {more}", RED)
+        for note in notes[:MOST_ERRORS]:
+            _print(terminal, f"note: {note}")
+        if len(notes) > MOST_ERRORS:
+            left = len(notes) - MOST_ERRORS
+            _print(terminal, f"note: {left:,} more notes; add --json to see all of them.")
     return collected
 
 
-def _print_error(terminal: Screen, message: str) -> None:
-    begin = "error: "
-    text = Text(begin + brief(message, taken=len(begin)))
+def _print(terminal: Screen, message: str, style: str = "") -> None:
     # The terminal wraps long lines; if we did, paths could not be copied.
-    terminal.print(text, style="bold red", soft_wrap=True)
+    terminal.print(Text(brief(message)), style=style, soft_wrap=True)
 
 
 @contextmanager

@@ -83,14 +83,22 @@ def write_parquet(path: Path, outcomes: Sequence[PictureOutcome], trained: Train
         pq.write_table(table, file)
 
 
-def write_page(path: Path, outcomes: Sequence[PictureOutcome], trained: TrainedModel) -> None:
+def write_page(
+    path: Path,
+    outcomes: Sequence[PictureOutcome],
+    trained: TrainedModel,
+    notes: Sequence[str] = (),
+) -> None:
     """Write a self-contained HTML page, atomically."""
-    write_atomically(path, render_page(outcomes, trained).encode())
+    write_atomically(path, render_page(outcomes, trained, notes).encode())
 
 
-def render_page(outcomes: Sequence[PictureOutcome], trained: TrainedModel) -> str:
+def render_page(
+    outcomes: Sequence[PictureOutcome], trained: TrainedModel, notes: Sequence[str] = ()
+) -> str:
     """Render the page: the first pictures as given and as the model sees them, with their classes.
 
+    `notes` are sentences about what was left out or converted.
     Only predictions with `shown` appear with a picture; the counts include all of them.
     """
     names = trained.usage.class_names
@@ -125,5 +133,6 @@ def render_page(outcomes: Sequence[PictureOutcome], trained: TrainedModel) -> st
             inverted=sum(item.inverted for item in predicted),
             unreadable=unreadable[:MOST_ON_PAGE],
             unreadable_in_all=len(unreadable),
+            notes=notes[:MOST_ON_PAGE],
         )
     )

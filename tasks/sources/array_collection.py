@@ -69,7 +69,7 @@ def collected(
         UserError: images or labels have no or several meanings, or do not fit together.
     """
     pixels = [part.pixels for part in parts]
-    layouts = [_layout(array) for array in pixels]
+    layouts = [layout_of(array) for array in pixels]
     classes = named(
         [Labels(part.labels, part.pixels.shape[0], part.labels_origin) for part in parts],
         class_names,
@@ -81,7 +81,7 @@ def collected(
         for number, label in enumerate(labels)
     ]
     images = [
-        ArrayImages(partial(_converted, array, how, into), array.shape[0], _without_opacity(how))
+        ArrayImages(partial(converted, array, how, into), array.shape[0], _without_opacity(how))
         for array, how, into in zip(pixels, layouts, conversions, strict=True)
     ]
     said = [
@@ -92,7 +92,12 @@ def collected(
     return Collection(entries, JoinedImages(images), class_names, (*notes, *said))
 
 
-def _layout(array: Pixels) -> Layout:
+def layout_of(array: Pixels) -> Layout:
+    """How an array's blocks become images.
+
+    Raises:
+        UserError: they are no numbers, too large, or have no or several meanings.
+    """
     if not is_number(array.dtype):
         raise UserError(
             f"{array.origin}: pixels have dtype {quoted(array.dtype.str)}; expected numbers, best "
@@ -119,11 +124,12 @@ def _conversions(arrays: Sequence[Pixels]) -> list[Conversion]:
         kind = kind_of(array.dtype)
         before = spans.get(kind, Span())
         if not settles(array.dtype, before):
-            spans[kind] = before.joined(array.span or _span(array))
+            spans[kind] = before.joined(array.span or span_in(array))
     return [conversion(a.dtype, spans.get(kind_of(a.dtype), Span()), a.origin) for a in arrays]
 
 
-def _span(array: Pixels) -> Span:
+def span_in(array: Pixels) -> Span:
+    """The least and the greatest number, of as many blocks as decide what they mean."""
     found = Span()
     if array.dtype.kind == "b":
         return found
@@ -134,7 +140,8 @@ def _span(array: Pixels) -> Span:
     return found
 
 
-def _converted(array: Pixels, how: Layout, into: Conversion) -> Iterator[UInt8]:
+def converted(array: Pixels, how: Layout, into: Conversion) -> Iterator[UInt8]:
+    """Blocks of images `(m, height, width, channels)`."""
     for block in array.blocks():
         yield into.convert(how.arrange(block))
 

@@ -118,15 +118,17 @@ def ends(path: Path, how: Dialect) -> tuple[list[str], list[str]]:
 
 
 def chunks(path: Path, how: Dialect, where: Columns) -> Iterator[Chunk]:
-    """Labels `(m,)` as strings and pixels `(m, ...)` as numbers.
+    """Labels `(m,)` as strings, empty if there are none, and pixels `(m, ...)` as numbers.
 
     Raises:
         UserError: a row can't be read, or a pixel is no number.
     """
-    assert where.label is not None, "the caller decided where the label is"
     number = 0
-    for frame in _frames(path, how, [where.label]):
-        labels = frame[where.label].fillna("").to_numpy(str)
+    for frame in _frames(path, how, [] if where.label is None else [where.label]):
+        if where.label is None:
+            labels = np.full(len(frame), "")
+        else:
+            labels = frame[where.label].fillna("").to_numpy(str)
         pixels = frame[list(where.pixels)].to_numpy()
         if pixels.dtype.kind not in "biuf":
             raise UserError(

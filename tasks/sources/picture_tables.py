@@ -1,119 +1,66 @@
-"""Read the pictures in `.npz` archives and Parquet tables, one row at a time."""
+"""Read the pictures in Parquet tables, one row at a time."""
 
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.core.data.photographs import ImageFormat
+from tasks.core.data.pixel_columns import in_order, pixel_positions
+from tasks.core.data.pixel_values import (
+    Conversion,
+    Span,
+    conversion,
+    is_number,
+    settles,
+    span_of,
+)
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed
+from tasks.sources.array_collection import Pixels
 from tasks.sources.collection import as_picture
 from tasks.sources.parquet_files import check_table
-from tasks.sources.picture_decoding import MOST_PIXELS, TOO_LARGE, Undecoded, decoded
-from tasks.storage.npz import Rows, read_rows
+from tasks.sources.picture_arrays import in_pixels, shape_of
+from tasks.sources.picture_decoding import Undecoded, decoded
 
-NPZ_NAMES = ("x", "images")
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
 PARQUET_NAMES = ("image", "images", "img", "bytes", "pixels")
+# So many rows of columns of pixels are read at a time.
+ROWS = 256
 
-_NPZ_EXPECTED = (
-    "expected an array (n, h, w) or (n, h, w, channels) with 1, 3 or 4 channels, uint8 from 0 to "
-    "255, in C order, written with np.savez"
-)
-_PARQUET_EXPECTED = (
-    "expected pictures as encoded bytes (binary, or a struct with `bytes`), or lists of pixels "
-    "from 0 to 255"
+_EXPECTED = (
+    "expected pictures as encoded bytes (binary, or a struct with `bytes`), or as lists or columns "
+    "of pixels"
 )
 
 
-def in_npz(path: Path, source: str, like: ImageFormat) -> Iterator[Undecoded]:
-    """The pictures in an `.npz` archive: its array `x` or `images`, or the only one with images.
+def in_parquet(
+    path: Path, source: str, like: ImageFormat, note: Callable[[str], None]
+) -> Iterator[Undecoded]:
+    """The pictures in a Parquet table.
+
+    These are in the first of its columns that `PARQUET_NAMES` lists, or in the only one of encoded
+    pictures, or each row has a column for each pixel.
+
+    Args:
+        path: the file.
+        source: what it is called.
+        like: the format of the images on which the model was trained.
+        note: is given a sentence about each conversion.
 
     Raises:
-        UserError: there is no such array, or it is damaged; the pictures before the damage are
-            yielded first.
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                arrays = [name for name in archive.namelist() if name.endswith(".npy")]
-            names = [name.removesuffix(".npy") for name in arrays]
-            chosen = next((name for name in NPZ_NAMES if name in names), None)
-            if chosen is None:
-                chosen = _only_images(file, names)
-            # One row at a time, since a header may announce rows of any size.
-            with read_rows(file, chosen, 1) as rows:
-                _check_array(chosen, rows.shape, rows.dtype, like)
-                yield from _in_rows(rows, source)
-        except (UserError, OSError):
-            raise
-        except Exception as error:
-            raise UserError(f"can't be read ({first_line(error)}); {_NPZ_EXPECTED}.") from None
-
-
-def _in_rows(rows: Rows, source: str) -> Iterator[Undecoded]:
-    number = 0
-    try:
-        for row in rows.batches:
-            yield Undecoded(f"{source}[{number}]", partial(as_picture, row[0]))
-            number += 1
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError(
-            f"is damaged or cut off after {number:,} of {rows.shape[0]:,} pictures; get another "
-            "copy."
-        ) from None
-
-
-def _only_images(file: IO[bytes], names: list[str]) -> str:
-    images = []
-    for name in names:
-        with read_rows(file, name, 1) as rows:
-            if _looks_like_images(rows.shape, rows.dtype):
-                images.append(name)
-    if len(images) != 1:
-        which = f"several that may be images ({listed(images, 60)})" if images else "no images"
-        raise UserError(
-            f"has the arrays {listed(names, 60) or 'none'}, {which}; "
-            f"{_NPZ_EXPECTED}, named x or images."
-        )
-    return images[0]
-
-
-def _looks_like_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    return dtype == np.uint8 and (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4)))
-
-
-def _check_array(
-    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], like: ImageFormat
-) -> None:
-    if dtype.hasobject:
-        raise UserError(f"has Python objects in {name}, which are never loaded; {_NPZ_EXPECTED}.")
-    if not _looks_like_images(shape, dtype):
-        raise UserError(f"has {name} {dtype} {shape}; {_NPZ_EXPECTED}.")
-    if shape[1:] != (like.height, like.width) and len(shape) == 3 and shape[2] in (3, 4):
-        raise UserError(
-            f"has {name} {shape}, which looks like one colour picture; write it as (1, h, w, 3)."
-        )
-    if min(shape) < 1:
-        raise UserError(f"has {name} {shape}, so it contains no picture; leave it out.")
-    if shape[1] * shape[2] > MOST_PIXELS:
-        raise UserError(TOO_LARGE)
-
-
-def in_parquet(path: Path, source: str, like: ImageFormat) -> Iterator[Undecoded]:
-    """The pictures in a Parquet table: the first of its columns that `PARQUET_NAMES` lists.
-
-    Raises:
-        UserError: it is not a Parquet file, is damaged, or has no such column or no rows.
+        UserError: it is not a Parquet file, is damaged, has no such column or no rows, or its
+            numbers have no or several meanings.
         OSError: the file cannot be read.
     """
     import pyarrow as pa
@@ -122,33 +69,114 @@ def in_parquet(path: Path, source: str, like: ImageFormat) -> Iterator[Undecoded
     try:
         # Opened here, since Arrow cannot open a path that is not UTF-8.
         with path.open("rb") as opened, pq.ParquetFile(opened) as file:
-            names = file.schema_arrow.names
-            chosen = next((name for name in PARQUET_NAMES if name in names), None)
-            if chosen is None:
-                raise UserError(
-                    f"has the columns {listed(names) or 'none'}; "
-                    f"{_PARQUET_EXPECTED}, in a column named {', '.join(PARQUET_NAMES)}."
-                )
             if file.metadata.num_rows == 0:
                 raise UserError("has no rows, so it contains no picture; leave it out.")
+            chosen = _chosen(file.schema_arrow)
             check_table(file.metadata, path.stat().st_size)
-            # One row at a time, since a picture may be large. Without threads, since Arrow's
-            # threads can abort a process that ends soon after (apache/arrow#34314).
-            batches = file.iter_batches(1, columns=[chosen], use_threads=False)
-            for number, batch in enumerate(batches):
+            if chosen is None:
+                yield from in_pixels(_columns(file, source, like), source, note)
+                return
+            into = _conversion(file, chosen, source, note)
+            # One row at a time, since a picture may be large.
+            for number, batch in enumerate(_batches(file, [chosen], 1)):
                 value = batch.column(0)[0]
-                yield Undecoded(f"{source}[{number}]", partial(_from_value, value, like))
+                yield Undecoded(f"{source}[{number}]", partial(_from_value, value, like, into))
     except pa.ArrowException as error:
         raise UserError(
             f"is not a Parquet file, or is damaged ({first_line(error)}); get another copy."
         ) from None
 
 
-def _from_value(scalar: Any, like: ImageFormat) -> Image.Image:
+def _chosen(schema: pa.Schema) -> str | None:
+    """The column of pictures; None if there is a column for each pixel."""
+    names = schema.names
+    encoded = [name for name in names if _is_encoded(schema.field(names.index(name)).type)]
+    known = [name for name in PARQUET_NAMES if name in names]
+    if known or len(encoded) == 1:
+        return (known or encoded)[0]
+    if pixel_positions(names):
+        return None
+    raise UserError(
+        f"has the columns {listed(names) or 'none'}; {_EXPECTED}, in a column named "
+        f"{', '.join(PARQUET_NAMES)}."
+    )
+
+
+def _is_encoded(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return any(part.name == "bytes" for part in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _batches(file: ParquetFile, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    # Without threads, since Arrow's threads can abort a process that ends soon after
+    # (apache/arrow#34314).
+    yield from file.iter_batches(rows, columns=list(names), use_threads=False)
+
+
+def _columns(file: ParquetFile, source: str, like: ImageFormat) -> Pixels:
+    """A table with a column for each pixel, as an array."""
+    schema = file.schema_arrow
+    positions, shape = in_order(schema.names, pixel_positions(schema.names))
+    names = [schema.names[position] for position in positions]
+    try:
+        kinds = [np.dtype(schema.field(at).type.to_pandas_dtype()) for at in positions]
+        dtype = np.result_type(*kinds)
+    except (TypeError, NotImplementedError):
+        dtype = np.dtype(object)
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        for batch in _batches(file, names, ROWS):
+            parts = [_numbers(batch.column(name)) for name in names]
+            yield np.stack(parts, axis=1).astype(dtype, copy=False)
+
+    whole = shape_of((file.metadata.num_rows, *shape), like, source)
+    return Pixels(source, source, whole, dtype, blocks)
+
+
+def _conversion(
+    file: ParquetFile, name: str, source: str, note: Callable[[str], None]
+) -> Conversion | None:
+    """What the numbers in a column of lists mean; None for encoded pictures."""
+    schema = file.schema_arrow
+    kind = schema.field(schema.names.index(name)).type
+    if not hasattr(kind, "value_type"):
+        return None
+    span, dtype = Span(), None
+    for batch in _batches(file, [name], 1):
+        found = batch.column(0)
+        while hasattr(found.type, "value_type"):
+            found = found.flatten()
+        numbers = found.drop_null().to_numpy(zero_copy_only=False)
+        dtype = numbers.dtype
+        if not is_number(dtype):
+            return None
+        span = span.joined(span_of(numbers))
+        if settles(dtype, span):
+            break
+    if dtype is None:
+        return None
+    into = conversion(dtype, span, source)
+    # Lists of bytes as wider numbers are usual, so that is nothing to tell.
+    if into.note and (dtype.kind in "bf" or span.highest > 255):
+        note(f"{source}: {into.note}.")
+    return into
+
+
+def _numbers(column: pa.Array) -> NDArray[Any]:
+    if column.null_count:
+        raise UserError("has empty cells among its pixels; fill them, or remove their rows.")
+    found: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _from_value(scalar: Any, like: ImageFormat, into: Conversion | None) -> Image.Image:
     """A value of a Parquet column, an Arrow scalar, as a picture.
 
     Raises:
-        UserError: it is neither encoded bytes nor numbers from 0 to 255 in the shape of a picture.
+        UserError: it is neither encoded bytes nor numbers in the shape of a picture.
     """
     value = scalar.as_py()
     if isinstance(value, dict):
@@ -159,12 +187,13 @@ def _from_value(scalar: Any, like: ImageFormat) -> Image.Image:
         )
     if isinstance(value, bytes):
         return decoded(io.BytesIO(value), like)
-    if not isinstance(value, list):
-        raise UserError(f"is of type {type(value).__name__}; {_PARQUET_EXPECTED}.")
-    return as_picture(_from_list(value, like))
+    if not isinstance(value, list) or into is None:
+        raise UserError(f"is of type {type(value).__name__}; {_EXPECTED}.")
+    return as_picture(into.convert(_from_list(value, like)))
 
 
-def _from_list(value: list[Any], like: ImageFormat) -> np.ndarray:
+def _from_list(value: list[Any], like: ImageFormat) -> NDArray[Any]:
+    """Numbers `(h, w)` or `(h, w, 1, 3 or 4)`."""
     try:
         pixels = np.asarray(value)
     except ValueError:
@@ -173,9 +202,9 @@ def _from_list(value: list[Any], like: ImageFormat) -> np.ndarray:
     if pixels.shape == (np.prod(shape),):
         pixels = pixels.reshape(shape)
     pictures = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
-    if not pictures or pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > 255:
+    if not pictures or not is_number(pixels.dtype):
         raise UserError(
-            f"is a list {pixels.shape} of {pixels.dtype}; expected whole numbers from 0 to 255, "
-            f"{np.prod(shape)} of them or nested as rows (and channels)."
+            f"is a list {pixels.shape} of {pixels.dtype}; expected {np.prod(shape)} numbers, or "
+            "numbers nested as rows (and channels)."
         )
-    return pixels.astype(np.uint8)
+    return pixels

@@ -105,7 +105,7 @@ def columns_of(names: Sequence[str], origin: str) -> Columns:
     if label is None:
         return Columns((), None, (len(pixels) - 1,))
     others = tuple(names[p] for p in rest if p != label and plain_name(names[p]) not in _INDICES)
-    ordered, shape = _in_order(names, pixels)
+    ordered, shape = in_order(names, pixels)
     return Columns(ordered, label, shape, others)
 
 
@@ -123,7 +123,7 @@ def columns_without_names(count: int, origin: str) -> Columns:
     return Columns((), None, (count - 1,))
 
 
-def _in_order(names: Sequence[str], pixels: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def in_order(names: Sequence[str], pixels: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Pixels in the order of their names, since some programs sort `pixel10` before `pixel2`."""
     places = {}
     for position in pixels:
