@@ -24,7 +24,6 @@ from tasks.storage.files import file_digest
 if TYPE_CHECKING:
     from tasks.sources.collection import Collection
 
-REMOTE = "s3://"
 _EXPECTED = (
     "a folder with a folder of pictures for each class, a table (CSV, JSON Lines, Parquet) of "
     "pictures or pixels, arrays (.npz, .npy), IDX files, or a .zip or .tar of these"
@@ -64,8 +63,9 @@ def opened_data_set(data_set: str) -> Iterator[Collection]:
     """
     from tasks.sources import archives, remote
 
-    if data_set.startswith(REMOTE):
-        with remote.downloaded(data_set) as path, opened_data_set(str(path)) as found:
+    if remote.is_remote(data_set):
+        fetched = remote.fetched(remote.listed_dataset(data_set))
+        with fetched as path, opened_data_set(str(path)) as found:
             yield found
         return
     path = existing(data_set)
@@ -88,8 +88,8 @@ def data_set_digest(data_set: str) -> str:
     """
     from tasks.sources import archives, remote
 
-    if data_set.startswith(REMOTE):
-        return remote.listing_digest(data_set)
+    if remote.is_remote(data_set):
+        return remote.listed_dataset(data_set).digest()
     path = existing(data_set)
     if archives.accepts(path):
         return digest_of([["", _file_digest(path)]])

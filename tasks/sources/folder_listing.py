@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tasks.core.messages import listed
 from tasks.sources.picture_decoding import HEIC_SUFFIXES, printable, suffixes
@@ -42,8 +42,7 @@ class Listing:
     def others(self) -> Counter[str]:
         """How many files are no pictures, by suffix."""
         wanted = suffixes()
-        found = (printable(file.suffix.lower()) for file in self.files)
-        return Counter(suffix or "no suffix" for suffix in found if suffix not in wanted)
+        return Counter(suffix for file in self.files if (suffix := suffix_of(file)) not in wanted)
 
 
 def listing(folder: Path) -> Listing:
@@ -83,9 +82,19 @@ def listing(folder: Path) -> Listing:
     return Listing(sorted(files), sorted(folders), left_out)
 
 
+def suffix_of(path: PurePath) -> str:
+    """The suffix in lower case, or words for none."""
+    return printable(path.suffix.lower()) or "no suffix"
+
+
 def is_junk(name: str) -> bool:
     """Whether a file or folder of that name is hidden, or left there by a system."""
     return name.startswith(".") or name.casefold() in JUNK
+
+
+def in_junk(path: PurePath) -> bool:
+    """Whether a part of a relative path is hidden, or left there by a system."""
+    return any(map(is_junk, path.parts))
 
 
 def heic_notes(left_out: Iterable[str]) -> tuple[str, ...]:

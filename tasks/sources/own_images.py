@@ -27,11 +27,14 @@ def frame_of(collection: Collection, settings: ImageSettings) -> Frame:
     Raises:
         UserError: no image can be read.
     """
-    shapes = [found for found in collection.images.shapes() if not isinstance(found, Unusable)]
+    found = list(collection.images.shapes())
+    shapes = [one for one in found if not isinstance(one, Unusable)]
     if not shapes:
-        first = next((one for one in collection.images.shapes() if isinstance(one, Unusable)), None)
-        example = f": {collection.entries[0].name} {first.reason}" if first else "."
-        raise UserError(f"none of {len(collection.entries):,} images can be read{example}")
+        reason = next(one.reason for one in found if isinstance(one, Unusable))
+        raise UserError(
+            f"none of {len(collection.entries):,} images can be read; replace them. The first, "
+            f"{collection.entries[0].name}, {reason}"
+        )
     return chosen_frame(shapes, settings)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median_low
 
 from tasks.core.data.photographs import Frame
 from tasks.core.settings.images import ImageSettings
@@ -25,5 +24,6 @@ def chosen_frame(shapes: Sequence[tuple[int, int, int]], settings: ImageSettings
     height, width = max(sizes)
     if len(sizes) == 1 and max(height, width) <= LARGEST_KEPT:
         return Frame(height, width, channels, settings.fit)
-    side = min(LARGEST_CHOSEN, median_low([min(shape[:2]) for shape in shapes]))
+    sides = sorted(min(shape[:2]) for shape in shapes)
+    side = min(LARGEST_CHOSEN, sides[(len(sides) - 1) // 2])
     return Frame(side, side, channels, settings.fit)

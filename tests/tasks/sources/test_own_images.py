@@ -71,7 +71,9 @@ def test_too_many_damaged_images_stop_the_run() -> None:
 
 
 def test_none_that_can_be_read_is_refused() -> None:
-    with pytest.raises(UserError, match=r"none of 20 images can be read: 0\.png is damaged; leave"):
+    with pytest.raises(
+        UserError, match=r"none of 20 images can be read; .* first, 0\.png, is damaged"
+    ):
         frame_of(collection(*range(20)), ImageSettings())
 
 

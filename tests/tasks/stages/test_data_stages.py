@@ -19,6 +19,7 @@ from tasks.core.seal import Mark
 from tasks.core.settings.images import (
     GuardSettings,
     ImageSettings,
+    OwnImages,
     SubsetSettings,
     SyntheticSettings,
 )
@@ -27,12 +28,12 @@ from tasks.core.stage_specs import (
     FoldsSpec,
     GuardSpec,
     LoadSpec,
-    OwnImages,
     PreprocessSpec,
     SubsetSpec,
 )
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.images import DUPLICATE_PAIRS
+from tasks.sources.datasets import data_set_digest
 from tests.tasks.fonts import no_fonts, write_font
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, labelled
 
@@ -68,7 +69,9 @@ def test_drawn_images_are_loaded(bench: Workbench) -> None:
 
 
 def own(path: Path, test: float | None = None, **settings: Any) -> Stage:
-    given = OwnImages(images=ImageSettings.model_validate(settings), test=test, seed=0)
+    content = data_set_digest(str(path))
+    images = ImageSettings.model_validate(settings)
+    given = OwnImages(content=content, images=images, test=test, seed=0)
     return Stage("load", LoadSpec(dataset="own", own=given), data_set=str(path))
 
 
@@ -141,10 +144,19 @@ def test_own_images_that_changed_are_another_result(bench: Workbench, tmp_path: 
     stage = own(path)
     first = bench.compute(stage)
     npz(path, train=9)
-    assert bench.compute(stage).facts["train"] == 9
+    assert bench.compute(own(path)).facts["train"] == 9
     npz(path)
-    again = bench.compute(stage)
+    again = bench.compute(own(path))
     assert (again.state, again.outcome) == ("Cached", first.outcome)
+
+
+def test_own_images_that_change_while_they_are_read_are_not_stored(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    stage = own(npz(tmp_path / "own.npz"))
+    npz(tmp_path / "own.npz", train=9)
+    with pytest.raises(StageError, match=r"own\.npz has changed since the run began, so what was"):
+        bench.compute(stage)
 
 
 # explore
@@ -313,6 +325,7 @@ def test_weights_and_wide_labels_are_passed_on(bench: Workbench) -> None:
         arrays=dict.fromkeys(("train", "validation", "test"), given),
         dataset="own",
         class_names=[f"class {n}" for n in range(300)],
+        fit="pad",
     )
     found = preprocessed(bench, split).arrays("validation")
     assert set(found) == {"x", "y", "weights"}
@@ -398,7 +411,7 @@ def test_each_seed_and_replicate_has_other_folds(bench: Workbench) -> None:
 def test_the_mark_of_test_images_follows_them(bench: Workbench, tmp_path: Path) -> None:
     path = npz(tmp_path / "own.npz", train=18, test=6)
     data = bench.compute(own(path))
-    split = subsetted(bench, data.record, **SLICES | {"train": 9, "validation": 6})
+    split = subsetted(bench, data.record, method="stratified", train=9, validation=6, test=3)
     compared = (("train", "validation"), ("train", "test"))
     guard = bench.compute(
         Stage(
