@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
-from tasks.sources import archives, bounded_files, temporary_folders
+from tasks.sources import archives, bounded_files
 from tasks.sources.archives import LINK, NO_NAME, UNSAFE, accepts, unpacked
 
 CONTENT = {"photos/cat/1.png": b"one", "photos/dog/2.png": b"two", "photos/é.txt": b""}
@@ -219,7 +219,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_zip(tmp_path / "a.zip", CONTENT)
     usage = shutil.disk_usage(tmp_path)._replace(free=3)
     with monkeypatch.context() as patch:
-        patch.setattr(temporary_folders.shutil, "disk_usage", lambda _: usage)
+        patch.setattr(shutil, "disk_usage", lambda _: usage)
         assert "set TMPDIR to a folder with more space" in refusal(path)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
