@@ -132,6 +132,7 @@ def _layout(found: Listing, path: Path) -> Layout:
     root, below = _unwrapped(Path(), pictures)
     splits = {name: split for name in below if (split := split_of(name))}
     layout = Layout()
+    beside = len(pictures) - sum(map(len, below.values()))
     if splits and (len(splits) == len(below) or _has_classes(root, below, splits)):
         _place_splits(layout, root, below, splits, path)
     elif _splits_inside(root, below, path):
@@ -144,6 +145,8 @@ def _layout(found: Listing, path: Path) -> Layout:
         layout.parents.append(root)
     else:
         layout.add_classes(root, pictures, None)
+        beside = 0
+    layout.left_out.update({LOOSE: beside} if beside else {})
     _check_classes(layout, path)
     layout.placed.sort(key=lambda placed: placed.path)
     return layout

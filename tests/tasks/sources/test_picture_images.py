@@ -96,7 +96,7 @@ def test_more_pixels_than_a_photograph_has(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_one_bad_picture_does_not_harm_others() -> None:
-    contents = [encoded(), b"?", Unusable("is lost."), encoded()]
+    contents: list[bytes | Unusable] = [encoded(), b"?", Unusable("is lost."), encoded()]
     found = list(PictureImages(lambda: contents).decoded(FRAME))
     assert [isinstance(item, Unusable) for item in found] == [False, True, True, False]
     assert found[2] == Unusable("is lost.")
