@@ -82,6 +82,8 @@ def predict(
         Parameter(
             "PATH",
             required=True,
+            # A name that begins with a bracket is no list.
+            json_list=False,
             help="Pictures, folders or .zip archives of them, or .npz, .npy, .parquet and .csv "
             "files with many. Write names that begin with a dash as ./-name, or after --.",
         ),
