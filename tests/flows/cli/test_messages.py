@@ -129,7 +129,7 @@ def test_an_archive_of_many_arrays(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def parquet(path: Path) -> None:
-    pq.write_table(pa.table({f"pixel{number}": [0] for number in range(784)}), path)
+    pq.write_table(pa.table({f"feature {name}": [0] for name in map(chr, range(97, 600))}), path)
 
 
 def arrays(path: Path) -> None:
@@ -139,8 +139,8 @@ def arrays(path: Path) -> None:
 
 
 PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "columns.parquet": (parquet, "pixel13 and 770 more; expected pictures as encoded bytes"),
-    "arrays.npz": (arrays, "more); expected an array"),
+    "columns.parquet": (parquet, " more; expected pictures as encoded bytes"),
+    "arrays.npz": (arrays, " more); save the one you mean as a file"),
     "words.png": (lambda path: path.write_text("no picture"), "convert it to PNG"),
     "empty.png": (Path.touch, "get another copy, or leave it out"),
 }
@@ -152,7 +152,7 @@ def test_unreadable_pictures_have_a_short_reason(
 ) -> None:
     make, said = PICTURES[name]
     make(tmp_path / name)
-    _collected(iter(read_pictures([tmp_path / name], MODEL)))  # type: ignore[arg-type]
+    _collected(iter(read_pictures([tmp_path / name], MODEL)), [])  # type: ignore[arg-type]
     assert said in check(capfd.readouterr().err)
 
 
@@ -161,7 +161,7 @@ def test_of_a_hundred_bad_pictures_the_first_are_named_and_the_others_counted(
 ) -> None:
     for number in range(100):
         (tmp_path / f"{number:03}.png").write_text("no picture")
-    found = _collected(iter(read_pictures([tmp_path], MODEL)))  # type: ignore[arg-type]
+    found = _collected(iter(read_pictures([tmp_path], MODEL)), [])  # type: ignore[arg-type]
     assert sum(isinstance(item, Unreadable) for item in found) == 100
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == MOST_ERRORS + 1
