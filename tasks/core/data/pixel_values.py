@@ -219,7 +219,7 @@ def _flat(shape: tuple[int, ...], origin: str) -> Layout:
     if 3 * colour * colour == length:
         raise UserError(
             f"{origin}: rows of {length} numbers may be {colour} x {colour} colours in two orders; "
-            f"reshape them to (n, {colour}, {colour}, 3), or from (n, 3, {colour}, {colour})."
+            f"write them as (n, {colour}, {colour}, 3)."
         )
     raise UserError(
         f"{origin}: rows of {length} numbers are no square image; expected (n, height, width), so "
