@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from flows.cli.screen import Closed, fail, out
 from tasks.core.errors import FashionFlowError, UserError
@@ -119,5 +127,8 @@ def _usage(error: CycloptsError, given: Sequence[str]) -> str:
         message = f"missing argument {name}."
         if name.startswith("-"):
             message = f"{name} needs a value; if it begins with a dash, write {name}=VALUE."
+    elif isinstance(error, UnknownOptionError) and os.path.lexists(error.token.value):
+        # A shell puts the names of files in place of `*`.
+        message = f"{error.token.value} is taken for an option; write ./{error.token.value}."
     command = f"{given[0]} " if given[0] in COMMANDS else ""
     return f"{message} See fashion-flow {command}--help."

@@ -82,6 +82,8 @@ def predict(
         Parameter(
             "PATH",
             required=True,
+            # A name that begins with a bracket is no list.
+            json_list=False,
             help="Pictures, folders or .zip archives of them, or .npz, .npy, .parquet and .csv "
             "files with many. Write names that begin with a dash as ./-name, or after --.",
         ),
@@ -97,22 +99,8 @@ def predict(
     """
     targets = _checked_targets(paths, output)
     trained = find_model(given.model, given.run_id, Store(store))
-    if trained.usage.dataset == "synthetic":
-        warn(
-            "SYNTHETIC DATA: this model was trained on images drawn by the program, so its "
-            "predictions for photographs mean little. Train on Fashion-MNIST or your own images."
-        )
-    shown = MOST_ON_PAGE if output.html else 0
-    notes: list[str] = []
-    pictures = read_pictures(
-        paths,
-        trained.usage.image_format,
-        given.invert,
-        show=shown,
-        exclude=targets,
-        note=notes.append,
-    )
-    outcomes = _collected(classify(pictures, trained), notes)
+    _warn_of_synthetic(trained)
+    outcomes, notes = _classified(paths, trained, given.invert, targets, pages=bool(output.html))
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if predicted and output.out:
         write_parquet(output.out, outcomes, trained)
@@ -128,6 +116,35 @@ def predict(
     if not predicted:
         return NOTHING_PREDICTED
     return DONE if len(predicted) == len(outcomes) else SOME_FAILED
+
+
+def _classified(
+    paths: Sequence[Path],
+    trained: TrainedModel,
+    invert: Invert,
+    targets: list[Path],
+    *,
+    pages: bool,
+) -> tuple[list[PictureOutcome], list[str]]:
+    """What was predicted for each picture, and notes on what was left out or converted."""
+    notes: list[str] = []
+    pictures = read_pictures(
+        paths,
+        trained.usage.image_format,
+        invert,
+        show=MOST_ON_PAGE if pages else 0,
+        exclude=targets,
+        note=notes.append,
+    )
+    return _collected(classify(pictures, trained), notes), notes
+
+
+def _warn_of_synthetic(trained: TrainedModel) -> None:
+    if trained.usage.dataset == "synthetic":
+        warn(
+            "SYNTHETIC DATA: this model was trained on images drawn by the program, so its "
+            "predictions for photographs mean little. Train on Fashion-MNIST or your own images."
+        )
 
 
 def _checked_targets(paths: Sequence[Path], output: OutputOptions) -> list[Path]:

@@ -24,11 +24,40 @@ PREPROCESSING = {
         "subtracted)"
     ),
 }
-_FITS = {
-    "pad": "scaled to fit, centred, and padded with the median colour of its border",
-    "crop": "scaled to cover the image, and cut to its centre",
-    "stretch": "scaled to the image's size",
+# How pictures become images, step by step: see `tasks.core.data.photographs.framed`.
+_BEGIN = (
+    "Decode the picture; a JPEG at the least of 1, 1/2, 1/4 and 1/8 of its size that leaves both "
+    "sides at least 320 pixels and twice the longer side of this shape.",
+    "Turn it as its EXIF orientation says. Convert its colours from its own ICC profile, "
+    "if it has one, to sRGB.",
+    "If it now has this shape, 8 bits per channel and no transparency, it is the image.",
+    "Make it 8 bits per channel. In grey pictures of more bits, white is the least of 255, 1023, "
+    "4095, 16383 and 65535 that no pixel exceeds; in those of fractions 1, or 255 if a pixel "
+    "exceeds 1.",
+)
+_CHANNELS = {
+    1: "Make it grey: 0.299 red + 0.587 green + 0.114 blue.",
+    3: "Make grey pictures RGB.",
 }
+_BACKGROUND = (
+    "Its background is the median colour of the pixels of its border that are more than half "
+    "opaque; white if these are at most half of the border. The border is a hundredth of the "
+    "shorter side wide, at least one pixel."
+)
+_FITS = {
+    "pad": "Scale it by Lanczos so that it just fits into this shape, at least one pixel a side.",
+    "crop": "Cut it to the largest part around its centre with the proportions of this shape, and "
+    "scale that by Lanczos.",
+    "stretch": "Scale it by Lanczos to this shape, whatever its proportions.",
+}
+_OPACITY = (
+    "Lay what is transparent over the background. (Colours were weighted by their opacity when "
+    "they were scaled.)"
+)
+_PADDED = (
+    "Centre it on the background; of an odd number of pixels around it, one more is on the right "
+    "or below."
+)
 # Facts about the images; every stage that makes arrays from them passes these facts on.
 ABOUT_IMAGES = ("dataset", "class_names", "image_shape", "ground", "fit")
 
@@ -36,6 +65,12 @@ ABOUT_IMAGES = ("dataset", "class_names", "image_shape", "ground", "fit")
 def about_images(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts about a data set that go into a `usage.json`."""
     return {name: facts[name] for name in ABOUT_IMAGES}
+
+
+def from_pictures(channels: int, fit: str) -> list[str]:
+    """How a picture of any size becomes an image of the data set, in steps."""
+    steps = [*_BEGIN, _CHANNELS[channels], _BACKGROUND, _FITS[fit], _OPACITY]
+    return steps + [_PADDED] * (fit == "pad")
 
 
 def write_usage(
@@ -62,11 +97,7 @@ def write_usage(
             "dtype": "uint8",
             "ground": about["ground"],
             "fit": about["fit"],
-            "from_pictures": (
-                "turned as its EXIF orientation says, converted to sRGB"
-                f"{' and then to grey' if about['image_shape'][2] == 1 else ''}, transparent parts "
-                f"filled with the median colour of its border, {_FITS[about['fit']]} (Lanczos)"
-            ),
+            "from_pictures": from_pictures(about["image_shape"][2], about["fit"]),
         },
         "input": {
             "shape": ["n", *shape],

@@ -86,8 +86,8 @@ def shape_of(shape: tuple[int, ...], like: ImageFormat, origin: str) -> tuple[in
         return (shape[0], *size)
     if len(shape) == 2:
         raise UserError(
-            f"{origin} has shape {shape}: one picture, or rows of pixels? Write one picture as "
-            f"{(1, *shape)}, and rows as (n, h, w)."
+            f"{origin} has shape {shape}, so it may be one picture or rows of pixels; write one "
+            f"picture as {(1, *shape)}, and rows as (n, h, w)."
         )
     last = len(shape) == 3 and shape[1:] != size and shape[2] in (3, 4)
     first = len(shape) == 3 and shape[0] == 3 == like.channels

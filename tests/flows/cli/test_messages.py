@@ -136,7 +136,7 @@ def test_an_archive_of_many_arrays(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def parquet(path: Path) -> None:
-    pq.write_table(pa.table({f"pixel{number}": [0] for number in range(784)}), path)
+    pq.write_table(pa.table({f"feature {name}": [0] for name in map(chr, range(97, 600))}), path)
 
 
 def arrays(path: Path) -> None:
@@ -146,8 +146,8 @@ def arrays(path: Path) -> None:
 
 
 PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "columns.parquet": (parquet, "pixel13 and 770 more; expected pictures as encoded bytes"),
-    "arrays.npz": (arrays, "more); expected an array"),
+    "columns.parquet": (parquet, " more; expected pictures as encoded bytes"),
+    "arrays.npz": (arrays, " more); save the one you mean as a file"),
     "words.png": (lambda path: path.write_text("no picture"), "convert it to PNG"),
     "empty.png": (Path.touch, "get another copy, or leave it out"),
 }
