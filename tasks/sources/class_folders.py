@@ -66,7 +66,7 @@ def accepts(path: Path) -> bool:
 
 
 def has_class_folders(found: Listing, path: Path) -> bool:
-    """Whether the pictures in a folder stand in folders of classes, of which each has its own."""
+    """Whether a folder can be read as folders of classes."""
     try:
         _layout(found, path)
     except UserError:
@@ -158,7 +158,8 @@ def _unwrapped(
     """The first folder from `root` on with a choice, and the pictures in each of its subfolders.
 
     A folder whose only subfolder holds all folders of pictures is a wrapper, as archives make them.
-    A folder of a split is none, unless it stands in one of the same `split`.
+    A folder of a split is none. Inside of a split, one class may stand alone, so there only folders
+    like `train/train` and `train/images` are wrappers.
     """
     while True:
         below = _subfolders(root, pictures)
@@ -166,8 +167,8 @@ def _unwrapped(
             return root, below
         (name,) = below
         deeper = _subfolders(root / name, pictures)
-        other = split_of(name) not in (None, split)
-        if other or not deeper or sum(map(len, deeper.values())) < len(pictures):
+        wraps = split_of(f"{split} {name}") == split if split else split_of(name) is None
+        if not wraps or not deeper or sum(map(len, deeper.values())) < len(pictures):
             return root, below
         root /= name
 

@@ -15,6 +15,8 @@ from tasks.sources.picture_decoding import MOST_PIXELS
 # The number of values that a byte of a Parquet file may encode. Pixels rarely exceed ten; a file
 # made to exhaust memory reaches a million.
 MOST_VALUES_PER_BYTE = 100
+# Columns are read in pieces of so many bytes; a column of pictures may take gigabytes.
+BUFFER = 1 << 20
 TOO_LARGE_TABLE = (
     "unpacks to more than a hundred times its size, so it may be a file made to exhaust memory; "
     "leave it out."
@@ -33,7 +35,10 @@ def parquet_file(path: Path) -> Iterator[Any]:
 
     try:
         # Opened here, since Arrow cannot open a path that is not UTF-8.
-        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+        with (
+            path.open("rb") as opened,
+            pq.ParquetFile(opened, buffer_size=BUFFER, pre_buffer=False) as file,
+        ):
             check_table(file.metadata, path.stat().st_size, f"{path}: ")
             yield file
     except pa.ArrowException as error:

@@ -62,6 +62,17 @@ def test_wrappers_inside_of_splits_are_skipped(tmp_path: Path) -> None:
     }
 
 
+def test_a_class_alone_in_a_split_is_no_wrapper(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "train/images/cat/1.png", "train/images/dog/1.png")
+    write_pictures(tmp_path, "test/cat/old/1.png", "test/cat/new/1.png")
+    assert placed(read(tmp_path)) == {
+        "train/images/cat/1.png": ("cat", "train"),
+        "train/images/dog/1.png": ("dog", "train"),
+        "test/cat/new/1.png": ("cat", "test"),
+        "test/cat/old/1.png": ("cat", "test"),
+    }
+
+
 def test_a_training_split_alone(tmp_path: Path) -> None:
     write_pictures(tmp_path, "train/cat/1.png", "train/dog/1.png")
     assert set(placed(read(tmp_path)).values()) == {("cat", "train"), ("dog", "train")}
