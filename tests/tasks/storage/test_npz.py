@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as numpy_st
 from numpy.typing import NDArray
 
 from tasks.storage import npz
-from tasks.storage.npz import Rows, StoredRows, read_rows, stored_arrays, write_npz
+from tasks.storage.npz import Rows, StoredRows, read_rows, rows_of, stored_arrays, write_npz
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.uint8, np.int64]).map(np.dtype)
 ARRAYS = DTYPES.flatmap(
@@ -54,6 +54,21 @@ def test_written_arrays_are_read_in_batches(x: NDArray[Any], y: NDArray[Any], si
         batches = list(rows.batches)
     assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
     assert np.concatenate(batches).tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_a_single_array_is_read_in_batches(version: tuple[int, int]) -> None:
+    array = np.arange(12, dtype=">u2").reshape(6, 2)
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, version=version, allow_pickle=False)
+    stream.seek(0)
+
+    rows = rows_of(stream, "x", 4)
+    assert (rows.shape, rows.dtype) == (array.shape, array.dtype)
+    first, second = rows.batches
+    assert np.concatenate([first, second]).tolist() == array.tolist()
+    with pytest.raises(ValueError, match="magic string"):
+        rows_of(io.BytesIO(b"no array, but text"), "x", 4)
 
 
 def test_rows_that_are_not_contiguous_are_written_in_order() -> None:
