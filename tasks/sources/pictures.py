@@ -7,7 +7,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -149,9 +149,10 @@ def _in_path(
         yield Unreadable(source, reason_of(error))
         return
     found = listing(path)
+    files = [file for file in found.files if os.path.realpath(path / file) not in exclude]
+    found = replace(found, files=files)
     wanted = suffixes() | TABLES
-    taken = [path / file for file in found.files if file.suffix.lower() in wanted]
-    taken = [file for file in taken if os.path.realpath(file) not in exclude]
+    taken = [path / file for file in files if file.suffix.lower() in wanted]
     others = Counter({suffix: n for suffix, n in found.others().items() if suffix not in wanted})
     closed = found.left_out.pop(UNREADABLE, 0)
     _note_left_out(source, others + found.left_out, note)
