@@ -36,6 +36,7 @@ NEUTRAL = (
     "tasks.core.arithmetic",
     "tasks.sources.keras_home",
     "tasks.core.seal",
+    "tasks.core.stage_spec",
     "tasks.core.stage_specs",
     "tasks.core.errors",
     "tasks.core.messages",

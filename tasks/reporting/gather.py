@@ -86,8 +86,6 @@ def gather_view(
             if MODEL in record.files
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
-        reading=_reading(store, records.get(LOAD)),
-        copies=data.get("copies", {}),
         **_about_fonts(records),
         **_scores(settings, store, records),
         **_provenance(run_log, records),
@@ -100,6 +98,8 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
     classes = len(records[SUBSET].facts["class_names"])
     per_class = store.table(quality, PER_CLASS).to_pylist()
     return {
+        "reading": _reading(store, records.get(LOAD)),
+        "copies": records[SUBSET].facts.get("copies", {}),
         "guard": records[GUARD].facts["counts"],
         "selection": records[SELECTION].facts if SELECTION in records else {},
         "criteria": records[SUCCESS].facts["criteria"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tasks.core.data.preprocessing import background_brightness
+from tasks.core.data.background import background_brightness
 from tasks.core.data.rows import blocks
 from tasks.core.names import SPLIT, SPLITS, TRAIN
 from tasks.core.stage_specs import PreprocessSpec

@@ -45,7 +45,7 @@ class Frame:
 class ImageFormat(Frame):
     """The images of a data set: their frame, and the brightness of their background, in [0, 1].
 
-    See `tasks.core.data.preprocessing.background_brightness`.
+    See `tasks.core.data.background.background_brightness`.
     """
 
     background: float = 0.0

@@ -134,8 +134,8 @@ def documented(text: str) -> ast.Module:
     [
         ("core/data/idx", {"load"}),
         ("core/statistics/decisions", {"decide"}),
-        ("core/data/splitting", {"subset"}),
-        ("core/data/preprocessing", {"preprocess"}),
+        ("core/data/splitting", {"load", "subset"}),
+        ("core/data/background", {"preprocess"}),
         # Imported inside functions, so that a cached run never loads TensorFlow.
         ("core/networks/vgg16", {"vgg16_features", "vgg16_train", "evaluate"}),
         ("core/training/loop", {"train", "retrain", "vgg16_train", "evaluate"}),
@@ -144,7 +144,8 @@ def documented(text: str) -> ast.Module:
         ("sources/datasets", {"load"}),
         ("sources/fashion_mnist", {"load"}),
         ("sources/idx_files", {"load"}),
-        ("sources/npz_file", {"load"}),
+        ("sources/class_folders", {"load"}),
+        ("core/data/photographs", {"load"}),
         ("sources/download", {"load", "vgg16_weights"}),
         ("stages/train", {"train"}),
         ("stages/evaluate", {"evaluate"}),
@@ -167,7 +168,7 @@ def test_an_edit_to_the_statistics_retrains_and_rescores_nothing(tree: Tree) -> 
 
 def test_any_number_in_a_helper_matters(tree: Tree) -> None:
     tree.edit("tasks/core/data/splitting.py", lambda text: text.replace("total // 6", "total // 5"))
-    assert tree.changed() == {"subset"}
+    assert tree.changed() == {"load", "subset"}
 
 
 @pytest.mark.parametrize(
@@ -336,12 +337,12 @@ def test_a_syntax_error_is_reported_with_file_and_line(tree: Tree, name: str) ->
 
 @pytest.mark.usefixtures("_forgotten")
 def test_a_syntax_error_in_a_helper_is_reported_when_a_key_needs_it(tree: Tree) -> None:
-    tree.edit("tasks/core/data/splitting.py", lambda text: f"(\n{text}")
+    tree.edit("tasks/core/data/fold_assignment.py", lambda text: f"(\n{text}")
     assert code_of("tasks.stages.load") == tree.before["load"]
     with pytest.raises(
-        UserError, match=r"tasks/core/data/splitting\.py, line \d+: .*nothing can run"
+        UserError, match=r"tasks/core/data/fold_assignment\.py, line \d+: .*nothing can run"
     ):
-        code_of("tasks.stages.subset")
+        code_of("tasks.stages.folds")
 
 
 @pytest.mark.usefixtures("_forgotten")

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as of_numpy
 from PIL import Image
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.background import background_brightness
 from tasks.core.data.photographs import (
     WHITE,
     ImageFormat,
@@ -21,7 +22,6 @@ from tasks.core.data.photographs import (
     prepared,
 )
 from tasks.core.data.picture_modes import eight_bits, in_channels
-from tasks.core.data.preprocessing import background_brightness
 from tasks.core.errors import UserError
 
 FASHION = ImageFormat(28, 28, 1, background=0.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.core.data.preprocessing import background_brightness, one_hot, scaled
+from tasks.core.data.background import background_brightness
+from tasks.core.data.preprocessing import one_hot, scaled
 
 
 def test_images_are_scaled_as_in_the_notebook() -> None:
