@@ -64,7 +64,7 @@ SAYS_NOTHING = {
     "%s ignores %s, which %s": "an earlier state is used: there is nothing to do",
     "%s: figures have numbers for names. %s": "the advice is which font to install",
     "\0 \0 can't be \0: \0": "the advice is in LASTING and PASSING",
-    "none of \0 images can be read; replace them. The first, \0, \0": "it says it before the reason",
+    "none of \0 images can be read; replace them. The first, \0, \0": "said before the reason",
     "the \0 split of \0 images has none of \0; \0.": "the advice follows, from the callers",
 }
 
