@@ -63,12 +63,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     epochs = parser.parse_args().epochs
     configure(resolve_profile(ExecutionSettings()))
-    from tasks.core.training.loop import Examples
+    from tasks.core.training.examples import Examples
 
     chance = np.random.default_rng(0)
     labels = chance.integers(10, size=8000)
     x = chance.random((8000, 28, 28, 1), dtype=np.float32)
-    examples = Examples(x, np.eye(10, dtype=np.float32)[labels])
+    examples = Examples(x, labels, 10)
     networks = {
         "overfitting": NOTEBOOK.overfitting,
         "iteration 8": changed(NOTEBOOK.overfitting, LARGEST),

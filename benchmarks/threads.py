@@ -63,13 +63,14 @@ def measured(way: Way, epochs: int) -> Seconds:
     configure(resolve_profile(ExecutionSettings(device="cpu", threads=way.threads)))
     from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Examples, Schedule, train
+    from tasks.core.training.examples import Examples
+    from tasks.core.training.loop import Schedule, train
 
     spec = final_network(epochs)
     rng = np.random.default_rng(0)
     x = rng.random((IMAGES + HELD_OUT, 28, 28, 1), dtype=np.float32)
-    y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, len(x))]
-    examples, held_out = Examples(x[:IMAGES], y[:IMAGES]), Examples(x[IMAGES:], y[IMAGES:])
+    every = Examples(x, rng.integers(0, CLASSES, len(x)), CLASSES)
+    examples, held_out = every.take(np.arange(IMAGES)), every.take(np.arange(IMAGES, len(x)))
 
     def one(seed: int) -> None:
         model = fast_network(build_network(spec, x.shape[1:], CLASSES, seed))

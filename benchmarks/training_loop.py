@@ -44,6 +44,7 @@ from bare import Seconds
 from threads import CLASSES, final_network
 
 from flows.recipe.presets import NOTEBOOK
+from tasks.core.data.preprocessing import scaled
 from tasks.core.networks.vgg16_layout import block_below
 from tasks.core.records import Stage
 from tasks.core.settings.execution import ExecutionSettings
@@ -80,9 +81,10 @@ def keras_loop(spec: TrainSettings, examples: Any, epochs: int, *, quick: bool) 
     ends: list[Seconds] = []
     ended = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(Seconds.now()))
     keras.utils.set_random_seed(0)  # TensorFlow shuffles with it
+    x, y = examples.batch(slice(None))
     model.fit(
-        examples.x,
-        examples.y,
+        x,
+        y,
         batch_size=spec.batch_size,
         epochs=epochs + 1,
         verbose=0,
@@ -153,11 +155,11 @@ def call_of_fit(spec: TrainSettings, examples: Any) -> float:
     """CPU seconds of a call of `fit` with a single image: the overhead of an epoch."""
     import keras
 
-    from tasks.core.training.loop import Batches, Examples
+    from tasks.core.training.loop import Batches
 
     model = network(spec, examples.x.shape[1:], quick=True)
     model.compile(optimizer=keras.optimizers.RMSprop(), loss="categorical_crossentropy")
-    one = Batches(Examples(examples.x[:1], examples.y[:1]), spec.batch_size)
+    one = Batches(examples.take(np.arange(1)), spec.batch_size)
     taken = []
     for _ in range(10):
         began = time.process_time()
@@ -228,16 +230,15 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="show the operations of an epoch")
     options = parser.parse_args()
     configure(resolve_profile(ExecutionSettings(device="cpu")))
-    from tasks.core.training.loop import Examples
+    from tasks.core.training.examples import Examples
 
     spec = final_network(1)
     rng = np.random.default_rng(0)
-    x = rng.random((options.images, 28, 28, 1), dtype=np.float32)
+    x = rng.integers(0, 256, (options.images, 28, 28, 1), dtype=np.uint8)
     if options.profile:
-        profiles(spec, x)
+        profiles(spec, scaled(x))
         return
-    y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, options.images)]
-    examples = Examples(x, y)
+    examples = Examples(x, rng.integers(0, CLASSES, options.images), CLASSES)
     spent: Counter[str] = Counter()
     ways: dict[str, Callable[[TrainSettings, Any, int], Epochs]] = {
         PLAIN: partial(keras_loop, quick=False),

@@ -24,6 +24,8 @@ from bare import BareRun, Seconds, dataset_at_hand, settings_of
 from flows.recipe import stages
 from flows.recipe.contents import recipe_models
 from flows.recipe.transfer import transfer
+from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES
+from tasks.core.data.preprocessing import one_hot
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.profile import configure, resolve_profile
 
@@ -60,14 +62,14 @@ def notebooks_way(
     way = settings.transfer.as_notebook
     keras.utils.set_random_seed(settings.seed)  # TensorFlow shuffles with it
     clock = Seconds.now()
+    classes = len(FASHION_MNIST_CLASSES)
     x, y = {}, {}
     for name, split in splits.items():
-        grey = np.rint(split["x"] * 255)[..., 0]
+        grey = split["x"].astype(np.float32)[..., 0]
         x[name] = tf.image.resize(np.repeat(grey[..., np.newaxis], 3, -1), [way.side, way.side])
-        y[name] = split["y"]
+        y[name] = one_hot(split["y"], classes)
     base = vgg16.build_base(way.side)
     vgg16.set_weights(base, random_weights(settings.seed))
-    classes = y["train"].shape[1]
     model = vgg16.build_complete(base, way.dense, way.dropout, classes, settings.seed)
     seconds, scores = {}, []
     for part, epochs in zip(PARTS, (way.epochs, way.fine_tune_epochs), strict=True):

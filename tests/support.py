@@ -18,7 +18,7 @@ from tasks.core.array_types import Float32
 from tasks.core.data.idx import TYPES
 from tasks.core.records import canonical_json
 from tasks.core.seal import Purpose, SealRule
-from tasks.core.stage_specs import StageSpec
+from tasks.core.stage_spec import StageSpec
 from tasks.storage.local_path import LocalPath
 from tasks.storage.store_path import StorePath
 

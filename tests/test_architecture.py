@@ -355,6 +355,8 @@ WRITERS = {
     "tasks.storage.s3": "objects in a bucket",
     "tasks.storage.s3_object": "objects that are fetched to temporary files",
     "tasks.storage.s3_trials": "objects with which a bucket is tried, removed at once",
+    "tasks.sources.archives": "the members of archives, in a temporary folder",
+    "tasks.sources.remote": "the objects of data sets in a bucket, in a temporary folder",
     "tasks.sources.download": "raw data outside the store, by a temporary file and a rename",
     "tasks.models.prediction_files": "predictions where the user wants them, by atomic writes",
     "tasks.models.model_files": "models at the temporary paths that the store hands out",

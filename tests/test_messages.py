@@ -64,6 +64,7 @@ SAYS_NOTHING = {
     "%s ignores %s, which %s": "an earlier state is used: there is nothing to do",
     "%s: figures have numbers for names. %s": "the advice is which font to install",
     "\0 \0 can't be \0: \0": "the advice is in LASTING and PASSING",
+    "the \0 split of \0 images has none of \0; \0.": "the advice follows, from the callers",
 }
 
 
@@ -210,8 +211,8 @@ def every() -> list[Message]:
 def test_the_messages_are_found(every: list[Message]) -> None:
     texts = "\n".join(message.text for message in every)
     assert len(every) > 180
-    assert "images have dtype \0; expected uint8 with values 0 to 255." in texts
-    assert "expected an array (n, h, w) or (n, h, w, channels)" in texts, "of a constant"
+    assert "put all of them into one, or set" in texts
+    assert "expected a folder with a folder of pictures for each class" in texts, "of a constant"
 
 
 def test_no_part_of_a_message_is_of_any_length(every: list[Message]) -> None:

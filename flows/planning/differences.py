@@ -36,7 +36,7 @@ def changes(
     external = before["external"] != now["external"]
     return [
         *_values({"store format": before["format"]}, {"store format": now["format"]}),
-        *_values(flat(before["settings"]), flat(now["settings"])),
+        *_settings(flat(before["settings"]), flat(now["settings"])),
         *(f"{producers[role]} changed" for role in inputs),
         *(["an external file changed"] if external else []),
         *(f"code of {name} {how}" for name, how in _modules(before["code"], now["code"])),
@@ -62,6 +62,16 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + name] = value
     return found
+
+
+def _settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Differences in settings; a digest says nothing to people."""
+    digest = "own.content"
+    changed = before.get(digest, UNSET) != now.get(digest, UNSET)
+    values = [
+        {name: value for name, value in all_.items() if name != digest} for all_ in (before, now)
+    ]
+    return [*_values(*values), *(["the data set changed"] if changed else [])]
 
 
 def _values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -48,7 +48,7 @@ from tasks.core.names import (
 from tasks.core.records import Stage
 from tasks.core.settings.base import changed
 from tasks.core.settings.evaluation import EvaluationSettings
-from tasks.core.settings.images import SubsetSettings
+from tasks.core.settings.images import OwnImages, SubsetSettings
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Decision, TrainSettings
 from tasks.core.settings.transfer import TransferVariant
@@ -63,7 +63,6 @@ from tasks.core.stage_specs import (
     LoadSpec,
     Model,
     ModelInResults,
-    OwnImages,
     PreprocessSpec,
     QualitySpec,
     ResultsSpec,
@@ -131,7 +130,14 @@ def load(settings: Settings) -> Stage:
         return Stage(LOAD, LoadSpec(dataset="synthetic", synthetic=settings.synthetic))
     if settings.dataset == "fashion-mnist":
         return Stage(LOAD, LoadSpec(dataset="fashion-mnist"))
-    own = OwnImages(images=settings.images, test=settings.subset.test, seed=settings.subset.seed)
+    from tasks.sources.datasets import data_set_digest
+
+    own = OwnImages(
+        content=data_set_digest(settings.dataset),
+        images=settings.images,
+        test=settings.subset.test,
+        seed=settings.subset.seed,
+    )
     return Stage(LOAD, LoadSpec(dataset="own", own=own), data_set=settings.dataset)
 
 

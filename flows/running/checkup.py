@@ -267,7 +267,7 @@ def _server() -> Iterator[Finding]:
 
 
 def _data(dataset: str) -> Iterator[Finding]:
-    from tasks.sources.datasets import local_copy, read_collection
+    from tasks.sources.datasets import opened_data_set
     from tasks.sources.fashion_mnist import find_fashion_mnist
     from tasks.sources.keras_home import UserEnvironment, keras_home
 
@@ -279,8 +279,8 @@ def _data(dataset: str) -> Iterator[Finding]:
     if dataset not in ("auto", "fashion-mnist", "synthetic"):
 
         def own() -> str:
-            with local_copy(dataset) as path:
-                entries = read_collection(path).entries
+            with opened_data_set(dataset) as collection:
+                entries = collection.entries
             classes = len({entry.label for entry in entries})
             return f"{len(entries):,} images of {classes:,} classes"
 

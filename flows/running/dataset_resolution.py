@@ -13,9 +13,9 @@ from tasks.core.messages import quoted
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.keys import key_of
-from tasks.sources.datasets import REMOTE
 from tasks.sources.fashion_mnist import RAW_FOLDER, download_fashion_mnist, find_fashion_mnist
 from tasks.sources.keras_home import UserEnvironment
+from tasks.sources.remote import is_remote
 from tasks.storage.store import Store
 
 log = logging.getLogger("fashion_flow")
@@ -67,7 +67,7 @@ def _existing(dataset: str) -> str:
     Raises:
         UserError: it does not exist.
     """
-    if dataset.startswith(REMOTE):
+    if is_remote(dataset):
         return dataset
     path = Path(dataset).expanduser().absolute()
     if not path.exists():

@@ -12,7 +12,7 @@ from tasks.core.names import FACTS
 from tasks.core.seal import Mark, MarkedFiles
 
 if TYPE_CHECKING:
-    from tasks.core.stage_specs import StageSpec
+    from tasks.core.stage_spec import StageSpec
 
 # Increase this when the meaning of stored files changes but the code of their stages does not.
 FORMAT_VERSION = 1
@@ -39,7 +39,7 @@ class Stage:
             `facts` means the record's small values. An input without files is a training from
             whose snapshots this one may begin.
         external: paths outside the store whose content is part of the key.
-        data_set: the path or address of the user's data set, whose content is part of the key.
+        data_set: the path or address of the user's data set; its spec has the digest.
         optional: whether the stage and its dependents are skipped if its data are unavailable.
         snapshots: the epochs of this training that other trainings begin from.
     """

@@ -7,7 +7,7 @@ part of its stage's cache key. `<Kind>Spec` belongs to `<kind>` in `tasks/stages
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from tasks.core.arithmetic import Arithmetic
 from tasks.core.names import (
@@ -30,59 +30,17 @@ from tasks.core.names import (
     labels_name,
 )
 from tasks.core.seal import Mark, Origin, Purpose, SealRule
-from tasks.core.settings.base import Count, Share, Spec
+from tasks.core.settings.base import Spec
 from tasks.core.settings.evaluation import Rule
 from tasks.core.settings.images import (
     GuardSettings,
-    ImageSettings,
+    OwnImages,
     SubsetSettings,
     SyntheticSettings,
 )
 from tasks.core.settings.training import AugmentSettings, Decision, TrainSettings
 from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
-
-LEARNS = SealRule(Purpose.LEARN)
-REPORTS = SealRule(Purpose.REPORT)
-
-
-class StageSpec(Spec):
-    """The values that a stage receives besides its inputs.
-
-    Class attributes, the same for every stage of a kind:
-        kind: the name of the function, of its module in `tasks/stages` and of the Prefect task.
-        seal: which data the kind may read, and which marks its files get.
-        arithmetic: what decides the last bits of its results, and so is part of the key.
-        tolerant: whether the stage runs although inputs were skipped.
-        draws: whether the stage draws figures.
-        class_names_from: the input whose facts have the class names in its figures.
-    """
-
-    kind: ClassVar[str]
-    seal: ClassVar[SealRule]
-    arithmetic: ClassVar[Arithmetic] = Arithmetic.FLOATING
-    tolerant: ClassVar[bool] = False
-    draws: ClassVar[bool] = False
-    class_names_from: ClassVar[str] = ""
-
-    def drawn_changes(self) -> tuple[str, ...]:
-        """The names of changes in the stage's figures."""
-        return ()
-
-    def as_json(self) -> dict[str, Any]:
-        """The values as JSON, for the key and the record."""
-        return self.model_dump(mode="json")
-
-
-def _of(role: str, *files: str) -> Origin:
-    return Origin(tuple(f"{role}/{file}" for file in files))
-
-
-class OwnImages(Spec):
-    """How a user's own images are read; `test` and `seed` are for a test split that is drawn."""
-
-    images: ImageSettings
-    test: Count | Share | None
-    seed: int
+from tasks.core.stage_spec import LEARNS, REPORTS, StageSpec, files_of
 
 
 class LoadSpec(StageSpec):
@@ -131,11 +89,11 @@ class SubsetSpec(StageSpec):
     seal = SealRule(
         Purpose.DATA,
         {
-            TRAIN: _of(RAW, TRAIN),
-            VALIDATION: _of(RAW, TRAIN),
-            TEST: _of(RAW, TEST),
-            INDEX: _of(RAW, TRAIN, TEST),
-            FACTS: _of(RAW, FACTS),
+            TRAIN: files_of(RAW, TRAIN),
+            VALIDATION: files_of(RAW, TRAIN),
+            TEST: files_of(RAW, TEST),
+            INDEX: files_of(RAW, TRAIN, TEST),
+            FACTS: files_of(RAW, FACTS),
         },
     )
 
@@ -151,7 +109,7 @@ class GuardSpec(StageSpec):
     # The assignment to folds uses `training_pairs`, which contain no test image.
     seal = SealRule(
         Purpose.DATA,
-        {TRAINING_PAIRS: _of(SPLIT, TRAIN, VALIDATION), PAIRS: _of(SPLIT, *SPLITS)},
+        {TRAINING_PAIRS: files_of(SPLIT, TRAIN, VALIDATION), PAIRS: files_of(SPLIT, *SPLITS)},
     )
     draws = True
     class_names_from = SPLIT
@@ -169,10 +127,10 @@ class PreprocessSpec(StageSpec):
     seal = SealRule(
         Purpose.DATA,
         {
-            TRAIN: _of(SPLIT, TRAIN, FACTS),
-            VALIDATION: _of(SPLIT, VALIDATION, FACTS),
-            TEST: _of(SPLIT, TEST, FACTS),
-            FACTS: _of(SPLIT, TRAIN, FACTS),
+            TRAIN: files_of(SPLIT, TRAIN, FACTS),
+            VALIDATION: files_of(SPLIT, VALIDATION, FACTS),
+            TEST: files_of(SPLIT, TEST, FACTS),
+            FACTS: files_of(SPLIT, TRAIN, FACTS),
         },
     )
 
@@ -186,7 +144,9 @@ class FoldsSpec(StageSpec):
         Purpose.DATA,
         dict.fromkeys(
             (FOLDS, FACTS),
-            Origin((*_of(SPLIT, TRAIN, VALIDATION, FACTS).reads, f"{DUPLICATES}/{TRAINING_PAIRS}")),
+            Origin(
+                (*files_of(SPLIT, TRAIN, VALIDATION, FACTS).reads, f"{DUPLICATES}/{TRAINING_PAIRS}")
+            ),
         ),
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.core.arithmetic import Arithmetic
-from tasks.core.errors import StageError, UserError
+from tasks.core.errors import StageError
 from tasks.core.messages import listed
 from tasks.core.records import FORMAT_VERSION, Outcome, Stage, digest_of
 from tasks.engine.fingerprint import code_of, refuse_edits
@@ -42,7 +42,7 @@ def basis_of(
             if files and role in inputs
         },
         # The content of an external file matters, its path does not.
-        "external": _digests(stage),
+        "external": _digests(stage.external),
         "code": code_of(module),
         "libraries": library_versions(module, profile.get("backend") if network else None),
         "profile": profile_of(stage.spec.arithmetic, profile),
@@ -59,20 +59,15 @@ def refuse_changes(stage: Stage, basis: Mapping[str, Any]) -> None:
     refuse_edits(stage.name, basis["code"])
     refuse_other_fonts(stage.name, basis)
     try:
-        external = _digests(stage)
-    except (OSError, UserError):
+        external = _digests(stage.external)
+    except OSError:
         external = []
     if external != basis["external"]:
         raise StageError(
-            f"{listed(stage.external) or stage.data_set} changed while {stage.name} read it, so "
-            "the result is not stored; start the run again."
+            f"{listed(stage.external)} changed while {stage.name} read it, so the result "
+            "is not stored; start the run again."
         )
 
 
-def _digests(stage: Stage) -> list[str]:
-    found = [file_digest(Path(path))[0] for path in stage.external]
-    if stage.data_set:
-        from tasks.sources.datasets import data_set_digest
-
-        found.append(data_set_digest(stage.data_set))
-    return found
+def _digests(paths: Sequence[str]) -> list[str]:
+    return [file_digest(Path(path))[0] for path in paths]

@@ -18,7 +18,7 @@ from prefect.states import Completed
 from tasks.core.errors import StageError, UnavailableError, whole
 from tasks.core.records import Outcome, Record, Skipped, Stage
 from tasks.core.seal import MarkedFiles, check_seal
-from tasks.core.stage_specs import StageSpec
+from tasks.core.stage_spec import StageSpec
 from tasks.engine.events import FAILED, RUNNING, WAITING, log_epoch, stage_is
 from tasks.engine.fingerprint import code_of, refuse_edits
 from tasks.engine.keys import key_of, refuse_changes

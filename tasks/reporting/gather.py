@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,11 +14,13 @@ from tasks.core.names import (
     GUARD,
     HISTORY,
     INDEX,
+    LOAD,
     MODEL,
     OVERFITTING,
     PER_CLASS,
     PREPROCESS,
     QUALITY,
+    READING,
     REPLICATES,
     RESULTS,
     SELECTION,
@@ -83,6 +86,8 @@ def gather_view(
             if MODEL in record.files
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
+        reading=_reading(store, records.get(LOAD)),
+        copies=data.get("copies", {}),
         **_about_fonts(records),
         **_scores(settings, store, records),
         **_provenance(run_log, records),
@@ -105,6 +110,14 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
         "calibration_error": quality.facts["calibration_error"],
         "confusion": _confusion(store.table(quality, CONFUSION).to_pylist(), classes),
     }
+
+
+def _reading(store: Store, load: Record | None) -> dict[str, Any]:
+    """What became of the user's own files."""
+    if load is None or READING not in load.files:
+        return {}
+    found: dict[str, Any] = json.loads(store.content(load, READING))
+    return found
 
 
 def _provenance(run_log: RunLog, records: Mapping[str, Record]) -> dict[str, Any]:

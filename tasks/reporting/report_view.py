@@ -48,6 +48,9 @@ class ReportView:
         counts: images of each class (in the order of `class_names`) by split.
         transfer_start: training accuracy of `vgg16_frozen` after its first epoch, if it was
             trained.
+        reading: what became of the user's own files: `lines`, `unreadable` (rows with `name` and
+            `reason`) and `unreadable_count`; empty for other data sets.
+        copies: how many images of a split were left out, since another split has a copy.
         guard: duplicates per pair of splits: rows with `splits` (two names), `exact` and `near`.
         selection: the facts of the selection stage; empty if nothing was selected.
         criteria: rows of the success stage.
@@ -88,6 +91,8 @@ class ReportView:
     notebook_comparison: bool
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     transfer_start: float | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    copies: Mapping[str, int] = field(default_factory=dict)
     guard: Sequence[Mapping[str, Any]] = ()
     selection: Mapping[str, Any] = field(default_factory=dict)
     criteria: Sequence[Mapping[str, Any]] = ()

@@ -183,7 +183,13 @@ def _shapes(arrays: Mapping[str, StoredArray]) -> str:
 
 def _class_names(path: Path, arrays: Mapping[str, StoredArray]) -> tuple[str, ...] | None:
     """The classes that an array or `class_names.txt` names, in order."""
-    found = [array for name, array in arrays.items() if _plain(name) in _CLASS_NAMES]
+    found = [
+        array
+        for name, array in arrays.items()
+        # Numbers called `classes` are no names.
+        if _plain(name) in _CLASS_NAMES
+        and (array.dtype.kind in "USO" or _plain(name) == _CLASS_NAMES[0])
+    ]
     text = class_names_beside(path)
     if not found:
         return read_class_names(text) if text else None

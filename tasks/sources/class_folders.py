@@ -66,7 +66,7 @@ def accepts(path: Path) -> bool:
 
 
 def has_class_folders(found: Listing, path: Path) -> bool:
-    """Whether the pictures in a folder stand in folders of classes, of which each has its own."""
+    """Whether a folder can be read as folders of classes."""
     try:
         _layout(found, path)
     except UserError:
@@ -132,6 +132,7 @@ def _layout(found: Listing, path: Path) -> Layout:
     root, below = _unwrapped(Path(), pictures)
     splits = {name: split for name in below if (split := split_of(name))}
     layout = Layout()
+    beside = len(pictures) - sum(map(len, below.values()))
     if splits and (len(splits) == len(below) or _has_classes(root, below, splits)):
         _place_splits(layout, root, below, splits, path)
     elif _splits_inside(root, below, path):
@@ -144,15 +145,21 @@ def _layout(found: Listing, path: Path) -> Layout:
         layout.parents.append(root)
     else:
         layout.add_classes(root, pictures, None)
+        beside = 0
+    layout.left_out.update({LOOSE: beside} if beside else {})
     _check_classes(layout, path)
     layout.placed.sort(key=lambda placed: placed.path)
     return layout
 
 
-def _unwrapped(root: Path, pictures: list[Path]) -> tuple[Path, dict[str, list[Path]]]:
+def _unwrapped(
+    root: Path, pictures: list[Path], split: str | None = None
+) -> tuple[Path, dict[str, list[Path]]]:
     """The first folder from `root` on with a choice, and the pictures in each of its subfolders.
 
     A folder whose only subfolder holds all folders of pictures is a wrapper, as archives make them.
+    A folder of a split is none. Inside of a split, one class may stand alone, so there only folders
+    like `train/train` and `train/images` are wrappers.
     """
     while True:
         below = _subfolders(root, pictures)
@@ -160,7 +167,8 @@ def _unwrapped(root: Path, pictures: list[Path]) -> tuple[Path, dict[str, list[P
             return root, below
         (name,) = below
         deeper = _subfolders(root / name, pictures)
-        if split_of(name) or not deeper or sum(map(len, deeper.values())) < len(pictures):
+        wraps = split_of(f"{split} {name}") == split if split else split_of(name) is None
+        if not wraps or not deeper or sum(map(len, deeper.values())) < len(pictures):
             return root, below
         root /= name
 
@@ -191,13 +199,13 @@ def _place_splits(
 ) -> None:
     if len(set(splits.values())) < len(splits):
         raise UserError(
-            f"{path}: the folders {listed(sorted(splits))} name a split twice; keep one folder for "
-            "each of train, validation and test."
+            f"{path}: the folders {listed(sorted(splits))} name a split twice; leave one folder "
+            "for each of train, validation and test."
         )
     loose = sum(len(inside) for name, inside in below.items() if name not in splits)
     layout.left_out.update({UNPLACED: loose} if loose else {})
     for name, split in splits.items():
-        parent, _ = _unwrapped(root / name, below[name])
+        parent, _ = _unwrapped(root / name, below[name], split)
         layout.add_classes(parent, below[name], split)
 
 

@@ -7,9 +7,11 @@ To add a format, write a module with `EXPECTED`, `accepts`, `files` and `read`, 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -22,7 +24,6 @@ from tasks.storage.files import file_digest
 if TYPE_CHECKING:
     from tasks.sources.collection import Collection
 
-REMOTE = "s3://"
 _EXPECTED = (
     "a folder with a folder of pictures for each class, a table (CSV, JSON Lines, Parquet) of "
     "pictures or pixels, arrays (.npz, .npy), IDX files, or a .zip or .tar of these"
@@ -32,24 +33,17 @@ _EXPECTED = (
 class Reader(Protocol):
     """A module that reads data sets of one form."""
 
-    @property
-    def EXPECTED(self) -> str:  # noqa: N802 - a constant of a module
-        """What a path must be, for messages."""
-
-    @staticmethod
-    def accepts(path: Path) -> bool:
+    def accepts(self, path: Path) -> bool:
         """Whether a path has this form; the content may still be wrong."""
 
-    @staticmethod
-    def files(path: Path) -> list[Path]:
+    def files(self, path: Path) -> list[Path]:
         """Every file whose content matters.
 
         Raises:
             UserError: some are missing, or a table that names them can't be read.
         """
 
-    @staticmethod
-    def read(path: Path) -> Collection:
+    def read(self, path: Path) -> Collection:
         """What the data set consists of.
 
         Raises:
@@ -58,33 +52,29 @@ class Reader(Protocol):
 
 
 @contextmanager
-def local_copy(data_set: str) -> Iterator[Path]:
-    """A data set as a file or folder on this machine, which may be temporary.
+def opened_data_set(data_set: str) -> Iterator[Collection]:
+    """What a data set consists of; its images can be decoded within the context.
+
+    What comes from a bucket or out of an archive is in a temporary folder until then.
 
     Raises:
-        UserError: it does not exist, can't be downloaded, or is an archive that can't be unpacked.
+        UserError: it does not exist, has no known form, or something is missing, damaged or
+            inconsistent.
     """
     from tasks.sources import archives, remote
 
-    if data_set.startswith(REMOTE):
-        with remote.downloaded(data_set) as path, local_copy(str(path)) as found:
+    if remote.is_remote(data_set):
+        fetched = remote.fetched(remote.listed_dataset(data_set))
+        with fetched as path, opened_data_set(str(path)) as found:
             yield found
         return
     path = existing(data_set)
-    if archives.accepts(path):
-        with archives.unpacked(path) as folder:
-            yield folder
-    else:
-        yield path
-
-
-def read_collection(path: Path) -> Collection:
-    """What a data set on this machine consists of.
-
-    Raises:
-        UserError: the path has no known form, or something is missing, damaged or inconsistent.
-    """
-    return _reader_of(path).read(path)
+    if not archives.accepts(path):
+        yield _reader_of(path).read(path)
+        return
+    with archives.unpacked(path) as content:
+        found = _reader_of(content.path).read(content.path)
+        yield replace(found, left_out=Counter(found.left_out) + Counter(content.left_out))
 
 
 def data_set_digest(data_set: str) -> str:
@@ -98,8 +88,8 @@ def data_set_digest(data_set: str) -> str:
     """
     from tasks.sources import archives, remote
 
-    if data_set.startswith(REMOTE):
-        return remote.listing_digest(data_set)
+    if remote.is_remote(data_set):
+        return remote.listed_dataset(data_set).digest()
     path = existing(data_set)
     if archives.accepts(path):
         return digest_of([["", _file_digest(path)]])

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from tasks.core.data.idx import parse_idx
-from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES, Dataset, checked_dataset
+from tasks.core.data.labelled_images import FASHION_MNIST_CLASSES, Dataset, Split
 from tasks.core.errors import UnavailableError, UserError
 from tasks.core.messages import first_line
 from tasks.sources.bounded_files import read_uncompressed
@@ -103,7 +105,11 @@ def read_fashion_mnist(folder: Path) -> Dataset:
         parse_idx(_read_checked(name, file), str(file))
         for name, file in zip(IDX_NAMES, files, strict=True)
     )
-    return checked_dataset(x_train, y_train, x_test, y_test, FASHION_MNIST_CLASSES, str(folder))
+    return Dataset(
+        Split(x_train[..., np.newaxis], y_train),
+        Split(x_test[..., np.newaxis], y_test),
+        FASHION_MNIST_CLASSES,
+    )
 
 
 def _read_checked(name: str, path: Path) -> bytes:

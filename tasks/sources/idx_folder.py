@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tasks.core.data.idx import LONGEST_HEADER, Header, check_size, parse_header
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed
+from tasks.sources import bounded_files
 from tasks.sources.array_collection import Part, Pixels, collected
 from tasks.sources.class_names import class_names_beside, read_class_names
 from tasks.sources.collection import Collection
@@ -55,7 +56,7 @@ class _IdxFile:
             for block in batches_of(stream, header.shape, header.dtype, size):
                 found += block.nbytes
                 yield block
-            check_size(header, found + len(stream.read()), origin)
+            check_size(header, found + len(stream.read(1)), origin)
 
     def whole(self) -> NDArray[Any]:
         """All of it."""
@@ -154,6 +155,9 @@ def _idx_file(path: Path) -> _IdxFile:
         header = parse_header(stream.read(LONGEST_HEADER), str(path))
     if not is_gzip(path):
         check_size(header, path.stat().st_size, str(path))
+    limit = bounded_files.MAX_UNCOMPRESSED_BYTES
+    if header.size > limit:
+        raise UserError(f"{path}: unpacks to {header.size} bytes; expected at most {limit} bytes.")
     if not header.shape:
         raise UserError(f"{path} has one number without axes; expected images or their labels.")
     return _IdxFile(path, header)

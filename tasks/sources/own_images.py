@@ -27,11 +27,14 @@ def frame_of(collection: Collection, settings: ImageSettings) -> Frame:
     Raises:
         UserError: no image can be read.
     """
-    shapes = [found for found in collection.images.shapes() if not isinstance(found, Unusable)]
+    found = list(collection.images.shapes())
+    shapes = [one for one in found if not isinstance(one, Unusable)]
     if not shapes:
-        first = next((one for one in collection.images.shapes() if isinstance(one, Unusable)), None)
-        example = f": {collection.entries[0].name} {first.reason}" if first else "."
-        raise UserError(f"none of {len(collection.entries):,} images can be read{example}")
+        reason = next(one.reason for one in found if isinstance(one, Unusable))
+        raise UserError(
+            f"none of {len(collection.entries):,} images can be read; replace them. The first, "
+            f"{collection.entries[0].name}, {reason}"
+        )
     return chosen_frame(shapes, settings)
 
 
@@ -80,7 +83,7 @@ def report_of(collection: Collection, unusable: Mapping[int, str], frame: Frame)
         lines.append(f"left out: {listed([f'{count:,} {why}' for why, count in counts])}")
     if unusable:
         lines.append(
-            f"{len(unusable):,} images can't be read: "
+            f"{len(unusable):,} {'image' if len(unusable) == 1 else 'images'} can't be read: "
             f"{listed([entries[position].name for position in unusable])}"
         )
     return {

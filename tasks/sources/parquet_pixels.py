@@ -190,7 +190,7 @@ def _opened(path: Path) -> Iterator[Any]:
         # Opened here, since Arrow cannot open a path that is not UTF-8.
         with path.open("rb") as stream, pq.ParquetFile(stream) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise UserError(
             f"{path} is not a Parquet file, or is damaged ({first_line(error)}); get it again."
         ) from error

@@ -21,7 +21,10 @@ from tasks.core.messages import first_line
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
 # In folders, only files with these suffixes are pictures. A file that is named may have any.
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .webp .bmp .dib .tif .tiff .gif .avif .pgm .ppm .pbm .pnm".split()
+    (
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".gif", ".avif", ".pgm", ".ppm", ".pbm", ".pnm"),
+    )
 )
 # These are read if the package that decodes them is installed.
 HEIC_SUFFIXES = frozenset((".heic", ".heif"))

@@ -61,8 +61,7 @@ def _on_all_cores(
     left = iter(pictures)
     with ThreadPoolExecutor(threads) as pool:
         while some := list(islice(left, WINDOW * threads)):
-            # Warnings are silenced for the whole process, so only while nothing else runs in it
-            # that is not ours.
+            # This silences the whole process, so not while the caller works with the images.
             with quiet():
                 made = list(pool.map(partial(_made, make), some))
             yield from made

@@ -26,24 +26,18 @@ from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed
 from tasks.sources.array_collection import Pixels
 from tasks.sources.collection import as_picture
+from tasks.sources.parquet_files import check_table
 from tasks.sources.picture_arrays import in_pixels, shape_of
-from tasks.sources.picture_decoding import MOST_PIXELS, Undecoded, decoded
+from tasks.sources.picture_decoding import Undecoded, decoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
 PARQUET_NAMES = ("image", "images", "img", "bytes", "pixels")
-# The number of values that a byte of a Parquet file may encode. Pixels rarely exceed ten; a file
-# made to exhaust memory reaches a million.
-MOST_VALUES_PER_BYTE = 100
 # So many rows of columns of pixels are read at a time.
 ROWS = 256
 
-_TOO_LARGE_TABLE = (
-    "unpacks to more than a hundred times its size, so it may be a file made to exhaust memory; "
-    "leave it out."
-)
 _EXPECTED = (
     "expected pictures as encoded bytes (binary, or a struct with `bytes`), or as lists or columns "
     "of pixels"
@@ -78,7 +72,7 @@ def in_parquet(
             if file.metadata.num_rows == 0:
                 raise UserError("has no rows, so it contains no picture; leave it out.")
             chosen = _chosen(file.schema_arrow)
-            _check_table(file.metadata, path.stat().st_size)
+            check_table(file.metadata, path.stat().st_size)
             if chosen is None:
                 yield from in_pixels(_columns(file, source, like), source, note)
                 return
@@ -91,16 +85,6 @@ def in_parquet(
         raise UserError(
             f"is not a Parquet file, or is damaged ({first_line(error)}); get another copy."
         ) from None
-
-
-def _check_table(metadata: Any, size: int) -> None:
-    """Refuse a small file with a huge content: a repeated value takes hardly any space."""
-    for group in range(metadata.num_row_groups):
-        for index in range(metadata.num_columns):
-            column = metadata.row_group(group).column(index)
-            values = max(column.num_values, column.total_uncompressed_size)
-            if values > max(MOST_PIXELS, MOST_VALUES_PER_BYTE * size):
-                raise UserError(_TOO_LARGE_TABLE)
 
 
 def _chosen(schema: pa.Schema) -> str | None:

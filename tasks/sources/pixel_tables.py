@@ -29,6 +29,8 @@ _SPLITS = {
     "validation": "val|valid|validation|dev",
     "test": "test|testing",
 }
+# Parts of one split, as Hugging Face writes them.
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\b")
 _TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _PARQUET = (".parquet", ".pq")
 
@@ -119,7 +121,8 @@ def _splits(paths: Sequence[Path], origin: Path) -> list[str | None]:
     if len(paths) == 1:
         return [None]
     found = [_split(path.name) for path in paths]
-    if None in found or len(set(found)) < len(found):
+    several = len(set(found)) < len(found) and not all(_SHARD.search(p.name) for p in paths)
+    if None in found or several:
         raise UserError(
             f"{origin}: the tables {listed([path.name for path in paths])} are not one for each "
             "split; call them train.csv, validation.csv and test.csv, or name one file."

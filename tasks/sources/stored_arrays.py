@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ _DAMAGE = (
     NotImplementedError,
     RuntimeError,
     MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
 )
 
 

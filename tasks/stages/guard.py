@@ -112,8 +112,8 @@ def _refuse(pairs: pa.Table, splits: Splits) -> None:
     raise UserError(
         f"{count:,} {'image appears' if count == 1 else 'images appear'} in more than one split "
         f"({examples}{dots}; positions in the splits, from "
-        "0). Scores on them say nothing about new images. Remove them from the data, or set "
-        "guard.exact=allow."
+        "0). Scores on them say nothing about new images. Set guard.exact=drop to keep each in one "
+        "split only, or remove them from the data."
     )
 
 

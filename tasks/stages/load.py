@@ -12,12 +12,13 @@ import pyarrow as pa
 
 from tasks.core.data.labelled_images import Dataset
 from tasks.core.data.synthetic import draw_dataset
+from tasks.core.errors import StageError
 from tasks.core.names import ORIGINS, READING, TEST, TRAIN, labels_name
 from tasks.core.stage_specs import LoadSpec
 from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import IMAGE_ORIGINS, LABELS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.sources.datasets import local_copy, read_collection
+from tasks.sources.datasets import data_set_digest, opened_data_set
 from tasks.sources.fashion_mnist import (
     RAW_FOLDER,
     download_fashion_mnist,
@@ -40,8 +41,14 @@ log = logging.getLogger("fashion_flow")
 def load(spec: LoadSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Read, download or draw the data set; store images and labels of both raw splits."""
     if spec.own is not None:
-        with local_copy(inputs.data_set) as path:
-            return _own(spec, read_collection(path), outputs)
+        with opened_data_set(inputs.data_set) as collection:
+            facts = _own(spec, collection, outputs)
+        if data_set_digest(inputs.data_set) != spec.own.content:
+            raise StageError(
+                f"{inputs.data_set} has changed since the run began, so what was read of it is "
+                "not stored; start the run again."
+            )
+        return facts
     dataset = _dataset(spec)
     for name, split in ((TRAIN, dataset.train), (TEST, dataset.test)):
         outputs.arrays(name, images=split.images, labels=split.labels)

@@ -78,7 +78,7 @@ class StoredRows:
             if start < end:
                 place = self._offset + int(ordered[start]) * size
                 _read(self._file, target[start * size : end * size], place)
-        if isinstance(chosen, slice) or (order[:-1] < order[1:]).all():
+        if (order[:-1] < order[1:]).all():
             return found
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
@@ -192,7 +192,7 @@ def rows_of(stream: IO[bytes], name: str, size: int) -> Rows:
     """An array in the `.npy` format in batches of `size` rows, to be iterated once.
 
     Raises:
-        ValueError: it is not in this format, stored by columns, or has Python objects.
+        ValueError: it is not in this format, is stored by columns, or has Python objects.
     """
     shape, dtype = _header(stream, name)
     return Rows(shape, dtype, batches_of(stream, shape, dtype, size))

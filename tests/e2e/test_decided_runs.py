@@ -225,21 +225,18 @@ def duplicated(path: Path) -> Path:
 OWN = ("--set", "subset.train=30", "--set", "subset.validation=15", "--set", "subset.test=15")
 
 
-def test_an_image_in_two_splits_is_an_error_unless_it_is_allowed(
+def test_an_image_in_two_splits_stays_in_one_or_is_refused_or_allowed(
     fashion_flow: Command, shared_server: Server, plan: Path, tmp_path: Path
 ) -> None:
     own = duplicated(tmp_path / "own.npz")
     store = tmp_path / "store"
-    slices = ("--set", "subset.method=slices")
     only = ("--plan", plan, "--store", store, "--only", "preprocess")
-    arguments = ("run", *SMALL, "--dataset", own, *OWN, *slices, *only)
+    arguments = ("run", *SMALL, "--dataset", own, *OWN, *only)
     url = shared_server.url
-    refused = fashion_flow(*arguments, PREFECT_API_URL=url)
+    refused = fashion_flow(*arguments, "--set", "guard.exact=refuse", PREFECT_API_URL=url)
     assert refused.status == 2
-    assert (
-        "1 image appears in more than one split (train image 3 equals test image 5;" in refused.err
-    )
-    assert "guard.exact=allow" in refused.err
+    assert "1 image appears in more than one split (train image" in refused.err
+    assert "guard.exact=drop" in refused.err
     assert not (store / "stages" / "preprocess").exists(), "nothing goes on after it"
     allowed = fashion_flow(*arguments, "--set", "guard.exact=allow", PREFECT_API_URL=url)
     assert allowed.status == 0, allowed.err
@@ -249,6 +246,11 @@ def test_an_image_in_two_splits_is_an_error_unless_it_is_allowed(
         "splits": ["train", "test"], "exact": 1, "near": 0,
     }  # fmt: skip
     assert "pairs_picture" in record.files
+    dropped = fashion_flow(*arguments, PREFECT_API_URL=url)
+    assert dropped.status == 0, dropped.err
+    record = latest_run(store).record("subset")
+    assert record is not None
+    assert record.facts["copies"] == {"train": 1, "validation": 0}
 
 
 @pytest.mark.parametrize(

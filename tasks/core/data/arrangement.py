@@ -94,6 +94,33 @@ def arranged(
             f"({listed(names)}); expected 2 to {MOST_CLASSES:,}."
         )
     _check_groups(found)
+    order, split, label = _sorted(found, names)
+    groups = _numbered([found.groups[at] for at in order])
+    weights = _weights([found.weights[at] for at in order])
+    tested = split == SPLITS.index(TEST)
+    draws = not tested.any()
+    if draws:
+        pool = np.flatnonzero(split == SPLITS.index(TRAIN))
+        units = units_of(found.digests[order], groups)
+        tested[pool] = _drawn_test(Members(label, units).at(pool), test, seed)
+    validated = split == SPLITS.index(VALIDATION)
+    advice = "add some, leave the class out, or set images.splits=draw"
+    for name, chosen in (("training", ~tested & ~validated), ("test", tested)):
+        check_classes(label[chosen], names, name, advice)
+
+    def part(chosen: Bool) -> Part:
+        return Part(
+            found.positions[order[chosen]],
+            label[chosen],
+            None if groups is None else groups[chosen],
+            None if weights is None else weights[chosen],
+        )
+
+    return Arrangement(names, part(~tested), part(tested), int(validated.sum()), draws)
+
+
+def _sorted(found: Described, names: Sequence[str]) -> tuple[Int64, Int64, Labels]:
+    """The canonical order, and the split and the class of each image in this order."""
     index = {name: number for number, name in enumerate(names)}
     split = np.array([SPLITS.index(name or TRAIN) for name in found.splits])
     label = np.array([index[name] for name in found.labels])
@@ -109,29 +136,8 @@ def arranged(
             ),
         )
     )
-    groups = _numbered([found.groups[at] for at in order])
-    weights = _weights([found.weights[at] for at in order])
-    split, label = split[order], label[order].astype(np.uint8 if len(names) <= 256 else np.uint16)
-    draws = not (split == SPLITS.index(TEST)).any()
-    tested = split == SPLITS.index(TEST)
-    if draws:
-        pool = np.flatnonzero(split == SPLITS.index(TRAIN))
-        units = units_of(found.digests[order], groups)
-        tested[pool] = _drawn_test(Members(label, units).at(pool), test, seed)
-
-    def part(chosen: Bool) -> Part:
-        return Part(
-            found.positions[order[chosen]],
-            label[chosen],
-            None if groups is None else groups[chosen],
-            None if weights is None else weights[chosen],
-        )
-
-    advice = "add some, leave the class out, or set images.splits=draw"
-    for name, chosen in (("training", ~tested & (split == 0)), ("test", tested)):
-        check_classes(label[chosen], names, name, advice)
-    validation = int((split == SPLITS.index(VALIDATION)).sum())
-    return Arrangement(names, part(~tested), part(tested), validation, draws)
+    width = np.uint8 if len(names) <= 256 else np.uint16
+    return order, split[order], label[order].astype(width)
 
 
 def _drawn_test(pool: Members, size: Size, seed: int) -> Bool:

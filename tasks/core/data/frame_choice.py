@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median_low
-from typing import Literal
 
 from tasks.core.data.photographs import Frame
 from tasks.core.settings.images import ImageSettings
@@ -18,12 +16,14 @@ LARGEST_CHOSEN = 64
 
 def chosen_frame(shapes: Sequence[tuple[int, int, int]], settings: ImageSettings) -> Frame:
     """The frame for pictures of these shapes `(height, width, channels)`, at least one."""
-    grey: Literal[1, 3] = 3 if any(shape[2] == 3 for shape in shapes) else 1
-    channels = {"auto": grey, "grey": 1, "rgb": 3}[settings.colour]
+    found = max(shape[2] for shape in shapes)
+    channels = {"auto": found, "grey": 1, "rgb": 3}[settings.colour]
     sizes = {shape[:2] for shape in shapes}
     if settings.side is not None:
         return Frame(settings.side, settings.side, channels, settings.fit)
-    if len(sizes) == 1 and max(*sizes, key=max) and max(next(iter(sizes))) <= LARGEST_KEPT:
-        return Frame(*sizes.pop(), channels, settings.fit)
-    side = min(LARGEST_CHOSEN, median_low([min(shape[:2]) for shape in shapes]))
+    height, width = max(sizes)
+    if len(sizes) == 1 and max(height, width) <= LARGEST_KEPT:
+        return Frame(height, width, channels, settings.fit)
+    sides = sorted(min(shape[:2]) for shape in shapes)
+    side = min(LARGEST_CHOSEN, sides[(len(sides) - 1) // 2])
     return Frame(side, side, channels, settings.fit)

@@ -121,30 +121,28 @@ def choose_own(
     Raises:
         UserError: a class gets no image in a split.
     """
-    everything = settings.method == "everything"
-    train_size, validation_size, test_size = (
-        (None, None, None) if everything else (settings.train, settings.validation, settings.test)
-    )
-    positions = np.arange(len(pool))
-    rest, held_out = positions[: len(pool) - validation], positions[len(pool) - validation :]
+    sizes = settings if settings.method != "everything" else SubsetSettings()
+    seed = settings.seed
+    rest, held_out = np.split(np.arange(len(pool)), [len(pool) - validation])
     if validation:
-        held_out = _some(pool, held_out, validation_size, settings.seed, "validation")
+        held_out = _some(pool, held_out, sizes.validation, seed, "validation")
     else:
-        count = size_of(validation_size, len(rest), HELD_OUT)
-        taken = drawn(pool.at(rest), count, settings.seed, "validation")
+        count = size_of(sizes.validation, len(rest), HELD_OUT)
+        taken = drawn(pool.at(rest), count, seed, "validation")
         rest, held_out = rest[~taken], rest[taken]
     test = Members(test_labels, np.arange(len(test_labels)))
-    if test_drawn and not isinstance(test_size, int):
-        test_size = None
+    test_size = sizes.test if isinstance(sizes.test, int) or not test_drawn else None
     chosen = Indices(
-        _some(pool, rest, train_size, settings.seed, "training"),
-        _ordered(pool, held_out, settings.seed),
-        _some(test, np.arange(len(test)), test_size, settings.seed, "test"),
+        _some(pool, rest, sizes.train, seed, "training"),
+        _ordered(pool, held_out, seed),
+        _some(test, test.units, test_size, seed, "test"),
     )
-    advice = "add images, or make the split larger"
-    check_classes(pool.labels[chosen.train], class_names, "training", advice)
-    check_classes(pool.labels[chosen.validation], class_names, "validation", advice)
-    check_classes(test_labels[chosen.test], class_names, "test", advice)
+    for split, labels in (
+        ("training", pool.labels[chosen.train]),
+        ("validation", pool.labels[chosen.validation]),
+        ("test", test_labels[chosen.test]),
+    ):
+        check_classes(labels, class_names, split, "add images, or make the split larger")
     return chosen
 
 

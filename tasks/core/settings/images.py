@@ -49,6 +49,18 @@ class ImageSettings(Spec):
     )
 
 
+class OwnImages(Spec):
+    """What the stage that reads a user's own images is given.
+
+    `content` is the digest of the data set; `test` and `seed` are for a test split that is drawn.
+    """
+
+    content: str
+    images: ImageSettings
+    test: Count | Share | None
+    seed: int
+
+
 class SubsetSettings(Spec):
     """The raw images that form the training, validation and test split.
 

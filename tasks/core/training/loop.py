@@ -57,11 +57,12 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         """Inputs, one-hot labels and, if there are any, weights of a batch, counted from 0."""
         part = slice(number * self._size, (number + 1) * self._size)
         chosen = part if self._order is None else self._order[part]
-        x, y = self._examples.batch(chosen)
-        if self._transforms:
-            x = apply_transforms(x, self._transforms[part])
-        weights = self._examples.weights
-        return (x, y) if weights is None else (x, y, weights[chosen])
+        x, *others = self._arrays(chosen)
+        return (apply_transforms(x, self._transforms[part]) if self._transforms else x, *others)
+
+    def _arrays(self, chosen: slice | Int64) -> tuple[Float32, ...]:
+        batch, weights = self._examples.batch(chosen), self._examples.weights
+        return batch if weights is None else (*batch, weights[chosen])
 
     def prefetched(self) -> Any:
         """These batches for `fit`: TensorFlow prepares the next ones while it trains on one."""
@@ -69,9 +70,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
             return self
         import tensorflow as tf
 
-        examples = self._examples
-        shapes = [examples.x.shape[1:], (examples.classes,)]
-        shapes += [] if examples.weights is None else [()]
         options = tf.data.Options()
         # Keras leaves autotuning on. Its thread sleeps ever longer between measurements, and an
         # epoch cannot end before it wakes: usually half a second, sometimes five.
@@ -79,7 +77,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return (
             tf.data.Dataset.from_generator(
                 lambda: map(self.__getitem__, range(len(self))),
-                output_signature=tuple(tf.TensorSpec((None, *one), "float32") for one in shapes),
+                output_signature=tuple(
+                    tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+                    for array in self._arrays(slice(0))
+                ),
             )
             .apply(tf.data.experimental.assert_cardinality(len(self)))
             .prefetch(_AHEAD)

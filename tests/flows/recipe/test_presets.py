@@ -8,6 +8,7 @@ import pytest
 
 from flows.recipe.compose import compose
 from flows.recipe.presets import FULL, NOTEBOOK, PRESETS, SMOKE
+from tasks.core.data.splitting import NOTEBOOK_SIZES
 from tasks.core.settings.base import changed
 from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
 from tasks.core.settings.run_settings import Settings
@@ -35,10 +36,11 @@ def test_the_notebook_s_numbers() -> None:
     subset = settings.subset
     assert (subset.method, subset.train, subset.validation, subset.test) == (
         "auto",
-        8000,
-        2000,
-        2000,
+        None,
+        None,
+        None,
     )
+    assert NOTEBOOK_SIZES == {"train": 8000, "validation": 2000, "test": 2000}
     assert (settings.baseline.dense, settings.baseline.epochs) == ((128,), 5)
     low = settings.low_capacity
     assert (low.filters, low.kernel_sizes, low.epochs, low.batch_size) == ((16,), (7,), 20, 512)
@@ -73,6 +75,7 @@ def test_the_smoke_preset_has_every_stage_of_the_notebook_and_is_small() -> None
         assert network.epochs <= 4
         assert sum(network.filters) <= 40
         assert sum(network.dense) <= 48
+    assert isinstance(SMOKE.subset.train, int)
     assert SMOKE.subset.train <= SMOKE.synthetic.train <= 1000
     assert SMOKE.transfer.weights == "random"
 

@@ -9,12 +9,12 @@ import pytest
 from flows.recipe import stages
 from flows.recipe.contents import recipe_models
 from tasks.core.settings.run_settings import Settings
+from tasks.core.stage_spec import StageSpec
 from tasks.core.stage_specs import (
     FiguresSpec,
     GuardSpec,
     LoadSpec,
     ResultsSpec,
-    StageSpec,
     SubsetSpec,
     SuccessSpec,
 )

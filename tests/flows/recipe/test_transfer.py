@@ -18,6 +18,7 @@ from benchmarks.bare import BareRun
 from flows.recipe import stages
 from flows.recipe.contents import recipe_models
 from flows.recipe.transfer import fine_tuned, frozen, transfer
+from tasks.core.data.preprocessing import scaled
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
@@ -158,7 +159,7 @@ def test_features_are_those_of_each_image_in_order_with_its_label(done: Transfer
     vgg16.set_weights(base, run.arrays("vgg16_weights", "weights"))
     for name, count in (("train", 70), ("validation", 30)):
         images = run.arrays("preprocess", name)
-        x = vgg16.as_vgg16_input(images["x"], 48, "vgg16")
+        x = vgg16.as_vgg16_input(scaled(images["x"]), 48, "vgg16")
         for stage, layer, shape in (
             ("vgg16_block4_corrected", "block4_pool", (3, 3, 512)),
             ("vgg16_block5_corrected", "block5_pool", (1, 1, 512)),
@@ -179,7 +180,7 @@ def test_both_variants_keep_what_vgg16_was_given_of_the_first_images(done: Trans
         samples = run.arrays(stage, "input_samples")
         assert samples["after"].shape == (3, side, side, 3)
         assert samples["after"].min() == pytest.approx(lowest)
-        first = run.arrays("preprocess", "train")["x"][:3]
+        first = scaled(run.arrays("preprocess", "train")["x"][:3])
         assert samples["before"].tobytes() == first.tobytes()
 
 

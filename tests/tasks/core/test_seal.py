@@ -51,13 +51,13 @@ from tasks.core.seal import (
     check_seal,
 )
 from tasks.core.settings.run_settings import Settings
+from tasks.core.stage_spec import StageSpec
 from tasks.core.stage_specs import (
     SPECS,
     EvaluateSpec,
     LoadSpec,
     PreprocessSpec,
     ResultsSpec,
-    StageSpec,
     SubsetSpec,
     TrainSpec,
 )

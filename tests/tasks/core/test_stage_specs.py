@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from tasks.core.arithmetic import Arithmetic
 from tasks.core.records import Stage, canonical_json
-from tasks.core.stage_specs import SPECS, StageSpec
+from tasks.core.stage_spec import StageSpec
+from tasks.core.stage_specs import SPECS
 from tasks.engine.stage import RunContext
 from tests.wiring import wire
 

@@ -270,6 +270,7 @@ def test_other_arrays_are_said(path: Path) -> None:
         ({"images": X, "y_train": Y}, "y_train has no images; expected x_train"),
         ({**GOOD, "y_test": None}, "x_test has no labels; expected x_train"),
         ({"x": X, "images": X, "y": Y}, "x, images may each be the images; remove or rename"),
+        ({"images": X, "classes": Y}, "images has no labels; expected"),
         ({"x": X, "y": Y[:-1]}, "y: 6 images but 5 labels"),
         ({"x": X, "y": np.eye(6)[:, :2]}, "y: labels of shape .* are not one-hot"),
         ({"x": X, "y": np.array(list("abcabc"), object)}, "y has Python objects, .*dtype=str"),
@@ -385,3 +386,21 @@ def test_any_damage_ends_in_one_message(
     path.write_bytes(content)
     with suppress(UserError):
         images_of(array_files.read(path))
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_header_ends_in_one_message(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("header")
+    np.save(folder / "x.npy", X)
+    np.save(folder / "y.npy", Y)
+    name = data.draw(st.sampled_from(["x.npy", "y.npy"]))
+    content = bytearray((folder / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        signs = st.sampled_from(b"'\"(){}[],:<>|0123456789- \n\tOUSfiuVM")
+        content[data.draw(st.integers(0, 127))] = data.draw(signs)
+    (folder / name).write_bytes(content)
+    with suppress(UserError):
+        images_of(array_files.read(folder))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
-from tasks.sources import idx_folder, stored_arrays
+from tasks.sources import bounded_files, idx_folder, stored_arrays
 from tasks.sources.idx_files import IDX_NAMES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from tests.support import encode_idx
 from tests.tasks.sources.read_collections import counts_of, images_of, labels_of
@@ -219,3 +222,30 @@ def test_splits_of_several_sizes(tmp_path: Path) -> None:
     arrays: Arrays = GOOD | {"x_test": np.zeros((3, 9, 5), np.uint8)}
     shapes = list(idx_folder.read(write_idx(tmp_path, arrays)).images.shapes())
     assert shapes == [(4, 5, 1)] * 6 + [(9, 5, 1)] * 3
+
+
+@settings(max_examples=40)
+@given(data=st.data(), compress=st.booleans())
+def test_any_damage_ends_in_one_message(
+    data: st.DataObject, compress: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = write_idx(tmp_path_factory.mktemp("damage"), GOOD, compress=compress)
+    file = data.draw(st.sampled_from(idx_folder.files(folder)))
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, min(40, len(content) - 1)))
+        content[place] = data.draw(st.integers(0, 255))
+    file.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    with suppress(UserError):
+        images_of(idx_folder.read(folder))
+
+
+def test_a_file_that_unpacks_to_too_many_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = GOOD | {"x_train": np.zeros((6, 500, 500), np.uint8)}
+    write_idx(tmp_path, arrays, compress=True)
+    monkeypatch.setattr(bounded_files, "MAX_UNCOMPRESSED_BYTES", 2**20)
+
+    with pytest.raises(UserError, match="unpacks to 1500016 bytes; expected at most 1048576"):
+        idx_folder.read(tmp_path)

@@ -30,7 +30,7 @@ from tests.tasks.sources.picture_support import (
     write,
 )
 
-LOSSLESS = {"png": "PNG", "bmp": "BMP", "tiff": "TIFF", "gif": "GIF", "webp": "WEBP"}
+LOSSLESS = {"pgm": "PPM", "png": "PNG", "bmp": "BMP", "tiff": "TIFF", "gif": "GIF", "webp": "WEBP"}
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
@@ -81,15 +81,16 @@ def test_a_second_picture_that_a_phone_appends_is_ignored(tmp_path: Path) -> Non
 
 
 def test_folders_and_subfolders_are_read_in_order(tmp_path: Path) -> None:
-    for name in ("b.png", "a.JPG", "sub/c.png", "sub/deeper/d.tif", "Z.webp"):
+    names = ("b.png", "a.JPG", "sub/c.png", "sub/deeper/d.tif", "Z.webp", "e.jfif", "f.avif")
+    for name in names:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True, parents=True)
-        Image.new("RGB", (30, 30)).save(path, {"JPG": "JPEG"}.get(path.suffix[1:]))
+        Image.new("RGB", (30, 30)).save(path, {"JPG": "JPEG", "jfif": "JPEG"}.get(path.suffix[1:]))
     (tmp_path / ".thumbnails").mkdir()
     for name in ("notes.txt", ".hidden.png", "sub/thumbs.db", ".thumbnails/e.png"):
         (tmp_path / name).write_bytes(b"?")
     found = [item.source for item in read(tmp_path)]
-    below = ("Z.webp", "a.JPG", "b.png", "sub/c.png", "sub/deeper/d.tif")
+    below = ("Z.webp", "a.JPG", "b.png", "e.jfif", "f.avif", "sub/c.png", "sub/deeper/d.tif")
     assert found == [str(tmp_path / name) for name in below]
     left = read(tmp_path, exclude=[tmp_path / "sub" / ".." / "b.png"])
     assert str(tmp_path / "b.png") not in [item.source for item in left]

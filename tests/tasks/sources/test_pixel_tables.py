@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,12 @@ def test_the_class_names_of_hugging_face(tmp_path: Path) -> None:
     assert labels_of(found)[:3] == ["cat", "dog", "hen"]
 
 
+def test_parts_of_a_split(tmp_path: Path) -> None:
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+        write_parquet(tmp_path / f"{name}.parquet", NESTED["flat lists"])
+    assert counts_of(pixel_tables.read(tmp_path)) == {"train": 24, "test": 12}
+
+
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
@@ -287,3 +294,18 @@ def test_any_damage_ends_in_one_message(data: st.DataObject, tmp_path: Path) -> 
     except UserError:
         return
     assert images_of(found).shape[0] == len(found.entries)
+
+
+@settings(max_examples=50)
+@given(data=st.data())
+def test_a_damaged_parquet_table_ends_in_one_message(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = write_parquet(tmp_path_factory.mktemp("damage") / "own.parquet", NESTED["flat lists"])
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    if pixel_tables.accepts(path):
+        with suppress(UserError):
+            images_of(pixel_tables.read(path))

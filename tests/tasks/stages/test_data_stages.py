@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from tasks.core.data.synthetic import draw_dataset
 from tasks.core.errors import StageError, UserError
 from tasks.core.records import Record, Stage
 from tasks.core.seal import Mark
-from tasks.core.settings.images import GuardSettings, SubsetSettings, SyntheticSettings
+from tasks.core.settings.images import (
+    GuardSettings,
+    ImageSettings,
+    OwnImages,
+    SubsetSettings,
+    SyntheticSettings,
+)
 from tasks.core.stage_specs import (
     ExploreSpec,
     FoldsSpec,
@@ -23,6 +33,7 @@ from tasks.core.stage_specs import (
 )
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.images import DUPLICATE_PAIRS
+from tasks.sources.datasets import data_set_digest
 from tests.tasks.fonts import no_fonts, write_font
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, labelled
 
@@ -57,37 +68,95 @@ def test_drawn_images_are_loaded(bench: Workbench) -> None:
     }
 
 
-def test_the_user_s_own_images_are_loaded_with_a_table_of_labels(
+def own(path: Path, test: float | None = None, **settings: Any) -> Stage:
+    content = data_set_digest(str(path))
+    images = ImageSettings.model_validate(settings)
+    given = OwnImages(content=content, images=images, test=test, seed=0)
+    return Stage("load", LoadSpec(dataset="own", own=given), data_set=str(path))
+
+
+def test_the_user_s_own_images_are_loaded_in_canonical_order(
     bench: Workbench, tmp_path: Path
 ) -> None:
-    path = npz(tmp_path / "own.npz")
-    done = bench.compute(Stage("load", LoadSpec(dataset="own"), external=(str(path),)))
-    assert done.arrays("train")["images"].tobytes() == images(6, seed=1).tobytes()
-    assert done.facts["class_names"] == ["class 0", "class 1", "class 2"]
+    done = bench.compute(own(npz(tmp_path / "own.npz")))
+    given = images(6, seed=1)
+    pixels, origins = done.arrays("train")["images"], done.rows("origins")
+    for row in origins[:6]:
+        number = int(re.findall(r"x_train.*?(\d+)", row["name"])[0])
+        assert pixels[row["position"]].tobytes() == given[number].tobytes()
+    assert [row["split"] for row in origins] == ["train"] * 6 + ["test"] * 3
     assert done.rows("test_labels") == [
-        {"position": position, "label": position, "class": f"class {position}"}
-        for position in range(3)
+        {"position": position, "label": position, "class": f"{position}"} for position in range(3)
     ]
-    assert done.table("train_labels")["label"].to_pylist() == [0, 1, 2, 0, 1, 2]
+    assert done.table("train_labels")["label"].to_pylist() == [0, 0, 1, 1, 2, 2]
+    assert done.facts == {
+        "dataset": "own",
+        "class_names": ["0", "1", "2"],
+        "image_shape": [12, 12, 1],
+        "fit": "pad",
+        "train": 6,
+        "test": 3,
+        "validation": 0,
+        "test_drawn": False,
+    }
+    assert json.loads(done.content("reading"))["lines"] == [
+        "9 images, read as 12 x 12 grey (padded where proportions differ)"
+    ]
+
+
+def test_the_same_images_in_another_form_and_order_are_the_same_files(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    first = bench.compute(own(npz(tmp_path / "own.npz")))
+    with np.load(tmp_path / "own.npz") as archive:
+        for split in ("train", "test"):
+            labels = archive[f"y_{split}"]
+            for number, label in reversed(list(enumerate(labels))):
+                folder = tmp_path / "photos" / split / str(label)
+                folder.mkdir(parents=True, exist_ok=True)
+                pixels = archive[f"x_{split}"][number, ..., 0]
+                Image.fromarray(pixels).save(folder / f"{9 - number}.png")
+    second = bench.compute(own(tmp_path / "photos"))
+    assert first.record.key != second.record.key
+    assert second.facts == first.facts
+    for name in ("train", "test", "train_labels", "test_labels"):
+        assert second.digests[name] == first.digests[name]
+
+
+def test_the_size_and_the_test_split_follow_the_settings(bench: Workbench, tmp_path: Path) -> None:
+    path = npz(tmp_path / "own.npz", train=18, test=12)
+    done = bench.compute(own(path, 0.5, side=8, colour="rgb", splits="draw"))
+    assert done.arrays("test")["images"].shape == (15, 8, 8, 3)
+    assert done.facts["test_drawn"]
 
 
 def test_what_is_loaded_of_the_test_images_is_marked(bench: Workbench, tmp_path: Path) -> None:
     """Every file has a declared origin, so that none is unmarked by mistake."""
     path = npz(tmp_path / "own.npz")
-    done = bench.compute(Stage("load", LoadSpec(dataset="own"), external=(str(path),)))
+    done = bench.compute(own(path))
     assert set(done.files) | {"facts"} == set(LoadSpec.seal.origins)
-    assert done.marks == {"test": {Mark.TEST_IMAGES}, "test_labels": {Mark.TEST_IMAGES}}
+    sealed = ("test", "test_labels", "origins", "reading")
+    assert done.marks == {name: {Mark.TEST_IMAGES} for name in sealed}
 
 
 def test_own_images_that_changed_are_another_result(bench: Workbench, tmp_path: Path) -> None:
     path = npz(tmp_path / "own.npz")
-    stage = Stage("load", LoadSpec(dataset="own"), external=(str(path),))
+    stage = own(path)
     first = bench.compute(stage)
     npz(path, train=9)
-    assert bench.compute(stage).facts["train"] == 9
+    assert bench.compute(own(path)).facts["train"] == 9
     npz(path)
-    again = bench.compute(stage)
+    again = bench.compute(own(path))
     assert (again.state, again.outcome) == ("Cached", first.outcome)
+
+
+def test_own_images_that_change_while_they_are_read_are_not_stored(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    stage = own(npz(tmp_path / "own.npz"))
+    npz(tmp_path / "own.npz", train=9)
+    with pytest.raises(StageError, match=r"own\.npz has changed since the run began, so what was"):
+        bench.compute(stage)
 
 
 # explore
@@ -125,8 +194,8 @@ def test_the_first_images_and_the_balance_are_drawn_with_the_note(bench: Workben
 # subset
 
 
-def subsetted(bench: Workbench, given: Record, **settings: Any) -> Computed:
-    spec = SubsetSpec(subset=SubsetSettings.model_validate(settings))
+def subsetted(bench: Workbench, given: Record, *, drop: Any = False, **settings: Any) -> Computed:
+    spec = SubsetSpec(subset=SubsetSettings.model_validate(settings), drop_copies=drop)
     stage = Stage("subset", spec, {"raw": ("train", "test", "facts")})
     return bench.compute(stage, raw=given)
 
@@ -145,7 +214,9 @@ def test_slices_are_the_first_and_the_last_images(bench: Workbench) -> None:
     assert done.facts == {
         "dataset": "own",
         "class_names": NAMES,
+        "fit": "pad",
         "sizes": {"train": 6, "validation": 3, "test": 3},
+        "copies": {},
     }
 
 
@@ -176,6 +247,52 @@ def test_more_images_than_there_are_cannot_be_chosen(bench: Workbench) -> None:
         subsetted(bench, raw(bench), **SLICES | {"train": 10})
 
 
+def test_copies_stay_in_one_split(bench: Workbench) -> None:
+    train, test = images(12, seed=1), images(6, seed=2)
+    # Image 0 is a copy of a test image, 1 of a validation image, and 10 of another test image.
+    train[0], train[1], train[10] = test[0], train[11], test[1]
+    arrays = {
+        "train": {"images": train, "labels": (np.arange(12) % 3).astype(np.uint8)},
+        "test": {"images": test, "labels": (np.arange(6) % 3).astype(np.uint8)},
+    }
+    given = bench.stored("load", arrays=arrays, dataset="own", class_names=NAMES)
+    settings = SLICES | {"train": 9}
+    with pytest.raises(UserError, match="validation split of 2 images has none of class 'coat'"):
+        subsetted(bench, given, drop=True, **settings)
+    done = subsetted(bench, given, drop=True, **settings | {"train": 7, "validation": 5})
+    assert done.facts["copies"] == {"train": 2, "validation": 1}
+    assert done.facts["sizes"] == {"train": 5, "validation": 4, "test": 3}
+    kept = [row["source_position"] for row in done.rows("index") if row["split"] == "train"]
+    assert kept == [2, 3, 4, 5, 6]
+    assert done.arrays("train")["images"].tobytes() == train[2:7].tobytes()
+
+
+def test_own_images_keep_their_splits_groups_and_weights(bench: Workbench) -> None:
+    labels = np.repeat(np.arange(3), 20).astype(np.uint8)
+    arrays: Any = {
+        "train": {
+            "images": images(60, seed=1),
+            "labels": labels,
+            "groups": np.arange(60) // 2,
+            "weights": np.arange(60).astype(np.float32) + 1,
+        },
+        "test": labelled(6, seed=2),
+    }
+    facts: Any = {"dataset": "own", "class_names": NAMES, "fit": "crop", "test_drawn": True}
+    given = bench.stored("load", arrays=arrays, **facts, validation=0)
+    spec = SubsetSpec(subset=SubsetSettings(method="everything"), drop_copies=True, own=True)
+    reads = {"raw": ("train", "test", "facts")}
+    done = bench.compute(Stage("subset", spec, reads), raw=given)
+    assert done.facts["sizes"] == {"train": 50, "validation": 10, "test": 6}
+    assert done.facts["fit"] == "crop"
+    train, validation = done.arrays("train"), done.arrays("validation")
+    assert not set(train["groups"]) & set(validation["groups"])
+    rows = done.rows("index")
+    for name, found in (("train", train), ("validation", validation)):
+        places = [row["source_position"] for row in rows if row["split"] == name]
+        assert found["weights"].tolist() == [place + 1 for place in places]
+
+
 # preprocess
 
 
@@ -184,14 +301,48 @@ def preprocessed(bench: Workbench, split: Record) -> Computed:
     return bench.compute(Stage("preprocess", PreprocessSpec(), reads), split=split)
 
 
-def test_images_are_scaled_and_labels_one_hot(bench: Workbench) -> None:
+def test_images_and_labels_stay_as_they_are(bench: Workbench) -> None:
     done = preprocessed(bench, bench.split())
     for seed, (name, size) in enumerate((("train", 12), ("validation", 6), ("test", 6))):
         found = done.arrays(name)
-        assert found["x"].dtype == found["y"].dtype == np.float32
+        assert set(found) == {"x", "y"}
+        assert found["x"].dtype == found["y"].dtype == np.uint8
         assert found["x"].shape == (size, 12, 12, 1)
-        assert np.rint(found["x"] * 255).tobytes() == images(size, seed=seed).astype("f4").tobytes()
-        assert found["y"].tolist() == np.eye(3)[np.arange(size) % 3].tolist()
+        assert found["x"].tobytes() == images(size, seed=seed).tobytes()
+        assert found["y"].tolist() == [n % 3 for n in range(size)]
+
+
+def test_weights_and_wide_labels_are_passed_on(bench: Workbench) -> None:
+    labels, weights = np.arange(6, dtype=np.uint16), np.linspace(0.5, 3, 6, dtype=np.float32)
+    given: dict[str, NDArray[Any]] = {
+        "images": images(6),
+        "labels": labels,
+        "weights": weights,
+        "other": labels,
+    }
+    split = bench.stored(
+        "subset",
+        arrays=dict.fromkeys(("train", "validation", "test"), given),
+        dataset="own",
+        class_names=[f"class {n}" for n in range(300)],
+        fit="pad",
+    )
+    found = preprocessed(bench, split).arrays("validation")
+    assert set(found) == {"x", "y", "weights"}
+    assert (found["y"].dtype, found["y"].tolist()) == (labels.dtype, labels.tolist())
+    assert (found["weights"].dtype, found["weights"].tolist()) == (weights.dtype, weights.tolist())
+
+
+def test_images_that_are_not_in_memory_are_copied_too(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.storage.npz.IN_MEMORY", 0)
+    monkeypatch.setattr("tasks.core.data.rows._BLOCK", 5 * 12 * 12)
+    done = preprocessed(bench, bench.split())
+    assert done.arrays("train")["x"].tobytes() == images(12).tobytes()
+    assert done.arrays("test")["y"].tolist() == [0, 1, 2, 0, 1, 2]
+    border = [[*x[0].flat, *x[-1].flat, *x[:, 0].flat, *x[:, -1].flat] for x in images(12)]
+    assert done.facts["ground"] == np.median(np.median(border, axis=1)) / 255
 
 
 def test_facts_describe_the_training_images(bench: Workbench) -> None:
@@ -202,6 +353,7 @@ def test_facts_describe_the_training_images(bench: Workbench) -> None:
     assert done.facts == {
         "dataset": "own",
         "class_names": NAMES,
+        "fit": "pad",
         "image_shape": [12, 12, 1],
         "ground": pytest.approx(0.2),
     }
@@ -258,8 +410,8 @@ def test_each_seed_and_replicate_has_other_folds(bench: Workbench) -> None:
 
 def test_the_mark_of_test_images_follows_them(bench: Workbench, tmp_path: Path) -> None:
     path = npz(tmp_path / "own.npz", train=18, test=6)
-    data = bench.compute(Stage("load", LoadSpec(dataset="own"), external=(str(path),)))
-    split = subsetted(bench, data.record, **SLICES | {"train": 9, "validation": 6})
+    data = bench.compute(own(path))
+    split = subsetted(bench, data.record, method="stratified", train=9, validation=6, test=3)
     compared = (("train", "validation"), ("train", "test"))
     guard = bench.compute(
         Stage(

@@ -16,7 +16,7 @@ from tasks.core.stage_specs import FiguresSpec
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import MODELS
 from tasks.core.tables.verdicts import ALL_VERDICTS
-from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, one_hot, skipped
+from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, skipped
 
 VERDICT = {
     "gate": 1,
@@ -78,8 +78,7 @@ def drawn(
         "augmentation": None,
         "seed": 0,
     }
-    x = (images(12) / 255).astype(np.float32)
-    train = {"x": x, "y": one_hot([0, 1, 2] * 4, 3)}
+    train = {"x": images(12), "y": (np.arange(12) % 3).astype(np.uint8)}
     reads = {"preprocess": ("train",), "subset": ("facts",), "results": ("results", "verdicts")}
     stage = Stage(
         "figures",

@@ -57,11 +57,11 @@ def test_different_images_leave_empty_tables_and_no_picture(bench: Workbench) ->
 def test_an_image_in_two_splits_is_refused_by_name(bench: Workbench) -> None:
     split = bench.split(validation=with_copies(VALIDATION, at_4=TRAIN[7]))
     with pytest.raises(UserError) as refused:
-        searched(bench, split)
+        searched(bench, split, exact="refuse")
     assert str(refused.value) == (
         "1 image appears in more than one split (train image 7 equals validation image 4; "
-        "positions in the splits, from 0). Scores on them say nothing about new images. Remove "
-        "them from the data, or set guard.exact=allow."
+        "positions in the splits, from 0). Scores on them say nothing about new images. Set "
+        "guard.exact=drop to keep each in one split only, or remove them from the data."
     )
 
 
@@ -71,7 +71,7 @@ def test_of_many_images_in_two_splits_three_are_named(bench: Workbench) -> None:
         test=with_copies(TEST, at_2=TRAIN[2], at_3=TRAIN[3]),
     )
     with pytest.raises(UserError, match="4 images appear in more than one split") as refused:
-        searched(bench, split)
+        searched(bench, split, exact="refuse")
     message = str(refused.value)
     assert message.count(" image ") == 6
     assert (
@@ -88,7 +88,7 @@ def test_copies_of_one_image_are_one_image_in_two_splits(bench: Workbench) -> No
         test=with_copies(TEST, at_2=TRAIN[0], at_3=TRAIN[0], at_4=TRAIN[5]),
     )
     with pytest.raises(UserError, match=r"^2 images appear in more than one split"):
-        searched(bench, split)
+        searched(bench, split, exact="refuse")
 
 
 def test_an_image_in_two_splits_is_stored_if_that_is_allowed(bench: Workbench) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tasks.core.drawing import image_grids
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.stage_specs import Model, QualitySpec, Training
-from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, one_hot, skipped
+from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, skipped
 
 #               boots     coats        shirts
 LABELS = [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
@@ -28,8 +28,7 @@ def model(name: str, *trainings: str) -> Model:
 
 
 def arrays(bench: Workbench, labels: Sequence[int] = LABELS) -> Record:
-    x = (images(len(labels)) / 255).astype(np.float32)
-    test = {"x": x, "y": one_hot(labels, 3)}
+    test = {"x": images(len(labels)), "y": np.array(labels, np.uint8)}
     return bench.stored("preprocess", arrays={"test": test}, class_names=NAMES)
 
 

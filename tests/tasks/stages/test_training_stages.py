@@ -18,7 +18,7 @@ from tasks.core.stage_specs import EvaluateSpec, RetrainSpec, TrainSpec, Vgg16In
 from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import FOLD_OF_IMAGE
 from tests.support import predict
-from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, one_hot
+from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images
 
 SETTINGS = TrainSettings(
     filters=(), kernel_sizes=(), pooled=(), dense=(4,), epochs=2, batch_size=5, learning_rate=0.01
@@ -27,11 +27,17 @@ PARAMETERS = (12 * 12 + 1) * 4 + (4 + 1) * 3
 SIZES = {"train": 12, "validation": 6, "test": 6}
 
 
-def prepared(split: str) -> dict[str, NDArray[np.float32]]:
+def prepared(split: str) -> dict[str, NDArray[np.uint8]]:
     """The arrays of a split, its classes in turn."""
     size = SIZES[split]
-    x = images(size, seed=list(SIZES).index(split)).astype(np.float32) / np.float32(255)
-    return {"x": x, "y": one_hot([n % 3 for n in range(size)], 3)}
+    x = images(size, seed=list(SIZES).index(split))
+    return {"x": x, "y": (np.arange(size) % 3).astype(np.uint8)}
+
+
+def inputs_of(*splits: str) -> NDArray[np.float32]:
+    """The images of these splits as networks read them."""
+    x = np.concatenate([prepared(split)["x"] for split in splits])
+    return x.astype(np.float32) / np.float32(255)
 
 
 def arrays(bench: Workbench) -> Record:
@@ -40,6 +46,7 @@ def arrays(bench: Workbench) -> Record:
         "class_names": NAMES,
         "image_shape": [12, 12, 1],
         "ground": 0.0,
+        "fit": "pad",
     }
     return bench.stored("preprocess", arrays={name: prepared(name) for name in SIZES}, **facts)
 
@@ -94,7 +101,7 @@ def test_a_training_stores_model_history_predictions_and_usage(
     assert usage["files"] == {"keras": "model.keras"}
     model = loaded(done, tmp_path)
     np.testing.assert_allclose(
-        predict(model, prepared("validation")["x"]), predictions(done, "validation"), atol=1e-6
+        predict(model, inputs_of("validation")), predictions(done, "validation"), atol=1e-6
     )
 
 
@@ -117,6 +124,18 @@ def test_other_epochs_after_a_finished_training_are_trained_and_the_same_as_in_a
         assert done.digests == trained_for(epochs, new, arrays(new)).digests
     again = trained_for(4, keras_bench, given)
     assert (again.state, again.digests) == ("Cached", first.digests)
+
+
+@pytest.mark.parametrize("fold", [None, 2])
+def test_images_that_are_not_in_memory_give_the_same_bytes(
+    keras_bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold: int | None
+) -> None:
+    folds = [1, 2, 3] * 6 if fold else None
+    expected = trained(keras_bench, fold, folds)
+    monkeypatch.setattr("tasks.storage.npz.IN_MEMORY", 0)
+    found = trained(Workbench(tmp_path / "new", keras_bench.context.profile), fold, folds)
+    assert found.state == "Completed"
+    assert (found.digests, found.facts) == (expected.digests, expected.facts)
 
 
 def test_facts_of_a_training_are_those_of_its_model_and_history(keras_bench: Workbench) -> None:
@@ -143,7 +162,7 @@ def test_a_fold_is_held_out_of_training_and_validation_images_together(
     held_out = [n for n, fold in enumerate(folds) if fold == 2]
     assert done.facts["train_samples"] == 12
     assert done.table("validation_predictions")["label"].to_pylist() == [n % 3 for n in held_out]
-    x = np.concatenate([prepared("train")["x"], prepared("validation")["x"]])[held_out]
+    x = inputs_of("train", "validation")[held_out]
     np.testing.assert_allclose(
         predict(loaded(done, tmp_path), x), predictions(done, "validation"), atol=1e-6
     )
@@ -183,7 +202,7 @@ def test_the_final_model_learns_from_training_and_validation_images(
         "keras": "model.keras",
         "hdf5": "fashion_mnist_final.h5",
     }
-    x = np.concatenate([prepared("train")["x"], prepared("validation")["x"]])
+    x = inputs_of("train", "validation")
     y = np.arange(18) % 12 % 3
     of_keras = predict(loaded(done, tmp_path), x)
     of_h5 = predict(loaded(done, tmp_path, "fashion_mnist_final"), x)
@@ -223,7 +242,7 @@ def test_test_predictions_are_the_model_s(keras_bench: Workbench, tmp_path: Path
     path.write_bytes(keras_bench.store.content(model, "model"))
     import keras
 
-    expected = predict(keras.models.load_model(path, compile=False), prepared("test")["x"])
+    expected = predict(keras.models.load_model(path, compile=False), inputs_of("test"))
     np.testing.assert_allclose(predictions(done, "test"), expected, atol=1e-6)
     table = done.table("test_predictions").to_pydict()
     assert table["label"] == [0, 1, 2, 0, 1, 2]
@@ -245,8 +264,8 @@ def test_the_loss_is_what_keras_reports(keras_bench: Workbench, tmp_path: Path, 
     path.write_bytes(keras_bench.store.content(record, "model"))
     model = keras.models.load_model(path, compile=False)
     model.compile(loss=loss)
-    test = prepared("test")
-    expected = model.evaluate(test["x"], test["y"], verbose=0)
+    y = np.eye(3)[prepared("test")["y"]]
+    expected = model.evaluate(inputs_of("test"), y, verbose=0)
     assert done.facts["test_loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -264,7 +283,7 @@ def test_images_become_what_vgg16_reads(keras_bench: Workbench) -> None:
     for preprocessing in ("raw", "vgg16"):
         images = Vgg16Input(side=32, preprocessing=preprocessing)
         done = evaluated(keras_bench, record, arrays(keras_bench), vgg16_input=images)
-        x = as_vgg16_input(prepared("test")["x"], 32, preprocessing)
+        x = as_vgg16_input(inputs_of("test"), 32, preprocessing)
         np.testing.assert_allclose(predictions(done, "test"), predict(model, x), atol=1e-6)
 
 

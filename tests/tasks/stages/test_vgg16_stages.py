@@ -23,7 +23,7 @@ from tasks.core.stage_specs import (
 )
 from tasks.stages import vgg16_weights as weights_module
 from tests.support import predict
-from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, one_hot
+from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images
 
 # vgg16_weights
 
@@ -156,16 +156,20 @@ ABOUT: dict[str, Any] = {
     "class_names": NAMES,
     "image_shape": [12, 12, 1],
     "ground": 0.0,
+    "fit": "pad",
 }
 
 
-def labels(count: int) -> NDArray[np.float32]:
-    return one_hot([n % 3 for n in range(count)], 3)
+def labels(count: int) -> NDArray[np.uint8]:
+    return (np.arange(count) % 3).astype(np.uint8)
 
 
-def pixels(split: str) -> NDArray[np.float32]:
-    seed = list(SIZES).index(split)
-    return images(SIZES[split], seed=seed).astype(np.float32) / np.float32(255)
+def pixels(split: str) -> NDArray[np.uint8]:
+    return images(SIZES[split], seed=list(SIZES).index(split))
+
+
+def scaled(split: str) -> NDArray[np.float32]:
+    return pixels(split).astype(np.float32) / np.float32(255)
 
 
 def weights(bench: Workbench) -> Record:
@@ -218,7 +222,7 @@ def test_features_are_the_outputs_of_the_layer(
         found = done.arrays(name)
         assert found["x"].shape == (size, *SHAPE)
         assert found["y"].tobytes() == labels(size).tobytes()
-        x = vgg16.as_vgg16_input(pixels(name), SIDE, "raw")
+        x = vgg16.as_vgg16_input(scaled(name), SIDE, "raw")
         np.testing.assert_allclose(found["x"], predict(base(), x), rtol=1e-4, atol=1e-3)
 
 
@@ -227,7 +231,7 @@ def test_the_first_inputs_are_kept_to_be_looked_at(
     keras_bench: Workbench, preprocessing: str, lowest: float
 ) -> None:
     samples = with_features(keras_bench, preprocessing=preprocessing).arrays("input_samples")
-    assert samples["before"].tobytes() == pixels("train")[:3].tobytes()
+    assert samples["before"].tobytes() == scaled("train")[:3].tobytes()
     assert samples["after"].shape == (3, SIDE, SIDE, 3)
     assert samples["after"].min() == pytest.approx(lowest, abs=15)
     assert samples["after"].max() > 100
@@ -249,7 +253,7 @@ def test_features_can_start_from_the_outputs_of_another_layer(keras_bench: Workb
 
 def features(bench: Workbench, shape: tuple[int, ...] = SHAPE) -> Record:
     rng = np.random.default_rng(1)
-    parts = {
+    parts: dict[str, dict[str, NDArray[Any]]] = {
         name: {"x": rng.random((size, *shape), np.float32), "y": labels(size)}
         for name, size in SIZES.items()
     }

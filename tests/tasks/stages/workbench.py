@@ -125,7 +125,8 @@ class Workbench:
         given = {name: labelled(size, seed=seed) for seed, (name, size) in enumerate(sizes.items())}
         for name, images in changes.items():
             given[name]["images"] = images
-        return self.stored("subset", arrays=given, dataset="own", class_names=NAMES, sizes=sizes)
+        facts: Any = {"dataset": "own", "class_names": NAMES, "fit": "pad"}
+        return self.stored("subset", arrays=given, **facts, sizes=sizes)
 
     def predicted(
         self,
@@ -138,7 +139,7 @@ class Workbench:
     ) -> Record:
         """The record of a stage that predicted classes of `split` with that confidence."""
         table = prediction_table(
-            probabilities(predictions, confidence, len(NAMES)), one_hot(labels, len(NAMES))
+            probabilities(predictions, confidence, len(NAMES)), np.array(labels)
         )
         return self.stored(stage, tables={f"{split}_predictions": table}, **facts)
 
@@ -171,15 +172,11 @@ def skipped(stage: str) -> Skipped:
     return Skipped(stage, f"{stage} is not available")
 
 
-def one_hot(labels: Sequence[int], classes: int) -> Float32:
-    return np.eye(classes, dtype=np.float32)[list(labels)]
-
-
 def probabilities(
     predictions: Sequence[int], confidence: float | Sequence[float], classes: int
 ) -> Float32:
     """`(n, classes)`: the confidence at the predicted class, the rest shared by the others."""
-    chosen = one_hot(predictions, classes)
+    chosen = np.eye(classes, dtype=np.float32)[list(predictions)]
     sure = np.broadcast_to(np.asarray(confidence, np.float32), len(predictions))[:, None]
     spread: Float32 = chosen * sure + (1 - chosen) * (1 - sure) / np.float32(classes - 1)
     return spread.astype(np.float32)

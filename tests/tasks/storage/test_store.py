@@ -548,6 +548,7 @@ def test_declared_files_are_read(store: Store) -> None:
     read = list(rows(found, "train"))
     assert [len(batch) for batch in read] == [2, 1]
     assert np.concatenate(read).tolist() == found.arrays("split", "train")["x"].tolist()
+    assert found.by_rows("split", "train")["x"][1:2].tolist() == [[4, 5, 6, 7]]
     assert found.table("split", "labels").to_pydict() == {"label": [1, 2, 3]}
     assert found.facts("split") == {"classes": 3}
     assert found.path("split", "train") == path_of(store, record)
@@ -559,13 +560,14 @@ def test_declared_files_are_read(store: Store) -> None:
     [
         lambda found: found.arrays("split", "test"),
         lambda found: list(rows(found, "test")),
+        lambda found: found.by_rows("split", "test"),
         lambda found: found.table("split", "labels"),
         lambda found: found.content("split", "labels"),
         lambda found: found.path("split", "labels"),
         lambda found: found.facts("split"),
         lambda found: found.arrays("another", "train"),
     ],
-    ids=["arrays", "rows", "table", "content", "path", "facts", "role"],
+    ids=["arrays", "rows", "by_rows", "table", "content", "path", "facts", "role"],
 )
 def test_undeclared_files_are_refused(store: Store, ask: Callable[[Inputs], Any]) -> None:
     found = inputs(store, committed(store))
@@ -576,6 +578,7 @@ def test_undeclared_files_are_refused(store: Store, ask: Callable[[Inputs], Any]
 READERS: dict[str, Callable[[Inputs], Any]] = {
     "arrays": lambda found: found.arrays("split", "train"),
     "rows": lambda found: list(rows(found, "train")),
+    "by_rows": lambda found: found.by_rows("split", "train"),
     "content": lambda found: found.content("split", "train"),
     "path": lambda found: found.path("split", "train"),
 }

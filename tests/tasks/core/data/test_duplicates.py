@@ -12,6 +12,7 @@ from tasks.core.array_types import UInt8
 from tasks.core.data.duplicates import SLACK, Pairs, find_duplicates
 from tasks.core.data.gradient_correlation import LEAST_OVERLAP
 from tasks.core.data.image_descriptors import amplitudes, describe_images, principal_axes
+from tasks.core.data.rows import Joined, RowReader
 from tasks.core.data.synthetic import draw_dataset
 from tasks.core.errors import UserError
 
@@ -33,7 +34,7 @@ def framed(images: UInt8, margin: int = 4) -> UInt8:
     return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
 
 
-def found_by_search(first: UInt8, second: UInt8 | None, least: float, shift: int) -> Pairs:
+def found_by_search(first: RowReader, second: RowReader | None, least: float, shift: int) -> Pairs:
     axes = principal_axes(first, shift)
     one = describe_images(first, axes, shift)
     return find_duplicates(
@@ -58,6 +59,19 @@ def test_identical_images_are_exact_pairs() -> None:
     assert exact == {(index, len(GARMENTS) - 1 - index) for index in range(len(GARMENTS))}
     assert (pairs.similarity[pairs.exact] == 1).all()
     assert pairs.exact[: len(exact)].all()
+
+
+def test_images_that_are_read_by_rows_give_the_same_pairs() -> None:
+    images = np.concatenate([framed(GARMENTS), shifted(framed(GARMENTS), 1, 0)[:50]])
+    other = np.concatenate([images[:5], images[60:70] // 2])
+    for second in (other, None):
+        expected = found_by_search(images, second, 0.9, 2)
+        found = found_by_search(
+            Joined(np.split(images, [70])), None if second is None else Joined([second]), 0.9, 2
+        )
+        assert len(found) >= 10
+        for column in ("first", "second", "similarity", "exact"):
+            assert getattr(found, column).tobytes() == getattr(expected, column).tobytes()
 
 
 @pytest.mark.parametrize("down", [-2, 0, 1])

@@ -65,5 +65,5 @@ def test_duplicates_that_empty_a_fold_or_take_all_of_a_class_are_refused(
 ) -> None:
     labels = np.array([0, 0, 1, 1], np.uint8)
     first, second = np.array(pairs).T
-    with pytest.raises(UserError, match=r"near duplicates, which share a fold, that fold \d is"):
+    with pytest.raises(UserError, match=r"or of one group, which share a fold, that fold \d is"):
         assign_folds(labels, (first, second), 2, np.random.default_rng(0), NAMES)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from tasks.core.data.labelled_images import Split
-from tasks.core.data.preprocessing import background_brightness, one_hot, prepared, scaled
+from tasks.core.data.preprocessing import background_brightness, one_hot, scaled
 
 
 def test_images_are_scaled_as_in_the_notebook() -> None:
@@ -26,14 +23,6 @@ def test_labels_become_one_hot() -> None:
     found = one_hot(np.array([2, 0], np.uint8), 4)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, [[0, 0, 1, 0], [1, 0, 0, 0]])
-
-
-def test_a_prepared_split() -> None:
-    split = Split(np.full((3, 2, 2, 1), 51, np.uint8), np.array([1, 0, 1], np.uint8))
-    found: dict[str, Any] = prepared(split, 2)
-    assert set(found) == {"x", "y"}
-    np.testing.assert_allclose(found["x"], np.full((3, 2, 2, 1), 0.2), rtol=1e-6)
-    np.testing.assert_array_equal(found["y"], [[0, 1], [1, 0], [0, 1]])
 
 
 def test_the_background_is_the_median_of_the_borders() -> None:

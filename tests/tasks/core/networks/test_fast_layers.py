@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -16,7 +16,7 @@ from tasks.core.stage_specs import RetrainSpec
 from tests.support import computing_in
 
 if TYPE_CHECKING:
-    from tasks.core.array_types import Float32
+    pass
 
 pytestmark = pytest.mark.usefixtures("tensorflow_ready")
 
@@ -160,12 +160,12 @@ def test_training_the_fast_equivalent_is_training_the_network(settings: TrainSet
     """Both are trained from the same weights in float64, so only rounding can differ."""
     from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Examples, Schedule, evaluate, train
+    from tasks.core.training.examples import Examples
+    from tasks.core.training.loop import Schedule, evaluate, train
 
     rng = np.random.default_rng(0)
     x = rng.random((50, *IMAGE))
-    y = np.eye(3)[rng.integers(0, 3, 50)]
-    examples = Examples(cast("Float32", x), cast("Float32", y))
+    examples = Examples(x, rng.integers(0, 3, 50), 3)
     schedule = Schedule(2, settings.batch_size, 1e-3)
     with computing_in("float64"):
         plain, shared, before = (build_network(settings, IMAGE, 3, 1) for _ in range(3))
@@ -205,13 +205,14 @@ def test_a_trained_network_is_saved_like_an_untrained_copy(tmp_path: Path) -> No
     """Files contain neither the optimizer nor the state of dropout's generators."""
     from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Examples, Schedule, train
+    from tasks.core.training.examples import Examples
+    from tasks.core.training.loop import Schedule, train
     from tasks.models.model_files import save_h5, save_keras
 
     settings = changed(SMALL, {"batch_norm": True, "dropout": 0.5})
     rng = np.random.default_rng(0)
-    y = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 32)]
-    examples = Examples(rng.random((32, *IMAGE), dtype=np.float32), y)
+    labels = rng.integers(0, 3, 32)
+    examples = Examples(rng.random((32, *IMAGE), dtype=np.float32), labels, 3)
     trained, copy = (build_network(settings, IMAGE, 3, 0) for _ in range(2))
     train(fast_network(trained), examples, None, Schedule(1, 16, 1e-3), 0)
     copy.set_weights(trained.get_weights())
@@ -224,7 +225,7 @@ def test_a_trained_network_is_saved_like_an_untrained_copy(tmp_path: Path) -> No
 
 def test_stages_train_the_fast_equivalent(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.core.networks.fast_layers import FastConvolution
-    from tasks.core.training.loop import Examples
+    from tasks.core.training.examples import Examples
     from tasks.models import fit
 
     trained: list[Any] = []
@@ -234,7 +235,7 @@ def test_stages_train_the_fast_equivalent(monkeypatch: pytest.MonkeyPatch) -> No
         raise InterruptedError
 
     monkeypatch.setattr(fit, "train", note)
-    examples = Examples(np.zeros((2, *IMAGE), np.float32), np.eye(2, 3, dtype=np.float32))
+    examples = Examples(np.zeros((2, *IMAGE), np.uint8), np.arange(2), 3)
     spec = RetrainSpec(training=changed(SMALL, {"epochs": 1}), seed=0)
     with pytest.raises(InterruptedError):
         fit.fit_network(spec, examples, None, mock.MagicMock())

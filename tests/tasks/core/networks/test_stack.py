@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from flows.recipe.presets import NOTEBOOK
-from tasks.core.errors import UserError
 from tasks.core.settings.base import changed
 from tasks.core.settings.training import TrainSettings
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
@@ -246,33 +245,29 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "image", "words"),
+    ("change", "image", "kernels", "pooled"),
     [
-        ({"filters": [4], "kernel_sizes": [7], "pooled": [True]}, (6, 28, 1), "7 x 7"),
-        ({"filters": [4], "kernel_sizes": [7], "pooled": [True]}, (7, 7, 1), "pooling 1"),
-        ({}, (9, 9, 1), "convolution 3"),
-        ({"padding": "same"}, (2, 3, 1), "pooling 2"),
+        ({"filters": [4], "kernel_sizes": [7], "pooled": [True]}, (6, 28, 1), [6], []),
+        ({"filters": [4], "kernel_sizes": [7], "pooled": [True]}, (8, 9, 1), [7], [1]),
+        # 2 x 2 kernel: 17; pooled: 8; 3 x 3: 6; pooled: 3; 3 x 3: 1.
+        ({}, (17, 17, 1), [2, 3, 3], [1, 2]),
+        ({}, (9, 9, 1), [2, 3, 1], [1, 2]),
+        ({}, (1, 1, 3), [1, 1, 1], []),
+        ({}, (28, 1, 1), [1, 1, 1], []),
+        ({"padding": "same"}, (2, 3, 1), [2, 1, 1], [1]),
     ],
 )
-def test_too_small_images_are_refused(
-    change: dict[str, Any], image: tuple[int, int, int], words: str
+def test_networks_fit_small_images(
+    change: dict[str, Any], image: tuple[int, int, int], kernels: list[int], pooled: list[int]
 ) -> None:
     from tasks.core.networks.stack import build_network
 
-    settings = changed(TrainSettings(), change)
-    with pytest.raises(UserError, match="too small for this network") as refusal:
-        build_network(settings, image, CLASSES, seed=0)
-    assert words in str(refusal.value)
-
-
-def test_the_smallest_fitting_image_is_accepted() -> None:
-    from tasks.core.networks.stack import build_network
-
-    # 2 x 2 kernel: 17; pooled: 8; 3 x 3: 6; pooled: 3; 3 x 3: 1.
-    model = build_network(TrainSettings(), (17, 17, 1), CLASSES, seed=0)
-    assert model.get_layer("conv_3").output.shape == (None, 1, 1, 128)
-    with pytest.raises(UserError, match="convolution 3"):
-        build_network(TrainSettings(), (16, 17, 1), CLASSES, seed=0)
+    model = build_network(changed(TrainSettings(), change), image, CLASSES, seed=0)
+    names = [layer.name for layer in model.layers]
+    found = [model.get_layer(name).kernel_size for name in names if name.startswith("conv")]
+    assert found == [(side, side) for side in kernels]
+    assert [name for name in names if name.startswith("pool")] == [f"pool_{n}" for n in pooled]
+    assert model.output_shape == (None, CLASSES)
 
 
 def test_l2_is_on_hidden_dense_kernels_only(built: Callable[[str], Any]) -> None:

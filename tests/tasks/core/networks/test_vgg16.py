@@ -313,12 +313,14 @@ def test_training_on_features_equals_training_the_whole_with_frozen_layers(
     import keras
 
     from tasks.core.networks import vgg16
-    from tasks.core.training.loop import Examples, Schedule, train
+    from tasks.core.training.examples import Examples
+    from tasks.core.training.loop import Schedule, train
 
     numbers = np.arange(40)
-    labels = np.eye(CLASSES, dtype=np.float32)[numbers % CLASSES]
+    classes = numbers % CLASSES
+    labels = np.eye(CLASSES, dtype=np.float32)[classes]
     images = pixels(len(numbers))
-    images[numbers, :, numbers % CLASSES * 2] = 255  # a stripe tells the class
+    images[numbers, :, classes * 2] = 255  # a stripe tells the class
     x = vgg16.as_vgg16_input(scaled(images), way.side, way.preprocessing)
 
     def built() -> Any:
@@ -358,7 +360,7 @@ def test_training_on_features_equals_training_the_whole_with_frozen_layers(
         history = train_whole(whole, rate)
         schedule = Schedule(EPOCHS, BATCH, rate, loss=way.loss, decay=way.decay)
         part = vgg16.trainable_part(ours, after)
-        our_history = train(part, Examples(given, labels), None, schedule, SEED).history
+        our_history = train(part, Examples(given, classes, CLASSES), None, schedule, SEED).history
         exact = precision == "float64"
         for row, our_row in zip(history, our_history, strict=True):
             for name, number in row.items():
@@ -386,12 +388,13 @@ def test_training_on_features_equals_training_the_whole_with_frozen_layers(
 @pytest.mark.parametrize("after", [BLOCK_5, BLOCK_4], ids=["frozen", "fine-tuned"])
 def test_a_resumed_training_on_features_ends_with_the_same_bytes(after: str, weights: Any) -> None:
     from tasks.core.networks import vgg16
-    from tasks.core.training.loop import Examples, Schedule, train
+    from tasks.core.training.examples import Examples
+    from tasks.core.training.loop import Schedule, train
 
     rng = np.random.default_rng(5)
     shape = (2, 2, 512) if after == BLOCK_4 else (1, 1, 512)
     features = rng.random((20, *shape), dtype=np.float32)
-    examples = Examples(features, np.eye(CLASSES, dtype=np.float32)[np.arange(20) % CLASSES])
+    examples = Examples(features, np.arange(20) % CLASSES, CLASSES)
     schedule = Schedule(3, 16, 1e-4, loss="binary_crossentropy")
 
     def trained(start: Any = None) -> tuple[list[Any], dict[str, bytes]]:

@@ -64,7 +64,7 @@ def test_each_number_of_the_form_has_bounds() -> None:
 
 
 def test_the_form_s_defaults_and_choices() -> None:
-    assert LEAVES["subset.train"]["default"] == 8000
+    assert LEAVES["synthetic.train"]["default"] == 60_000
     assert LEAVES["subset.method"]["enum"] == ["auto", "slices", "stratified", "everything"]
     assert LEAVES["overfitting.learning_rate"]["exclusiveMinimum"] == 0
     assert math.isclose(LEAVES["transfer.as_notebook.learning_rate"]["default"], 1e-5)

@@ -55,13 +55,13 @@ DENSE = TrainSettings(filters=(), kernel_sizes=(), pooled=(), dense=(6,), epochs
 
 def images(n: int, seed: int, shape: tuple[int, ...] = SHAPE, classes: int = CLASSES) -> Any:
     """Noise whose brightness depends on the class."""
-    from tasks.core.training.loop import Examples
+    from tasks.core.training.examples import Examples
 
     rng = np.random.default_rng(seed)
     labels = rng.integers(classes, size=n)
     light = (labels / classes).reshape(-1, *[1] * len(shape))
     x = np.clip(rng.normal(light, 0.2, (n, *shape)), 0, 1).astype(np.float32)
-    return Examples(x, np.eye(classes, dtype=np.float32)[labels])
+    return Examples(x, labels, classes)
 
 
 def trained(seed: int, augmentation: AugmentSettings | None = None) -> tuple[bytes, list[Any]]:
@@ -177,9 +177,9 @@ def recorded(examples: Any, epochs: int, seed: int, augmentation: Any = None) ->
 
 def numbered(n: int) -> Any:
     """Examples whose pixel and label are both their number."""
-    from tasks.core.training.loop import Examples
+    from tasks.core.training.examples import Examples
 
-    return Examples(np.arange(n, dtype=np.float32).reshape(n, 1), np.eye(n, dtype=np.float32))
+    return Examples(np.arange(n, dtype=np.float32).reshape(n, 1), np.arange(n), n)
 
 
 def test_the_order_of_samples_is_a_function_of_seed_and_epoch() -> None:
@@ -244,12 +244,58 @@ def test_gradient_steps_per_epoch_are_the_notebooks(samples: int, steps: int) ->
     assert set(end.history[0]) == {"epoch", "loss", "accuracy"}
 
 
+def trained_weights(examples: Any, validation: Any = None) -> tuple[list[NDArray[Any]], Any]:
+    """The weights after three steps, each on all examples, and the history."""
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Schedule, train
+
+    model = build_network(DENSE, SHAPE, CLASSES, seed=0)
+    end = train(model, examples, validation, Schedule(3, len(examples), 0.001), seed=0)
+    return model.get_weights(), end.history
+
+
+def test_examples_count_by_their_weights() -> None:
+    examples = images(40, 0)
+    kept = np.arange(40) % 2 == 0
+    weights = np.where(kept, np.float32(2), np.float32(0))
+    found, history = trained_weights(replace(examples, weights=weights))
+    expected, of_half = trained_weights(examples.take(np.flatnonzero(kept)))
+    other, _ = trained_weights(examples)
+    for one, same, different in zip(found, expected, other, strict=True):
+        np.testing.assert_allclose(one, same, rtol=0, atol=1e-5)
+        assert np.abs(one - different).max() > 1e-4
+    assert history[-1]["loss"] == pytest.approx(of_half[-1]["loss"], rel=1e-5)
+
+
+def test_scores_ignore_weights() -> None:
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import evaluate
+
+    examples, validation = images(40, 0), images(20, 1)
+    weighted = replace(validation, weights=np.linspace(1, 9, 20, dtype=np.float32))
+    _, plain = trained_weights(examples, validation)
+    assert trained_weights(examples, weighted)[1] == plain
+    model = build_network(DENSE, SHAPE, CLASSES, seed=0)
+    losses = {evaluate(model, one, "categorical_crossentropy")[0] for one in (validation, weighted)}
+    assert len(losses) == 1
+
+
+def test_images_are_trained_on_like_their_scaled_copies() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, *SHAPE)).astype(np.uint8)
+    examples = replace(images(40, 0), x=pixels)
+    scaled = replace(examples, x=pixels.astype(np.float32) / np.float32(255))
+    found, expected = (trained_weights(one, one) for one in (examples, scaled))
+    assert found[1] == expected[1]
+    for one, same in zip(found[0], expected[0], strict=True):
+        assert one.tobytes() == same.tobytes()
+
+
 def with_a_broken_pixel() -> Any:
-    from tasks.core.training.loop import Examples
 
     good = images(20, 0, shape=(2, 2, 1))
     broken = np.arange(20).reshape(-1, 1, 1, 1) == 7
-    return Examples(np.where(broken, np.float32(np.nan), good.x), good.y)
+    return replace(good, x=np.where(broken, np.float32(np.nan), good.x))
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_with_advice() -> None:
@@ -316,13 +362,13 @@ def test_scores_are_the_notebooks_losses_of_the_logits(loss: str, scale: float) 
     model, examples = network_with_logits(scale)
     found, probabilities = score(model, examples, loss, "val")
     model.compile(loss=loss, metrics=["accuracy"])
-    evaluated = model.evaluate(examples.x, examples.y, verbose=0, return_dict=True)
+    evaluated = model.evaluate(*examples.batch(slice(None)), verbose=0, return_dict=True)
     assert found["val_loss"] == pytest.approx(evaluated["loss"], rel=1e-5)
 
     last = model.get_layer("probabilities")
     before = keras.Model(model.input, last.input).predict(examples.x, verbose=0)
     logits = before.astype(float) @ last.kernel.numpy() + last.bias.numpy()
-    y = examples.y.astype(float)
+    y = np.eye(10)[examples.labels]
     if loss == "categorical_crossentropy":
         expected = np.mean(np.logaddexp.reduce(logits, axis=1) - (logits * y).sum(axis=1))
     else:
@@ -366,7 +412,7 @@ def test_fitting_a_network_stores_its_model_history_and_scores(tmp_path: Path) -
     table = pq.read_table(tmp_path / outputs.files["validation_predictions"].path)
     stored = np.stack([table[f"p{index}"].to_numpy() for index in range(CLASSES)], axis=1)
     assert stored.tobytes() == probabilities.tobytes()
-    assert table["label"].to_pylist() == held_out.y.argmax(axis=1).tolist()
+    assert table["label"].to_pylist() == held_out.labels.tolist()
     assert table["predicted"].to_pylist() == probabilities.argmax(axis=1).tolist()
 
 
@@ -491,7 +537,7 @@ def test_a_training_with_a_falling_rate_resumes_exactly() -> None:
 def test_scores_may_prepare_each_batch() -> None:
     """Inputs too large for memory are prepared batch by batch."""
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Examples, evaluate
+    from tasks.core.training.loop import evaluate
 
     model = build_network(SMALL, SHAPE, CLASSES, seed=0)
     examples = images(50, 0)
@@ -502,7 +548,7 @@ def test_scores_may_prepare_each_batch() -> None:
         return x * np.float32(0.5)
 
     found = evaluate(model, examples, "categorical_crossentropy", halved, batch=20)
-    half = Examples(examples.x / 2, examples.y)
+    half = replace(examples, x=examples.x / 2)
     loss, probabilities = evaluate(model, half, "categorical_crossentropy")
     assert seen == [20, 20, 10]
     assert found[0] == pytest.approx(loss, rel=1e-5)

@@ -1,0 +1,154 @@
+"""Peak memory and speed with more images than fit in memory.
+
+    python benchmarks/large_data.py [--images 100000] [--side 128] [--guarded 8000] [--folder .]
+
+Draws photographs in colour (80 % to train on, 10 % each for validation and testing) into a store in
+a temporary folder below `--folder`, which needs twice their size. Then measures, each in a new
+process: the stage `preprocess`; the stage `train`, which trains a small network for an epoch and
+scores it on both splits; and, on the first of the images, the stage `guard`. Libraries count in
+peak memory; "of float32" compares the peak to an array of all images as networks read them.
+
+The surcharge of reading images is what an epoch takes beyond as many steps on one batch that is in
+memory, in the same process; the two alternate, and their fastest times are compared. The smaller
+the network, the larger the surcharge. Files that were just written are still in the system's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from apart import MIB, ApartRun, Cost
+
+from flows.recipe import stages
+from flows.recipe.presets import NOTEBOOK
+from tasks.core.names import SUBSET, TEST, TRAIN, VALIDATION
+from tasks.core.records import Outcome, Record, Stage
+from tasks.core.settings.execution import ExecutionSettings
+from tasks.core.settings.images import SubsetSettings
+from tasks.core.settings.training import TrainSettings
+from tasks.core.stage_specs import SubsetSpec
+from tasks.core.statistics.replicates import Replicate
+from tasks.engine.keys import key_of
+from tasks.engine.profile import configure, resolve_profile
+from tasks.storage.npz import Rows
+from tasks.storage.store import Store
+
+CLASSES = 10
+SHARES = {TRAIN: 0.8, VALIDATION: 0.1, TEST: 0.1}
+SMALL = TrainSettings(
+    filters=(8, 16), kernel_sizes=(3, 3), pooled=(True, True), dense=(16,), epochs=1
+)
+TRAINING = stages.train("baseline", SMALL, Replicate(1, None, 0))
+# Rows drawn at a time, and the side of a patch of one colour.
+DRAWN, PATCH = 256, 16
+
+
+def photographs(count: int, side: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Patches of colour with noise, none like another, `(m, side, side, 3)` uint8 at a time."""
+    patches = -(-side // PATCH)
+    for start in range(0, count, DRAWN):
+        size = min(DRAWN, count - start)
+        colours = rng.integers(0, 192, (size, patches, patches, 3), dtype=np.uint8)
+        images = colours.repeat(PATCH, axis=1).repeat(PATCH, axis=2)[:, :side, :side]
+        yield images + rng.integers(0, 64, images.shape, dtype=np.uint8)
+
+
+def drawn(store: Store, images: int, side: int) -> Record:
+    """Store photographs as if `subset` had chosen them."""
+    spec = SubsetSpec(subset=SubsetSettings(method="everything"))
+    stage = Stage(SUBSET, spec)
+    key, basis = key_of(stage, {}, {})
+    outputs = store.writer(stage, key, basis)
+    sizes = {name: int(images * share) for name, share in SHARES.items()}
+    for seed, (name, size) in enumerate(sizes.items()):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, CLASSES, size, dtype=np.uint8)
+        pixels = Rows((size, side, side, 3), np.dtype(np.uint8), photographs(size, side, rng))
+        outputs.arrays(name, images=pixels, labels=labels)
+    names = [f"class {number}" for number in range(CLASSES)]
+    return store.commit(outputs, {"dataset": "drawn", "class_names": names, "sizes": sizes})
+
+
+def surcharge(root: str, arrays: Record, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of epochs, and of as many steps on one batch in memory."""
+    configure(resolve_profile(ExecutionSettings(device="cpu")))
+    import keras
+    import tensorflow as tf
+
+    from tasks.core.networks.fast_layers import fast_network
+    from tasks.core.networks.stack import build_network
+    from tasks.core.training.loop import Batches
+    from tasks.models.fit import stored_examples
+
+    inputs = Store(root).inputs(TRAINING, {"arrays": arrays})
+    examples = stored_examples(inputs, "arrays", TRAIN, CLASSES)
+    height, width, channels = examples.x.shape[1:]
+    model = fast_network(build_network(SMALL, (height, width, channels), CLASSES, 0))
+    model.compile(optimizer=keras.optimizers.RMSprop(), loss="categorical_crossentropy")
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(examples))
+    batches = Batches(examples, SMALL.batch_size, order)
+    one = tf.data.Dataset.from_tensors(batches[0]).repeat(len(batches))
+    one = one.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    found: tuple[list[float], list[float]] = ([], [])
+    model.fit(one.take(3), verbose=0)
+    for _ in range(rounds):
+        for given, times in ((batches.prefetched(), found[0]), (one, found[1])):
+            began = time.perf_counter()
+            model.fit(given, shuffle=False, verbose=0)
+            times.append(time.perf_counter() - began)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("images", 100_000), ("side", 128), ("guarded", 8_000), ("rounds", 2)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--folder", type=Path, default=Path())
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        every, part = (Path(folder) / name for name in ("all", "part"))
+        split = drawn(Store(str(every)), given.images, given.side)
+        arrays = computed(every, stages.preprocess(), split=split)
+        computed(every, TRAINING, arrays=arrays)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            found = pool.submit(surcharge, str(every), arrays, given.rounds).result()
+        some = drawn(Store(str(part)), given.guarded, given.side)
+        computed(part, stages.guard(NOTEBOOK), split=some)
+    epochs, steps = (", ".join(f"{seconds:.1f}" for seconds in times) for times in found)
+    print(f"seconds of an epoch: {epochs}; of as many steps on one batch in memory: {steps}")
+    print(f"surcharge {100 * (min(found[0]) / min(found[1]) - 1):.1f} %")
+
+
+def computed(root: Path, stage: Stage, **inputs: Record) -> Record:
+    """Compute a stage in a new process; print its cost."""
+
+    def seen(_stage: Stage, inputs: Mapping[str, Outcome], _outcome: Outcome, cost: Cost) -> None:
+        whole = (
+            4
+            * sum(
+                given.files[name].size
+                for role, given in inputs.items()
+                if isinstance(given, Record)
+                for name in SHARES
+                if name in stage.reads[role]
+            )
+            / MIB
+        )
+        print(f"  peak of {whole:,.0f} MiB of float32: {cost.peak / whole:.2f}", flush=True)
+
+    profile = resolve_profile(ExecutionSettings(device="cpu"))
+    outcome = ApartRun(root, profile, seen).take(stage, (), inputs)
+    assert isinstance(outcome, Record)
+    return outcome
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What the specs of all kinds of stages have in common."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from tasks.core.arithmetic import Arithmetic
+from tasks.core.seal import Origin, Purpose, SealRule
+from tasks.core.settings.base import Spec
+
+LEARNS = SealRule(Purpose.LEARN)
+REPORTS = SealRule(Purpose.REPORT)
+
+
+class StageSpec(Spec):
+    """The values that a stage receives besides its inputs.
+
+    Class attributes, the same for every stage of a kind:
+        kind: the name of the function, of its module in `tasks/stages` and of the Prefect task.
+        seal: which data the kind may read, and which marks its files get.
+        arithmetic: what decides the last bits of its results, and so is part of the key.
+        tolerant: whether the stage runs although inputs were skipped.
+        draws: whether the stage draws figures.
+        class_names_from: the input whose facts have the class names in its figures.
+    """
+
+    kind: ClassVar[str]
+    seal: ClassVar[SealRule]
+    arithmetic: ClassVar[Arithmetic] = Arithmetic.FLOATING
+    tolerant: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    class_names_from: ClassVar[str] = ""
+
+    def drawn_changes(self) -> tuple[str, ...]:
+        """The names of changes in the stage's figures."""
+        return ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The values as JSON, for the key and the record."""
+        return self.model_dump(mode="json")
+
+
+def files_of(role: str, *files: str) -> Origin:
+    """What derives from files of an input, and has no marks of its own."""
+    return Origin(tuple(f"{role}/{file}" for file in files))

@@ -1,0 +1,32 @@
+"""The size and colours of images, chosen from the pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasks.core.data.frame_choice import chosen_frame
+from tasks.core.data.photographs import Frame
+from tasks.core.settings.images import ImageSettings
+
+
+@pytest.mark.parametrize(
+    ("shapes", "settings", "expected"),
+    [
+        ([(28, 28, 1)] * 3, {}, Frame(28, 28, 1)),
+        ([(28, 100, 3)] * 2, {}, Frame(28, 100, 3)),
+        ([(128, 128, 3)], {}, Frame(128, 128, 3)),
+        ([(129, 129, 3)], {}, Frame(64, 64, 3)),
+        ([(20, 128, 3), (20, 129, 3)], {}, Frame(20, 20, 3)),
+        ([(400, 600, 3), (3024, 3024, 3), (50, 70, 3)], {}, Frame(64, 64, 3)),
+        ([(30, 40, 1), (31, 40, 3)], {}, Frame(30, 30, 3)),
+        ([(28, 28, 1)], {"side": 48, "fit": "crop"}, Frame(48, 48, 1, "crop")),
+        ([(28, 28, 1)], {"colour": "rgb"}, Frame(28, 28, 3)),
+        ([(28, 28, 3)], {"colour": "grey", "fit": "stretch"}, Frame(28, 28, 1, "stretch")),
+    ],
+)
+def test_the_frame_follows_the_pictures(
+    shapes: list[tuple[int, int, int]], settings: dict[str, Any], expected: Frame
+) -> None:
+    assert chosen_frame(shapes, ImageSettings.model_validate(settings)) == expected

@@ -1,0 +1,119 @@
+"""Draws that keep copies and groups together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.core.array_types import Int64
+from tasks.core.data.own_splits import Members, choose_own, drawn, size_of, units_of
+from tasks.core.errors import UserError
+from tasks.core.settings.images import SubsetSettings
+
+NAMES = ("a", "b", "c")
+
+
+def digests(*numbers: int) -> Any:
+    return np.frombuffer(np.array(numbers, ">i8").repeat(2).tobytes(), "V16")
+
+
+def members(count: int = 120, units: Int64 | None = None) -> Members:
+    labels = (np.arange(count) % 3).astype(np.uint8)
+    return Members(labels, np.arange(count) if units is None else units)
+
+
+def test_units_join_copies_and_groups() -> None:
+    groups = np.array([0, 1, -1, 1, -1, 0])
+    units = units_of(digests(5, 6, 7, 8, 7, 6), groups)
+    # 0, 5 share a group; 5 is a copy of 1; 1, 3 share a group. 2 and 4 are copies.
+    assert len({units[at] for at in (0, 1, 3, 5)}) == 1
+    assert units[2] == units[4] != units[0]
+    assert len(set(units_of(digests(1, 2, 1), None))) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "total", "expected"),
+    [(None, 60, 60), (10, 60, 10), (99, 60, 60), (0.5, 61, 30), (0.001, 60, 1)],
+)
+def test_sizes_are_numbers_or_shares(size: int | float | None, total: int, expected: int) -> None:
+    assert size_of(size, total) == expected
+    assert size_of(None, 60, 1 / 6) == 10
+
+
+@given(st.lists(st.integers(0, 15), min_size=4, max_size=60), st.data())
+def test_no_unit_is_separated(units: list[int], data: st.DataObject) -> None:
+    some = members(len(units), np.array(units))
+    count = data.draw(st.integers(1, len(units)))
+    taken = drawn(some, count, 0, "test")
+    assert not set(some.units[taken]) & set(some.units[~taken])
+
+
+@given(st.integers(1, 119), st.integers(0, 3))
+def test_without_units_the_sample_has_its_size_and_proportions(count: int, seed: int) -> None:
+    taken = drawn(members(), count, seed, "test")
+    assert taken.sum() == count
+    counts = np.bincount(members().labels[taken], minlength=3)
+    assert counts.max() - counts.min() <= 2
+
+
+def chosen(pool: Members, *, defined: int = 0, drawn: bool = True, **given: Any) -> Any:
+    method = given.pop("method", "stratified")
+    return choose_own(
+        pool,
+        members(30).labels,
+        NAMES,
+        SubsetSettings.model_validate({"method": method, **given}),
+        validation=defined,
+        test_drawn=drawn,
+    )
+
+
+def test_everything_is_used_once_and_a_sixth_is_held_out() -> None:
+    found = chosen(members(), method="everything")
+    assert sorted([*found.train, *found.validation]) == list(range(120))
+    assert (len(found.validation), len(found.test)) == (20, 30)
+    # Even the first images are of all classes.
+    assert set(members().labels[found.train[:6]]) == {0, 1, 2}
+
+
+def test_the_validation_split_of_the_data_set_is_kept() -> None:
+    found = chosen(members(), defined=24, method="everything")
+    assert sorted(found.validation) == list(range(96, 120))
+    assert sorted(found.train) == list(range(96))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"train": 30, "validation": 12, "test": 9}, (30, 12, 9)),
+        ({"train": 9999, "validation": 12}, (108, 12, 30)),
+        ({"validation": 0.5, "test": 0.1}, (60, 60, 30)),
+    ],
+)
+def test_sizes_are_at_most_those_wanted(
+    sizes: dict[str, Any], expected: tuple[int, int, int]
+) -> None:
+    found = chosen(members(), **sizes)
+    assert (len(found.train), len(found.validation), len(found.test)) == expected
+
+
+def test_a_share_of_a_test_split_that_was_not_drawn_is_taken() -> None:
+    assert len(chosen(members(), test=0.5, drawn=False).test) == 15
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 5))
+def test_no_group_is_in_two_splits(seed: int) -> None:
+    pool = members(120, np.arange(120) // 4)
+    found = chosen(pool, seed=seed, validation=0.3)
+    assert not set(pool.units[found.train]) & set(pool.units[found.validation])
+
+
+def test_a_class_that_a_split_lacks_is_named() -> None:
+    rare = Members(np.array([0] * 30 + [1] * 30 + [2], np.uint8), np.arange(61))
+    with pytest.raises(UserError, match=r"none of class 'c' \(2\); add images"):
+        chosen(rare)

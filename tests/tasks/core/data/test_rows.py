@@ -1,0 +1,60 @@
+"""Arrays that are read by rows give the rows that NumPy gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tasks.core.data import rows
+from tasks.core.data.rows import Joined, Picked, RowReader, blocks
+
+NUMBERS = np.arange(60, dtype=np.uint8).reshape(20, 3, 1)
+
+
+def some_rows(count: int) -> st.SearchStrategy[Any]:
+    """A slice, or positions in any order."""
+    positions = st.lists(st.integers(0, count - 1), max_size=12)
+    return st.slices(count) | positions.map(lambda found: np.array(found, np.int64))
+
+
+def check(found: RowReader, expected: NDArray[Any], chosen: Any) -> None:
+    assert (found.shape, found.dtype, len(found)) == (expected.shape, expected.dtype, len(expected))
+    part = found[chosen]
+    assert (part.shape, part.dtype) == (expected[chosen].shape, expected.dtype)
+    assert part.tobytes() == expected[chosen].tobytes()
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 20), max_size=3).map(sorted), some_rows(20))
+def test_joined_rows_are_those_of_one_array(cuts: list[int], chosen: Any) -> None:
+    check(Joined(np.split(NUMBERS, cuts)), NUMBERS, chosen)
+
+
+@settings(max_examples=50)
+@given(st.permutations(range(20)), some_rows(11))
+def test_picked_rows_are_those_of_the_chosen_ones(order: list[int], chosen: Any) -> None:
+    positions = np.array(order[:11])
+    picked = Picked(Joined([NUMBERS[:7], NUMBERS[7:]]), positions)
+    check(picked, NUMBERS[positions], chosen)
+
+
+@pytest.mark.parametrize("position", [20, 25])
+def test_a_row_that_there_is_not_is_an_error(position: int) -> None:
+    with pytest.raises(IndexError):
+        Joined([NUMBERS[:7], NUMBERS[7:]])[np.array([3, position])]
+
+
+def test_blocks_are_all_rows_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size, expected in ((7, [7, 7, 6]), (20, [20]), (None, [20])):
+        found = list(blocks(NUMBERS, size))
+        assert [len(block) for block in found] == expected
+        assert np.concatenate(found).tobytes() == NUMBERS.tobytes()
+    monkeypatch.setattr(rows, "_BLOCK", 29)
+    assert [len(block) for block in blocks(NUMBERS)] == [9, 9, 2]
+    monkeypatch.setattr(rows, "_BLOCK", 2)
+    assert [len(block) for block in blocks(NUMBERS)] == [1] * 20
