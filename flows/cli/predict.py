@@ -100,7 +100,9 @@ def predict(
     targets = _checked_targets(paths, output)
     trained = find_model(given.model, given.run_id, Store(store))
     _warn_of_synthetic(trained)
-    outcomes, notes = _classified(paths, trained, given.invert, targets, pages=bool(output.html))
+    outcomes, notes = _classified(
+        paths, trained, given.invert, targets, thumbnails=bool(output.html)
+    )
     predicted = [item for item in outcomes if isinstance(item, Prediction)]
     if predicted and output.out:
         write_parquet(output.out, outcomes, trained)
@@ -124,7 +126,7 @@ def _classified(
     invert: Invert,
     targets: list[Path],
     *,
-    pages: bool,
+    thumbnails: bool,
 ) -> tuple[list[PictureOutcome], list[str]]:
     """What was predicted for each picture, and notes on what was left out or converted."""
     notes: list[str] = []
@@ -132,7 +134,7 @@ def _classified(
         paths,
         trained.usage.image_format,
         invert,
-        show=MOST_ON_PAGE if pages else 0,
+        show=MOST_ON_PAGE if thumbnails else 0,
         exclude=targets,
         note=notes.append,
     )

@@ -26,7 +26,7 @@ PREPROCESSING = {
 }
 # How pictures become images, step by step: see `tasks.core.data.photographs.framed`.
 _BEGIN = (
-    "Decode the picture; a JPEG at the least of 1, 1/2, 1/4 and 1/8 of its size that leaves both "
+    "Decode the picture; a large JPEG at 1/2, 1/4 or 1/8 of its size, the least that leaves both "
     "sides at least 320 pixels and twice the longer side of this shape.",
     "Turn it as its EXIF orientation says. Convert its colours from its own ICC profile, "
     "if it has one, to sRGB.",

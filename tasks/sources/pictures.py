@@ -39,6 +39,7 @@ from tasks.sources.picture_tables import in_parquet
 # In folders, files with these suffixes are read beside pictures. Archives and tables of text are
 # read only if they are named: beside pictures, they are copies of them, or labels.
 TABLES = picture_arrays.SUFFIXES | {".parquet"}
+_ONLY_IF_NAMED = (picture_zips.SUFFIX, ".csv", ".tsv")
 
 # What to do about files that are often given, by suffix.
 _UNPACK = "is an archive of a kind that is not read here; unpack it and give the folder."
@@ -156,6 +157,9 @@ def _in_path(
     others = Counter({suffix: n for suffix, n in found.others().items() if suffix not in wanted})
     closed = found.left_out.pop(UNREADABLE, 0)
     _note_left_out(source, others + found.left_out, note)
+    named = sorted(suffix for suffix in others if suffix.endswith(_ONLY_IF_NAMED))
+    if named:
+        note(f"{source}: files with {listed(named)} are read only if they are named.")
     for file in taken:
         yield from _in_file(file, like, note)
     if closed:

@@ -106,7 +106,7 @@ def test_the_profile_of_the_test_changes_colours(tmp_path: Path) -> None:
         path = tmp_path / "a.png"
         drawn(60, 40).save(path, icc_profile=profile)
         images.append(framed(Image.open(path), Frame(28, 28, 3)))
-    assert not np.array_equal(*images)
+    assert not np.array_equal(images[0], images[1])
 
 
 def test_steps_follow_channels_and_fit() -> None:

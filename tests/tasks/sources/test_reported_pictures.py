@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tasks.core.array_types import UInt8
 from tasks.core.data.photographs import Fit, ImageFormat, framed
 from tasks.models.usage_file import Usage
 from tasks.sources.pictures import Picture, Unreadable
@@ -43,8 +44,9 @@ GREY = np.asarray(shirt().convert("L"))
 PLAIN = framed(shirt(), FASHION)
 
 
-def image(path: Path, invert: str = "no") -> np.ndarray:
-    return pixels_of(read(path, invert=invert))[0]
+def image(path: Path) -> UInt8:
+    (found,) = pixels_of(read(path, invert="no"))
+    return np.asarray(found, np.uint8)
 
 
 # 30, 31, 32
@@ -127,7 +129,8 @@ def test_37_to_40_folders_as_systems_and_phones_leave_them(tmp_path: Path) -> No
     found, notes = noted(tmp_path)
     assert [item.source for item in found] == [str(tmp_path / name) for name in taken]
     assert pixels_of(found).shape[0] == len(taken)
-    (note,) = notes
+    note, advice = notes
+    assert advice == f"{tmp_path}: files with .csv, .zip are read only if they are named."
     assert note.startswith(f"{tmp_path}: not read: .doc (2), ")
     for kind in (".txt (1)", ".cr2 (1)", "no suffix (1)", ".zip (1)", ".csv (1)"):
         assert kind in note
