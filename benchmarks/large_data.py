@@ -10,7 +10,8 @@ peak memory; "of float32" compares the peak to an array of all images as network
 
 The surcharge of reading images is what an epoch takes beyond as many steps on one batch that is in
 memory, in the same process; the two alternate, and their fastest times are compared (CPU time
-hardly depends on what else runs). The smaller the network, the larger the surcharge. Files that were just written are still in the system's cache.
+hardly depends on what else runs). The smaller the network, the larger the surcharge. Files that
+were just written are still in the system's cache.
 """
 
 from __future__ import annotations
