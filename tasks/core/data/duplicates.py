@@ -190,7 +190,7 @@ def _by_similarity(
     """The pairs that are near duplicates but not equal, with their similarity."""
     mine, theirs = first.images[i], other.images[j]
     found = similarity(gradients(mine), gradients(theirs), first.shift)
-    near = (found >= least - _ROUNDING) & (mine != theirs).any(axis=(1, 2, 3))
+    near = (found >= least - _ROUNDING) & (first.digests[i] != other.digests[j])
     spectra = amplitudes(mine[near], first.shift) * amplitudes(theirs[near], first.shift)
     near[near] = spectra.sum(axis=1) >= least - SLACK - _ROUNDING
     return i[near], j[near], np.minimum(found[near], 1)

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from tasks.core.array_types import Float32, Int64, UInt8
 from tasks.core.data.gradient_correlation import batches, gradients, least_overlap_norms
-from tasks.core.data.rows import RowReader, blocks
+from tasks.core.data.rows import Reduced, RowReader, blocks
 
 # More axes rule out more pairs, but each costs two bytes per image and time per pair.
 _AXES = 239
+# Pixels on the longer side of images that are compared.
+LARGEST = 48
 _SAMPLE, _SAMPLE_VALUES = 1_024, 2**25
 
 
@@ -44,11 +46,22 @@ class DescribedImages:
         return len(self.images)
 
 
+def reduced(images: RowReader) -> RowReader:
+    """The images with their longer side divided by the least number that makes it `LARGEST`.
+
+    Details below this size do not tell whether two photographs are near duplicates, and the time
+    of a comparison grows with the number of pixels.
+    """
+    factor = -(-max(images.shape[1:3]) // LARGEST)
+    return Reduced(images, factor) if factor > 1 else images
+
+
 def principal_axes(images: RowReader, shift: int) -> Float32:
     """`(d, k)` orthonormal directions in which a sample of the images' spectra is largest.
 
     There are `_AXES` of them, or fewer with few images or pixels.
     """
+    images = reduced(images)
     size = amplitudes(images[:1], shift).shape[1]
     count = min(_SAMPLE, max(1, _SAMPLE_VALUES // size))
     sample = images[:: -(-len(images) // count)]
@@ -72,6 +85,7 @@ def describe_images(images: RowReader, axes: Float32, shift: int) -> DescribedIm
         digests[at] = np.void(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
     _, first, group = np.unique(digests, return_index=True, return_inverse=True)
     earliest = first[group]
+    images = reduced(images)
     codes = np.zeros((len(images), axes.shape[1] + 1), np.float16)
     norms = np.empty((len(images), shift + 1), np.float32)
     for part in batches(images):

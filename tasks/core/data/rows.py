@@ -96,6 +96,43 @@ class Picked:
         return self.rows[self.positions[chosen]]
 
 
+@dataclass(frozen=True)
+class Reduced:
+    """Images `(n, h, w, c)` uint8 with their sides divided by a whole number.
+
+    Each pixel is the rounded mean of a square of `factor` x `factor` pixels. What is left over on
+    the right and below is cut off.
+    """
+
+    images: RowReader
+    factor: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(n, h / factor, w / factor, c)`, rounded down."""
+        count, height, width, channels = self.images.shape
+        return (count, height // self.factor, width // self.factor, channels)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a number, uint8."""
+        return self.images.dtype
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, chosen: slice | Int64, /) -> NDArray[Any]:
+        """The reduced images of a slice or at some positions."""
+        found = self.images[chosen]
+        side = self.factor
+        height, width, channels = self.shape[1:]
+        cut = found[:, : height * side, : width * side].astype(np.uint32)
+        squares = cut.reshape(len(found), height, side, width, side, channels)
+        area = side**2
+        means: NDArray[Any] = (squares.sum(axis=(2, 4)) + area // 2) // area
+        return means.astype(self.dtype)
+
+
 def blocks(rows: RowReader, size: int | None = None) -> Iterator[NDArray[Any]]:
     """All rows in order, `size` at a time; by default as many as take 16 MiB, but at least one."""
     row = math.prod(rows.shape[1:]) * rows.dtype.itemsize

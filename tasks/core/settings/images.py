@@ -117,5 +117,9 @@ class GuardSettings(Spec):
         ),
     )
     shift: int = Field(
-        2, strict=True, ge=0, le=8, description="Largest shift considered, in pixels."
+        2,
+        strict=True,
+        ge=0,
+        le=8,
+        description="Largest shift considered, in pixels of images of at most 48 pixels a side.",
     )

@@ -102,6 +102,17 @@ def test_images_of_a_single_colour_are_duplicates_only_if_equal() -> None:
     assert found_pairs(flat, flat[:3]) == {(0, 0), (1, 1), (1, 2)}
 
 
+def test_large_images_are_compared_by_what_is_left_of_them_when_reduced() -> None:
+    """Equal means equal pixels all the same."""
+    large = GARMENTS[:12].repeat(4, axis=1).repeat(4, axis=2)
+    other = large[:4].copy()
+    other[1, 50, 50] ^= 1
+    other[2] = np.roll(large[2], 4, axis=2)
+    found = found_by_search(large, other, 0.95, 2)
+    pairs = zip(found.first.tolist(), found.second.tolist(), found.exact.tolist(), strict=True)
+    assert {(0, 0, True), (1, 1, False), (2, 2, False), (3, 3, True)} <= set(pairs)
+
+
 def test_pairs_within_one_set_are_counted_once() -> None:
     images = np.concatenate([GARMENTS[:5], GARMENTS[:2], GARMENTS[:1]])
     pairs = found_by_search(images, None, 1.0, 2)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.core.data import rows
-from tasks.core.data.rows import Joined, Picked, RowReader, blocks
+from tasks.core.data.rows import Joined, Picked, Reduced, RowReader, blocks
 
 NUMBERS = np.arange(60, dtype=np.uint8).reshape(20, 3, 1)
 
@@ -58,3 +58,12 @@ def test_blocks_are_all_rows_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(block) for block in blocks(NUMBERS)] == [9, 9, 2]
     monkeypatch.setattr(rows, "_BLOCK", 2)
     assert [len(block) for block in blocks(NUMBERS)] == [1] * 20
+
+
+def test_reduced_images_are_means_of_squares() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 7, 9, 3), np.uint8)
+    found = Reduced(images, 2)
+    assert (found.shape, len(found)) == ((5, 3, 4, 3), 5)
+    expected = images[:, :6, :8].reshape(5, 3, 2, 4, 2, 3).mean(axis=(2, 4))
+    assert np.abs(found[:].astype(float) - expected).max() <= 0.5
+    assert found[np.array([3, 1])].tobytes() == found[:][[3, 1]].tobytes()
