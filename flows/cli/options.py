@@ -46,9 +46,10 @@ class SettingsOptions:
         str | None,
         Parameter(
             help=(
-                "fashion-mnist, synthetic (generated images), or the path of a folder of IDX "
-                "files or of an .npz file. auto, the default of notebook and full: Fashion-MNIST, "
-                "or synthetic if it is not available."
+                "Your own images: the path or s3:// address of a folder, a table, arrays or an "
+                "archive (docs/data.md). Or fashion-mnist, or synthetic (generated images). auto, "
+                "the default of notebook and full: Fashion-MNIST, or synthetic if it is not "
+                "available."
             )
         ),
     ] = None

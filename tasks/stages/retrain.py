@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.core.names import ARRAYS, FINAL_H5, TRAINING_SPLITS
+from tasks.core.names import ARRAYS, FINAL, FINAL_H5, TRAINING_SPLITS
 from tasks.core.stage_specs import RetrainSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.usage import SCALED, write_usage
@@ -19,12 +19,13 @@ def retrain(spec: RetrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     classes = len(about["class_names"])
     examples = joined([stored_examples(inputs, ARRAYS, name, classes) for name in TRAINING_SPLITS])
     model, facts = fit_network(spec, examples, None, outputs)
-    outputs.file(FINAL_H5, "h5", lambda path: save_h5(model, path))
+    h5 = FINAL if about["dataset"] == "own" else FINAL_H5
+    outputs.file(h5, "h5", lambda path: save_h5(model, path))
     write_usage(
         outputs,
         about,
         examples.x.shape[1:],
         SCALED,
-        {"keras": "model.keras", "hdf5": f"{FINAL_H5}.h5"},
+        {"keras": "model.keras", "hdf5": f"{h5}.h5"},
     )
     return facts

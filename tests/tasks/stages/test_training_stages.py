@@ -40,9 +40,9 @@ def inputs_of(*splits: str) -> NDArray[np.float32]:
     return x.astype(np.float32) / np.float32(255)
 
 
-def arrays(bench: Workbench) -> Record:
+def arrays(bench: Workbench, dataset: str = "fashion-mnist") -> Record:
     facts: dict[str, Any] = {
-        "dataset": "own",
+        "dataset": dataset,
         "class_names": NAMES,
         "image_shape": [12, 12, 1],
         "ground": 0.0,
@@ -180,6 +180,14 @@ def test_a_training_can_not_read_test_scores(keras_bench: Workbench) -> None:
 
 
 # retrain
+
+
+def test_the_final_model_of_own_images_is_not_named_after_others(keras_bench: Workbench) -> None:
+    reads = {"arrays": ("train", "validation", "facts")}
+    stage = Stage("final", RetrainSpec(training=SETTINGS, seed=3), reads)
+    done = keras_bench.compute(stage, arrays=arrays(keras_bench, "own"))
+    assert done.files["final"] == "h5"
+    assert json.loads(done.content("usage"))["files"]["hdf5"] == "final.h5"
 
 
 def test_the_final_model_learns_from_training_and_validation_images(
