@@ -9,9 +9,10 @@ from tasks.core.settings.images import ImageSettings
 
 # Images of one size keep it up to this many pixels a side.
 LARGEST_KEPT = 128
-# Of pictures of many sizes, details below this size rarely tell classes apart, and the time of a
-# training grows with the square of the side.
-LARGEST_CHOSEN = 64
+# Other pictures get the largest of these sides at which all of them together have at most so many
+# pixels, so that the notebook's plan takes minutes: it had 8 million.
+SIDES = (64, 48, 32)
+MOST_PIXELS = 10_000_000
 
 
 def chosen_frame(shapes: Sequence[tuple[int, int, int]], settings: ImageSettings) -> Frame:
@@ -24,6 +25,7 @@ def chosen_frame(shapes: Sequence[tuple[int, int, int]], settings: ImageSettings
     height, width = max(sizes)
     if len(sizes) == 1 and max(height, width) <= LARGEST_KEPT:
         return Frame(height, width, channels, settings.fit)
+    affordable = (side for side in SIDES if len(shapes) * side**2 <= MOST_PIXELS)
     sides = sorted(min(shape[:2]) for shape in shapes)
-    side = min(LARGEST_CHOSEN, sides[(len(sides) - 1) // 2])
+    side = min(next(affordable, SIDES[-1]), sides[(len(sides) - 1) // 2])
     return Frame(side, side, channels, settings.fit)
