@@ -20,6 +20,7 @@ where the files are.
 SECTIONS: dict[str, tuple[tuple[str, Table], ...]] = {
     "Images": (
         ("load", images.LABELS),
+        ("load", images.IMAGE_ORIGINS),
         ("explore", images.COUNTS),
         ("subset", images.SPLIT_INDEX),
         ("guard", images.DUPLICATE_PAIRS),

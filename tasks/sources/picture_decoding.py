@@ -138,7 +138,7 @@ def _formats() -> tuple[str, ...]:
     """The formats that are read; teaches Pillow to read HEIC if that is possible."""
     if not reads_heic():
         return FORMATS
-    from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
+    from pillow_heif import register_heif_opener
 
     register_heif_opener()
     return (*FORMATS, "HEIF")
