@@ -135,7 +135,8 @@ def load(settings: Settings) -> Stage:
     own = OwnImages(
         content=data_set_digest(settings.dataset),
         images=settings.images,
-        test=settings.subset.test,
+        # With `everything`, sizes are ignored.
+        test=None if settings.subset.method == "everything" else settings.subset.test,
         seed=settings.subset.seed,
     )
     return Stage(LOAD, LoadSpec(dataset="own", own=own), data_set=settings.dataset)

@@ -24,8 +24,8 @@ IMPLIED = {
 # Where a library's package has another name on PyPI.
 DISTRIBUTIONS = {"PIL": "pillow"}
 MODULES = {"pillow": "PIL"}
-# It downloads files, whose digests are compared.
-NEUTRAL = {"httpx"}
+# They fetch files, whose digests are compared.
+NEUTRAL = {"httpx", "boto3", "botocore"}
 
 
 @cache

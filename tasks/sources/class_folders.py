@@ -61,8 +61,11 @@ class Layout:
 
 
 def accepts(path: Path) -> bool:
-    """Whether a path is a folder that contains pictures."""
-    return os.path.isdir(path) and bool(listing(path).pictures())
+    """Whether a path is a folder that contains pictures, HEIC among them."""
+    if not os.path.isdir(path):
+        return False
+    found = listing(path)
+    return bool(found.pictures() or heic_notes(found.others()))
 
 
 def has_class_folders(found: Listing, path: Path) -> bool:
@@ -128,7 +131,10 @@ def _notes(found: Listing, layout: Layout) -> list[str]:
 def _layout(found: Listing, path: Path) -> Layout:
     pictures = found.pictures()
     if not pictures:
-        raise UserError(f"{path}: contains no pictures; expected {EXPECTED}.")
+        notes = " ".join(heic_notes(found.others()))
+        raise UserError(
+            f"{path}: contains no pictures that can be read; expected {EXPECTED}. {notes}".rstrip()
+        )
     root, below = _unwrapped(Path(), pictures)
     splits = {name: split for name in below if (split := split_of(name))}
     layout = Layout()
@@ -157,18 +163,20 @@ def _unwrapped(
 ) -> tuple[Path, dict[str, list[Path]]]:
     """The first folder from `root` on with a choice, and the pictures in each of its subfolders.
 
-    A folder whose only subfolder holds all folders of pictures is a wrapper, as archives make them.
+    A folder whose only subfolder holds all folders of pictures is a wrapper, as archives make them,
+    also with some loose pictures in it.
     A folder of a split is none. Inside of a split, one class may stand alone, so there only folders
     like `train/train` and `train/images` are wrappers.
     """
     while True:
         below = _subfolders(root, pictures)
-        if len(below) != 1 or sum(map(len, below.values())) < len(pictures):
+        if len(below) != 1:
             return root, below
         (name,) = below
         deeper = _subfolders(root / name, pictures)
         wraps = split_of(f"{split} {name}") == split if split else split_of(name) is None
-        if not wraps or not deeper or sum(map(len, deeper.values())) < len(pictures):
+        loose = sum(map(len, deeper.values())) < len(pictures)
+        if not wraps or not deeper or (loose and len(deeper) == 1):
             return root, below
         root /= name
 

@@ -65,16 +65,25 @@ def opened_data_set(data_set: str) -> Iterator[Collection]:
 
     if remote.is_remote(data_set):
         fetched = remote.fetched(remote.listed_dataset(data_set))
-        with fetched as path, opened_data_set(str(path)) as found:
+        with fetched as copy, _named(copy, data_set), opened_data_set(str(copy)) as found:
             yield found
         return
     path = existing(data_set)
     if not archives.accepts(path):
         yield _reader_of(path).read(path)
         return
-    with archives.unpacked(path) as content:
+    with archives.unpacked(path) as content, _named(content.path, data_set):
         found = _reader_of(content.path).read(content.path)
         yield replace(found, left_out=Counter(found.left_out) + Counter(content.left_out))
+
+
+@contextmanager
+def _named(copy: Path, data_set: str) -> Iterator[None]:
+    """Have messages name the data set in place of its temporary copy."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.whole.replace(str(copy), data_set)) from error
 
 
 def data_set_digest(data_set: str) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import io
 import zlib
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
 from tasks.sources.mistaken_files import begin_of
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 GZIP = b"\x1f\x8b"
 _CHUNK_BYTES = 2**16
@@ -32,7 +29,7 @@ class _Gunzipped(io.RawIOBase):
         """Always."""
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as possible.
 
         Raises:

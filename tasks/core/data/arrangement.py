@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from tasks.core.array_types import Bool, Int64, Labels
 from tasks.core.data.class_order import in_natural_order
 from tasks.core.data.own_splits import (
-    HELD_OUT,
     Members,
     Size,
     check_classes,
     drawn,
-    size_of,
+    held_out_of,
     units_of,
 )
 from tasks.core.errors import UserError
@@ -141,7 +140,7 @@ def _sorted(found: Described, names: Sequence[str]) -> tuple[Int64, Int64, Label
 
 
 def _drawn_test(pool: Members, size: Size, seed: int) -> Bool:
-    return drawn(pool, size_of(size, len(pool), HELD_OUT), seed, TEST)
+    return drawn(pool, held_out_of(size, len(pool)), seed, TEST)
 
 
 def _check_groups(found: Described) -> None:

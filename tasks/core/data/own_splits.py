@@ -57,11 +57,21 @@ def units_of(digests: NDArray[np.void], groups: Int64 | None) -> Int64:
     return connected_components(graph, directed=False)[1][:count].astype(np.int64)
 
 
-def size_of(size: Size, total: int, otherwise: float = 1.0) -> int:
-    """How many of `total` images a setting means: a number of at most all, or a share."""
+def size_of(size: Size, total: int) -> int:
+    """How many of `total` images a setting means: a number of at most all, a share, or all."""
+    if size is None:
+        return total
+    return min(total, size if isinstance(size, int) else max(1, round(total * size)))
+
+
+def held_out_of(size: Size, total: int) -> int:
+    """How many of `total` images a drawn split gets: a sixth by default.
+
+    A number is at most a third, so that most images remain for training.
+    """
     if isinstance(size, int):
-        return min(size, total)
-    return min(total, max(1, round(total * (otherwise if size is None else size))))
+        return max(1, min(size, total // 3))
+    return size_of(HELD_OUT if size is None else size, total)
 
 
 def drawn(members: Members, count: int, seed: int, purpose: str) -> Bool:
@@ -127,7 +137,7 @@ def choose_own(
     if validation:
         held_out = _some(pool, held_out, sizes.validation, seed, "validation")
     else:
-        count = size_of(sizes.validation, len(rest), HELD_OUT)
+        count = held_out_of(sizes.validation, len(rest))
         taken = drawn(pool.at(rest), count, seed, "validation")
         rest, held_out = rest[~taken], rest[taken]
     test = Members(test_labels, np.arange(len(test_labels)))

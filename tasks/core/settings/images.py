@@ -65,7 +65,8 @@ class OwnImages(Spec):
 class SubsetSettings(Spec):
     """The raw images that form the training, validation and test split.
 
-    A size is a number of images or, between 0 and 1, a share of those that there are.
+    A size is a number of images or, between 0 and 1, a share of those that there are. Of your own
+    data, a number is a limit; a split that is drawn gets at most a third.
     """
 
     method: Literal["auto", "slices", "stratified", "everything"] = Field(

@@ -32,9 +32,10 @@ def test_figures_depend_on_all_that_draws_them() -> None:
 
 
 def test_a_stage_that_does_not_use_a_library_is_not_recomputed_for_it() -> None:
-    assert of("subset") == {"python", "numpy", "pyarrow"}
+    # SciPy finds what belongs together.
+    assert of("subset") == {"python", "numpy", "pyarrow", "scipy"}
     assert not of("decide") & {"matplotlib", "keras", "tensorflow"}
-    assert not of("load") & {"httpx", "scipy", "prefect"}
+    assert not of("load") & {"httpx", "botocore", "prefect"}
 
 
 def test_trainings_depend_on_keras_its_files_and_its_backend() -> None:
@@ -45,7 +46,9 @@ def test_trainings_depend_on_keras_its_files_and_its_backend() -> None:
 def test_all_are_installed_under_the_names_that_are_looked_up() -> None:
     for kind in KINDS:
         versions = library_versions(f"tasks.stages.{kind}", "tensorflow")
-        assert [name for name, version in versions.items() if version == "none"] == []
+        missing = [name for name, version in versions.items() if version == "none"]
+        # The only one that is optional; without it, HEIC is not read.
+        assert set(missing) <= {"pillow_heif"}
 
 
 def test_a_library_that_is_not_installed_has_no_version() -> None:

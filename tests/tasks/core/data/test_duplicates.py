@@ -107,7 +107,7 @@ def test_large_images_are_compared_by_what_is_left_of_them_when_reduced() -> Non
     large = GARMENTS[:12].repeat(4, axis=1).repeat(4, axis=2)
     other = large[:4].copy()
     other[1, 50, 50] ^= 1
-    other[2] = np.roll(large[2], 4, axis=2)
+    other[2] = np.roll(large[2], 3, axis=1)
     found = found_by_search(large, other, 0.95, 2)
     pairs = zip(found.first.tolist(), found.second.tolist(), found.exact.tolist(), strict=True)
     assert {(0, 0, True), (1, 1, False), (2, 2, False), (3, 3, True)} <= set(pairs)
