@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ColumnType = Literal["string", "bool", "uint8", "int32", "int64", "float32", "float64"]
+ColumnType = Literal["string", "bool", "int32", "int64", "float32", "float64"]
 
 
 @dataclass(frozen=True)

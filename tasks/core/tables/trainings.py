@@ -21,8 +21,8 @@ PREDICTIONS = Table(
     "<split>_predictions",
     "each image of the split, in order",
     (
-        Column("label", "uint8", "index of the class"),
-        Column("predicted", "uint8", "index of the most probable class"),
+        Column("label", "int32", "index of the class"),
+        Column("predicted", "int32", "index of the most probable class"),
     ),
     per_class=Column("p", "float32", "probability of the class with that index"),
 )

@@ -23,6 +23,7 @@ ADVICE = (
 )
 COLUMNS = {
     "<split>_labels": "position label class",
+    "origins": "split position name",
     "class_counts": "class train test",
     "index": "split source_position label class",
     "pairs": "split position label other_split other_position other_label similarity exact",
