@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tasks.core.names import FINAL
+from tasks.core.names import FINAL, SPLITS
 from tasks.reporting.report_view import ReportView
 from tasks.reporting.transfer_section import (
     Difference,
@@ -61,7 +61,12 @@ def differences(view: ReportView) -> list[Difference]:
 
 
 def _subset_difference(view: ReportView) -> Difference:
-    method = (view.settings.get("subset") or {}).get("method", "auto")
+    subset = view.settings.get("subset") or {}
+    method = subset.get("method", "auto")
+    own = bool(view.reading)
+    if own and method == "auto":
+        sizes = (subset.get(name) for name in SPLITS)
+        method = "stratified" if any(sizes) else "everything"
     if method == "auto":
         method = "slices" if view.notebook_comparison else "stratified"
     here = {
@@ -69,6 +74,8 @@ def _subset_difference(view: ReportView) -> Difference:
         "stratified": "Seeded random samples, stratified by class.",
         "everything": "All images. The last sixth of the training images is the validation split.",
     }
+    if own and method == "everything":
+        here[method] = "All images. Splits that the data set lacks are drawn, stratified by class."
     return Difference(
         "Step 1, subsets",
         '"Random samples" are in fact slices: the first 8,000 and the last 2,000 training images '
