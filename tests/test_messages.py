@@ -65,7 +65,7 @@ SAYS_NOTHING = {
     "%s: figures have numbers for names. %s": "the advice is which font to install",
     "\0 \0 can't be \0: \0": "the advice is in LASTING and PASSING",
     "none of \0 images can be read; replace them. The first, \0, \0": "said before the reason",
-    "the \0 split of \0 images has none of \0; \0.": "the advice follows, from the callers",
+    "the \0 split of \0 \0 has none of \0; \0.": "the advice follows, from the callers",
 }
 
 

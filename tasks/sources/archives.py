@@ -74,10 +74,12 @@ class Unpacked:
     """The content of an archive.
 
     Attributes:
-        path: a folder; a file if the archive holds nothing else.
+        folder: the temporary folder.
+        path: a folder in it; a file if the archive holds nothing else.
         left_out: members that were not unpacked, as counts by reason.
     """
 
+    folder: Path
     path: Path
     left_out: Mapping[str, int]
 
@@ -177,7 +179,7 @@ def unpacked(path: Path) -> Iterator[Unpacked]:
                     f"{path}: is no zip or tar archive, or is cut off; get another copy, or unpack "
                     "it and give the folder."
                 )
-        yield Unpacked(unwrapped(folder), target.left_out)
+        yield Unpacked(folder, unwrapped(folder), target.left_out)
 
 
 @contextmanager
@@ -273,7 +275,7 @@ class _Limited:
 
 
 def _is_zip(path: Path) -> bool:
-    """Whether a file is a zip that is not one of arrays."""
+    """Whether a file is a zip; one of arrays is if it is called so."""
     try:
         if not zipfile.is_zipfile(path):
             return False
@@ -281,7 +283,8 @@ def _is_zip(path: Path) -> bool:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile, ValueError):
         return False
-    return not names or not all(name.endswith(".npy") for name in names)
+    arrays = names and all(name.endswith(".npy") for name in names)
+    return not arrays or path.suffix.lower() == ".zip"
 
 
 def _is_tar(path: Path) -> bool:

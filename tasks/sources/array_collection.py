@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import UInt8
-from tasks.core.data.class_labels import Labels, named
+from tasks.core.data.class_labels import Labels, named, strings
 from tasks.core.data.pixel_values import (
     Conversion,
     Layout,
@@ -25,6 +26,7 @@ from tasks.core.data.pixel_values import (
 )
 from tasks.core.errors import UserError
 from tasks.core.messages import listed, quoted
+from tasks.sources.class_folders import label_of
 from tasks.sources.collection import ArrayImages, Collection, Entry, JoinedImages
 from tasks.sources.picture_decoding import MOST_PIXELS
 
@@ -71,7 +73,7 @@ def collected(
     pixels = [part.pixels for part in parts]
     layouts = [layout_of(array) for array in pixels]
     classes = named(
-        [Labels(part.labels, part.pixels.shape[0], part.labels_origin) for part in parts],
+        [Labels(_plain(part.labels), part.pixels.shape[0], part.labels_origin) for part in parts],
         class_names,
     )
     conversions = _conversions(pixels)
@@ -90,6 +92,19 @@ def collected(
         *([f"{classes.note}."] if classes.note else []),
     ]
     return Collection(entries, JoinedImages(images), class_names, (*notes, *said))
+
+
+def _plain(labels: NDArray[Any]) -> NDArray[Any]:
+    """Strings as names of classes that can be shown and stored; other labels as they are."""
+    if labels.dtype.kind == "S":
+        # Those that are not UTF-8 are refused later.
+        with suppress(UnicodeDecodeError):
+            labels = strings(labels)
+    if labels.dtype.kind != "U":
+        return labels
+    different, places = np.unique(labels, return_inverse=True)
+    names: NDArray[np.str_] = np.array([label_of(name) for name in different.tolist()], str)
+    return names[places.reshape(labels.shape)]
 
 
 def layout_of(array: Pixels) -> Layout:

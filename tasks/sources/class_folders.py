@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.core.errors import UserError
 from tasks.core.messages import listed, quoted
+from tasks.core.names import TRAIN
 from tasks.sources.collection import Collection, Entry
 from tasks.sources.folder_listing import Listing, heic_notes, listing
 from tasks.sources.picture_decoding import printable
@@ -123,7 +124,7 @@ def _notes(found: Listing, layout: Layout) -> list[str]:
         notes.append(f"Folders without pictures are left out: {listed(empty)}.")
     if layout.nested:
         notes.append(
-            f"{layout.nested:,} pictures in subfolders of a class's folder belong to that class."
+            f"Pictures in subfolders of a class's folder belong to that class: {layout.nested:,}."
         )
     return notes
 
@@ -150,6 +151,7 @@ def _layout(found: Listing, path: Path) -> Layout:
             ]
         layout.parents.append(root)
     else:
+        _check_likely_splits(splits, path)
         layout.add_classes(root, pictures, None)
         beside = 0
     layout.left_out.update({LOOSE: beside} if beside else {})
@@ -236,8 +238,19 @@ def _splits_inside(root: Path, below: dict[str, list[Path]], path: Path) -> bool
     return False
 
 
+def _check_likely_splits(splits: Mapping[str, str], path: Path) -> None:
+    """Refuse folders like `test` beside those of classes; `train` may be a class of vehicles."""
+    if held := sorted(name for name, split in splits.items() if split != TRAIN):
+        raise UserError(
+            f"{path}: {listed(held, 60)} beside folders of classes may be a split or a class; put "
+            "those classes into train, or rename or move that folder."
+        )
+
+
 def _check_classes(layout: Layout, path: Path) -> None:
     labels = sorted({placed.label for placed in layout.placed})
+    if "" in labels:
+        raise UserError(f"{path}: the name of a class's folder is blank; rename it.")
     if len(labels) < 2:
         found = f"one, {quoted(labels[0])}" if labels else "none"
         raise UserError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed, quoted
 from tasks.sources.bounded_files import read_uncompressed
+from tasks.sources.class_folders import label_of
 
 CLASS_NAMES_FILE = "class_names.txt"
 
@@ -49,13 +50,14 @@ def class_names_beside(folder: Path) -> Path | None:
 
 
 def checked_class_names(names: Sequence[str], origin: str) -> tuple[str, ...]:
-    """Return the names if there are any and they are valid.
+    """Return the names, without outer spaces and unprintable characters, if they are valid.
 
     Raises:
         UserError: there are none, one is empty, or some are equal; the message begins with
             `origin`.
     """
-    if not all(name.strip() for name in names) or not names:
+    names = [label_of(name) for name in names]
+    if not all(names) or not names:
         found = listed([quoted(name) for name in names]) or "none"
         raise UserError(f"{origin}: expected one name per class, found {found}.")
     repeated = sorted({name for name in names if names.count(name) > 1})

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
@@ -72,7 +72,7 @@ def opened_data_set(data_set: str) -> Iterator[Collection]:
     if not archives.accepts(path):
         yield _reader_of(path).read(path)
         return
-    with archives.unpacked(path) as content, _named(content.path, data_set):
+    with archives.unpacked(path) as content, _named(content.folder, data_set):
         found = _reader_of(content.path).read(content.path)
         yield replace(found, left_out=Counter(found.left_out) + Counter(content.left_out))
 
@@ -116,6 +116,9 @@ def existing(data_set: str) -> Path:
     Raises:
         UserError: it does not exist.
     """
+    if not data_set or "://" in data_set:
+        what = f"{data_set} can't be read; download it first" if data_set else "the name is empty"
+        raise UserError(f"data set: {what}. Expected {_EXPECTED}, or s3://bucket/prefix.")
     path = Path(data_set).expanduser()
     # Unlike `Path.exists`, this answers False if the path may not be accessed.
     if not os.path.exists(path):
@@ -126,8 +129,28 @@ def existing(data_set: str) -> Path:
 def _reader_of(path: Path) -> Reader:
     found = next((reader for reader in _readers() if reader.accepts(path)), None)
     if found is None:
-        raise UserError(f"{path} is not a data set in a known form; expected {_EXPECTED}.")
+        _refuse(path)
     return found
+
+
+def _refuse(path: Path) -> NoReturn:
+    """Say why nothing can be read there."""
+    from tasks.sources import archives
+    from tasks.sources.folder_listing import heic_notes, listing
+    from tasks.sources.mistaken_files import begin_of
+    from tasks.sources.parquet_files import parquet_file
+
+    hints = heic_notes(listing(path).others()) if path.is_dir() else ()
+    if path.is_file():
+        begin_of(path)
+        if archives.accepts(path):
+            raise UserError(f"{path} is an archive in an archive; unpack it and give the folder.")
+        if path.suffix.lower() == ".parquet":
+            # Raises an error if the file is damaged.
+            with parquet_file(path):
+                pass
+    text = " ".join([f"{path} is not a data set in a known form; expected {_EXPECTED}.", *hints])
+    raise UserError(text)
 
 
 def _readers() -> Sequence[Reader]:

@@ -14,6 +14,7 @@ from typing import Any
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, quoted
 from tasks.sources.bounded_files import read_uncompressed
+from tasks.sources.mistaken_files import begin_of
 from tasks.sources.parquet_files import parquet_file, text_columns, texts_of
 
 TEXT_SUFFIXES = frozenset((".csv", ".tsv"))
@@ -54,7 +55,7 @@ def header_of(path: Path) -> list[str] | None:
     if path.suffix.lower() in JSON_SUFFIXES:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return list(row) if isinstance(row, dict) else None
     return [cell.strip().strip('"') for cell in line.split(_delimiter(line))]
@@ -80,15 +81,22 @@ def read_table(path: Path) -> Table:
 
 
 def _text(path: Path) -> str:
+    begin_of(path)
     content = read_uncompressed(path, str(path), compressed=False)
     try:
-        return _decoded(content)
+        text = _decoded(content)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{path}: line {line:,} is not UTF-8 text ({first_line(error, 60)}); save the table as "
             "UTF-8 (CSV UTF-8 in Excel)."
         ) from None
+    if "\0" in _first_line(text):
+        raise UserError(
+            f"{path}: line 1 has NUL characters, so this is no table or is in UTF-16 without its "
+            "mark; save it as UTF-8 (CSV UTF-8 in Excel)."
+        )
+    return text
 
 
 def _decoded(content: bytes, errors: str = "strict") -> str:
@@ -174,5 +182,5 @@ def _cell(value: Any) -> str | None:
 
 def _from_parquet(path: Path) -> Table:
     with parquet_file(path) as file:
-        columns = texts_of(file)
+        columns = texts_of(file, str(path))
         return Table(columns, range(1, file.metadata.num_rows + 1))

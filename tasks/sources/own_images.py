@@ -86,6 +86,9 @@ def report_of(collection: Collection, unusable: Mapping[int, str], frame: Frame)
             f"{len(unusable):,} {'image' if len(unusable) == 1 else 'images'} can't be read: "
             f"{listed([entries[position].name for position in unusable])}"
         )
+    read = {entry.label for position, entry in enumerate(entries) if position not in unusable}
+    if lost := sorted({entry.label for entry in entries} - read):
+        lines.append(f"classes of which no image can be read are left out: {listed(lost)}")
     return {
         "lines": lines,
         "images": len(entries),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
-from tasks.core.messages import first_line
+from tasks.core.messages import first_line, quoted
 from tasks.sources.picture_decoding import MOST_PIXELS
 
 # The number of values that a byte of a Parquet file may encode. Pixels rarely exceed ten; a file
@@ -70,12 +70,16 @@ def check_table(metadata: Any, size: int, origin: str = "") -> None:
                 raise UserError(f"{origin}{TOO_LARGE_TABLE}")
 
 
-def texts_of(file: Any, names: list[str] | None = None) -> dict[str, list[str]]:
+def texts_of(file: Any, origin: str, names: list[str] | None = None) -> dict[str, list[str]]:
     """The columns of text, numbers and truth values as text, whole numbers without a fraction.
 
     Args:
         file: an open `ParquetFile`.
+        origin: the begin of messages.
         names: the columns to read; by default, all of these types.
+
+    Raises:
+        UserError: a number stands for no class that the file's metadata name.
     """
     schema = file.schema_arrow
     wanted = [name for name in text_columns(schema) if names is None or name in names]
@@ -84,8 +88,19 @@ def texts_of(file: Any, names: list[str] | None = None) -> dict[str, list[str]]:
     texts = {}
     for name in wanted:
         known = class_names_of(schema, name)
-        texts[name] = [_text(value, known) for value in table.column(name).to_pylist()]
+        values = table.column(name).to_pylist()
+        if known is not None and (wrong := _beyond(values, len(known))):
+            raise UserError(
+                f"{origin}: column {quoted(name)} has the number {max(wrong)}; expected at most "
+                f"{len(known) - 1}, since its metadata name {len(known)} classes: correct one of "
+                "them."
+            )
+        texts[name] = [_text(value, known) for value in values]
     return texts
+
+
+def _beyond(values: list[Any], classes: int) -> list[int]:
+    return [value for value in values if isinstance(value, int) and value >= classes]
 
 
 def class_names_of(schema: Any, column: str) -> tuple[str, ...] | None:

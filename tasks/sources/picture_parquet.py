@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.messages import listed
-from tasks.sources.class_folders import label_of
+from tasks.sources.class_names import checked_class_names
 from tasks.sources.collection import Collection, Entry, Unusable
 from tasks.sources.folder_listing import listing
 from tasks.sources.parquet_files import class_names_of, parquet_file, texts_of
@@ -97,7 +97,7 @@ def read(path: Path) -> Collection:
     return Collection(
         found.entries,
         PictureImages(lambda: _pictures(found.parts)),
-        class_names=names and tuple(label_of(name) for name in names),
+        class_names=names and checked_class_names(names, str(path)),
         left_out=found.left_out,
     )
 
@@ -110,7 +110,7 @@ def _add(found: Found, path: Path, root: Path, split: str | None) -> None:
         if picture is None:
             raise UserError(f"{path}: has the columns {listed(schema.names)}; expected {EXPECTED}.")
         columns = columns_of(schema.names, picture, str(path))
-        texts = texts_of(file, columns.described)
+        texts = texts_of(file, str(path), columns.described)
         found.class_names.add(class_names_of(schema, columns.label))
         count = file.metadata.num_rows
     if missing := [name for name in columns.described if name not in texts]:

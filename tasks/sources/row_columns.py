@@ -27,6 +27,8 @@ LABELS = (
 SPLITS = (("split",), ("subset", "partition", "fold"))
 GROUPS = (("group",), ("subject", "subjectid", "person", "personid", "patient", "patientid"))
 WEIGHTS = (("weight",), ("sampleweight",))
+# A loss with weights beyond these would be rounded to 0 or overflow 32 bits.
+LEAST_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,11 @@ def _weight(text: str, place: str) -> float:
         weight = float(text)
     except ValueError:
         weight = math.nan
-    if not 0 < weight < math.inf:
-        raise UserError(f"{place} has the weight {quoted(text)}; expected a number above 0.")
+    if not LEAST_WEIGHT <= weight <= 1 / LEAST_WEIGHT:
+        raise UserError(
+            f"{place} has the weight {quoted(text)}; expected a number above 0, from "
+            f"{LEAST_WEIGHT:f} to {1 / LEAST_WEIGHT:,.0f}."
+        )
     return weight
 
 
@@ -121,9 +126,10 @@ def _required(
 ) -> str:
     found = _only(names, wanted, what, best, origin)
     if found is None:
+        found_names = listed(_all_quoted(names)) or "there are no others"
         raise UserError(
-            f"{origin}: none of the columns {listed(_all_quoted(names))} is known to hold {what}; "
-            f"name that column {best}."
+            f"{origin}: none of the columns ({found_names}) is known to hold {what}; name that "
+            f"column {best}."
         )
     return found
 

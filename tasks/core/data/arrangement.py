@@ -16,9 +16,10 @@ from tasks.core.data.class_order import in_natural_order
 from tasks.core.data.own_splits import (
     Members,
     Size,
+    advice,
     check_classes,
     drawn,
-    held_out_of,
+    held_out_size,
     units_of,
 )
 from tasks.core.errors import UserError
@@ -83,8 +84,8 @@ def arranged(
     `test` is its size, a sixth by default.
 
     Raises:
-        UserError: there is only one class or too many, a class has no training or no test image,
-            or a group is in two splits of the data set.
+        UserError: there is only one class or too many, a class has no image in a split, or a
+            group is in two splits of the data set.
     """
     names = tuple(class_names) if class_names else tuple(in_natural_order(found.labels))
     if not 2 <= len(names) <= MOST_CLASSES:
@@ -98,14 +99,17 @@ def arranged(
     weights = _weights([found.weights[at] for at in order])
     tested = split == SPLITS.index(TEST)
     draws = not tested.any()
-    if draws:
-        pool = np.flatnonzero(split == SPLITS.index(TRAIN))
-        units = units_of(found.digests[order], groups)
-        tested[pool] = _drawn_test(Members(label, units).at(pool), test, seed)
+    mixed = np.flatnonzero(split == SPLITS.index(TRAIN))
+    pool = Members(label, units_of(found.digests[order], groups)).at(mixed)
+    if draws and len(pool):
+        tested[mixed] = drawn(pool, held_out_size(pool, test), seed, TEST)
     validated = split == SPLITS.index(VALIDATION)
-    advice = "add some, leave the class out, or set images.splits=draw"
-    for name, chosen in (("training", ~tested & ~validated), ("test", tested)):
-        check_classes(label[chosen], names, name, advice)
+    missing = "add some, leave the class out, or set images.splits=draw"
+    drawn_so = advice(pool, TEST) if draws else missing
+    check_classes(label[~tested & ~validated], names, "training", drawn_so)
+    check_classes(label[tested], names, TEST, drawn_so)
+    if validated.any():
+        check_classes(label[validated], names, VALIDATION, missing)
 
     def part(chosen: Bool) -> Part:
         return Part(
@@ -137,10 +141,6 @@ def _sorted(found: Described, names: Sequence[str]) -> tuple[Int64, Int64, Label
     )
     width = np.uint8 if len(names) <= 256 else np.uint16
     return order, split[order], label[order].astype(width)
-
-
-def _drawn_test(pool: Members, size: Size, seed: int) -> Bool:
-    return drawn(pool, held_out_of(size, len(pool)), seed, TEST)
 
 
 def _check_groups(found: Described) -> None:

@@ -82,7 +82,7 @@ def _flat(part: Labels) -> NDArray[Any]:
 
 
 def _from_one_hot(values: NDArray[Any], origin: str) -> NDArray[Any]:
-    if values.dtype.kind in "US":
+    if values.dtype.kind in "US" or not values.size:
         raise UserError(f"{origin}: labels have shape {values.shape}; {_EXPECTED}.")
     marked = values != 0
     wrong = np.flatnonzero((marked.sum(axis=1) != 1) | (values.max(axis=1) != 1))

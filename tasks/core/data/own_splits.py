@@ -64,26 +64,31 @@ def size_of(size: Size, total: int) -> int:
     return min(total, size if isinstance(size, int) else max(1, round(total * size)))
 
 
-def held_out_of(size: Size, total: int) -> int:
-    """How many of `total` images a drawn split gets: a sixth by default.
+def held_out_size(members: Members, size: Size) -> int:
+    """How many images a drawn split gets: a sixth by default, but one for each class.
 
     A number is at most a third, so that most images remain for training.
     """
+    total = len(members)
     if isinstance(size, int):
         return max(1, min(size, total // 3))
-    return size_of(HELD_OUT if size is None else size, total)
+    if size is not None:
+        return size_of(size, total)
+    return max(size_of(HELD_OUT, total), len(np.unique(members.labels)))
 
 
 def drawn(members: Members, count: int, seed: int, purpose: str) -> Bool:
     """`(n,)`: a stratified sample of about `count` images that consists of whole units.
 
     Units take part with the class of their first image. The sample has exactly `count` images if
-    every unit has one.
+    every unit has one, and has all classes if `count` allows it, however rare they are.
     """
     _, first, unit, sizes = np.unique(
         members.units, return_index=True, return_inverse=True, return_counts=True
     )
     order = stratified_order(members.labels[first], generator(seed, f"{purpose} split"))
+    _, foremost = np.unique(members.labels[first][order], return_index=True)
+    order = np.concatenate([order[np.sort(foremost)], np.delete(order, foremost)])
     taken = np.zeros(len(first), bool)
     left = count
     for place in order:
@@ -95,6 +100,13 @@ def drawn(members: Members, count: int, seed: int, purpose: str) -> Bool:
     return found
 
 
+def advice(pool: Members, setting: str) -> str:
+    """What to do about a class that a split lacks which was drawn from a pool by a setting."""
+    together = len(np.unique(pool.units)) < len(pool)
+    kept = "; copies of an image, and images of a group, stay in one split" if together else ""
+    return f"add images, or change subset.{setting}{kept}"
+
+
 def check_classes(labels: Labels, class_names: Sequence[str], split: str, advice: str) -> None:
     """Refuse a split in which a class has no image.
 
@@ -103,8 +115,9 @@ def check_classes(labels: Labels, class_names: Sequence[str], split: str, advice
     """
     missing = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
     if len(missing):
+        images = "image" if len(labels) == 1 else "images"
         raise UserError(
-            f"the {split} split of {len(labels):,} images has none of "
+            f"the {split} split of {len(labels):,} {images} has none of "
             f"{classes_listed(missing, class_names)}; {advice}."
         )
 
@@ -137,8 +150,8 @@ def choose_own(
     if validation:
         held_out = _some(pool, held_out, sizes.validation, seed, "validation")
     else:
-        count = held_out_of(sizes.validation, len(rest))
-        taken = drawn(pool.at(rest), count, seed, "validation")
+        among = pool.at(rest)
+        taken = drawn(among, held_out_size(among, sizes.validation), seed, "validation")
         rest, held_out = rest[~taken], rest[taken]
     test = Members(test_labels, np.arange(len(test_labels)))
     test_size = sizes.test if isinstance(sizes.test, int) or not test_drawn else None
@@ -147,12 +160,12 @@ def choose_own(
         _ordered(pool, held_out, seed),
         _some(test, test.units, test_size, seed, "test"),
     )
-    for split, labels in (
-        ("training", pool.labels[chosen.train]),
-        ("validation", pool.labels[chosen.validation]),
-        ("test", test_labels[chosen.test]),
+    for split, setting, labels in (
+        ("training", "train", pool.labels[chosen.train]),
+        ("validation", "validation", pool.labels[chosen.validation]),
+        ("test", "test", test_labels[chosen.test]),
     ):
-        check_classes(labels, class_names, split, "add images, or make the split larger")
+        check_classes(labels, class_names, split, advice(pool, setting))
     return chosen
 
 

@@ -97,7 +97,7 @@ def test_pictures_in_subfolders_belong_to_the_class(tmp_path: Path) -> None:
     write_pictures(tmp_path, "cat/old/1.png", "cat/2.png", "dog/3.png")
     found = read(tmp_path)
     assert placed(found)["cat/old/1.png"] == ("cat", None)
-    assert "1 pictures in subfolders" in found.notes[0]
+    assert "belong to that class: 1." in found.notes[0]
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:

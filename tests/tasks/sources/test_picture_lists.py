@@ -155,7 +155,8 @@ def test_what_is_missing_is_counted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is not a table"),
+        ("", "the file is empty"),
+        ("\n\n", "is not a table"),
         ("file,label\n", "no rows"),
         ("file,label\na.png,\n", "row 2 has no class in 'label'"),
         ("file,label\n,x\n", "row 2 names no file"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.array_types import Int64
-from tasks.core.data.own_splits import Members, choose_own, drawn, held_out_of, size_of, units_of
+from tasks.core.data.own_splits import Members, choose_own, drawn, held_out_size, size_of, units_of
 from tasks.core.errors import UserError
 from tasks.core.settings.images import SubsetSettings
 
@@ -45,12 +45,20 @@ def test_sizes_are_numbers_or_shares(size: int | float | None, total: int, expec
 
 @pytest.mark.parametrize(
     ("size", "total", "expected"),
-    [(None, 60, 10), (15, 60, 15), (200, 60, 20), (200, 2, 1), (0.5, 60, 30), (0.9, 60, 54)],
+    [
+        (None, 60, 10),
+        (None, 12, 3),
+        (15, 60, 15),
+        (200, 60, 20),
+        (200, 2, 1),
+        (0.5, 60, 30),
+        (0.9, 60, 54),
+    ],
 )
 def test_a_drawn_split_leaves_images_for_training(
     size: int | float | None, total: int, expected: int
 ) -> None:
-    assert held_out_of(size, total) == expected
+    assert held_out_size(members(total), size) == expected
 
 
 @given(st.lists(st.integers(0, 15), min_size=4, max_size=60), st.data())
