@@ -130,6 +130,29 @@ def test_no_group_is_in_two_splits(seed: int) -> None:
     assert not set(pool.units[found.train]) & set(pool.units[found.validation])
 
 
+def test_rare_classes_are_in_every_split() -> None:
+    rare = np.array([0] * 90 + [1] * 3 + [2] * 3, np.uint8)
+    found = chosen(Members(rare, np.arange(96)), method="everything")
+    assert (len(found.train), len(found.validation)) == (80, 16)
+    assert set(rare[found.train]) == set(rare[found.validation]) == {0, 1, 2}
+
+
+def test_a_split_has_an_image_of_each_class_by_default() -> None:
+    many = (np.arange(600) % 200).astype(np.uint8)
+    found = drawn(
+        Members(many, np.arange(600)), held_out_size(Members(many, np.arange(600)), None), 0, "test"
+    )
+    assert sorted(many[found]) == list(range(200))
+    assert held_out_size(members(), None) == 20
+    assert held_out_size(members(), 2) == 2
+
+
+def test_copies_are_named_as_a_reason() -> None:
+    copied = members(60, np.arange(60) % 3)
+    with pytest.raises(UserError, match=r"subset\.train; copies of an image, and images of a"):
+        chosen(copied)
+
+
 def test_a_class_that_a_split_lacks_is_named() -> None:
     rare = Members(np.array([0] * 30 + [1] * 30 + [2], np.uint8), np.arange(61))
     with pytest.raises(UserError, match=r"none of class 'c' \(2\); add images"):
