@@ -12,6 +12,9 @@ from PIL import Image
 from tasks.core.array_types import UInt8
 from tasks.core.data.photographs import Frame, framed
 
+# Why a file that a table names is left out.
+MISSING = "missing"
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -14,7 +14,7 @@ from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
 from tasks.core.messages import listed
 from tasks.core.settings.images import ImageSettings
-from tasks.sources.collection import Collection, Unusable
+from tasks.sources.collection import MISSING, Collection, Unusable
 from tasks.sources.decoded_images import DecodedImages
 
 # Unreadable pictures that are named one by one.
@@ -25,8 +25,15 @@ def frame_of(collection: Collection, settings: ImageSettings) -> Frame:
     """The frame into which the images are fitted.
 
     Raises:
-        UserError: no image can be read.
+        UserError: no image can be read, or more files than the allowed share are missing.
     """
+    missing = collection.left_out.get(MISSING, 0)
+    if missing > settings.unreadable * (missing + len(collection.entries)):
+        raise UserError(
+            f"{missing:,} of {missing + len(collection.entries):,} listed files are missing; "
+            f"expected at most {settings.unreadable:.0%}: correct their paths, or set "
+            "images.unreadable."
+        )
     found = list(collection.images.shapes())
     shapes = [one for one in found if not isinstance(one, Unusable)]
     if not shapes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.core.errors import UserError
 from tasks.core.messages import listed, quoted
 from tasks.sources.class_folders import has_class_folders
-from tasks.sources.collection import Collection, Entry
+from tasks.sources.collection import MISSING, Collection, Entry
 from tasks.sources.folder_listing import is_junk, listing
 from tasks.sources.list_tables import SUFFIXES, has_pixels, header_of, read_table
 from tasks.sources.listed_files import ListedFiles
@@ -24,7 +24,7 @@ EXPECTED = "a CSV, TSV, JSON Lines or Parquet table of files and classes, or a f
 
 # What Hugging Face's `imagefolder` calls its table, in the data set's folder or in those of splits.
 METADATA = "metadata"
-MISSING, REPEATED, UNLISTED = "missing", "a repeated row", "a picture that no row names"
+REPEATED, UNLISTED = "a repeated row", "a picture that no row names"
 
 # By the path of a picture and its split, what a row says of it, and which row.
 Known = dict[tuple[str, str | None], tuple[Entry, int]]

@@ -77,6 +77,13 @@ def test_none_that_can_be_read_is_refused() -> None:
         frame_of(collection(*range(20)), ImageSettings())
 
 
+def test_too_many_missing_files_stop_the_run() -> None:
+    frame_of(collection(left_out={"missing": 1}), ImageSettings())
+    expected = r"^2 of 22 listed files are missing; expected at most 5%: correct their paths"
+    with pytest.raises(UserError, match=expected):
+        frame_of(collection(left_out={"missing": 2}), ImageSettings())
+
+
 def test_the_report_says_what_became_of_the_files() -> None:
     given = collection(3, notes=("labels are one-hot",), left_out={".heic": 3, "missing": 1})
     report = report_of(given, {3: DAMAGED.reason}, Frame(20, 20, 1))

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
-from tasks.sources.collection import Collection, Entry
+from tasks.sources.collection import MISSING, Collection, Entry
 from tasks.sources.picture_decoding import printable
-from tasks.sources.picture_lists import MISSING, REPEATED, UNLISTED, accepts, files, read
+from tasks.sources.picture_lists import REPEATED, UNLISTED, accepts, files, read
 from tests.tasks.sources.tiny_pictures import SHAPE, encoded, placed, write_pictures
 
 PLAIN = "file,label\na.png,x\nb.png,y\n"
