@@ -1,9 +1,11 @@
 """Take the pictures in this folder: a run in a terminal, in the Prefect UI, and its report.
 
     make screenshots ARGS="OPTIONS OF fashion-flow run"
+    make screenshots ARGS="--own FOLDER"
 
 The run uses a temporary store and a temporary Prefect server. Without options it replays the
-notebook's decisions on Fashion-MNIST, without VGG16.
+notebook's decisions on Fashion-MNIST, without VGG16. `--own` takes only the picture of the report
+of a run on photographs.
 """
 
 from __future__ import annotations
@@ -50,6 +52,16 @@ STYLE = """
 body { margin: 0; background: #0d1117; display: inline-block; }
 pre { margin: 0; padding: 18px 22px; font: 14px/1.25 "DejaVu Sans Mono"; color: #d0d7de; }
 """
+
+
+def own_images(folder: str) -> None:
+    """Run the flow on photographs, and take the picture of its report."""
+    with tempfile.TemporaryDirectory() as store, chromium() as browser:
+        options = ("--dataset", folder, "--transfer-weights", "off", "--store", store)
+        subprocess.run([sys.executable, "-m", "flows", "run", *options], check=True)
+        page = browser.new_page(viewport={"width": WIDTH, "height": REPORT_HEIGHT})
+        page.goto(on_disk(latest_run(Path(store)).report).as_uri())
+        _save(page.screenshot(), "own-images")
 
 
 def main(options: list[str]) -> None:
@@ -157,4 +169,7 @@ def _save(picture: bytes, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(NOTEBOOK_OPTIONS))
+    if sys.argv[1:2] == ["--own"]:
+        own_images(sys.argv[2])
+    else:
+        main(sys.argv[1:] or list(NOTEBOOK_OPTIONS))

@@ -30,8 +30,6 @@ from tasks.sources.temporary_folders import (
     unwrapped,
 )
 
-EXPECTED = "a zip or tar archive (.zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz) of any of these"
-
 SUFFIXES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Known, so that the message says what to do.
 UNKNOWN_SUFFIXES = (".7z", ".rar", ".tar.zst")

@@ -17,8 +17,6 @@ from tasks.sources.class_names import checked_class_names, class_names_beside, r
 from tasks.sources.collection import Collection
 from tasks.sources.stored_arrays import StoredArray, in_npy, in_npz
 
-EXPECTED = "an .npz file or a folder of .npy files with arrays like x_train and y_train"
-
 _NAMES_WANTED = (
     "expected x_train, y_train and perhaps x_val, y_val, x_test, y_test; or x, y; or one array of "
     "images per class, called like it"

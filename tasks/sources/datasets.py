@@ -1,6 +1,6 @@
 """A user's own data set: which reader it needs, and the digest of its content.
 
-To add a format, write a module with `EXPECTED`, `accepts`, `files` and `read`, like
+To add a format, write a module with `accepts`, `files` and `read`, like
 `class_folders`, and list it in `_readers`.
 """
 

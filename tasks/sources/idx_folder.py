@@ -25,8 +25,6 @@ from tasks.sources.stored_arrays import rows_per_block
 from tasks.sources.unzipped import is_gzip, opened
 from tasks.storage.npz import batches_of
 
-EXPECTED = "a folder of IDX files like train-images-idx3-ubyte and train-labels-idx1-ubyte"
-
 _NAME = re.compile(
     r"(?P<prefix>.*?)(?P<split>train|t10k|test|valid|val)(?:ing|ation)?[-_. ]?"
     r"(?P<role>image|label)s?[-_. ]idx\d?(?:[-_. ]ubyte)?(?P<gz>\.gz)?",

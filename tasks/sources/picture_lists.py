@@ -20,8 +20,6 @@ from tasks.sources.picture_images import PictureImages
 from tasks.sources.row_columns import Columns, columns_of, entry_of, path_column
 from tasks.sources.split_names import split_in, split_of
 
-EXPECTED = "a CSV, TSV, JSON Lines or Parquet table of files and classes, or a folder with one"
-
 # What Hugging Face's `imagefolder` calls its table, in the data set's folder or in those of splits.
 METADATA = "metadata"
 REPEATED, UNLISTED = "a repeated row", "a picture that no row names"

@@ -22,8 +22,6 @@ from tasks.sources.array_collection import Part, Pixels, collected
 from tasks.sources.class_names import class_names_beside, read_class_names
 from tasks.sources.collection import Collection
 
-EXPECTED = "a CSV, TSV or Parquet file with a row of pixels for each image: label,pixel0,pixel1,..."
-
 _SPLITS = {
     "train": "train|training",
     "validation": "val|valid|validation|dev",

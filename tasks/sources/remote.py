@@ -24,8 +24,6 @@ from tasks.storage.s3_client import client, explained
 from tasks.storage.s3_object import CHUNK, SCHEME
 from tasks.storage.store_path import ConflictError
 
-EXPECTED = "s3://bucket/prefix or s3://bucket/object, which holds any of these"
-
 # Most time goes into waiting for answers, since the objects are small.
 THREADS = 16
 

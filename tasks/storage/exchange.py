@@ -15,7 +15,7 @@ from tasks.core.records import Outcome, Record, Skipped, Stage, StoredFile, dige
 from tasks.storage.checkpoints import Checkpoints
 from tasks.storage.files import file_digest, relative
 from tasks.storage.locks import check_held
-from tasks.storage.npz import Rows, StoredRows, read_rows, stored_arrays, write_npz
+from tasks.storage.npz import Rows, StoredRows, stored_arrays, write_npz
 from tasks.storage.store_path import Held, StorePath
 from tasks.storage.stored_files import content_of, local_file, opened, table_of
 
@@ -187,20 +187,6 @@ class Inputs:
         """
         with opened(self._root, self._file(role, name)) as file:
             return stored_arrays(file)
-
-    @contextmanager
-    def rows(self, role: str, name: str, array: str, size: int) -> Iterator[Rows]:
-        """One array in an `.npz` of an input, in batches of `size` rows, for a single pass.
-
-        Raises:
-            SealedError: the stage did not declare that it reads the file.
-            StageError: the file is missing or changed.
-        """
-        with (
-            opened(self._root, self._file(role, name)) as file,
-            read_rows(file, array, size) as rows,
-        ):
-            yield rows
 
     def table(self, role: str, name: str) -> pa.Table:
         """A Parquet table of an input."""
