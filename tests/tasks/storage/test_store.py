@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.core.arithmetic import Arithmetic
+from tasks.core.data.rows import blocks
 from tasks.core.errors import SealedError, StageError, StorageError, UserError
 from tasks.core.names import FACTS
 from tasks.core.records import Record, Skipped, Stage, digest_of
@@ -536,16 +537,15 @@ def inputs(store: Store, given: Record | Skipped, **reads: tuple[str, ...]) -> I
     return store.inputs(stage, {"split": given})
 
 
-def rows(found: Inputs, name: str) -> Iterator[Any]:
-    with found.rows("split", name, "x", 2) as given:
-        yield from given.batches
+def rows(found: Inputs, name: str) -> list[Any]:
+    return list(blocks(found.by_rows("split", name)["x"], 2))
 
 
 def test_declared_files_are_read(store: Store) -> None:
     record = committed(store)
     found = inputs(store, record, split=("train", "labels", FACTS))
     assert found.arrays("split", "train")["x"].tolist()[1] == [4, 5, 6, 7]
-    read = list(rows(found, "train"))
+    read = rows(found, "train")
     assert [len(batch) for batch in read] == [2, 1]
     assert np.concatenate(read).tolist() == found.arrays("split", "train")["x"].tolist()
     assert found.by_rows("split", "train")["x"][1:2].tolist() == [[4, 5, 6, 7]]
