@@ -225,6 +225,8 @@ PURE = {
     "PIL",
     "__future__",
     "collections",
+    # Of threads, which read ahead.
+    "concurrent",
     "dataclasses",
     "difflib",
     "enum",

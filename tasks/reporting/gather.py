@@ -43,6 +43,8 @@ from tasks.storage.store import Store
 
 # The kinds of stages whose pictures the report shows.
 DRAWING_KINDS = ("explore", "guard", "quality", "curves", "figures")
+# Confusion matrices of more classes would fill the page with empty cells; their table is stored.
+LARGEST_MATRIX = 40
 DATASET_NAMES = {"fashion-mnist": "Fashion-MNIST", "synthetic": "synthetic garments"}
 
 
@@ -108,7 +110,9 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
         "trainings": store.table(results, REPLICATES).to_pylist(),
         "per_class": [row for row in per_class if row["model"] == FINAL],
         "calibration_error": quality.facts["calibration_error"],
-        "confusion": _confusion(store.table(quality, CONFUSION).to_pylist(), classes),
+        "confusion": _confusion(store.table(quality, CONFUSION).to_pylist(), classes)
+        if classes <= LARGEST_MATRIX
+        else {},
     }
 
 

@@ -53,7 +53,10 @@ class Images(Protocol):
         """The shape of each image, from its header alone."""
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
-        """Each image in a frame: `(height, width, channels)` uint8. May be called repeatedly."""
+        """Each image in a frame, `(height, width, channels)` uint8, or why it is unusable.
+
+        As many as there are entries. May be called repeatedly.
+        """
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
@@ -32,6 +32,8 @@ _EXPECTED = (
 
 class Reader(Protocol):
     """A module that reads data sets of one form."""
+
+    __name__: str
 
     def accepts(self, path: Path) -> bool:
         """Whether a path has this form; the content may still be wrong."""
@@ -89,6 +91,8 @@ def _named(copy: Path, data_set: str) -> Iterator[None]:
 def data_set_digest(data_set: str) -> str:
     """A digest of a data set's files: of their names, relative to it, and their contents.
 
+    Of other files in its folder, only the names count.
+
     An archive counts as one file. In a bucket, the service's own digests are used. Files that have
     not changed since they were read last are not read again.
 
@@ -101,13 +105,25 @@ def data_set_digest(data_set: str) -> str:
         return remote.listed_dataset(data_set).digest()
     path = existing(data_set)
     if archives.accepts(path):
-        return digest_of([["", _file_digest(path)]])
-    files = _reader_of(path).files(path)
+        return digest_of(["archive", _file_digest(path)])
+    reader = _reader_of(path)
+    files = reader.files(path)
     base = path if path.is_dir() else path.parent
-    names = [os.path.relpath(file, base) if len(files) > 1 else "" for file in files]
+    names = ["" if file == path else os.path.relpath(file, base) for file in files]
     with ThreadPoolExecutor() as threads:
         digests = list(threads.map(_file_digest, files))
-    return digest_of(sorted(map(list, zip(names, digests, strict=True))))
+    content = sorted(map(list, zip(names, digests, strict=True)))
+    return digest_of([reader.__name__, content, _others(base, names) if names != [""] else []])
+
+
+def _others(folder: Path, names: Iterable[str]) -> list[Any]:
+    """What else is in a folder: it is counted, so it is part of what is said of the data set."""
+    from tasks.sources.folder_listing import listing
+
+    found = listing(folder)
+    files = {path.as_posix() for path in found.files} - set(names)
+    folders = sorted(path.as_posix() for path in found.folders)
+    return [sorted(files), folders, sorted(found.left_out.items())]
 
 
 def existing(data_set: str) -> Path:

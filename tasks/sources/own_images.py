@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.data.arrangement import Described
+from tasks.core.data.arrangement import Described, check_defined
 from tasks.core.data.frame_choice import chosen_frame
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
@@ -19,6 +19,21 @@ from tasks.sources.decoded_images import DecodedImages
 
 # Unreadable pictures that are named one by one.
 _NAMED = 1_000
+
+
+def check_entries(collection: Collection, settings: ImageSettings) -> None:
+    """Refuse what is wrong with classes, splits and groups, before anything is decoded.
+
+    Raises:
+        UserError: see `tasks.core.data.arrangement.check_defined`.
+    """
+    entries = collection.entries
+    check_defined(
+        [entry.label for entry in entries],
+        [entry.split if settings.splits == "auto" else None for entry in entries],
+        [entry.group for entry in entries],
+        collection.class_names,
+    )
 
 
 def frame_of(collection: Collection, settings: ImageSettings) -> Frame:
@@ -80,13 +95,15 @@ def report_of(collection: Collection, unusable: Mapping[int, str], frame: Frame)
     """
     entries = collection.entries
     colours = "grey" if frame.channels == 1 else "RGB"
+    count = len(entries) - len(unusable)
     lines = [
-        f"{len(entries):,} images, read as {frame.width} x {frame.height} {colours} "
+        f"{count:,} images, read as {frame.width} x {frame.height} {colours} "
         f"({_FIT[frame.fit]} where proportions differ)",
         *collection.notes,
     ]
-    if collection.left_out:
-        counts = Counter(collection.left_out).most_common()
+    # A note names the missing files already.
+    counts = [(why, n) for why, n in Counter(collection.left_out).most_common() if why != MISSING]
+    if counts:
         lines.append(f"left out: {listed([f'{count:,} {why}' for why, count in counts])}")
     if unusable:
         lines.append(

@@ -26,7 +26,7 @@ from tasks.sources.fashion_mnist import (
     read_fashion_mnist,
 )
 from tasks.sources.keras_home import UserEnvironment
-from tasks.sources.own_images import described, frame_of, report_of
+from tasks.sources.own_images import check_entries, described, frame_of, report_of
 from tasks.storage.npz import Rows
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _own(spec: LoadSpec, collection: Collection, outputs: Outputs) -> Facts:
 
     assert spec.own is not None, "only a data set of the user's own is decoded"
     settings = spec.own.images
+    check_entries(collection, settings)
     frame = frame_of(collection, settings)
     with decoded_images(collection.images, frame) as pixels:
         found = described(collection, pixels, settings)

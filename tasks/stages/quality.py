@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tasks.core.array_types import Int64
 from tasks.core.data.preprocessing import scaled
@@ -30,7 +31,7 @@ from tasks.core.statistics.metrics import (
     confusion_matrix,
     most_confused,
 )
-from tasks.core.tables.arrow import from_rows
+from tasks.core.tables.arrow import from_columns, from_rows
 from tasks.core.tables.quality import CLASS_SCORES, CONFUSIONS, RELIABILITY
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.stored_predictions import Predictions, predictions
@@ -49,7 +50,7 @@ def quality(spec: QualitySpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """
     names = inputs.facts(PREPROCESS)["class_names"]
     per_class: list[Row] = []
-    cells: list[Row] = []
+    cells: list[pa.Table] = []
     bins: list[Row] = []
     errors: dict[str, dict[str, float]] = {}
     confused: list[Row] = []
@@ -58,7 +59,7 @@ def quality(spec: QualitySpec, inputs: Inputs, outputs: Outputs) -> Facts:
         calibrated = _calibration(found)
         key = {"model": model, "split": split}
         per_class += [key | row for row in _class_rows(matrix, names)]
-        cells += [key | row for row in _cell_rows(matrix, names)]
+        cells.append(_cells(matrix, names, model, split))
         bins += [key | row for row in _bin_rows(calibrated)]
         errors.setdefault(model, {})[split] = calibrated.error
         if (model, split) == (FINAL, TEST):
@@ -66,7 +67,7 @@ def quality(spec: QualitySpec, inputs: Inputs, outputs: Outputs) -> Facts:
             images = inputs.by_rows(PREPROCESS, TEST)["x"]
             confused = _confused(found[0], matrix, images, names, spec.note, outputs)
     outputs.table(PER_CLASS, from_rows(CLASS_SCORES, per_class))
-    outputs.table(CONFUSION, from_rows(CONFUSIONS, cells))
+    outputs.table(CONFUSION, pa.concat_tables(cells) if cells else from_rows(CONFUSIONS, []))
     outputs.table(CALIBRATION, from_rows(RELIABILITY, bins))
     return {"calibration_error": errors, "most_confused": confused}
 
@@ -113,12 +114,18 @@ def _class_rows(matrix: Int64, names: list[str]) -> list[Row]:
     ]
 
 
-def _cell_rows(matrix: Int64, names: list[str]) -> list[Row]:
-    return [
-        {"label": label, "predicted": predicted, "count": int(matrix[row, column])}
-        for row, label in enumerate(names)
-        for column, predicted in enumerate(names)
-    ]
+def _cells(matrix: Int64, names: list[str], model: str, split: str) -> pa.Table:
+    """A row for each pair of classes; built by columns, since there may be many."""
+    return from_columns(
+        CONFUSIONS,
+        {
+            "model": [model] * matrix.size,
+            "split": [split] * matrix.size,
+            "label": np.repeat(names, len(names)),
+            "predicted": np.tile(names, len(names)),
+            "count": matrix.ravel(),
+        },
+    )
 
 
 def _bin_rows(found: Calibration) -> list[Row]:

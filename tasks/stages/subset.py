@@ -21,6 +21,8 @@ from tasks.core.tables.images import SPLIT_INDEX
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.storage.npz import Rows
 
+# The raw split from which each split is taken.
+_RAW_OF = {TRAIN: TRAIN, VALIDATION: TRAIN, TEST: TEST}
 # The arrays of a raw split: `images`, `labels` and, if there are any, `groups` and `weights`.
 Raw = Mapping[str, RowReader]
 
@@ -31,10 +33,23 @@ def subset(spec: SubsetSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     facts = inputs.facts(RAW)
     names = facts["class_names"]
     raw = {name: inputs.by_rows(RAW, name) for name in (TRAIN, TEST)}
-    chosen = _chosen(spec, raw, facts)
+    digests = {}
+    if spec.own or spec.drop_copies:
+        digests = {name: _digests(split["images"]) for name, split in raw.items()}
+    chosen = _chosen(spec, raw, digests, facts)
     positions = {TRAIN: chosen.train, VALIDATION: chosen.validation, TEST: chosen.test}
-    source = {TRAIN: raw[TRAIN], VALIDATION: raw[TRAIN], TEST: raw[TEST]}
-    copies = _drop_copies(source, positions, names) if spec.drop_copies else {}
+    source = {name: raw[_RAW_OF[name]] for name in SPLITS}
+    copies: dict[str, int] = {}
+    if spec.drop_copies:
+        of_split = {name: digests[_RAW_OF[name]][positions[name]] for name in SPLITS}
+        copies = _drop_copies(of_split, positions)
+        for name in (TRAIN, VALIDATION):
+            check_classes(
+                source[name]["labels"][positions[name]],
+                names,
+                name,
+                "all are copies of images in other splits; add others",
+            )
     tables = []
     for name in SPLITS:
         stored = {array: Picked(rows, positions[name]) for array, rows in source[name].items()}
@@ -53,14 +68,19 @@ def subset(spec: SubsetSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     }
 
 
-def _chosen(spec: SubsetSpec, raw: Mapping[str, Raw], facts: Mapping[str, Any]) -> Indices:
+def _chosen(
+    spec: SubsetSpec,
+    raw: Mapping[str, Raw],
+    digests: Mapping[str, NDArray[np.void]],
+    facts: Mapping[str, Any],
+) -> Indices:
     train, test = raw[TRAIN], raw[TEST]
     labels, test_labels = train["labels"][:], test["labels"][:]
     if not spec.own:
         return choose_indices(labels, test_labels, facts["class_names"], spec.subset)
     groups = train["groups"][:] if "groups" in train else None
     return choose_own(
-        Members(labels, units_of(_digests(train["images"]), groups)),
+        Members(labels, units_of(digests[TRAIN], groups)),
         test_labels,
         facts["class_names"],
         spec.subset,
@@ -79,22 +99,15 @@ def _digests(images: RowReader) -> NDArray[np.void]:
 
 
 def _drop_copies(
-    source: Mapping[str, Raw], positions: dict[str, Int64], names: list[str]
+    digests: Mapping[str, NDArray[np.void]], positions: dict[str, Int64]
 ) -> dict[str, int]:
-    """Leave out images of which a later split has a copy; return how many of each split.
-
-    Raises:
-        UserError: a class has no other images in a split.
-    """
-    digests = {name: _digests(Picked(source[name]["images"], positions[name])) for name in SPLITS}
+    """Leave out images of which a later split has a copy; return how many of each split."""
     dropped = {}
     for name, later in ((TRAIN, (VALIDATION, TEST)), (VALIDATION, (TEST,))):
         others = np.concatenate([digests[other] for other in later])
         unique = np.isin(digests[name], others, invert=True)
         dropped[name] = int((~unique).sum())
         positions[name] = positions[name][unique]
-        labels = source[name]["labels"][positions[name]]
-        check_classes(labels, names, name, "all are copies of images in other splits; add others")
     return dropped
 
 

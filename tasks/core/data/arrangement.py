@@ -26,8 +26,9 @@ from tasks.core.errors import UserError
 from tasks.core.messages import listed, quoted
 from tasks.core.names import SPLITS, TEST, TRAIN, VALIDATION
 
-# Labels are stored with 16 bits at most.
-MOST_CLASSES = 65_536
+# Tables of predictions have a column for each class, those of confusions a row for each pair.
+MOST_CLASSES = 1_000
+_MISSING = "add some, leave the class out, or set images.splits=draw"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,52 @@ class Arrangement:
     test_drawn: bool
 
 
+def class_order(labels: Sequence[str], class_names: Sequence[str] | None) -> tuple[str, ...]:
+    """The classes that have images, in the order given or in their natural order.
+
+    Raises:
+        UserError: there is only one or too many, or an image has a class that is not among those
+            given.
+    """
+    found = in_natural_order(labels)
+    unknown = sorted(set(found).difference(class_names)) if class_names else []
+    if class_names and unknown:
+        raise UserError(
+            f"images have the classes {listed(unknown)}, which are not among the names that the "
+            f"data set gives: {listed(class_names)}. Name all classes."
+        )
+    present = set(found)
+    names = tuple(name for name in class_names if name in present) if class_names else tuple(found)
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise UserError(
+            f"the images have {len(names):,} {'class' if len(names) == 1 else 'classes'} "
+            f"({listed(names)}); expected 2 to {MOST_CLASSES:,} classes."
+        )
+    return names
+
+
+def check_defined(
+    labels: Sequence[str],
+    splits: Sequence[str | None],
+    groups: Sequence[str | None],
+    class_names: Sequence[str] | None,
+) -> None:
+    """Refuse what no decoded pixel could make right, before any is decoded.
+
+    Raises:
+        UserError: there is only one class or too many, a group is in two splits of the data set, or
+            a class is missing from a split that it defines.
+    """
+    names = class_order(labels, class_names)
+    _check_groups(groups, splits)
+    index = {name: number for number, name in enumerate(names)}
+    label = np.array([index[name] for name in labels], np.uint16)
+    for split in (VALIDATION, TEST):
+        chosen = np.array([found == split for found in splits])
+        if chosen.any():
+            check_classes(label[chosen], names, split, _MISSING)
+
+
 def arranged(
     found: Described, class_names: Sequence[str] | None, test: Size, seed: int
 ) -> Arrangement:
@@ -87,13 +134,8 @@ def arranged(
         UserError: there is only one class or too many, a class has no image in a split, or a
             group is in two splits of the data set.
     """
-    names = tuple(class_names) if class_names else tuple(in_natural_order(found.labels))
-    if not 2 <= len(names) <= MOST_CLASSES:
-        raise UserError(
-            f"the images have {len(names):,} {'class' if len(names) == 1 else 'classes'} "
-            f"({listed(names)}); expected 2 to {MOST_CLASSES:,}."
-        )
-    _check_groups(found)
+    names = class_order(found.labels, class_names)
+    _check_groups(found.groups, found.splits)
     order, split, label = _sorted(found, names)
     groups = _numbered([found.groups[at] for at in order])
     weights = _weights([found.weights[at] for at in order])
@@ -104,12 +146,11 @@ def arranged(
     if draws and len(pool):
         tested[mixed] = drawn(pool, held_out_size(pool, test), seed, TEST)
     validated = split == SPLITS.index(VALIDATION)
-    missing = "add some, leave the class out, or set images.splits=draw"
-    drawn_so = advice(pool, TEST) if draws else missing
+    drawn_so = advice(pool, TEST) if draws else _MISSING
     check_classes(label[~tested & ~validated], names, "training", drawn_so)
     check_classes(label[tested], names, TEST, drawn_so)
     if validated.any():
-        check_classes(label[validated], names, VALIDATION, missing)
+        check_classes(label[validated], names, VALIDATION, _MISSING)
 
     def part(chosen: Bool) -> Part:
         return Part(
@@ -143,12 +184,13 @@ def _sorted(found: Described, names: Sequence[str]) -> tuple[Int64, Int64, Label
     return order, split[order], label[order].astype(width)
 
 
-def _check_groups(found: Described) -> None:
-    splits: dict[str, str | None] = {}
-    for group, split in zip(found.groups, found.splits, strict=True):
-        if group is not None and splits.setdefault(group, split) != split:
+def _check_groups(groups: Sequence[str | None], splits: Sequence[str | None]) -> None:
+    first: dict[str, str] = {}
+    for group, named in zip(groups, splits, strict=True):
+        split = named or TRAIN
+        if group is not None and first.setdefault(group, split) != split:
             raise UserError(
-                f"group {quoted(group)} has images in two splits, {splits[group]} and {split}; put "
+                f"group {quoted(group)} has images in two splits, {first[group]} and {split}; put "
                 "all of them into one, or set images.splits=draw."
             )
 

@@ -88,8 +88,8 @@ def describe_images(images: RowReader, axes: Float32, shift: int) -> DescribedIm
     images = reduced(images)
     codes = np.zeros((len(images), axes.shape[1] + 1), np.float16)
     norms = np.empty((len(images), shift + 1), np.float32)
-    for part in batches(images):
-        some = images[part]
+    parts = list(batches(images))
+    for part, some in zip(parts, blocks(images, parts[0].stop if parts else 1), strict=True):
         spectra = amplitudes(some, shift)
         along = spectra @ axes
         rest = np.square(spectra).sum(axis=1) - np.square(along).sum(axis=1)

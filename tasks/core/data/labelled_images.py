@@ -1,4 +1,4 @@
-"""Labelled images in memory: a split, and a data set."""
+"""Labelled images in memory: Fashion-MNIST, and images that the program draws."""
 
 from __future__ import annotations
 

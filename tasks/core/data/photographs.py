@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tasks.core.array_types import UInt8
-from tasks.core.data.picture_modes import mode_of, plain, upright
+from tasks.core.data.picture_modes import eight_bits, in_channels, mode_of, upright
 
 Invert = Literal["auto", "yes", "no"]
 Fit = Literal["pad", "crop", "stretch"]
@@ -68,9 +68,9 @@ class Prepared:
 def framed(picture: Image.Image, frame: Frame) -> UInt8:
     """Turn a decoded picture into an image of a data set: `(height, width, channels)` uint8.
 
-    A picture that already has the frame's size and channels keeps every bit. Any other picture is
-    rotated according to its EXIF data, converted to sRGB or grey, and resized; transparent parts
-    get its background colour; it is centred.
+    It is turned according to its EXIF data, and its colours become sRGB. If it then has the frame's
+    size and channels, it keeps every bit. Otherwise it is converted to RGB or grey, and resized;
+    transparent parts get its background colour; it is centred.
 
     Raises:
         UserError: the pixels are numbers for which black and white are not defined.
@@ -99,7 +99,7 @@ def _framed(picture: Image.Image, frame: Frame) -> tuple[UInt8, UInt8]:
     """An upright picture in a frame, and its background colour `(channels,)`."""
     if _has_size(picture, frame):
         return _pixels(picture), background_color(picture)
-    found = plain(picture, frame.channels)
+    found = in_channels(eight_bits(picture), frame.channels)
     background = background_color(found)
     pixels = on_background(_resized(found, frame), background)
     return padded(pixels, background, frame.height, frame.width), background

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,6 @@ from tasks.core.errors import UserError
 # The bits per pixel that scanners and cameras use in files of 16 bits.
 DEPTHS = (8, 10, 12, 14, 16)
 WHITES = tuple((1 << depth) - 1 for depth in DEPTHS)
-
-
-def plain(picture: Image.Image, channels: int) -> Image.Image:
-    """A picture upright, in sRGB, with eight bits: L or LA for one channel, RGB or RGBA for three.
-
-    Raises:
-        UserError: the pixels are numbers for which black and white are not defined.
-    """
-    return in_channels(eight_bits(upright(picture)), channels)
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -98,7 +90,7 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
         picture = picture.convert("RGBA" if transparent else "RGB")
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
-        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+        if _IS_SRGB.fullmatch(ImageCms.getProfileDescription(profile).strip().lower()):
             return picture
         colours = picture.convert("RGB") if picture.mode == "RGBA" else picture
         found = ImageCms.profileToProfile(colours, profile, _SRGB, outputMode="RGB")
@@ -112,4 +104,6 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
     return found
 
 
+# Descriptions of the profile of sRGB itself; converting from it would only cost time.
+_IS_SRGB = re.compile(r"srgb( built-in| iec61966-2[-.]1.*| color space profile)?|c2")
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import Int64
+
+T = TypeVar("T")
 
 # Bytes of a block of rows.
 _BLOCK = 2**24
@@ -134,7 +137,21 @@ class Reduced:
 
 
 def blocks(rows: RowReader, size: int | None = None) -> Iterator[NDArray[Any]]:
-    """All rows in order, `size` at a time; by default as many as take 16 MiB, but at least one."""
+    """All rows in order, `size` at a time; by default as many as take 16 MiB, but at least one.
+
+    What is not in memory is read ahead.
+    """
     row = math.prod(rows.shape[1:]) * rows.dtype.itemsize
     step = size or max(1, _BLOCK // max(1, row))
-    return (rows[start : start + step] for start in range(0, len(rows), step))
+    found = (rows[start : start + step] for start in range(0, len(rows), step))
+    return found if isinstance(rows, np.ndarray) else read_ahead(found)
+
+
+def read_ahead(parts: Iterable[T]) -> Iterator[T]:
+    """The same parts; a thread makes each while the one before is used."""
+    remaining, end = iter(parts), object()
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, remaining, end)
+        while (part := coming.result()) is not end:
+            coming = reader.submit(next, remaining, end)
+            yield cast("T", part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.core.array_types import Float32, Int64
 from tasks.core.data.preprocessing import one_hot, scaled
-from tasks.core.data.rows import Joined, Picked, RowReader
+from tasks.core.data.rows import Joined, Picked, RowReader, read_ahead
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Examples:
             scaled(x) if x.dtype == np.uint8 else x,
             one_hot(self.labels[chosen], self.classes),
         )
+
+    def batches(self, size: int) -> Iterator[tuple[Float32, Float32]]:
+        """All examples in order, in batches; what is not in memory is read ahead."""
+        found = (self.batch(slice(start, start + size)) for start in range(0, len(self), size))
+        return found if isinstance(self.x, np.ndarray) else read_ahead(found)
 
     def take(self, positions: Int64) -> Examples:
         """The examples at `positions`, in that order; no input is copied."""

@@ -205,9 +205,7 @@ def evaluate(
     single pass.
     """
     losses, probabilities = [], []
-    for start in range(0, len(examples), batch):
-        part = slice(start, start + batch)
-        x, y = examples.batch(part)
+    for x, y in examples.batches(batch):
         output = model(prepare(x), training=False)
         values = keras.losses.get(loss)(y, output)
         losses.append(keras.ops.convert_to_numpy(values))

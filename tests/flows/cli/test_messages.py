@@ -73,22 +73,25 @@ def archive(path: Path, train: Any, test: Any, names: Any = None, **more: Any) -
 EACH = np.arange(10).repeat(12)
 MANY = [f"sign number {index}" for index in range(62)]
 DATA: dict[str, tuple[tuple[Any, ...], str]] = {
-    "a name without images": (
-        ([0, 1, 3] * 9, [0, 1, 3], ["cap", "hat", "shoe", "sock"]),
-        "has none of class 'shoe' (2); add some",
+    "a class without test images": (
+        ([0, 1, 2] * 9, [0, 1, 1], ["cap", "hat", "shoe"]),
+        "the test split of 3 images has none of class 'shoe' (2); add some, leave the class out",
     ),
     "too few names": (([0, 1, 2] * 9, [0, 1, 2], ["cap", "hat"]), "label 2 has no class; expected"),
-    "62 classes of which two are used": (
-        ([0, 1] * 9, [0, 1], MANY),
+    "62 classes of which two are tested": (
+        (list(range(62)) * 2, [0, 1], MANY),
         "class 'sign number 2' (2), 'sign number 3' (3), ",
     ),
-    "endless names": (([0, 1] * 9, [0, 1], ["cap", *(f"{n}{LONG}" for n in range(9))]), "class '1"),
+    "endless names": (
+        (list(range(10)) * 9, [0, 1], ["cap", *(f"{n}{LONG}" for n in range(9))]),
+        "has none of class '1",
+    ),
     "the same name often": (([0, 1] * 9, [0, 1], [LONG, LONG]), "class names must differ"),
     "one of a class": (
         ([0] * 30 + [1], [0, 1], ["cap", "hat"]),
         "split of 26 images has none of class 'hat' (1); add images",
     ),
-    "only one class": (([7] * 20, [7]), "have 1 class (7); expected 2 to 65,536"),
+    "only one class": (([7] * 20, [7]), "have 1 class (7); expected 2 to 1,000"),
 }
 
 

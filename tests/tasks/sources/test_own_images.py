@@ -88,9 +88,9 @@ def test_the_report_says_what_became_of_the_files() -> None:
     given = collection(3, notes=("labels are one-hot",), left_out={".heic": 3, "missing": 1})
     report = report_of(given, {3: DAMAGED.reason}, Frame(20, 20, 1))
     assert report["lines"] == [
-        "20 images, read as 20 x 20 grey (padded where proportions differ)",
+        "19 images, read as 20 x 20 grey (padded where proportions differ)",
         "labels are one-hot",
-        "left out: 3 .heic, 1 missing",
+        "left out: 3 .heic",
         "1 image can't be read: 3.png",
     ]
     assert report["unreadable"] == [{"name": "3.png", "reason": DAMAGED.reason}]

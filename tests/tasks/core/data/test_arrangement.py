@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.data.arrangement import Arrangement, Described, arranged
+from tasks.core.data.arrangement import Arrangement, Described, arranged, check_defined
 from tasks.core.errors import UserError
 
 
@@ -80,6 +80,22 @@ def test_names_that_are_given_keep_their_order() -> None:
     assert arranged(described(), ("c10", "c1", "c2"), None, 0).class_names == ("c10", "c1", "c2")
 
 
+def test_names_without_images_are_left_out_and_images_without_a_name_refused() -> None:
+    found = arranged(described(), ("c2", "spare", "c10", "c1"), None, 0)
+    assert found.class_names == ("c2", "c10", "c1")
+    with pytest.raises(UserError, match="images have the classes c10, which are not among"):
+        arranged(described(), ("c1", "c2"), None, 0)
+
+
+def test_what_is_defined_is_checked_before_anything_is_decoded() -> None:
+    labels, groups = ["a", "b"] * 6, [None] * 12
+    check_defined(labels, ["train"] * 6 + ["test"] * 6, groups, None)
+    with pytest.raises(UserError, match="the test split of 2 images has none of class 'b'"):
+        check_defined(["a", "a", "a", "b"], ["test", "test", "train", "train"], [None] * 4, None)
+    with pytest.raises(UserError, match="group 'g' has images in two splits"):
+        check_defined(labels, ["train"] * 6 + ["test"] * 6, ["g"] * 12, None)
+
+
 def test_more_than_256_classes_have_labels_of_16_bits() -> None:
     many = described(900, labels=[f"{at % 300}" for at in range(900)])
     found = arranged(many, None, 300, 0)
@@ -90,7 +106,7 @@ def test_more_than_256_classes_have_labels_of_16_bits() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": ["one"] * 36}, r"1 class \(one\); expected 2 to 65,536"),
+        ({"labels": ["one"] * 36}, r"1 class \(one\); expected 2 to 1,000"),
         ({"splits": ["test" if at % 3 else "train" for at in range(36)]}, "the training split of"),
         (
             {"splits": ["train"] * 18 + ["test"] * 18, "groups": ["g"] * 36},

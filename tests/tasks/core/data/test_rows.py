@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.core.data import rows
-from tasks.core.data.rows import Joined, Picked, Reduced, RowReader, blocks
+from tasks.core.data.rows import Joined, Picked, Reduced, RowReader, blocks, read_ahead
 
 NUMBERS = np.arange(60, dtype=np.uint8).reshape(20, 3, 1)
 
@@ -67,3 +68,19 @@ def test_reduced_images_are_means_of_squares() -> None:
     expected = images[:, :6, :8].reshape(5, 3, 2, 4, 2, 3).mean(axis=(2, 4))
     assert np.abs(found[:].astype(float) - expected).max() <= 0.5
     assert found[np.array([3, 1])].tobytes() == found[:][[3, 1]].tobytes()
+
+
+def test_what_is_read_ahead_is_the_same_and_in_order() -> None:
+    assert list(read_ahead(iter(range(5)))) == [0, 1, 2, 3, 4]
+    assert list(read_ahead([])) == []
+
+
+def test_an_error_while_reading_ahead_is_raised_in_its_turn() -> None:
+    def parts() -> Iterator[int]:
+        yield 1
+        raise OSError("gone")
+
+    found = read_ahead(parts())
+    assert next(found) == 1
+    with pytest.raises(OSError, match="gone"):
+        next(found)
