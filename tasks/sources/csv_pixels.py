@@ -66,7 +66,11 @@ def dialect(path: Path) -> Dialect | None:
     if not used:
         return None
     delimiter = max(DELIMITERS, key=lines[used[0]].count)
-    rows = [_fields(lines[number], delimiter) for number in used[:2]]
+    try:
+        rows = [_fields(lines[number], delimiter) for number in used[:2]]
+    except csv.Error:
+        # A field longer than any of a table of pixels.
+        return None
     first, width = rows[0], len(rows[0])
     numbers = sum(_NUMBER.fullmatch(field) is not None for field in first)
     if width > LEAST_PIXELS and numbers >= width - 2 and not _is_header(first, rows[1:]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import re
@@ -13,7 +12,7 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, quoted
-from tasks.sources.bounded_files import read_uncompressed
+from tasks.sources.bounded_files import decoded_text, read_uncompressed
 from tasks.sources.mistaken_files import begin_of
 from tasks.sources.parquet_files import parquet_file, text_columns, texts_of
 
@@ -48,7 +47,7 @@ def header_of(path: Path) -> list[str] | None:
             with parquet_file(path) as file:
                 return text_columns(file.schema_arrow)
         with path.open("rb") as opened:
-            text = _decoded(opened.read(HEADER_BYTES), errors="ignore")
+            text = decoded_text(opened.read(HEADER_BYTES), errors="ignore")
     except (OSError, UserError):
         return None
     line = _first_line(text)
@@ -84,7 +83,7 @@ def _text(path: Path) -> str:
     begin_of(path)
     content = read_uncompressed(path, str(path), compressed=False)
     try:
-        text = _decoded(content)
+        text = decoded_text(content)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
@@ -97,11 +96,6 @@ def _text(path: Path) -> str:
             "mark; save it as UTF-8 (CSV UTF-8 in Excel)."
         )
     return text
-
-
-def _decoded(content: bytes, errors: str = "strict") -> str:
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if wide else "utf-8-sig", errors)
 
 
 def _first_line(text: str) -> str:

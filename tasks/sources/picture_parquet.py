@@ -134,6 +134,11 @@ def _add(found: Found, path: Path, root: Path, split: str | None) -> None:
 def _pictures(parts: Sequence[Part]) -> Iterator[Encoded]:
     for part in parts:
         with parquet_file(part.path) as file:
+            if file.metadata.num_rows != len(part.rows):
+                raise UserError(
+                    f"{part.path}: has changed since it was read first; start again, and leave it "
+                    "as it is until the end."
+                )
             # Without threads, since Arrow's can abort a process that ends soon after
             # (apache/arrow#34314).
             batches = file.iter_batches(ROWS, columns=[part.column], use_threads=False)

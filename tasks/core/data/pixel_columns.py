@@ -172,6 +172,6 @@ def _numeric(text: str) -> bool:
 def _counted(values: set[str]) -> bool:
     try:
         numbers = sorted(int(float(value)) for value in values)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
