@@ -24,6 +24,7 @@ DELIMITERS = ",;\t"
 HEADER_BYTES = 1 << 16
 # A table with more columns describes pixels and not files.
 MOST_COLUMNS = 100
+_POINTED = re.compile(r"[-+]?\d+\.0+")
 _PIXEL = re.compile(r"(pixel|px|p|x)?[\W_]*\d+([\W_x]+\d+)*", re.IGNORECASE)
 
 
@@ -165,12 +166,25 @@ def _from_json(text: str, path: Path) -> Table:
     return Table({name: [row.get(name, "") for row in rows] for name in names}, numbers)
 
 
+def without_points(cells: Sequence[str]) -> Sequence[str]:
+    """The cells of a column; whole numbers that all have a point, as pandas writes them, without.
+
+    A column with anything else stays as it is written.
+    """
+    filled = [cell for cell in cells if cell.strip()]
+    if not filled or not all(_POINTED.fullmatch(cell.strip()) for cell in filled):
+        return cells
+    return [cell.strip().split(".")[0] for cell in cells]
+
+
 def _cell(value: Any) -> str | None:
-    """A value of JSON as text; None for lists and objects."""
+    """A value of JSON as text, whole numbers without a fraction; None for lists and objects."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return json.dumps(value) if isinstance(value, bool | int | float) else None
 
 
