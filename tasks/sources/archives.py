@@ -198,8 +198,8 @@ def _unzip(target: _Target) -> None:
         check_space(target.folder, size, str(target.origin))
         for member in archive.infolist():
             target.counts()
-            path = _path_of(member)
-            if member.is_dir() or not target.wants(path):
+            path = path_of(member)
+            if is_folder(member) or not target.wants(path):
                 continue
             # Unix systems store the type of a file in the upper half.
             if (member.external_attr >> 28) not in (0, 0o10):
@@ -214,7 +214,13 @@ def _unzip(target: _Target) -> None:
                 target.write(path, content)
 
 
-def _path_of(member: zipfile.ZipInfo) -> PurePosixPath:
+def is_folder(member: zipfile.ZipInfo) -> bool:
+    """Whether a member of a zip is a folder, also with the signs of Windows."""
+    return member.filename.endswith(("/", "\\"))
+
+
+def path_of(member: zipfile.ZipInfo) -> PurePosixPath:
+    """The path of a member of a zip, also with the signs of Windows and macOS."""
     name = member.filename
     if not member.flag_bits & _UTF8:
         # Macs write UTF-8 without saying so, which is then read as the code page of old PCs.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +15,20 @@ from tasks.core.data.class_labels import strings
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed
 from tasks.sources.array_collection import Part, Pixels, collected
+from tasks.sources.class_folders import has_class_folders
 from tasks.sources.class_names import checked_class_names, class_names_beside, read_class_names
 from tasks.sources.collection import Collection
+from tasks.sources.folder_listing import listing, names_in
+from tasks.sources.split_names import SYNONYMS
 from tasks.sources.stored_arrays import StoredArray, in_npy, in_npz
 
 _NAMES_WANTED = (
     "expected x_train, y_train and perhaps x_val, y_val, x_test, y_test; or x, y; or one array of "
     "images per class, called like it"
 )
-_SPLITS = {
-    "train": r"train(?:ing)?|tr",
-    "validation": r"val(?:id|idation)?|dev",
-    "test": r"test(?:ing)?|te",
-}
+# Beside roles, these two are clear, too.
+_SHORT = {"train": ("tr",), "test": ("te",)}
+_SPLITS = {split: "|".join((*names, *_SHORT.get(split, ()))) for split, names in SYNONYMS.items()}
 _ROLES = {
     "images": r"x|images?|imgs?|pictures?|photos?|data|pixels?|features?|inputs?",
     "labels": r"y|labels?|lbls?|targets?",
@@ -44,7 +47,11 @@ Role = tuple[str | None, str]
 
 
 def accepts(path: Path) -> bool:
-    """Whether a path is an `.npz` or `.npy` file, or a folder of `.npy` files."""
+    """Whether a path is an `.npz` or `.npy` file, or a folder of `.npy` files.
+
+    Raises:
+        UserError: it is a folder that can't be read.
+    """
     if os.path.isfile(path):
         return path.suffix.lower() in (".npz", ".npy")
     arrays = _npy_files(path)
@@ -52,11 +59,11 @@ def accepts(path: Path) -> bool:
         return False
     roles = [role[1] for file in arrays if (role := _role(file.stem))]
     if set(roles) == set(_ROLES):
-        return True
-    with os.scandir(path) as found:
-        visible = [item for item in found if not item.name.startswith(".")]
+        # Beside pictures, numbers describe them.
+        return not has_class_folders(listing(path), path)
     return all(
-        item.is_file() and os.path.splitext(item.name)[1].lower() in _BESIDE for item in visible
+        os.path.isfile(path / name) and os.path.splitext(name)[1].lower() in _BESIDE
+        for name in names_in(path)
     )
 
 
@@ -86,17 +93,18 @@ def read(path: Path) -> Collection:
     else:
         arrays = {file.stem: in_npy(file) for file in _npy_files(path)}
     roles = _roles(arrays, str(path))
-    names = _class_names(path, arrays)
+    parts = _by_split(path, arrays, roles) if roles else []
+    found = _class_names(arrays, parts)
+    text = class_names_beside(path)
+    names = _names_in(found) if found else read_class_names(text) if text else None
     if not roles:
         return collected(_by_class(path, arrays), names)
-    return collected(_by_split(path, arrays, roles), names, _left_out(arrays, roles))
+    taken = {array.name for array in (*roles.values(), *([found] if found else []))}
+    return collected(parts, names, _left_out(arrays, taken))
 
 
 def _npy_files(folder: Path) -> list[Path]:
-    if not os.path.isdir(folder):
-        return []
-    # macOS's archives have a file ._name beside each.
-    found = (folder / name for name in sorted(os.listdir(folder)) if not name.startswith("."))
+    found = (folder / name for name in names_in(folder))
     return [file for file in found if file.suffix.lower() == ".npy" and os.path.isfile(file)]
 
 
@@ -179,19 +187,32 @@ def _shapes(arrays: Mapping[str, StoredArray]) -> str:
     return listed([f"{name} {array.shape}" for name, array in arrays.items()], 90)
 
 
-def _class_names(path: Path, arrays: Mapping[str, StoredArray]) -> tuple[str, ...] | None:
-    """The classes that an array or `class_names.txt` names, in order."""
+def _class_names(arrays: Mapping[str, StoredArray], parts: Sequence[Part]) -> StoredArray | None:
+    """The array that names the classes in order; of several, the one with the clearest name."""
     found = [
-        array
+        (_CLASS_NAMES.index(_plain(name)), array)
         for name, array in arrays.items()
-        # Numbers called `classes` are no names.
         if _plain(name) in _CLASS_NAMES
-        and (array.dtype.kind in "USO" or _plain(name) == _CLASS_NAMES[0])
+        and (
+            _plain(name) == _CLASS_NAMES[0]
+            # Numbers called `classes` are no names, nor is there one for each image.
+            or (array.dtype.kind in "USO" and not _for_images(array, parts))
+        )
     ]
-    text = class_names_beside(path)
-    if not found:
-        return read_class_names(text) if text else None
-    array = found[0]
+    return min(found, key=itemgetter(0))[1] if found else None
+
+
+def _for_images(array: StoredArray, parts: Sequence[Part]) -> bool:
+    """Whether an array has a value for each image, and not for each class."""
+    counts = [part.pixels.shape[0] for part in parts if part.pixels.shape]
+    if array.shape[:1] not in {(sum(counts),), *((count,) for count in counts)}:
+        return False
+    wide = max((part.labels.shape[1] for part in parts if part.labels.ndim == 2), default=1)
+    different = {value for part in parts for value in np.unique(part.labels).tolist()}
+    return array.shape[0] != (wide if wide > 1 else len(different))
+
+
+def _names_in(array: StoredArray) -> tuple[str, ...]:
     values = array.whole()
     if values.ndim != 1 or values.dtype.kind not in "US":
         raise UserError(
@@ -208,11 +229,6 @@ def _class_names(path: Path, arrays: Mapping[str, StoredArray]) -> tuple[str, ..
     return checked_class_names([name.strip() for name in texts.tolist()], array.origin)
 
 
-def _left_out(arrays: Mapping[str, StoredArray], roles: Mapping[Role, StoredArray]) -> list[str]:
-    taken = {array.name for array in roles.values()}
-    others: Sequence[str] = [
-        name
-        for name, array in arrays.items()
-        if array.name not in taken and _plain(name) not in _CLASS_NAMES
-    ]
+def _left_out(arrays: Mapping[str, StoredArray], taken: AbstractSet[str]) -> list[str]:
+    others = [name for name, array in arrays.items() if array.name not in taken]
     return [f"arrays that were not taken: {listed(others)}."] if others else []

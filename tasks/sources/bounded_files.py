@@ -1,7 +1,8 @@
-"""Read whole files into memory, with a limit on their uncompressed size."""
+"""Read whole files into memory, with a limit on their uncompressed size, and texts of them."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -46,3 +47,13 @@ def read_uncompressed(path: Path, origin: str, *, compressed: bool) -> bytes:
             f"{origin}: can't be read ({first_line(error)}); check it and its permissions."
         ) from error
     return content.getvalue()
+
+
+def decoded_text(content: bytes, errors: str = "strict") -> str:
+    """The text in UTF-8, or in UTF-16 with its mark, as Windows writes it.
+
+    Raises:
+        UnicodeDecodeError: it is neither, unless `errors` says what becomes of the wrong bytes.
+    """
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig", errors)

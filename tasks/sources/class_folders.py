@@ -20,8 +20,8 @@ from tasks.sources.split_names import split_in, split_of
 
 EXPECTED = "a folder of pictures with a folder for each class, perhaps in train, validation, test"
 
-LOOSE = "outside a class folder"
-UNPLACED = "outside train, validation and test"
+LOOSE = "pictures outside a class folder"
+UNPLACED = "pictures outside train, validation and test"
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed, quoted
-from tasks.sources.bounded_files import read_uncompressed
+from tasks.sources.bounded_files import decoded_text, read_uncompressed
 from tasks.sources.class_folders import label_of
 
 CLASS_NAMES_FILE = "class_names.txt"
@@ -23,9 +23,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         UserError: the file is other text, a line is empty, or a name is repeated.
     """
     data = read_uncompressed(path, str(path), compressed=False)
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
+        text = decoded_text(data)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: expected UTF-8 text, one class name per line ({first_line(error)}); open it "
@@ -60,7 +59,7 @@ def checked_class_names(names: Sequence[str], origin: str) -> tuple[str, ...]:
     if not all(names) or not names:
         found = listed([quoted(name) for name in names]) or "none"
         raise UserError(f"{origin}: expected one name per class, found {found}.")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise UserError(f"{origin}: class names must differ; repeated: {listed(repeated)}.")
     return tuple(names)

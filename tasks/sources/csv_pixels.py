@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from tasks.core.data.pixel_columns import (
     columns_without_names,
     pixel_positions,
 )
+from tasks.core.data.pixel_values import Span
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 from tasks.sources.stored_arrays import BLOCK_BYTES
@@ -66,7 +67,11 @@ def dialect(path: Path) -> Dialect | None:
     if not used:
         return None
     delimiter = max(DELIMITERS, key=lines[used[0]].count)
-    rows = [_fields(lines[number], delimiter) for number in used[:2]]
+    try:
+        rows = [_fields(lines[number], delimiter) for number in used[:2]]
+    except csv.Error:
+        # A field longer than any of a table of pixels.
+        return None
     first, width = rows[0], len(rows[0])
     numbers = sum(_NUMBER.fullmatch(field) is not None for field in first)
     if width > LEAST_PIXELS and numbers >= width - 2 and not _is_header(first, rows[1:]):
@@ -143,6 +148,17 @@ def chunks(path: Path, how: Dialect, where: Columns) -> Iterator[Chunk]:
             )
         number += len(frame)
         yield labels, pixels.reshape(len(frame), *where.shape)
+
+
+def dtype_of(dtypes: Collection[np.dtype[Any]], span: Span) -> np.dtype[Any]:
+    """The type that holds all pixels, of which some chunks may be whole by chance.
+
+    A text has no type, so whole numbers of a byte are uint8, and nothing that was converted.
+    """
+    whole = all(dtype.kind in "iu" for dtype in dtypes)
+    if not dtypes or (whole and 0 <= span.lowest <= span.highest <= 255):
+        return np.dtype(np.uint8)
+    return np.result_type(*dtypes)
 
 
 def _frames(path: Path, how: Dialect, texts: Sequence[int]) -> Iterator[Any]:

@@ -36,7 +36,11 @@ class Reader(Protocol):
     __name__: str
 
     def accepts(self, path: Path) -> bool:
-        """Whether a path has this form; the content may still be wrong."""
+        """Whether a path has this form; the content may still be wrong.
+
+        Raises:
+            UserError: it is a folder that can't be read.
+        """
 
     def files(self, path: Path) -> list[Path]:
         """Every file whose content matters.

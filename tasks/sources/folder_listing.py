@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from tasks.core.messages import listed
+from tasks.core.errors import UserError
+from tasks.core.messages import first_line, listed
 from tasks.sources.picture_decoding import HEIC_SUFFIXES, printable, suffixes
 
 # Written by Windows, macOS and storage devices; names that begin with a dot are left out, too.
@@ -17,7 +18,7 @@ JUNK = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r
 BROKEN = "a broken link"
 LOOP = "a link to a folder that is read already"
 UNREADABLE = "a folder that can't be read"
-NOT_A_FILE = "not a file"
+NOT_A_FILE = "special files like pipes"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,22 @@ def listing(folder: Path) -> Listing:
                 left_out[kind] += 1
         pending += [path for _, path in sorted(below, reverse=True)]
     return Listing(sorted(files), sorted(folders), left_out)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted, without hidden ones; none if it is no folder.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    if not os.path.isdir(folder):
+        return []
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: can't be read ({first_line(error)}); check it and its permissions."
+        ) from None
 
 
 def suffix_of(path: PurePath) -> str:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ from tasks.sources import bounded_files
 from tasks.sources.array_collection import Part, Pixels, collected
 from tasks.sources.class_names import class_names_beside, read_class_names
 from tasks.sources.collection import Collection
+from tasks.sources.folder_listing import names_in
+from tasks.sources.split_names import SYNONYMS, split_of
 from tasks.sources.stored_arrays import rows_per_block
 from tasks.sources.unzipped import is_gzip, opened
 from tasks.storage.npz import batches_of
 
+_SPLITS = "|".join(("t10k", *chain.from_iterable(SYNONYMS.values())))
 _NAME = re.compile(
-    r"(?P<prefix>.*?)(?P<split>train|t10k|test|valid|val)(?:ing|ation)?[-_. ]?"
+    rf"(?P<prefix>.*?)(?P<split>{_SPLITS})[-_. ]?"
     r"(?P<role>image|label)s?[-_. ]idx\d?(?:[-_. ]ubyte)?(?P<gz>\.gz)?",
     re.IGNORECASE,
 )
-_SPLITS = {"train": "train", "valid": "validation", "val": "validation"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,11 @@ class _IdxFile:
 
 
 def accepts(path: Path) -> bool:
-    """Whether a path is a folder with an IDX file."""
+    """Whether a path is a folder with an IDX file.
+
+    Raises:
+        UserError: it can't be read.
+    """
     return bool(_named(path))
 
 
@@ -101,14 +108,8 @@ def read(path: Path) -> Collection:
 
 def _named(folder: Path) -> list[tuple[Path, re.Match[str]]]:
     """The files with names of IDX files."""
-    if not os.path.isdir(folder):
-        return []
-    found = ((folder / name, _NAME.fullmatch(name)) for name in sorted(os.listdir(folder)))
-    return [
-        (file, match)
-        for file, match in found
-        if match and not file.name.startswith(".") and os.path.isfile(file)
-    ]
+    found = ((folder / name, _NAME.fullmatch(name)) for name in names_in(folder))
+    return [(file, match) for file, match in found if match and os.path.isfile(file)]
 
 
 def _roles(folder: Path) -> Mapping[tuple[str, str], Path]:
@@ -122,7 +123,7 @@ def _roles(folder: Path) -> Mapping[tuple[str, str], Path]:
         )
     found: dict[tuple[str, str], list[Path]] = {}
     for file, match in named:
-        split = _SPLITS.get(match["split"].lower(), "test")
+        split = split_of(match["split"]) or "test"
         found.setdefault((split, match["role"].lower()), []).append(file)
     chosen = {}
     for role, same in found.items():

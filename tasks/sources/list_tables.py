@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import re
@@ -13,7 +12,7 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, quoted
-from tasks.sources.bounded_files import read_uncompressed
+from tasks.sources.bounded_files import decoded_text, read_uncompressed
 from tasks.sources.mistaken_files import begin_of
 from tasks.sources.parquet_files import parquet_file, text_columns, texts_of
 
@@ -25,6 +24,7 @@ DELIMITERS = ",;\t"
 HEADER_BYTES = 1 << 16
 # A table with more columns describes pixels and not files.
 MOST_COLUMNS = 100
+_POINTED = re.compile(r"[-+]?\d+\.0+")
 _PIXEL = re.compile(r"(pixel|px|p|x)?[\W_]*\d+([\W_x]+\d+)*", re.IGNORECASE)
 
 
@@ -48,7 +48,7 @@ def header_of(path: Path) -> list[str] | None:
             with parquet_file(path) as file:
                 return text_columns(file.schema_arrow)
         with path.open("rb") as opened:
-            text = _decoded(opened.read(HEADER_BYTES), errors="ignore")
+            text = decoded_text(opened.read(HEADER_BYTES), errors="ignore")
     except (OSError, UserError):
         return None
     line = _first_line(text)
@@ -84,7 +84,7 @@ def _text(path: Path) -> str:
     begin_of(path)
     content = read_uncompressed(path, str(path), compressed=False)
     try:
-        text = _decoded(content)
+        text = decoded_text(content)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
@@ -97,11 +97,6 @@ def _text(path: Path) -> str:
             "mark; save it as UTF-8 (CSV UTF-8 in Excel)."
         )
     return text
-
-
-def _decoded(content: bytes, errors: str = "strict") -> str:
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if wide else "utf-8-sig", errors)
 
 
 def _first_line(text: str) -> str:
@@ -171,12 +166,25 @@ def _from_json(text: str, path: Path) -> Table:
     return Table({name: [row.get(name, "") for row in rows] for name in names}, numbers)
 
 
+def without_points(cells: Sequence[str]) -> Sequence[str]:
+    """The cells of a column; whole numbers that all have a point, as pandas writes them, without.
+
+    A column with anything else stays as it is written.
+    """
+    filled = [cell for cell in cells if cell.strip()]
+    if not filled or not all(_POINTED.fullmatch(cell.strip()) for cell in filled):
+        return cells
+    return [cell.strip().split(".")[0] for cell in cells]
+
+
 def _cell(value: Any) -> str | None:
-    """A value of JSON as text; None for lists and objects."""
+    """A value of JSON as text, whole numbers without a fraction; None for lists and objects."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return json.dumps(value) if isinstance(value, bool | int | float) else None
 
 

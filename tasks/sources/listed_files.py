@@ -95,7 +95,8 @@ class ListedFiles:
             pictures = suffixes()
             for entry in _entries(os.path.join(self.folder, part)):
                 stem, suffix = os.path.splitext(entry.name)
-                if entry.is_file():
+                # Unlike the methods of entries, these answer False for links that lead in a circle.
+                if os.path.isfile(entry.path):
                     names.setdefault(entry.name, []).append(entry.name)
                     if suffix.lower() in pictures:
                         names.setdefault(stem, []).append(entry.name)
@@ -106,7 +107,9 @@ class ListedFiles:
         if self._below is None:
             entries = _entries(str(self.folder))
             self._below = [
-                entry.name for entry in entries if not is_junk(entry.name) and entry.is_dir()
+                entry.name
+                for entry in entries
+                if not is_junk(entry.name) and os.path.isdir(entry.path)
             ]
         return self._below
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, quoted
+from tasks.sources.mistaken_files import begin_of
 from tasks.sources.picture_decoding import MOST_PIXELS
 
 # The number of values that a byte of a Parquet file may encode. Pixels rarely exceed ten; a file
@@ -17,6 +19,8 @@ from tasks.sources.picture_decoding import MOST_PIXELS
 MOST_VALUES_PER_BYTE = 100
 # Columns are read in pieces of so many bytes; a column of pictures may take gigabytes.
 BUFFER = 1 << 20
+# Why a row is left out.
+WITHOUT_CLASS = "a row without a class"
 TOO_LARGE_TABLE = (
     "unpacks to more than a hundred times its size, so it may be a file made to exhaust memory; "
     "leave it out."
@@ -33,6 +37,7 @@ def parquet_file(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    begin_of(path)
     try:
         # Opened here, since Arrow cannot open a path that is not UTF-8.
         with (
@@ -41,7 +46,7 @@ def parquet_file(path: Path) -> Iterator[Any]:
         ):
             check_table(file.metadata, path.stat().st_size, f"{path}: ")
             yield file
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, MemoryError) as error:
         raise UserError(
             f"{path}: is not a Parquet file, or is damaged ({first_line(error)}); get another copy."
         ) from None
@@ -79,7 +84,7 @@ def texts_of(file: Any, origin: str, names: list[str] | None = None) -> dict[str
         names: the columns to read; by default, all of these types.
 
     Raises:
-        UserError: a number stands for no class that the file's metadata name.
+        UserError: a value stands for no class that the file's metadata name.
     """
     schema = file.schema_arrow
     wanted = [name for name in text_columns(schema) if names is None or name in names]
@@ -88,19 +93,38 @@ def texts_of(file: Any, origin: str, names: list[str] | None = None) -> dict[str
     texts = {}
     for name in wanted:
         known = class_names_of(schema, name)
-        values = table.column(name).to_pylist()
-        if known is not None and (wrong := _beyond(values, len(known))):
+        values = [_plain(value) for value in table.column(name).to_pylist()]
+        if known is not None and (wrong := _unknown(values, known)):
             raise UserError(
-                f"{origin}: column {quoted(name)} has the number {max(wrong)}; expected at most "
-                f"{len(known) - 1}, since its metadata name {len(known)} classes: correct one of "
-                "them."
+                f"{origin}: column {quoted(name)} has {quoted(wrong[0])}; expected whole numbers "
+                f"up to {len(known) - 1}, since its metadata name {len(known)} classes: correct "
+                "one of them."
             )
         texts[name] = [_text(value, known) for value in values]
     return texts
 
 
-def _beyond(values: list[Any], classes: int) -> list[int]:
-    return [value for value in values if isinstance(value, int) and value >= classes]
+def _unknown(values: list[Any], classes: tuple[str, ...]) -> list[Any]:
+    """The values that stand for none of the classes, nor for none at all."""
+    return [
+        value
+        for value in values
+        if value is not None
+        and value not in classes
+        and not (isinstance(value, int) and value < len(classes))
+    ]
+
+
+def labels_of(column: Any, names: tuple[str, ...] | None) -> list[str]:
+    """The labels in an Arrow array of text, bytes or numbers, as text.
+
+    Empty for rows without a class, to which a negative number belongs where classes have names.
+    """
+    values = [_plain(value) for value in column.to_pylist()]
+    return [
+        "" if names and isinstance(value, int) and value < 0 else _text(value, None)
+        for value in values
+    ]
 
 
 def class_names_of(schema: Any, column: str) -> tuple[str, ...] | None:
@@ -137,12 +161,21 @@ def _is_text(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
+def _plain(value: Any) -> Any:
+    """A value as it was before pandas made numbers with gaps fractions, and gaps NaN."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return None
+    return int(value) if value.is_integer() else value
+
+
 def _text(value: Any, names: tuple[str, ...] | None) -> str:
     if value is None:
         return ""
     if names is not None and isinstance(value, int):
         # -1 stands for an image whose class is not known.
         return names[value] if 0 <= value < len(names) else ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
     return str(value)

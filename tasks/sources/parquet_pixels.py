@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +18,13 @@ from tasks.core.data.pixel_columns import (
     plain_name,
 )
 from tasks.core.errors import UserError
-from tasks.core.messages import first_line
-from tasks.sources.mistaken_files import begin_of
+from tasks.sources.parquet_files import class_names_of, labels_of, parquet_file
+from tasks.sources.stored_arrays import rows_per_block
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PIXEL_NAMES = {"image", "images", "img", "pixel", "pixels", "x", "data", "picture"}
-_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def has_pixels(path: Path) -> bool:
     Raises:
         UserError: it can't be read.
     """
-    with _opened(path) as file:
+    with parquet_file(path) as file:
         schema = file.schema_arrow
     lists = _lists(schema)
     return len(lists) == 1 or (not lists and bool(_numeric(schema)))
@@ -56,7 +53,7 @@ def columns(path: Path) -> Columns | Lists:
     Raises:
         UserError: it can't be read, there is no column of labels, or several can be it.
     """
-    with _opened(path) as file:
+    with parquet_file(path) as file:
         schema = file.schema_arrow
     lists = _lists(schema)
     if not lists:
@@ -72,38 +69,68 @@ def columns(path: Path) -> Columns | Lists:
 
 def class_names(path: Path, where: Columns | Lists) -> tuple[str, ...] | None:
     """The names of classes that Hugging Face keeps with a table, in order."""
-    with _opened(path) as file:
+    with parquet_file(path) as file:
         schema = file.schema_arrow
-    label = where.label if isinstance(where, Lists) else schema.names[where.label or 0]
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[label]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return tuple(names) if isinstance(names, list) and all(map(_is_text, names)) else None
+    return class_names_of(schema, _label(where, schema.names))
+
+
+def _label(where: Columns | Lists, names: list[str]) -> str:
+    if isinstance(where, Lists):
+        return where.label
+    assert where.label is not None, "columns of a table with names"
+    return names[where.label]
+
+
+def row_count(path: Path) -> int:
+    """The number of rows, also of those without a class.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    with parquet_file(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def chunks(path: Path, where: Columns | Lists) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Labels `(m,)` as strings and pixels `(m, ...)` as numbers.
+    """Labels `(m,)` as strings and pixels `(m, ...)` as numbers, of the rows with a class.
 
     Raises:
         UserError: the table is damaged, images have several sizes, or pixels or labels are missing.
     """
-    with _opened(path) as file:
+    import pyarrow as pa
+
+    with parquet_file(path) as file:
         names = file.schema_arrow.names
+        label = _label(where, names)
         if isinstance(where, Lists):
-            used = [where.pixels, where.label]
+            pixels = [where.pixels]
         else:
-            assert where.label is not None, "columns of a table with names"
-            used = [names[position] for position in (*where.pixels, where.label)]
+            pixels = [names[position] for position in where.pixels]
+        known = class_names_of(file.schema_arrow, label)
         # Without threads, since Arrow's threads can abort a process that ends soon after.
-        for batch in file.iter_batches(_ROWS, columns=used, use_threads=False):
-            labels = np.array([_text(value) for value in batch.column(used[-1]).to_pylist()], str)
+        batches = file.iter_batches(
+            _rows(file.metadata), columns=[*pixels, label], use_threads=False
+        )
+        for batch in batches:
+            labels = np.array(labels_of(batch.column(label), known), str)
+            taken = labels != ""
+            if not taken.any():
+                continue
+            batch = batch.filter(pa.array(taken))
             if isinstance(where, Lists):
-                yield labels, _from_lists(batch.column(where.pixels), path)
+                yield labels[taken], _from_lists(batch.column(where.pixels), path)
             else:
-                parts = [_numbers(batch.column(name), path) for name in used[:-1]]
-                yield labels, np.stack(parts, axis=1).reshape(-1, *where.shape)
+                parts = [_numbers(batch.column(name), path) for name in pixels]
+                yield labels[taken], np.stack(parts, axis=1).reshape(-1, *where.shape)
+
+
+def _rows(metadata: Any) -> int:
+    """How many rows are read at a time: lists may hold any number of values."""
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    values = sum(
+        group.column(at).num_values for group in groups for at in range(metadata.num_columns)
+    )
+    return rows_per_block((0, values // max(1, metadata.num_rows)), np.dtype(np.int64))
 
 
 def _from_lists(column: pa.Array, path: Path) -> NDArray[Any]:
@@ -168,29 +195,3 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     )
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return "" if value is None else str(value)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    begin_of(path)
-    try:
-        # Opened here, since Arrow cannot open a path that is not UTF-8.
-        with path.open("rb") as stream, pq.ParquetFile(stream) as file:
-            yield file
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise UserError(
-            f"{path} is not a Parquet file, or is damaged ({first_line(error)}); get it again."
-        ) from error

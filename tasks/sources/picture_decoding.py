@@ -44,6 +44,12 @@ _UNKNOWN = (
 )
 
 
+HEIC_ADVICE = (
+    "is a HEIC photograph; save it as JPEG, or install the extra `heic` "
+    "(pip install 'fashion-flow[heic]')."
+)
+
+
 @dataclass(frozen=True)
 class Undecoded:
     """A picture that was found but not decoded yet.

@@ -12,14 +12,23 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TypeVar
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tasks.core.array_types import UInt8
 from tasks.core.data.photographs import Frame, framed
 from tasks.core.data.picture_modes import channels_of
 from tasks.core.errors import UserError
 from tasks.sources.collection import Shape, Unusable
-from tasks.sources.picture_decoding import EMPTY, decoded, opened, quiet, reason_of
+from tasks.sources.picture_decoding import (
+    EMPTY,
+    HEIC_ADVICE,
+    HEIC_SUFFIXES,
+    decoded,
+    opened,
+    quiet,
+    reads_heic,
+    reason_of,
+)
 
 # A picture in a file, its bytes, or why there is none.
 Encoded = Path | bytes | Unusable
@@ -77,6 +86,9 @@ def _made(make: Callable[[IO[bytes]], Made], picture: Encoded) -> Made | Unusabl
             file.seek(0)
             return make(file)
     except Exception as error:
+        unknown = isinstance(error, UnidentifiedImageError) and not reads_heic()
+        if unknown and isinstance(picture, Path) and picture.suffix.lower() in HEIC_SUFFIXES:
+            return Unusable(HEIC_ADVICE)
         return Unusable(reason_of(error))
 
 

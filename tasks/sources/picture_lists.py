@@ -13,7 +13,7 @@ from tasks.core.messages import listed, quoted
 from tasks.sources.class_folders import has_class_folders
 from tasks.sources.collection import MISSING, Collection, Entry
 from tasks.sources.folder_listing import is_junk, listing
-from tasks.sources.list_tables import SUFFIXES, has_pixels, header_of, read_table
+from tasks.sources.list_tables import SUFFIXES, has_pixels, header_of, read_table, without_points
 from tasks.sources.listed_files import ListedFiles
 from tasks.sources.picture_decoding import printable
 from tasks.sources.picture_images import PictureImages
@@ -215,13 +215,14 @@ def _rows(found: Found, table: ListTable) -> Known:
     found.unused += [
         name for name in cells.columns if name not in (columns.picture, *columns.described)
     ]
+    texts = {name: without_points(cells.columns[name]) for name in columns.described}
     folder = ListedFiles(table.path.parent)
     likely = table.split or split_in(table.path.stem)
     known: Known = {}
     for at, number in enumerate(cells.rows):
         place = f"{table.path}: row {number:,}"
         text = cells.columns[columns.picture][at]
-        row = {name: cells.columns[name][at] for name in columns.described}
+        row = {name: texts[name][at] for name in columns.described}
         entry = entry_of("", row, columns, place)
         name = folder.find(text, entry.split or likely, place)
         if name is None:

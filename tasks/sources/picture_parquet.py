@@ -14,7 +14,7 @@ from tasks.core.messages import listed
 from tasks.sources.class_names import checked_class_names
 from tasks.sources.collection import Collection, Entry, Unusable
 from tasks.sources.folder_listing import listing
-from tasks.sources.parquet_files import class_names_of, parquet_file, texts_of
+from tasks.sources.parquet_files import WITHOUT_CLASS, class_names_of, parquet_file, texts_of
 from tasks.sources.picture_decoding import printable
 from tasks.sources.picture_images import Encoded, PictureImages
 from tasks.sources.row_columns import columns_of, entry_of, plain
@@ -27,7 +27,6 @@ SUFFIX = ".parquet"
 NAMES = (("image",), ("img", "images", "picture", "photo", "bytes"))
 # So many rows are read at once, of one column.
 ROWS = 16
-WITHOUT_CLASS = "a row without a class"
 
 _NO_PICTURE = Unusable(
     "contains no picture; expected its bytes, since paths to other files are not followed."
@@ -134,6 +133,11 @@ def _add(found: Found, path: Path, root: Path, split: str | None) -> None:
 def _pictures(parts: Sequence[Part]) -> Iterator[Encoded]:
     for part in parts:
         with parquet_file(part.path) as file:
+            if file.metadata.num_rows != len(part.rows):
+                raise UserError(
+                    f"{part.path}: has changed since it was read first; start again, and leave it "
+                    "as it is until the end."
+                )
             # Without threads, since Arrow's can abort a process that ends soon after
             # (apache/arrow#34314).
             batches = file.iter_batches(ROWS, columns=[part.column], use_threads=False)

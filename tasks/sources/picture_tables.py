@@ -119,7 +119,7 @@ def _batches(file: ParquetFile, names: Sequence[str], rows: int) -> Iterator[pa.
 def _columns(file: ParquetFile, source: str, like: ImageFormat) -> Pixels:
     """A table with a column for each pixel, as an array."""
     schema = file.schema_arrow
-    positions, shape = in_order(schema.names, pixel_positions(schema.names))
+    positions, shape = in_order(schema.names, pixel_positions(schema.names), source)
     names = [schema.names[position] for position in positions]
     try:
         kinds = [np.dtype(schema.field(at).type.to_pandas_dtype()) for at in positions]

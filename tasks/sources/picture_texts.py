@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import reduce
 from pathlib import Path
-
-import numpy as np
 
 from tasks.core.data.photographs import ImageFormat
 from tasks.core.data.pixel_columns import Columns, in_order, label_end, pixel_positions
 from tasks.core.data.pixel_values import Span, span_of
 from tasks.core.errors import UserError
 from tasks.sources.array_collection import Pixels
-from tasks.sources.csv_pixels import Dialect, chunks, dialect, ends
+from tasks.sources.csv_pixels import Dialect, chunks, dialect, dtype_of, ends
 from tasks.sources.picture_arrays import in_pixels, shape_of
 from tasks.sources.picture_decoding import Undecoded
 
@@ -43,11 +40,12 @@ def in_text(
             "the files or their folder."
         )
     where = _columns(path, how, like)
-    blocks = [(len(pixels), span_of(pixels)) for _, pixels in chunks(path, how, where)]
-    number, span = sum(size for size, _ in blocks), reduce(Span.joined, (one for _, one in blocks))
-    # A text has no type, so pixels of a byte are nothing that was converted.
-    bytes_only = 0 <= span.lowest <= span.highest <= 255 and isinstance(span.highest, int)
-    dtype = np.dtype(np.uint8 if bytes_only else type(span.highest))
+    number, dtypes, span = 0, set(), Span()
+    for _, pixels in chunks(path, how, where):
+        number += len(pixels)
+        dtypes.add(pixels.dtype)
+        span = span.joined(span_of(pixels))
+    dtype = dtype_of(dtypes, span)
     shape = shape_of((number, *where.shape), like, str(path))
     yield from in_pixels(
         Pixels(
@@ -66,7 +64,7 @@ def in_text(
 def _columns(path: Path, how: Dialect, like: ImageFormat) -> Columns:
     """The columns of pixels; the label does not matter, but must not be taken for a pixel."""
     if how.names is not None:
-        pixels, shape = in_order(how.names, pixel_positions(how.names))
+        pixels, shape = in_order(how.names, pixel_positions(how.names), str(path))
         return Columns(pixels, None, shape)
     size = like.height * like.width
     positions = tuple(range(how.width))

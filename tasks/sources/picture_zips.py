@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image
 
@@ -16,6 +16,7 @@ from tasks.core.data.photographs import ImageFormat
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 from tasks.sources import bounded_files
+from tasks.sources.archives import is_folder, path_of
 from tasks.sources.folder_listing import in_junk, suffix_of
 from tasks.sources.picture_decoding import (
     EMPTY,
@@ -33,7 +34,7 @@ MOST_BYTES = 4 * MOST_PIXELS
 # Pictures are compressed already, so an archive of many hardly unpacks to more than this.
 MOST_BYTES_PER_BYTE = 100
 
-_ENCRYPTED, _UTF_8 = 0x1, 0x800
+_ENCRYPTED = 0x1
 _CHUNK_BYTES = 2**20
 
 
@@ -56,8 +57,8 @@ def in_zip(
     with _opened(path) as archive:
         taken, others = [], Counter[str]()
         for member in archive.infolist():
-            name = PurePosixPath(_name_of(member))
-            if member.is_dir() or in_junk(name):
+            name = path_of(member)
+            if is_folder(member) or in_junk(name):
                 continue
             suffix = suffix_of(name)
             if suffix in suffixes():
@@ -78,16 +79,6 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise UserError(
             f"is not a zip archive, or is damaged ({first_line(error)}); get another copy."
         ) from None
-
-
-def _name_of(member: zipfile.ZipInfo) -> str:
-    """Its name; macOS writes UTF-8 without saying so."""
-    if not member.flag_bits & _UTF_8:
-        try:
-            return member.filename.encode("cp437").decode()
-        except UnicodeError:
-            pass
-    return member.filename
 
 
 def _check(members: list[zipfile.ZipInfo], size: int) -> None:

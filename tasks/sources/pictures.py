@@ -24,6 +24,7 @@ from tasks.sources.folder_listing import UNREADABLE, heic_notes, listing
 from tasks.sources.mistaken_files import begin_of
 from tasks.sources.picture_decoding import (
     EMPTY,
+    HEIC_ADVICE,
     HEIC_SUFFIXES,
     THUMBNAIL,
     Undecoded,
@@ -43,13 +44,9 @@ _ONLY_IF_NAMED = (picture_zips.SUFFIX, ".csv", ".tsv")
 
 # What to do about files that are often given, by suffix.
 _UNPACK = "is an archive of a kind that is not read here; unpack it and give the folder."
-_HEIC = (
-    "is a HEIC photograph; save it as JPEG, or install the extra `heic` "
-    "(pip install 'fashion-flow[heic]')."
-)
 _OTHERS = {
     **dict.fromkeys((".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"), _UNPACK),
-    **dict.fromkeys(HEIC_SUFFIXES, _HEIC),
+    **dict.fromkeys(HEIC_SUFFIXES, HEIC_ADVICE),
     ".svg": "is a drawing of lines (SVG); save it as PNG.",
     ".pdf": "is a document (PDF); save its pages as PNG.",
 }

@@ -19,14 +19,13 @@ from tasks.core.errors import UserError
 from tasks.core.messages import listed
 from tasks.sources import csv_pixels, parquet_pixels
 from tasks.sources.array_collection import Part, Pixels, collected
+from tasks.sources.class_folders import has_class_folders
 from tasks.sources.class_names import class_names_beside, read_class_names
 from tasks.sources.collection import Collection
+from tasks.sources.folder_listing import listing, names_in
+from tasks.sources.parquet_files import WITHOUT_CLASS
+from tasks.sources.split_names import split_in
 
-_SPLITS = {
-    "train": "train|training",
-    "validation": "val|valid|validation|dev",
-    "test": "test|testing",
-}
 # Parts of one split, as Hugging Face writes them.
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\b")
 _TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -37,12 +36,13 @@ Chunks = Callable[[], Iterator[tuple[NDArray[Any], NDArray[Any]]]]
 
 @dataclass(frozen=True)
 class _Table:
-    """A table whose columns are known."""
+    """A table whose columns are known; `rows` counts those of Parquet, also without a class."""
 
     path: Path
     chunks: Chunks
     others: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,14 @@ class _Contents:
 
 
 def accepts(path: Path) -> bool:
-    """Whether a path is a table of pixels, or a folder with one."""
-    return bool(_tables_in(path))
+    """Whether a path is a table of pixels, or a folder with one and without classes of pictures.
+
+    Raises:
+        UserError: it is a folder that can't be read.
+    """
+    tables = _tables_in(path)
+    # Beside pictures, numbers describe them.
+    return bool(tables) and not (os.path.isdir(path) and has_class_folders(listing(path), path))
 
 
 def files(path: Path) -> list[Path]:
@@ -74,33 +80,41 @@ def read(path: Path) -> Collection:
     """
     tables = [_table(file) for file in _resolved(_tables_in(path))]
     splits = _splits([table.path for table in tables], path)
-    found = [_contents(table) for table in tables]
-    labels = csv_pixels.as_numbers(np.concatenate([contents.labels for contents in found]))
-    ends = np.cumsum([len(contents.labels) for contents in found])[:-1]
-    span = reduce(Span.joined, [contents.span for contents in found])
-    # A text has no type, so pixels of a byte are nothing that was converted.
-    whole = all(contents.dtype.kind in "iu" for contents in found)
-    dtype = np.dtype(np.uint8) if whole and 0 <= span.lowest <= span.highest <= 255 else None
+    found = [
+        (split, table, contents)
+        for split, table in zip(splits, tables, strict=True)
+        if (contents := _contents(table))
+    ]
+    if not found:
+        raise UserError(f"{path}: no row has a class; write one into the column of labels.")
+    labels = csv_pixels.as_numbers(np.concatenate([contents.labels for *_, contents in found]))
+    ends = np.cumsum([len(contents.labels) for *_, contents in found])[:-1]
+    span = reduce(Span.joined, [contents.span for *_, contents in found])
+    joint = csv_pixels.dtype_of({contents.dtype for *_, contents in found}, span)
     parts = [
-        Part(split, _pixels(table, contents, dtype or contents.dtype), own, str(table.path))
-        for split, table, contents, own in zip(
-            splits, tables, found, np.split(labels, ends), strict=True
+        Part(
+            split,
+            _pixels(table, contents, joint if joint == np.uint8 else contents.dtype),
+            own,
+            str(table.path),
         )
+        for (split, table, contents), own in zip(found, np.split(labels, ends), strict=True)
     ]
     names = class_names_beside(path)
     known = read_class_names(names) if names else tables[0].class_names
     others = sorted({name for table in tables for name in table.others})
-    return collected(
+    collection = collected(
         parts, known, [f"columns that were not taken: {listed(others)}."] if others else []
     )
+    rows = sum(table.rows for table in tables)
+    missing = rows - sum(len(contents.labels) for _, table, contents in found if table.rows)
+    return replace(collection, left_out={WITHOUT_CLASS: missing} if missing else {})
 
 
 def _tables_in(path: Path) -> list[Path]:
     if os.path.isfile(path):
         return [path] if _is_pixels(path) else []
-    if not os.path.isdir(path):
-        return []
-    found = (path / name for name in sorted(os.listdir(path)) if not name.startswith("."))
+    found = (path / name for name in names_in(path))
     return [file for file in found if os.path.isfile(file) and _is_pixels(file)]
 
 
@@ -118,7 +132,7 @@ def _splits(paths: Sequence[Path], origin: Path) -> list[str | None]:
     """The splits that the names of files tell; None for a single file."""
     if len(paths) == 1:
         return [None]
-    found = [_split(path.name) for path in paths]
+    found = [split_in(path.name) for path in paths]
     several = len(set(found)) < len(found) and not all(_SHARD.search(p.name) for p in paths)
     if None in found or several:
         raise UserError(
@@ -126,14 +140,6 @@ def _splits(paths: Sequence[Path], origin: Path) -> list[str | None]:
             "split; call them train.csv, validation.csv and test.csv, or name one file."
         )
     return found
-
-
-def _split(name: str) -> str | None:
-    words = re.split(r"[^a-z]+", name.lower())
-    matches = [
-        split for split, known in _SPLITS.items() if any(re.fullmatch(known, w) for w in words)
-    ]
-    return matches[0] if len(matches) == 1 else None
 
 
 def _resolved(paths: Sequence[Path]) -> list[tuple[Path, csv_pixels.Dialect | None, Any]]:
@@ -178,10 +184,12 @@ def _table(found: tuple[Path, csv_pixels.Dialect | None, Any]) -> _Table:
         partial(parquet_pixels.chunks, path, where),
         others,
         parquet_pixels.class_names(path, where),
+        parquet_pixels.row_count(path),
     )
 
 
-def _contents(table: _Table) -> _Contents:
+def _contents(table: _Table) -> _Contents | None:
+    """What a table holds; None if all of its rows are without a class."""
     labels, dtypes, shapes, span = [], set(), set(), Span()
     for own, pixels in table.chunks():
         if not is_number(pixels.dtype):
@@ -190,6 +198,8 @@ def _contents(table: _Table) -> _Contents:
         dtypes.add(pixels.dtype)
         shapes.add(pixels.shape[1:])
         span = span.joined(span_of(pixels))
+    if table.rows and not shapes:
+        return None
     if len(shapes) != 1:
         what = "images of several sizes" if shapes else "no images"
         raise UserError(f"{table.path}: there are {what}; expected images of one size.")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks.core.data.pixel_columns import PATHS
 from tasks.core.errors import UserError
 from tasks.core.messages import listed, quoted
 from tasks.sources.class_folders import label_of
@@ -13,12 +14,7 @@ from tasks.sources.collection import Entry
 from tasks.sources.split_names import EXPECTED, split_of
 
 # Names in any case, without spaces and signs between words. Those of the first group that occurs
-# are meant; of one group, only one may occur.
-PATHS = (
-    ("filename",),
-    ("file", "path", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath"),
-    ("picture", "photo", "imageid", "imgid", "id", "idcode", "name"),
-)
+# are meant; of one group, only one may occur. So it is with `PATHS`.
 LABELS = (
     ("label",),
     ("class", "category", "target", "labels", "classname", "labelname", "classlabel"),

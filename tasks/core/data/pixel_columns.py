@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.core.errors import UserError
-from tasks.core.messages import listed
+from tasks.core.messages import listed, quoted
 
 # A table with fewer columns of pixels is one of something else.
 LEAST_PIXELS = 9
@@ -17,17 +17,17 @@ _NUMBERED = re.compile(r"(?P<called>.*?)(?P<row>\d+)(?:[_x.,: -]+(?P<column>\d+)
 _LABELS = {"label", "labels", "class", "classes", "target", "y", "category", "classlabel"}
 # The numbers of rows, which pandas writes as the first column.
 _INDICES = {"", "index", "id", "unnamed0", "indexlevel0"}
-# Columns that say where a picture is.
-_PATHS = {
-    "file",
-    "filename",
-    "filepath",
-    "path",
-    "image",
-    "imagefile",
-    "imagename",
-    "imagepath",
-} | {"img", "imgpath", "url"}
+# Columns that say where a picture is, without case, blanks and signs; those of the first group that
+# occurs are meant.
+PATHS = (
+    ("filename",),
+    ("file", "path", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath"),
+    ("picture", "photo", "imageid", "imgid", "id", "idcode", "name"),
+)
+_FILES = {"url", *PATHS[0], *PATHS[1]}
+# Beside these, numbers are pixels only if they are called so: features of pictures are not.
+_NAMES = frozenset(PATHS[2])
+_CALLED_PIXELS = re.compile(r"(?:p|px|pix|pixels?)?")
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,19 @@ def pixel_positions(names: Sequence[str]) -> list[int]:
 
     Empty if there are fewer than `LEAST_PIXELS`, or if the pictures are in other files.
     """
-    if any(plain_name(name) in _PATHS for name in names):
+    plain = {plain_name(name) for name in names}
+    if plain & _FILES:
         return []
     groups: dict[str, list[int]] = {}
     for position, name in enumerate(names):
         match = _NUMBERED.fullmatch(name.strip().lower())
         if match:
             groups.setdefault(match["called"], []).append(position)
-    largest = max(groups.values(), key=len, default=[])
-    return largest if len(largest) >= LEAST_PIXELS else []
+    if not groups:
+        return []
+    called, largest = max(groups.items(), key=lambda group: len(group[1]))
+    features = plain & _NAMES and not _CALLED_PIXELS.fullmatch(plain_name(called))
+    return largest if len(largest) >= LEAST_PIXELS and not features else []
 
 
 def label_position(names: Sequence[str], candidates: Sequence[int], origin: str) -> int | None:
@@ -92,7 +96,7 @@ def columns_of(names: Sequence[str], origin: str) -> Columns:
     """The columns of a table with a header.
 
     Raises:
-        UserError: there is no column of labels, or several.
+        UserError: there is no column of labels, or several; or not one column for each pixel.
     """
     pixels = pixel_positions(names)
     rest = [position for position in range(len(names)) if position not in set(pixels)]
@@ -102,10 +106,10 @@ def columns_of(names: Sequence[str], origin: str) -> Columns:
             f"{origin}: there are {len(pixels)} columns of pixels and no column called label; "
             "add one, or remove the file if its images have no labels."
         )
+    ordered, shape = in_order(names, pixels, origin)
     if label is None:
         return Columns((), None, (len(pixels) - 1,))
     others = tuple(names[p] for p in rest if p != label and plain_name(names[p]) not in _INDICES)
-    ordered, shape = in_order(names, pixels)
     return Columns(ordered, label, shape, others)
 
 
@@ -123,19 +127,34 @@ def columns_without_names(count: int, origin: str) -> Columns:
     return Columns((), None, (count - 1,))
 
 
-def in_order(names: Sequence[str], pixels: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Pixels in the order of their names, since some programs sort `pixel10` before `pixel2`."""
+def in_order(
+    names: Sequence[str], pixels: Sequence[int], origin: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Pixels in the order of their names, since some programs sort `pixel10` before `pixel2`.
+
+    Returns:
+        Their positions, and height and width if the names tell, else their number.
+
+    Raises:
+        UserError: one is missing, or there twice.
+    """
     places = {}
     for position in pixels:
         match = _NUMBERED.fullmatch(names[position].strip().lower())
         assert match, "it was found by its name"
         places[position] = (int(match["row"]), int(match["column"] or -1))
     ordered = tuple(sorted(pixels, key=lambda position: places[position]))
-    rows, columns = ({place[axis] for place in places.values()} for axis in (0, 1))
-    grid = (len(rows), len(columns))
-    if math.prod(grid) == len(set(places.values())) == len(pixels) and -1 not in columns:
-        return ordered, grid
-    return ordered, (len(pixels),)
+    axes = [[place[axis] for place in places.values()] for axis in (0, 1)]
+    height, width = (max(axis) - min(axis) + 1 for axis in axes)
+    different = len(set(places.values()))
+    if not height * width == different == len(pixels):
+        found = f"{len(pixels):,}, {different:,} of them different"
+        raise UserError(
+            f"{origin}: the columns {quoted(names[ordered[0]], 30)} to "
+            f"{quoted(names[ordered[-1]], 30)} are not one for each pixel: expected "
+            f"{height * width:,}, found {found}. Correct the header, or get the table again."
+        )
+    return ordered, (len(pixels),) if -1 in axes[1] else (height, width)
 
 
 def _square(count: int) -> bool:
@@ -172,6 +191,6 @@ def _numeric(text: str) -> bool:
 def _counted(values: set[str]) -> bool:
     try:
         numbers = sorted(int(float(value)) for value in values)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))

@@ -77,6 +77,13 @@ PICTURES: dict[str, Save] = {
     "palette.png": lambda path: drawn(60, 40).convert("P").save(path, transparency=3),
     "profile.png": lambda path: drawn(60, 40).save(path, icc_profile=other_profile()),
     "profile_cut_out.png": lambda path: cut_out().save(path, icc_profile=other_profile()),
+    "profile_palette.png": lambda path: (
+        drawn(60, 40).convert("P").save(path, icc_profile=other_profile())
+    ),
+    "profile_palette_cut_out.png": lambda path: (
+        drawn(60, 40).convert("P").save(path, icc_profile=other_profile(), transparency=3)
+    ),
+    "damaged_profile.png": lambda path: drawn(60, 40).save(path, icc_profile=b"?" * 200),
     "bits16.png": lambda path: Image.fromarray(GREY.astype(np.uint16) * 257).save(path),
     "bits12.png": lambda path: Image.fromarray(GREY.astype(np.uint16) * 16).save(path),
     "bits32.tif": lambda path: Image.fromarray(GREY.astype(np.int32) * 100).save(path),

@@ -13,7 +13,8 @@ import pytest
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
 from tasks.sources.collection import Unusable
-from tasks.sources.picture_parquet import ROWS, WITHOUT_CLASS, accepts, files, read
+from tasks.sources.parquet_files import WITHOUT_CLASS
+from tasks.sources.picture_parquet import ROWS, accepts, files, read
 from tests.tasks.sources.tiny_pictures import SHAPE, encoded, placed
 
 

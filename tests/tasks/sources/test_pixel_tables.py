@@ -251,7 +251,6 @@ def test_parts_of_a_split(tmp_path: Path) -> None:
         ({"label": [0, 1], "pixels": [[1, 2, 3], [1, 2]]}, "lists of 2 to 3 pixels; expected"),
         ({"label": [0, 1], "pixels": [[1, 2], None]}, "some images are missing; remove"),
         ({"label": [0], "pixels": [[1, 2, None, 4]]}, "some pixels are missing; remove"),
-        ({"label": [0, None], "pixels": [[1, 2, 3, 4]] * 2}, "the label at 1 is empty"),
         ({"a": [0], "b": [0], "pixels": [[1, 2, 3, 4]]}, "a, b may each be the label"),
     ],
 )
