@@ -117,7 +117,8 @@ def data_set_digest(data_set: str) -> str:
     with ThreadPoolExecutor() as threads:
         digests = list(threads.map(_file_digest, files))
     content = sorted(map(list, zip(names, digests, strict=True)))
-    return digest_of([reader.__name__, content, _others(base, names) if names != [""] else []])
+    # Beside a table may be anything, such as the store of this run.
+    return digest_of([reader.__name__, content, _others(path, names) if path.is_dir() else []])
 
 
 def _others(folder: Path, names: Iterable[str]) -> list[Any]:

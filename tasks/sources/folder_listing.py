@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed
 from tasks.sources.picture_decoding import HEIC_SUFFIXES, printable, suffixes
+from tasks.storage.store import RUN_INDEX
 
 # Written by Windows, macOS and storage devices; names that begin with a dot are left out, too.
 JUNK = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir"))
@@ -47,7 +48,7 @@ class Listing:
 
 
 def listing(folder: Path) -> Listing:
-    """List a folder; links are followed, but no folder is read twice."""
+    """List a folder; links are followed, but no folder is read twice, and no store of results."""
     files: list[Path] = []
     folders: list[Path] = []
     left_out: Counter[str] = Counter()
@@ -65,6 +66,9 @@ def listing(folder: Path) -> Listing:
             left_out[LOOP] += 1
             continue
         read.add((status.st_dev, status.st_ino))
+        # A run in the folder of its data keeps its results there.
+        if any(entry.name == RUN_INDEX for entry in entries):
+            continue
         if part.parts:
             folders.append(part)
         below = []

@@ -20,7 +20,7 @@ MISTAKES = {
     "no such data set": (["--dataset", "nowhere.npz"], "nowhere.npz"),
     "no such plan": (["--plan", "plan.toml"], "plan.toml"),
     "no such weights": (["--vgg16-weights", "weights.h5"], "weights.h5"),
-    "folder missing files": (["--dataset", "."], "train-images-idx3-ubyte"),
+    "folder without images": (["--dataset", "."], "expected a folder with a folder of pictures"),
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tasks.core.errors import UserError
 from tasks.sources import picture_decoding
@@ -204,3 +205,11 @@ def test_each_picture_is_taken_or_counted(
     assert len(found.entries) + sum(found.left_out.values()) == len(folders) - hidden
     assert len({entry.split is None for entry in found.entries}) == 1
     assert len(found.entries) == len(files(root))
+
+
+def test_a_store_among_the_pictures_is_no_class(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "artifacts/stages"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / name / "1.png")
+    (tmp_path / "artifacts" / "runs.jsonl").touch()
+    assert {entry.label for entry in read(tmp_path).entries} == {"cat", "dog"}
