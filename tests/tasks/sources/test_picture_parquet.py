@@ -157,7 +157,7 @@ def test_numbers_of_classes_with_gaps(gap: float | None, tmp_path: Path) -> None
 @pytest.mark.parametrize("label", [2, 2.0, 0.5, "hen"])
 def test_values_that_are_none_of_the_classes(label: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [encoded()], ["dog", "cat"], label=[label])
-    with pytest.raises(UserError, match="column 'label' has .* whole numbers up to 1, since"):
+    with pytest.raises(UserError, match=r"column 'label' has .* whole numbers up to 1, since"):
         read(path)
 
 

@@ -346,7 +346,8 @@ def test_45_fractions_after_whole_numbers_are_not_cut(
 ) -> None:
     monkeypatch.setattr("tasks.sources.csv_pixels.BLOCK_BYTES", 8 * 784)
     rows = [[0] * 783 + [200], [0.75] * 783 + [100.6]]
-    lines = [",".join(f"pixel{at}" for at in range(784)), *(",".join(map(str, r)) for r in rows)]
+    names = ",".join(f"pixel{at}" for at in range(784))
+    lines = [names, *(",".join(str(pixel) for pixel in row) for row in rows)]
     found = pixels_of(read(write(tmp_path / "a.csv", "\n".join(lines).encode())))
     assert found[0, -1, -1, 0] == 200
     assert (found[1, 0, 0, 0], found[1, -1, -1, 0]) == (1, 101)
