@@ -245,3 +245,14 @@ def test_damage_ends_in_one_message(
     except UserError as error:
         assert str(path) in str(error)  # noqa: PT017
     assert os.listdir(tempfile.gettempdir()) == []
+
+
+def test_folders_of_windows(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("cat\\", "cat\\1.png", "dog\\1.png"):
+            archive.writestr(name, b"")
+    with unpacked(path) as found:
+        files = sorted(found.folder.rglob("*.png"))
+        assert files == [found.folder / name for name in ("cat/1.png", "dog/1.png")]
+        assert not found.left_out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -404,3 +405,37 @@ def test_any_header_ends_in_one_message(
     (folder / name).write_bytes(content)
     with suppress(UserError):
         images_of(array_files.read(folder))
+
+
+def test_links_that_lead_in_a_circle_are_no_arrays(tmp_path: Path) -> None:
+    np.save(tmp_path / "features.npy", X)
+    os.symlink("circle.txt", tmp_path / "circle.txt")
+    assert not array_files.accepts(tmp_path)
+
+
+def test_a_string_for_each_image_names_no_classes(path: Path) -> None:
+    names = {"names": np.array([f"{at}.png" for at in range(6)])}
+    found = array_files.read(write_npz(path, {"x": X, "y": Y} | names))
+    assert found.class_names is None
+    assert found.notes == ("arrays that were not taken: names.",)
+
+    for labels in (np.arange(6), np.eye(6)[Y]):
+        found = array_files.read(write_npz(path, {"x": X, "y": labels} | names))
+        assert found.class_names == tuple(names["names"]), "as many classes as images"
+
+
+def test_of_several_arrays_of_names_the_clearest_is_taken(path: Path) -> None:
+    names = {
+        "names": np.array(["a", "b", "c"]),
+        "categories": np.array(["beast", "bird"]),
+        "class_names": np.array(["cat", "dog", "hen"]),
+    }
+    found = array_files.read(write_npz(path, {"x": X, "y": Y} | names))
+    assert found.class_names == ("cat", "dog", "hen")
+    assert found.notes == ("arrays that were not taken: names, categories.",)
+
+
+@pytest.mark.parametrize("split", ["eval", "tst", "holdout", "te"])
+def test_what_else_people_call_the_test_set(path: Path, split: str) -> None:
+    arrays = {"x_train": X, "y_train": Y, f"x_{split}": X, f"{split}_y": Y}
+    assert counts_of(array_files.read(write_npz(path, arrays))) == {"train": 6, "test": 6}

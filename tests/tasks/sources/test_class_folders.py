@@ -117,6 +117,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         **{LOOSE: 1, BROKEN: 2, LOOP: 1, NOT_A_FILE: 1},
         **{".txt": 1, ".heic": 1, "no suffix": 1},
     }
+    assert LOOSE == "pictures outside a class folder", "it follows a number"
     assert found.notes[0] == "Folders without pictures are left out: empty."
     assert "fashion-flow[heic]" in found.notes[1]
 

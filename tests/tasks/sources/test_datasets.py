@@ -147,3 +147,43 @@ def test_pixels_of_an_array_are_those_of_the_picture(tmp_path: Path) -> None:
             images = [np.asarray(image) for image in given.images.decoded(Frame(8, 8, 3))]
         found[form] = sorted(image.tobytes() for image in images)
     assert found["npz"] == found["photos"] == found["zip"]
+
+
+NUMBERS = np.random.default_rng(0).integers(0, 256, (6, 16))
+TABLES: dict[str, list[str]] = {
+    "without a header": [",".join(map(str, [at % 2, *row])) for at, row in enumerate(NUMBERS)],
+    "features": [
+        "image_id,label," + ",".join(f"f{at}" for at in range(16)),
+        *(f"{at}.png,{at % 2},{','.join(map(str, row))}" for at, row in enumerate(NUMBERS)),
+    ],
+    "pixels": [
+        "label," + ",".join(f"pixel{at}" for at in range(16)),
+        *(",".join(map(str, [at % 2, *row])) for at, row in enumerate(NUMBERS)),
+    ],
+}
+
+
+@pytest.mark.parametrize("form", [*TABLES, "arrays"])
+def test_numbers_beside_folders_of_pictures_are_no_pixels(form: str, tmp_path: Path) -> None:
+    photos(tmp_path)
+    if form == "arrays":
+        np.save(tmp_path / "x.npy", NUMBERS.reshape(6, 4, 4))
+        np.save(tmp_path / "y.npy", np.arange(6) % 2)
+    else:
+        (tmp_path / "features.csv").write_text("\n".join(TABLES[form]))
+    with opened_data_set(str(tmp_path)) as found:
+        assert len(found.entries) == 9
+        assert all(entry.name.endswith(".png") for entry in found.entries)
+
+
+@pytest.mark.parametrize("call", [data_set_digest, lambda path: opened_data_set(path).__enter__()])
+def test_a_folder_that_may_not_be_read(
+    call: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: object) -> list[str]:
+        raise PermissionError(13, "Permission denied", path)
+
+    photos(tmp_path)
+    monkeypatch.setattr(os, "listdir", refused)
+    with pytest.raises(UserError, match=f"^{tmp_path}: can't be read .Permission denied.; check"):
+        call(str(tmp_path))

@@ -75,6 +75,12 @@ def test_validation_and_no_test(tmp_path: Path) -> None:
     assert counts_of(idx_folder.read(tmp_path)) == {"train": 6, "validation": 3}
 
 
+@pytest.mark.parametrize("split", ["eval", "tst", "holdout", "testing"])
+def test_what_else_people_call_the_test_set(tmp_path: Path, split: str) -> None:
+    write(tmp_path, spelt("{split}-{kind}-idx{axes}-ubyte", train="trn", test=split))
+    assert counts_of(idx_folder.read(tmp_path)) == {"train": 6, "test": 3}
+
+
 def test_a_file_beside_its_archive_is_read_once(tmp_path: Path) -> None:
     write(tmp_path, IDX_NAMES)
     write(tmp_path, tuple(f"{name}.gz" for name in IDX_NAMES), compress=True)

@@ -135,3 +135,15 @@ def test_damage_of_any_kind_gives_a_picture_or_a_reason(kind: str, data: st.Data
         else:
             assert pixels.shape == (8, 8, 3)
             assert pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["a.heic", "b.HEIF"])
+def test_photographs_whose_package_is_missing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    monkeypatch.setattr("tasks.sources.picture_images.reads_heic", lambda: False)
+    monkeypatch.setattr(picture_decoding, "reads_heic", lambda: False)
+    assert len(reasons(path)) == 2
+    assert all("fashion-flow[heic]" in reason for reason in reasons(path))

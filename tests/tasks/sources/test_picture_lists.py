@@ -81,6 +81,33 @@ def test_labels_stay_text(folder: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1.0", "0.0"], ["1", "0"]),
+        (["01", "02"], ["01", "02"]),
+        (["1.0", "02"], ["1.0", "02"]),
+        (["1.0", "1.5"], ["1.0", "1.5"]),
+        (["1.0", "x"], ["1.0", "x"]),
+    ],
+)
+def test_whole_numbers_are_classes_without_a_point(
+    cells: list[str], expected: list[str], folder: Path
+) -> None:
+    rows = list(zip(["a.png", "b.png"], cells, strict=True))
+    plain = "".join(f"{name},{cell}\n" for name, cell in rows)
+    assert list(labels(read(table(folder, f"file,label\n{plain}"))).values()) == expected
+    objects = [json.dumps({"file": name, "label": cell}) for name, cell in rows]
+    found = read(table(folder, "\n".join(objects), "list.jsonl"))
+    assert list(labels(found).values()) == expected
+
+
+def test_numbers_of_json_are_classes_without_a_point(folder: Path) -> None:
+    rows = [{"file": "a.png", "label": 1.0}, {"file": "b.png", "label": 2.5}]
+    path = table(folder, "\n".join(map(json.dumps, rows)), "list.jsonl")
+    assert labels(read(path)) == {"a.png": "1", "b.png": "2.5"}
+
+
 def test_json_lines(folder: Path) -> None:
     rows = [{"file_name": "a.png", "label": 1, "boxes": [[1, 2]]}, {"label": "é", "file_name": "b"}]
     path = table(folder, "\n\n".join(map(json.dumps, rows)), "list.jsonl")

@@ -144,3 +144,26 @@ def test_a_small_file_with_a_huge_content_is_refused(
     path = write(tmp_path / "a.parquet", [b"\0" * 10**6] * 7, label=[0] * 7)
     with pytest.raises(UserError, match="made to exhaust memory"):
         read(path)
+
+
+@pytest.mark.parametrize("gap", [None, float("nan"), -1.0])
+def test_numbers_of_classes_with_gaps(gap: float | None, tmp_path: Path) -> None:
+    labels = pa.array([1.0, gap, 0.0], pa.float64(), from_pandas=False)
+    found = read(write(tmp_path / "a.parquet", [encoded()] * 3, ["dog", "cat"], label=labels))
+    assert [entry.label for entry in found.entries] == ["cat", "dog"]
+    assert found.left_out == {WITHOUT_CLASS: 1}
+
+
+@pytest.mark.parametrize("label", [2, 2.0, 0.5, "hen"])
+def test_values_that_are_none_of_the_classes(label: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [encoded()], ["dog", "cat"], label=[label])
+    with pytest.raises(UserError, match=r"column 'label' has .* whole numbers up to 1, since"):
+        read(path)
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [encoded()] * 3, label=[0, 1, 0])
+    found = read(path)
+    write(path, [encoded()], label=[0])
+    with pytest.raises(UserError, match=f"^{path}: has changed since it was read first"):
+        list(found.images.shapes())

@@ -138,3 +138,11 @@ def test_damage_never_ends_in_an_exception(data: st.DataObject) -> None:
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
         for item in read(write(path, bytes(content))):
             assert isinstance(item, Picture) or item.reason
+
+
+def test_names_of_windows(tmp_path: Path) -> None:
+    members = {"photos\\": b"", "photos\\b.png": PNG, "photos\\.hidden\\c.png": PNG}
+    path = archive(tmp_path / "a.zip", members)
+    found, notes = noted(path)
+    assert [item.source for item in found] == [f"{path}/photos/b.png"]
+    assert notes == []

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
-from tasks.sources import csv_pixels, pixel_tables
+from tasks.sources import csv_pixels, parquet_pixels, pixel_tables, stored_arrays
+from tasks.sources.parquet_files import WITHOUT_CLASS
 from tests.tasks.sources.read_collections import counts_of, images_of, labels_of
 
 # Corners are dark, as in MNIST.
@@ -308,3 +309,87 @@ def test_a_damaged_parquet_table_ends_in_one_message(
     if pixel_tables.accepts(path):
         with suppress(UserError):
             images_of(pixel_tables.read(path))
+
+
+@pytest.mark.parametrize("split", ["eval", "tst", "holdout"])
+def test_what_else_people_call_the_test_set(split: str, tmp_path: Path) -> None:
+    for name in ("train", f"mnist_{split}"):
+        write(tmp_path / f"{name}.csv", lines())
+    assert counts_of(pixel_tables.read(tmp_path)) == {"train": 12, "test": 12}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([*range(9), *range(10, 17)], "expected 17, found 16, 16 of them different"),
+        ([*range(15), 3], "expected 15, found 16, 15 of them different"),
+    ],
+)
+def test_pixels_that_are_missing_or_there_twice(
+    names: list[int], expected: str, tmp_path: Path
+) -> None:
+    head = ",".join(["label", *(f"pixel{at}" for at in names)])
+    path = write(tmp_path / "a.csv", [head, *lines()])
+    with pytest.raises(UserError, match=f"^{path}: the columns 'pixel0' to .*{expected}"):
+        pixel_tables.read(path)
+
+
+def test_a_compressed_table_that_fills_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "own.csv.gz"
+    path.write_bytes(gzip.compress(("\n".join(FORMS["header"]) + "\n" * 20_000).encode()))
+    monkeypatch.setattr("tasks.sources.bounded_files.MAX_UNCOMPRESSED_BYTES", 20_000)
+    monkeypatch.setattr(csv_pixels, "_BEGIN_BYTES", 500)
+    with pytest.raises(UserError, match=r"own\.csv\.gz: unpacks to more than 20000 bytes"):
+        pixel_tables.read(path)
+
+
+def test_tables_of_other_forms_keep_their_own_meaning(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", [",".join(HEAD), *lines()])
+    write(tmp_path / "test.csv", [",".join(HEAD), *lines(x=X / 255)])
+    found = pixel_tables.read(tmp_path)
+    np.testing.assert_array_equal(images_of(found).reshape(2, 12, 16), [X, X])
+
+
+HUGGING_FACE = {"info": {"features": {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}}}
+
+
+@pytest.mark.parametrize("labels", [[-1, *Y[1:]], [None, *Y[1:]], [np.nan, *(Y[1:] / 1.0)]])
+def test_rows_without_a_class_are_left_out_as_those_of_pictures(
+    labels: list[Any], tmp_path: Path
+) -> None:
+    columns = {**NESTED["nested lists"], "label": pa.array(labels, from_pandas=False)}
+    path = write_parquet(tmp_path / "train.parquet", columns, HUGGING_FACE)
+    found = pixel_tables.read(path)
+    assert found.left_out == {WITHOUT_CLASS: 1}
+    assert labels_of(found)[:3] == ["b", "c", "a"]
+    np.testing.assert_array_equal(images_of(found).reshape(11, 16), X[1:])
+
+    columns["label"] = [-1] * 12
+    nothing = write_parquet(tmp_path / "test.parquet", columns, HUGGING_FACE)
+    found = pixel_tables.read(tmp_path)
+    assert counts_of(found) == {"train": 11}
+    assert found.left_out == {WITHOUT_CLASS: 13}
+    with pytest.raises(UserError, match="no row has a class"):
+        pixel_tables.read(nothing)
+
+
+@pytest.mark.parametrize("form", NESTED)
+def test_rows_of_parquet_are_read_by_their_size(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_arrays, "BLOCK_BYTES", 3 * 17 * 8)
+    path = write_parquet(tmp_path / "own.parquet", NESTED[form])
+    chunks = parquet_pixels.chunks(path, parquet_pixels.columns(path))
+    blocks = [len(labels) for labels, _ in chunks]
+    assert sum(blocks) == 12
+    assert max(blocks) == 3
+
+
+def test_a_small_parquet_table_with_a_huge_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.sources.parquet_files.MOST_PIXELS", 1000)
+    path = write_parquet(tmp_path / "own.parquet", {"label": [1], "pixels": [[0] * 10**6]})
+    assert not pixel_tables.accepts(path)

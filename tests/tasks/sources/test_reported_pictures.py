@@ -339,3 +339,15 @@ def test_pictures_are_fitted_as_in_training(fit: Fit, tmp_path: Path) -> None:
     assert like == ImageFormat(4, 4, 1, fit, 0.0)
     shirt().save(tmp_path / "a.png")
     assert (pixels_of(read(tmp_path, like=like, invert="no"))[0] == framed(shirt(), like)).all()
+
+
+def test_45_fractions_after_whole_numbers_are_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.sources.csv_pixels.BLOCK_BYTES", 8 * 784)
+    rows = [[0] * 783 + [200], [0.75] * 783 + [100.6]]
+    names = ",".join(f"pixel{at}" for at in range(784))
+    lines = [names, *(",".join(str(pixel) for pixel in row) for row in rows)]
+    found = pixels_of(read(write(tmp_path / "a.csv", "\n".join(lines).encode())))
+    assert found[0, -1, -1, 0] == 200
+    assert (found[1, 0, 0, 0], found[1, -1, -1, 0]) == (1, 101)

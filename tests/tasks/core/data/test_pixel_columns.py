@@ -48,6 +48,35 @@ def test_names_with_rows_and_columns_tell_the_size() -> None:
     assert [names[p - 1] for p in found.pixels[:6]] == ["0_0", "0_1", "0_2", "0_3", "0_4", "1_0"]
 
 
+@settings(max_examples=50)
+@given(st.integers(3, 5), st.integers(3, 5), st.integers(0, 2), st.data())
+def test_each_pixel_has_one_column(
+    height: int, width: int, start: int, data: st.DataObject
+) -> None:
+    grid = [f"{row + start}x{column}" for row in range(height) for column in range(width)]
+    names = data.draw(st.permutations(grid))
+    found = columns_of(["label", *names], "t.csv")
+    assert [names[position - 1] for position in found.pixels] == grid
+    assert found.shape == (height, width)
+
+    at = data.draw(st.integers(0, len(names) - 1))
+    for wrong in ([*names[:at], *names[at + 1 :]], [*names, names[at]]):
+        if len(wrong) >= 9:
+            with pytest.raises(UserError, match=r"^t.csv: the columns .* are not one for each"):
+                columns_of(["label", *wrong], "t.csv")
+
+
+@pytest.mark.parametrize("name", ["id", "image_id", "name"])
+def test_names_of_pictures_beside_what_is_called_pixels(name: str) -> None:
+    for called in ("pixel", "pixel_", "px", "p", ""):
+        assert len(pixel_positions([name, *(f"{called}{i}" for i in range(16))])) == 16
+
+
+def test_pixels_that_pandas_renamed_are_there_twice() -> None:
+    with pytest.raises(UserError, match="found 17, 17 of them different"):
+        columns_of(["label", *PIXELS, "pixel3.1"], "t.csv")
+
+
 def test_numbers_of_rows_are_left_out_and_other_columns_named() -> None:
     found = columns_of(["", "Unnamed: 0", "person", "label", *PIXELS], "t.csv")
     assert found.label == 3
@@ -75,6 +104,10 @@ def test_no_or_several_labels(names: list[str], expected: str) -> None:
         ["path", "label", *PIXELS],
         ["label", *PIXELS[:8]],
         ["age", "height", "weight"],
+        ["photo_path", "image_path", *PIXELS],
+        ["image_id", "label", *(f"f{i}" for i in range(100))],
+        ["name", "label", *(f"x{i}" for i in range(100))],
+        ["id", "label", *(f"feature_{i}" for i in range(100))],
     ],
 )
 def test_tables_of_something_else(names: list[str]) -> None:
@@ -100,6 +133,7 @@ def test_the_end_of_the_label(first: list[str], last: list[str], expected: int) 
     ("first", "last"),
     [
         (["0", "1"] * 3, ["1", "0"] * 3),
+        (["0", "1e999"] * 3, ["1e999", "0"] * 3),
         (["5", "9"] * 3, ["7", "9"] * 3),
         (["0"] * 3, ["0"] * 3),
         (["a", "b"], ["a", "b"]),
