@@ -23,10 +23,10 @@ from tasks.sources.array_collection import Part, Pixels, collected
 from tasks.sources.class_names import class_names_beside, read_class_names
 from tasks.sources.collection import Collection
 from tasks.sources.folder_listing import names_in
+from tasks.sources.npy import batches_of
 from tasks.sources.split_names import SYNONYMS, split_of
 from tasks.sources.stored_arrays import rows_per_block
 from tasks.sources.unzipped import is_gzip, opened
-from tasks.storage.npz import batches_of
 
 _SPLITS = "|".join(("t10k", *chain.from_iterable(SYNONYMS.values())))
 _NAME = re.compile(

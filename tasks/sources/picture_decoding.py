@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tasks.core.data.photographs import Frame
@@ -32,6 +33,8 @@ _HEIC_PACKAGE = "pillow_heif"
 # Pillow's own limit. A small file with more pixels is more likely an attack than a picture.
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 0
 THUMBNAIL = 160
+# Pictures of more bits in these modes are nearly black if no colour is brighter.
+_COLOURS, _DARK = ("RGB", "RGBA"), 64
 
 TOO_LARGE = (
     f"has more than {MOST_PIXELS // 1_000_000} megapixels, so it may be a file made to exhaust "
@@ -100,10 +103,17 @@ def decoded(file: IO[bytes], frame: Frame) -> Image.Image:
         OSError, ValueError, ...: whatever Pillow raises for damaged files.
     """
     picture = opened(file)
+    deep = any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
     # Lets the decoder scale a large JPEG down by a power of two, which is fast.
     enough = 2 * max(THUMBNAIL, frame.height, frame.width)
     picture.draft(None, (enough, enough))
     picture.load()
+    # Of colours of 16 bits, Pillow keeps the upper 8. A scan of 12 bits has 4 of them.
+    if deep and picture.mode in _COLOURS and np.asarray(picture)[..., :3].max() < _DARK:
+        raise UserError(
+            "has colours of fewer bits in a file of 16, of which only the upper 8 can be read; "
+            "save it with 8 bits per channel."
+        )
     return picture
 
 

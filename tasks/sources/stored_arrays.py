@@ -21,7 +21,7 @@ from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 from tasks.sources import bounded_files
 from tasks.sources.mistaken_files import begin_of
-from tasks.storage.npz import read_header, rows_of
+from tasks.sources.npy import read_header, rows_of
 
 # What is read at a time.
 BLOCK_BYTES = 2**24

@@ -7,8 +7,7 @@ import os
 import struct
 import weakref
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -129,8 +128,11 @@ def _stored_rows(
 
 
 def _header(content: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of an array, whose rows follow one after another."""
-    shape, by_columns, dtype = read_header(content)
+    """Shape and type of an array that `write_npz` wrote."""
+    import numpy as np
+
+    np.lib.format.read_magic(content)
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(content)
     if by_columns or dtype.hasobject:
         raise ValueError(f"{name} is stored by columns or has Python objects")
     return shape, dtype
@@ -174,54 +176,3 @@ def _write_rows(member: IO[bytes], rows: Rows, name: str) -> None:
         count += len(batch)
     if count != rows.shape[0]:
         raise ValueError(f"{name}: expected {rows.shape[0]} rows, found {count}")
-
-
-@contextmanager
-def read_rows(handle: IO[bytes], name: str, size: int) -> Iterator[Rows]:
-    """An array of an archive in batches of `size` rows, to be iterated once within the context.
-
-    Raises:
-        ValueError: the array is stored by columns, so its rows can't be read one after another,
-            or has Python objects.
-    """
-    with zipfile.ZipFile(handle) as archive, archive.open(f"{name}.npy") as member:
-        yield rows_of(member, name, size)
-
-
-def rows_of(stream: IO[bytes], name: str, size: int) -> Rows:
-    """An array in the `.npy` format in batches of `size` rows, to be iterated once.
-
-    Raises:
-        ValueError: it is not in this format, is stored by columns, or has Python objects.
-    """
-    shape, dtype = _header(stream, name)
-    return Rows(shape, dtype, batches_of(stream, shape, dtype, size))
-
-
-def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The shape of an array in the `.npy` format, whether it is stored by columns, and its type.
-
-    Raises:
-        ValueError: it is not in this format.
-    """
-    import numpy as np
-
-    if np.lib.format.read_magic(stream) == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    return np.lib.format.read_array_header_2_0(stream)
-
-
-def batches_of(
-    member: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], size: int
-) -> Iterator[np.ndarray]:
-    """The bytes of an array's rows in batches of `size` rows.
-
-    Raises:
-        ValueError: there are too few.
-    """
-    import numpy as np
-
-    row = math.prod(shape[1:]) * dtype.itemsize
-    for start in range(0, shape[0], size):
-        count = min(size, shape[0] - start)
-        yield np.frombuffer(member.read(count * row), dtype).reshape(count, *shape[1:])

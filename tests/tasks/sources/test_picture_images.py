@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tracemalloc
+import zlib
 from itertools import repeat
 from pathlib import Path
 
@@ -147,3 +149,24 @@ def test_photographs_whose_package_is_missing(
     monkeypatch.setattr(picture_decoding, "reads_heic", lambda: False)
     assert len(reasons(path)) == 2
     assert all("fashion-flow[heic]" in reason for reason in reasons(path))
+
+
+def deep_png(highest: int) -> bytes:
+    """A PNG with 16 bits per channel of colour, which Pillow can't write."""
+    row = b"\0" + np.full((5, 3), highest, ">u2").tobytes()
+    header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(row * 4)), (b"IEND", b"")]
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_colours_of_12_bits_in_16_are_not_read_as_black() -> None:
+    images = PictureImages(lambda: [deep_png(65_535), deep_png(4_095)])
+    good, dark = images.decoded(Frame(4, 5, 3))
+    assert isinstance(good, np.ndarray)
+    assert good.min() == 255
+    assert isinstance(dark, Unusable)
+    assert "colours of fewer bits in a file of 16" in dark.reason
