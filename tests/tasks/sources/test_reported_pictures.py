@@ -345,7 +345,7 @@ def test_45_fractions_after_whole_numbers_are_not_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.sources.csv_pixels.BLOCK_BYTES", 8 * 784)
-    rows = [[0] * 783 + [200], [0.75] * 783 + [100.6]]
+    rows: list[list[float]] = [[0] * 783 + [200], [0.75] * 783 + [100.6]]
     names = ",".join(f"pixel{at}" for at in range(784))
     lines = [names, *(",".join(str(pixel) for pixel in row) for row in rows)]
     found = pixels_of(read(write(tmp_path / "a.csv", "\n".join(lines).encode())))
