@@ -345,9 +345,9 @@ def test_45_fractions_after_whole_numbers_are_not_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.sources.csv_pixels.BLOCK_BYTES", 8 * 784)
-    rows = [[0] * 783 + [200], [0.75] * 783 + [100.6]]
-    names = ",".join(f"pixel{at}" for at in range(784))
-    lines = [names, *(",".join(str(pixel) for pixel in row) for row in rows)]
+    names = [f"pixel{at}" for at in range(784)]
+    rows = [names, ["0"] * 783 + ["200"], ["0.75"] * 783 + ["100.6"]]
+    lines = [",".join(row) for row in rows]
     found = pixels_of(read(write(tmp_path / "a.csv", "\n".join(lines).encode())))
     assert found[0, -1, -1, 0] == 200
     assert (found[1, 0, 0, 0], found[1, -1, -1, 0]) == (1, 101)
