@@ -12,8 +12,8 @@ LARGEST_KEPT = 128
 # Other pictures get the largest of these sides at which all of them together have at most so many
 # pixels, so that the notebook's plan takes minutes. (The notebook has 8 million, but its networks
 # take more time per pixel of larger images.)
-SIDES = (64, 48, 32)
-MOST_PIXELS = 5_000_000
+SIDES = (64, 48, 40, 32)
+MOST_PIXELS = 4_000_000
 
 
 def chosen_frame(shapes: Sequence[tuple[int, int, int]], settings: ImageSettings) -> Frame:
