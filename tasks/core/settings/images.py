@@ -24,8 +24,8 @@ class ImageSettings(Spec):
         None,
         description=(
             "Height and width of the images, in pixels. By default, images of one size of at most "
-            "128 pixels keep it. Others become squares of 64, 48, 40 or 32 pixels, the more images the "
-            "smaller, but not larger than the median of their shorter sides."
+            "128 pixels keep it. Others become squares of 64, 48, 40 or 32 pixels, the more images "
+            "the smaller, but not larger than the median of their shorter sides."
         ),
     )
     fit: Literal["pad", "crop", "stretch"] = Field(
