@@ -97,7 +97,7 @@ def _chosen(schema: pa.Schema) -> str | None:
     if pixel_positions(names):
         return None
     raise UserError(
-        f"has the columns {listed(names) or 'none'}; {_EXPECTED}, in a column named "
+        f"has the columns {listed(names, 60) or 'none'}; {_EXPECTED}, in a column named "
         f"{', '.join(PARQUET_NAMES)}."
     )
 

@@ -258,7 +258,11 @@ FILES: dict[str, tuple[str, Make, str]] = {
     "JSON of lists": ("l.jsonl", lambda path: path.write_text("[" * 99_999), "known form"),
     "no Parquet": ("l.parquet", lambda path: path.write_text("x"), "is not a Parquet file"),
     "equal names": ("l.parquet", parquet(["a", "a"], [0, 1] * 9), "class names must differ"),
-    "a number too high": ("l.parquet", parquet(["a", "b"], [0, 1, 2] * 6), "has the number 2"),
+    "a number too high": (
+        "l.parquet",
+        parquet(["a", "b"], [0, 1, 2] * 6),
+        "column 'label' has 2; expected",
+    ),
     "no zip": ("a.zip", lambda path: path.write_text("x"), "is no zip or tar archive"),
     "cut zip": ("a.zip", zip_cut, "is no zip or tar archive, or is cut off"),
     "cut tar": ("a.tar", tar_cut, "is damaged (unexpected end of data)"),

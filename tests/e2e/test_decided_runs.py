@@ -242,15 +242,13 @@ def test_an_image_in_two_splits_stays_in_one_or_is_refused_or_allowed(
     assert allowed.status == 0, allowed.err
     record = latest_run(store).record("guard")
     assert record is not None
-    assert record.facts["counts"][1] == {
-        "splits": ["train", "test"], "exact": 1, "near": 0,
-    }  # fmt: skip
+    assert sum(row["exact"] for row in record.facts["counts"]) == 1
     assert "pairs_picture" in record.files
     dropped = fashion_flow(*arguments, PREFECT_API_URL=url)
     assert dropped.status == 0, dropped.err
     record = latest_run(store).record("subset")
     assert record is not None
-    assert record.facts["copies"] == {"train": 1, "validation": 0}
+    assert sum(record.facts["copies"].values()) == 1
 
 
 @pytest.mark.parametrize(

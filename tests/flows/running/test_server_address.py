@@ -162,5 +162,6 @@ def test_a_server_that_does_not_start_says_why(log: str, said: str, tmp_path: Pa
         wait_until_healthy(ended, "http://127.0.0.1:1", tmp_path / "run.log")
     message = str(failed.value)
     assert f"did not start ({said}" in message
-    assert "PREFECT_HOME=FOLDER" in message
+    # Where the path of the log is long, the middle of the message is cut.
+    assert "PREFECT_HOME=FOLDER" in failed.value.whole
     assert len(message.replace(str(tmp_path), "")) <= 400
