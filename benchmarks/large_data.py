@@ -132,14 +132,19 @@ def main() -> None:
         computed(every, TRAINING, arrays=arrays)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             found = pool.submit(compared, str(every), arrays, given.rounds).result()
+        report(*found)
         computed(every, stages.guard(NOTEBOOK), split=split)
-    epochs, steps = (", ".join(map(str, times)) for times in found)
-    print(f"seconds (of CPU) of steps from the file: {epochs}; of as many in memory: {steps}")
+
+
+def report(from_file: list[Seconds], in_memory: list[Seconds]) -> None:
+    """Print the times of steps, and the surcharge."""
+    shown = (", ".join(map(str, times)) for times in (from_file, in_memory))
+    print("seconds (of CPU) of steps from the file: {}; of as many in memory: {}".format(*shown))
     wall, cpu = (
-        100 * (min(map(part, found[0])) / min(map(part, found[1])) - 1)
+        100 * (min(map(part, from_file)) / min(map(part, in_memory)) - 1)
         for part in (attrgetter("wall"), attrgetter("cpu"))
     )
-    print(f"surcharge {wall:.1f} % ({cpu:.1f} % of CPU)")
+    print(f"surcharge {wall:.1f} % ({cpu:.1f} % of CPU)", flush=True)
 
 
 def computed(root: Path, stage: Stage, **inputs: Record) -> Record:
