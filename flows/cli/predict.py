@@ -236,7 +236,8 @@ def as_json(outcomes: Sequence[PictureOutcome], trained: TrainedModel, top: int)
 
 def _show(predicted: Sequence[Prediction], trained: TrainedModel, invert: Invert, top: int) -> None:
     """Print `top` rows for each picture, and what was done to the pictures."""
-    line(f"{trained.title}, trained on: {trained.usage.dataset}")
+    dataset = trained.usage.dataset
+    line(f"{trained.title}, trained on: {'own images' if dataset == 'own' else dataset}")
     inverted = any(item.inverted for item in predicted)
     made = table()
     made.add_column("image", overflow="fold")
