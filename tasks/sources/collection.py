@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -99,12 +100,18 @@ class ArrayImages:
             yield self.shape
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
-        """Each image in a frame."""
+        """Each image in a frame; those of another size are resized on all cores."""
         wanted = (frame.height, frame.width, frame.channels)
-        for block in self.blocks():
-            same = block.shape[1:] == wanted
-            for pixels in block:
-                yield np.ascontiguousarray(pixels) if same else framed(as_picture(pixels), frame)
+
+        def made(pixels: UInt8) -> UInt8:
+            return framed(as_picture(pixels), frame)
+
+        with ThreadPoolExecutor() as threads:
+            for block in self.blocks():
+                if block.shape[1:] == wanted:
+                    yield from map(np.ascontiguousarray, block)
+                else:
+                    yield from threads.map(made, block)
 
 
 @dataclass(frozen=True)
