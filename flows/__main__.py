@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import io
 import os
 import sys
 import warnings
 
+# The exit status of the command, once it has ended.
+_ended: list[int] = []
+
 
 def main() -> None:
     """Run the command line; a Ctrl-C ends it quietly, even while modules are being imported."""
-    # Skip the garbage collection of all imported modules at exit: the process ends anyway.
-    atexit.register(gc.freeze)
+    # Registered before all others, so called after them.
+    atexit.register(_leave)
     try:
         _prepare_streams()
         _keep_warnings_warnings()
@@ -28,7 +30,26 @@ def main() -> None:
         status = run()
     except KeyboardInterrupt:
         status = 130
+    _ended.append(status)
     sys.exit(status)
+
+
+def _leave() -> None:
+    """End the process before Python takes its modules apart.
+
+    Until Python 3.14, a library's daemon thread that wants the interpreter during that time is
+    stopped wherever it is; in the middle of C++ code this aborts the whole process, whose work is
+    done. It also takes time.
+    """
+    if not _ended:
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        # Python reports it in its own way: quietly for a closed pipe, else with its status 120.
+        return
+    os._exit(_ended[0])
 
 
 def _prepare_streams() -> None:
