@@ -15,10 +15,11 @@ from typing import IO, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame, framed
 from tasks.core.data.picture_modes import channels_of
 from tasks.core.errors import UserError
-from tasks.sources.collection import Shape, Unusable
+from tasks.sources.collection import Unusable
 from tasks.sources.picture_decoding import (
     EMPTY,
     HEIC_ADVICE,
@@ -28,6 +29,7 @@ from tasks.sources.picture_decoding import (
     quiet,
     reads_heic,
     reason_of,
+    white_in,
 )
 
 # A picture in a file, its bytes, or why there is none.
@@ -52,9 +54,9 @@ class PictureImages:
 
     pictures: Callable[[], Iterable[Encoded]]
 
-    def shapes(self) -> Iterator[Shape | Unusable]:
-        """The shape of each picture after its EXIF rotation, from its header."""
-        return _on_all_cores(_shape, self.pictures())
+    def traits(self) -> Iterator[Traits | Unusable]:
+        """What each picture is like, from its header, and its numbers if they may exceed 255."""
+        return _on_all_cores(_traits, self.pictures())
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
         """Each picture in a frame: `(height, width, channels)` uint8."""
@@ -92,14 +94,15 @@ def _made(make: Callable[[IO[bytes]], Made], picture: Encoded) -> Made | Unusabl
         return Unusable(reason_of(error))
 
 
-def _shape(file: IO[bytes]) -> Shape:
+def _traits(file: IO[bytes]) -> Traits:
     picture = opened(file)
     # Pillow's own method for PNG would decode the picture to look for EXIF data behind it.
     orientation = Image.Image.getexif(picture).get(ORIENTATION)
     # Pillow has turned the size of a TIFF already.
     turned = orientation in TURNED and picture.format != "TIFF"
     height, width = (picture.height, picture.width)[:: -1 if turned else 1]
-    return height, width, channels_of(picture.mode)
+    channels = channels_of(picture.mode)
+    return Traits(height, width, channels, white_in(file, picture))
 
 
 def _decoded(file: IO[bytes], frame: Frame) -> UInt8:

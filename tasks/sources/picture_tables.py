@@ -74,9 +74,9 @@ def in_parquet(
             chosen = _chosen(file.schema_arrow)
             check_table(file.metadata, path.stat().st_size)
             if chosen is None:
-                yield from in_pixels(_columns(file, source, like), source, note)
+                yield from in_pixels(_columns(file, source, like), source, like.white, note)
                 return
-            into = _conversion(file, chosen, source, note)
+            into = _conversion(file, chosen, source, like.white, note)
             # One row at a time, since a picture may be large.
             for number, batch in enumerate(_batches(file, [chosen], 1)):
                 value = batch.column(0)[0]
@@ -137,7 +137,7 @@ def _columns(file: ParquetFile, source: str, like: ImageFormat) -> Pixels:
 
 
 def _conversion(
-    file: ParquetFile, name: str, source: str, note: Callable[[str], None]
+    file: ParquetFile, name: str, source: str, white: int, note: Callable[[str], None]
 ) -> Conversion | None:
     """What the numbers in a column of lists mean; None for encoded pictures."""
     schema = file.schema_arrow
@@ -158,9 +158,9 @@ def _conversion(
             break
     if dtype is None:
         return None
-    into = conversion(dtype, span, source)
+    into = conversion(dtype, span, source, white)
     # Lists of bytes as wider numbers are usual, so that is nothing to tell.
-    if into.note and (dtype.kind in "bf" or span.highest > 255):
+    if into.note and (dtype.kind in "bf" or into.white > 255):
         note(f"{source}: {into.note}.")
     return into
 

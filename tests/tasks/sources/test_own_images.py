@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
 from tasks.core.settings.images import ImageSettings
-from tasks.sources.collection import Collection, Entry, Shape, Unusable
+from tasks.sources.collection import Collection, Entry, Unusable
 from tasks.sources.decoded_images import decoded_images
 from tasks.sources.own_images import described, frame_of, report_of
 
@@ -26,9 +27,9 @@ class Images:
     def __init__(self, *damaged: int, count: int = 20) -> None:
         self._damaged, self._count = damaged, count
 
-    def shapes(self) -> Iterator[Shape | Unusable]:
+    def traits(self) -> Iterator[Traits | Unusable]:
         for number in range(self._count):
-            yield DAMAGED if number in self._damaged else (10 + number, 40, 1)
+            yield DAMAGED if number in self._damaged else Traits(10 + number, 40, 1)
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
         for number in range(self._count):
