@@ -334,6 +334,7 @@ def test_weights_and_wide_labels_are_passed_on(bench: Workbench) -> None:
         dataset="own",
         class_names=[f"class {n}" for n in range(300)],
         fit="pad",
+        white=255,
     )
     found = preprocessed(bench, split).arrays("validation")
     assert set(found) == {"x", "y", "weights"}
