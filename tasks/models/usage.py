@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.core.data.picture_modes import WHITES
+from tasks.core.data.depths import WHITES
 from tasks.core.names import USAGE
 from tasks.storage.exchange import Outputs
 

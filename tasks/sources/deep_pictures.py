@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.core.array_types import UInt8
-from tasks.core.data.picture_modes import WHITES, Numbers, check_span
+from tasks.core.data.depths import WHITES
+from tasks.core.data.picture_modes import Numbers, check_span
 from tasks.core.errors import UserError
 
 _COLOURS = ("RGB", "RGBA")

@@ -13,8 +13,8 @@ from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
+from tasks.core.data.depths import white_of
 from tasks.core.data.photographs import Frame
-from tasks.core.data.picture_modes import white_of
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 from tasks.sources.deep_pictures import is_deep, numbers_of
@@ -118,7 +118,7 @@ def decoded(file: IO[bytes], frame: Frame) -> Image.Image:
 
 
 def white_in(file: IO[bytes], picture: Image.Image) -> int:
-    """The number that is white in an opened picture alone, see `picture_modes.white_of`.
+    """The number that is white in an opened picture alone, see `tasks.core.data.depths.white_of`.
 
     It is decoded only if it has more than 8 bits per channel.
 

@@ -33,7 +33,7 @@ class Frame:
     `channels` is 1 (grey) or 3 (RGB). `fit` says what happens to pictures of other proportions:
     `pad` fills the rest with their background, `crop` cuts off what is outside, `stretch` changes
     the proportions. `white` is the least number that is white in images of more than 8 bits, see
-    `tasks.core.data.picture_modes.white_of`.
+    `tasks.core.data.depths.white_of`.
     """
 
     height: int

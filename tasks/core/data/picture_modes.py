@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.depths import scaled, white_of
 from tasks.core.errors import UserError
-
-# The bits per pixel that scanners and cameras use in files of 16 bits.
-DEPTHS = (8, 10, 12, 14, 16)
-WHITES = tuple((1 << depth) - 1 for depth in DEPTHS)
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -56,27 +53,6 @@ def mode_of(channels: int) -> str:
 def channels_of(mode: str) -> int:
     """1 for a mode of Pillow without colour, else 3."""
     return 1 if mode in ("1", "L", "LA", "La", "F") or mode.startswith("I") else 3
-
-
-def white_of(highest: int, white: int = 255) -> int:
-    """The number that is white where whole numbers have more than 8 bits.
-
-    Files of 16 bits often use only some of them. White is the largest number of the least depth in
-    `DEPTHS` that has all numbers.
-
-    Args:
-        highest: the largest number, at most 65,535.
-        white: what is white in other images of the same data set, one of `WHITES`; the result is
-            not less.
-    """
-    return min(one for one in WHITES if one >= max(highest, white))
-
-
-def scaled(numbers: NDArray[Any], white: int) -> UInt8:
-    """Whole numbers from 0 to `white` as uint8 from 0 to 255, of the same shape."""
-    wide = numbers.astype(np.uint32)
-    found: UInt8 = ((wide * 255 + white // 2) // white).astype(np.uint8)
-    return found
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import UInt8
-from tasks.core.data.picture_modes import WHITES, scaled, white_of
+from tasks.core.data.depths import WHITES, scaled, white_of
 from tasks.core.errors import UserError
 from tasks.core.messages import quoted
 
@@ -114,7 +114,7 @@ def conversion(dtype: np.dtype[Any], span: Span, origin: str, white: int = 255) 
         span: the least and the greatest of them.
         origin: how messages call them.
         white: the least number that is white in whole numbers but uint8, see
-            `tasks.core.data.picture_modes.white_of`.
+            `tasks.core.data.depths.white_of`.
 
     Raises:
         UserError: they are no numbers, or black and white are not defined; the message begins with

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from tasks.core.data.depths import WHITES
 from tasks.core.data.photographs import Frame, framed
-from tasks.core.data.picture_modes import WHITES
 from tasks.models.usage import from_pictures
 from tasks.sources.picture_decoding import decoded
 from tests.deep_pictures import png, tiff

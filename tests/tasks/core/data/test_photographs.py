@@ -21,14 +21,7 @@ from tasks.core.data.photographs import (
     padded,
     prepared,
 )
-from tasks.core.data.picture_modes import (
-    WHITES,
-    Numbers,
-    eight_bits,
-    in_channels,
-    scaled,
-    white_of,
-)
+from tasks.core.data.picture_modes import Numbers, eight_bits, in_channels
 from tasks.core.errors import UserError
 
 FASHION = ImageFormat(28, 28, 1, background=0.0)
@@ -201,14 +194,6 @@ def test_white_is_that_of_the_least_depth(highest: int, white: int) -> None:
     assert np.asarray(deep.picture(255)).tolist() == [[0, round(highest / white * 255)]]
 
 
-@given(st.integers(0, 65_535), st.sampled_from(WHITES))
-def test_white_is_not_less_than_in_other_images(highest: int, white: int) -> None:
-    found = white_of(highest, white)
-    assert found >= max(highest, white)
-    assert found in WHITES
-    assert found == white or found == white_of(highest)
-
-
 def test_opacity_may_have_more_bits_than_colours() -> None:
     colours = np.array([[[0, 2048, 4095], [4095, 0, 1]]], np.uint16)
     for full in (4095, 65_535):
@@ -224,13 +209,11 @@ def test_numbers_with_a_fraction_are_from_0_to_1_or_to_255() -> None:
         assert np.asarray(found).tolist() == [[0, 128, 255]]
 
 
-def test_grey_is_luma_and_16_bits_end_at_white() -> None:
+def test_grey_is_luma() -> None:
     colours = Image.fromarray(
         np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], np.uint8)
     )
     assert np.asarray(in_channels(colours, 1)).tolist() == [[76, 150, 29, 255]]
-    deep = np.array([0, 257, 32_768, 65_535], np.uint16)
-    assert scaled(deep, 65_535).tolist() == [0, 1, 128, 255]
 
 
 def test_a_cut_out_gets_a_white_background() -> None:
