@@ -95,3 +95,8 @@ def test_the_report_says_what_became_of_the_files() -> None:
         "1 image can't be read: 3.png",
     ]
     assert report["unreadable"] == [{"name": "3.png", "reason": DAMAGED.reason}]
+    deep = report_of(given, {}, Frame(20, 20, 1, white=1_023))
+    assert deep["lines"][1] == (
+        "white is 1,023 in images of more than 8 bits per channel, and 255 in others"
+    )
+    assert (report["frame"]["white"], deep["frame"]["white"]) == (255, 1_023)
