@@ -116,7 +116,11 @@ def _decoded(picture: Image.Image, raw_mode: str) -> UInt8:
 
 def _raw_mode(picture: Image.Image) -> str:
     """Pillow's name of the arrangement of the bytes of a pixel, e.g. `RGB;16B`."""
-    arguments = _tiles(picture)[0].args
+    tiles = _tiles(picture)
+    if not tiles:
+        # Pillow says what is wrong when it decodes the file.
+        return ""
+    arguments = tiles[0].args
     return str(arguments if isinstance(arguments, str) else arguments[0])
 
 

@@ -13,8 +13,8 @@ from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
-from tasks.core.data.depths import white_of
 from tasks.core.data.photographs import Frame
+from tasks.core.data.picture_modes import Numbers
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 from tasks.sources.deep_pictures import is_deep, numbers_of
@@ -105,8 +105,8 @@ def decoded(file: IO[bytes], frame: Frame) -> Image.Image:
         OSError, ValueError, ...: whatever Pillow raises for damaged files.
     """
     picture = opened(file)
-    if is_deep(picture):
-        found = numbers_of(picture, partial(_again, file)).picture(frame.white)
+    if numbers := numbers_in(file, picture):
+        found = numbers.picture(frame.white)
         # Its EXIF data and colour profile; where it is transparent, its opacity says so.
         found.info = {name: picture.info[name] for name in picture.info if name != "transparency"}
         return found
@@ -117,17 +117,15 @@ def decoded(file: IO[bytes], frame: Frame) -> Image.Image:
     return picture
 
 
-def white_in(file: IO[bytes], picture: Image.Image) -> int:
-    """The number that is white in an opened picture alone, see `tasks.core.data.depths.white_of`.
+def numbers_in(file: IO[bytes], picture: Image.Image) -> Numbers | None:
+    """The numbers of an opened picture of more than 8 bits per channel; None of any other.
 
-    It is decoded only if it has more than 8 bits per channel.
+    Others are not decoded.
 
     Raises:
         UserError, OSError, ValueError, ...: see `decoded`.
     """
-    if not is_deep(picture):
-        return 255
-    return white_of(numbers_of(picture, partial(_again, file)).highest)
+    return numbers_of(picture, partial(_again, file)) if is_deep(picture) else None
 
 
 def _again(file: IO[bytes]) -> Image.Image:

@@ -15,6 +15,7 @@ from typing import IO, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.depths import white_of
 from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame, framed
 from tasks.core.data.picture_modes import channels_of
@@ -25,11 +26,11 @@ from tasks.sources.picture_decoding import (
     HEIC_ADVICE,
     HEIC_SUFFIXES,
     decoded,
+    numbers_in,
     opened,
     quiet,
     reads_heic,
     reason_of,
-    white_in,
 )
 
 # A picture in a file, its bytes, or why there is none.
@@ -101,8 +102,9 @@ def _traits(file: IO[bytes]) -> Traits:
     # Pillow has turned the size of a TIFF already.
     turned = orientation in TURNED and picture.format != "TIFF"
     height, width = (picture.height, picture.width)[:: -1 if turned else 1]
-    channels = channels_of(picture.mode)
-    return Traits(height, width, channels, white_in(file, picture))
+    if numbers := numbers_in(file, picture):
+        return Traits(height, width, numbers.colours.shape[2], white_of(numbers.highest))
+    return Traits(height, width, channels_of(picture.mode))
 
 
 def _decoded(file: IO[bytes], frame: Frame) -> UInt8:

@@ -56,6 +56,13 @@ def test_every_bit_of_a_png(channels: int, adam7: bool) -> None:
         np.testing.assert_array_equal(opacity, numbers[..., -1])
 
 
+@pytest.mark.parametrize(("channels", "colours"), [(1, 1), (2, 1), (3, 3), (4, 3)])
+def test_grey_with_opacity_is_grey(channels: int, colours: int) -> None:
+    """Pillow calls it RGBA."""
+    (traits,) = PictureImages(lambda: [png(drawn(HEIGHT, WIDTH, channels))]).traits()
+    assert traits == Traits(HEIGHT, WIDTH, colours, 65_535)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("deflated", [False, True])
 @pytest.mark.parametrize(("channels", "extra"), [(1, None), (3, None), (4, 0), (4, 2), (4, None)])
