@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.frame_choice import chosen_frame
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
 from tasks.core.settings.images import ImageSettings
 from tasks.sources.collection import Collection, Entry, Shape, Unusable
 from tasks.sources.decoded_images import decoded_images
-from tasks.sources.own_images import described, frame_of, report_of
+from tasks.sources.own_images import described, report_of, shapes_of
 
 DAMAGED = Unusable("is damaged; leave it out.")
 
@@ -43,7 +44,7 @@ def collection(*damaged: int, **changes: Any) -> Collection:
 
 def test_damaged_images_do_not_count() -> None:
     given, settings = collection(0), ImageSettings()
-    frame = frame_of(given, settings)
+    frame = chosen_frame(shapes_of(given, settings), settings)
     assert frame == Frame(20, 20, 1)
     with decoded_images(given.images, frame) as pixels:
         found = described(given, pixels, settings)
@@ -74,19 +75,19 @@ def test_none_that_can_be_read_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"none of 20 images can be read; .* first, 0\.png, is damaged"
     ):
-        frame_of(collection(*range(20)), ImageSettings())
+        shapes_of(collection(*range(20)), ImageSettings())
 
 
 def test_too_many_missing_files_stop_the_run() -> None:
-    frame_of(collection(left_out={"missing": 1}), ImageSettings())
+    shapes_of(collection(left_out={"missing": 1}), ImageSettings())
     expected = r"^2 of 22 listed files are missing; expected at most 5%: correct their paths"
     with pytest.raises(UserError, match=expected):
-        frame_of(collection(left_out={"missing": 2}), ImageSettings())
+        shapes_of(collection(left_out={"missing": 2}), ImageSettings())
 
 
 def test_the_report_says_what_became_of_the_files() -> None:
     given = collection(3, notes=("labels are one-hot",), left_out={".heic": 3, "missing": 1})
-    report = report_of(given, {3: DAMAGED.reason}, Frame(20, 20, 1))
+    report = report_of(given, {3: DAMAGED.reason}, Frame(20, 20, 1), shapes_of(collection(3), ImageSettings()))
     assert report["lines"] == [
         "19 images, read as 20 x 20 grey (padded where proportions differ)",
         "labels are one-hot",
@@ -94,3 +95,11 @@ def test_the_report_says_what_became_of_the_files() -> None:
         "1 image can't be read: 3.png",
     ]
     assert report["unreadable"] == [{"name": "3.png", "reason": DAMAGED.reason}]
+    assert report["sizes"] == {
+        "different": 19,
+        "smallest": [10, 40],
+        "median": [20, 40],
+        "largest": [29, 40],
+        "grey": 19,
+        "rgb": 0,
+    }
