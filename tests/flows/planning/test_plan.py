@@ -508,7 +508,11 @@ SEEDED = MODELS | {"vgg16_weights", "results", "selection", "quality", "figures"
         ),
         ("subset.test=1999", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
         ("subset.method=slices", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
-        ("synthetic.seed=1", {"load"}, {"explore", "subset", "guard", "look", "preprocess"} | AFTER_ARRAYS),
+        (
+            "synthetic.seed=1",
+            {"load"},
+            {"explore", "subset", "guard", "look", "preprocess"} | AFTER_ARRAYS,
+        ),
         ("seed=1", SEEDED, AFTER_ARRAYS - SEEDED),
     ],
 )
@@ -765,7 +769,15 @@ def test_planning_with_only_stops_where_all_is_known(filled: Store) -> None:
     run = PlannedRun(filled, PROFILE, wanted)
     with pytest.raises(Enough):
         build(run, replayed())
-    assert list(run.planned) == ["load", "explore", "subset", "guard", "look", "preprocess", "baseline"]
+    assert list(run.planned) == [
+        "load",
+        "explore",
+        "subset",
+        "guard",
+        "look",
+        "preprocess",
+        "baseline",
+    ]
 
 
 def test_what_a_stage_needs_is_what_it_is_given_and_what_it_comes_after(filled: Store) -> None:

@@ -87,7 +87,9 @@ def test_too_many_missing_files_stop_the_run() -> None:
 
 def test_the_report_says_what_became_of_the_files() -> None:
     given = collection(3, notes=("labels are one-hot",), left_out={".heic": 3, "missing": 1})
-    report = report_of(given, {3: DAMAGED.reason}, Frame(20, 20, 1), shapes_of(collection(3), ImageSettings()))
+    report = report_of(
+        given, {3: DAMAGED.reason}, Frame(20, 20, 1), shapes_of(collection(3), ImageSettings())
+    )
     assert report["lines"] == [
         "19 images, read as 20 x 20 grey (padded where proportions differ)",
         "labels are one-hot",
