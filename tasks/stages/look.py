@@ -56,7 +56,8 @@ def look(spec: LookSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     own = facts["dataset"] == "own"
     origins = inputs.table(RAW, ORIGINS) if own else None
     data = _surveyed(raw, facts, origins)
-    places = _places(inputs.table(SPLIT, INDEX), len(raw[0]["labels"]))
+    first = len(raw[0]["labels"])
+    places = _places(inputs.table(SPLIT, INDEX), first)
     pairs = inputs.table(DUPLICATES, PAIRS)
     train = inputs.by_rows(SPLIT, TRAIN)
     groups = train["groups"][:] if "groups" in train else None
@@ -71,8 +72,8 @@ def look(spec: LookSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     ]
     outputs.table(FINDINGS, from_rows(FOUND, [vars(one) for one in found]))
     names = origins["name"].to_pylist() if origins is not None else [""] * len(data.labels)
-    outputs.table(AFFECTED, _affected(found, data, len(raw[0]["labels"]), names))
-    _draw(images, data, found, spec.note, lettering_of(outputs.basis), outputs)
+    outputs.table(AFFECTED, _affected(found, data, first, names))
+    _draw(images, data, found, spec.note, lettering_of(outputs.basis), first, outputs)
     return {
         "images": len(data.labels),
         "counts": counts,
@@ -182,17 +183,22 @@ def _affected(
     found: Sequence[Finding], data: LabelledSurvey, first: int, names: Sequence[str]
 ) -> pa.Table:
     at = np.concatenate([np.empty(0, np.int64), *(one.images for one in found)])
-    tested = at >= first
+    places = [_raw_split(position, first) for position in at.tolist()]
     return from_columns(
         AFFECTED_IMAGES,
         {
             "finding": np.repeat(np.arange(len(found)) + 1, [len(one.images) for one in found]),
-            "split": np.where(tested, TEST, TRAIN).tolist(),
-            "position": at - first * tested,
+            "split": [split for split, _ in places],
+            "position": [position for _, position in places],
             "class": [data.class_names[label] for label in data.labels[at]],
             "name": [names[position] for position in at],
         },
     )
+
+
+def _raw_split(position: int, first: int) -> tuple[str, int]:
+    """The raw split of an image, and its position there."""
+    return (TRAIN, position) if position < first else (TEST, position - first)
 
 
 def _draw(
@@ -201,6 +207,7 @@ def _draw(
     found: Sequence[Finding],
     note: str,
     lettering: Lettering,
+    first: int,
     outputs: Outputs,
 ) -> None:
     """Draw samples of each class, and the first images of each finding that is about some."""
@@ -214,6 +221,6 @@ def _draw(
     for number, one in enumerate(found, 1):
         shown = one.images[:SHOWN]
         if len(shown):
-            captions = [labels[label] for label in data.labels[shown]]
+            captions = [f"{labels[data.labels[at]]} ({_raw_split(at, first)[0]})" for at in shown]
             picture = mosaics.finding_images(images[shown], captions, note, families)
             outputs.blob(finding_name(number), "png", picture)

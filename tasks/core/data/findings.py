@@ -132,14 +132,15 @@ def _labelled(data: LabelledSurvey, at: Int64) -> Int64:
 
 
 def find_two_labels(data: LabelledSurvey) -> Iterator[Finding]:
-    """Equal images of different classes."""
+    """Equal images of different classes; not blank ones, which are a finding of their own."""
     pairs = np.unique(np.column_stack([data.copies, data.labels]), axis=0)
     numbers, counts = np.unique(pairs[:, 0], return_counts=True)
-    several = np.flatnonzero(np.isin(data.copies, numbers[counts > 1]))
+    varied = data.survey.contrast > 0
+    several = np.flatnonzero(np.isin(data.copies, numbers[counts > 1]) & varied)
     if not len(several):
         return
     images = several[np.lexsort((several, data.copies[several]))]
-    count = int((counts > 1).sum())
+    count = len(np.unique(data.copies[several]))
     what = "image occurs" if count == 1 else "images occur"
     example = data.named(
         np.unique(data.labels[images[data.copies[images] == data.copies[images[0]]]])
@@ -293,10 +294,10 @@ def find_unlike_parts(data: LabelledSurvey) -> Iterator[Finding]:
 
 
 def _alternating(data: LabelledSurvey, images: Int64, others: Int64) -> Int64:
-    """Up to ten images of different classes, before each another of its class."""
+    """Up to five images of different classes, before each another of its class."""
     classes, first = np.unique(data.labels[images], return_index=True)
     found: list[int] = []
-    for label, at in zip(classes[:10], images[first[:10]], strict=True):
+    for label, at in zip(classes[:5], images[first[:5]], strict=True):
         found += [int(others[np.argmax(data.labels[others] == label)]), int(at)]
     return np.array(found, np.int64)
 
@@ -315,8 +316,8 @@ def find_near_across(near: Int64, tested: int, images: Int64) -> Iterator[Findin
             "fault",
             f"{len(near):,} of {tested:,} test images have a near duplicate among the training or "
             "validation images.",
-            "Look at the pairs. If they show the same object, give it a group (a column `group`), "
-            "so that it stays in one split.",
+            "Look at the pairs. If they show the same object, give it a group (a column called "
+            "group), so that it stays in one split.",
             images,
         )
 
@@ -334,7 +335,7 @@ def find_many_frames(frames: Frames, positions: Int64) -> Iterator[Finding]:
             f"{many.mean():.0%} of the training images (of a sample of {len(many):,}) have at "
             f"least {MANY} near duplicates in training, half of them {typical:,} or more among "
             f"{frames.among:,} images: they look like frames of the same objects.",
-            "Give each object a group (a column `group`, docs/data.md), so that all of its images "
-            "stay in one split; else scores are too good.",
+            "Give each object a group (a column called group, docs/data.md), so that all of its "
+            "images stay in one split; else scores are too good.",
             positions[alike],
         )

@@ -70,6 +70,8 @@ CHANGES = (
 _SHARE, _LEAST = 0.5, 0.05
 # The rise divided by its standard error, which five images estimate badly.
 _SURE, _FEWEST = 8.0, 10
+# So many standard errors make one change better than another.
+_CLEARLY = 3.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Part:
 def change_of(part: Part, reference: Part) -> Change | None:
     """How the images of a part were changed against those of the reference; None if they were not.
 
-    Of several changes that explain them, the one after which the scores are highest.
+    Of several changes that explain them, the first after which the scores are not clearly lower
+    than after another.
     """
     common = np.intersect1d(part.labels, reference.labels)
     part, reference = _of_classes(part, common), _of_classes(reference, common)
@@ -91,7 +94,7 @@ def change_of(part: Part, reference: Part) -> Change | None:
         return None
     height, width = part.thumbnails.shape[1:]
     as_it_is, expected = scores(part, reference), scores(reference, reference)
-    best, found = 0.0, None
+    best, found = np.zeros(len(as_it_is)), None
     for change in CHANGES:
         if change.square and height != width:
             continue
@@ -99,10 +102,15 @@ def change_of(part: Part, reference: Part) -> Change | None:
         fall = expected - scores(reference, reference, change)
         # As many images of each class as the part has.
         wanted = _SHARE * _weighted(fall, reference.labels, part.labels)
-        error = rise.std(ddof=1) / np.sqrt(len(rise))
-        if rise.mean() > max(best, wanted, _LEAST) and rise.mean() > _SURE * error:
-            best, found = float(rise.mean()), change
+        explains = rise.mean() > max(wanted, _LEAST) and _above(rise, _SURE)
+        if explains and _above(rise - best, _CLEARLY):
+            best, found = rise, change
     return found
+
+
+def _above(values: Float64, errors: float) -> bool:
+    """Whether the mean is above 0 by so many standard errors."""
+    return bool(values.mean() > errors * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def scores(part: Part, reference: Part, change: Change | None = None) -> Float64:
