@@ -15,7 +15,7 @@ from tasks.core.data.synthetic import draw_dataset
 from tasks.core.records import Record
 from tests.tasks.stages.workbench import Computed, Workbench
 
-DRAWN = draw_dataset(240, 120, 0)
+DRAWN = draw_dataset(360, 120, 0)
 
 
 def looked(bench: Workbench, dataset: str, *assignments: str) -> Computed:
@@ -49,10 +49,10 @@ def test_clean_images_leave_empty_tables_and_a_picture_of_each_class(
     }
     assert done.rows("findings") == done.rows("affected") == []
     assert done.picture("class_samples").width > 100
-    assert done.facts["images"] == 360
+    assert done.facts["images"] == 480
     assert {split: sum(counts) for split, counts in done.facts["counts"].items()} == {
-        "train": 200,
-        "validation": 40,
+        "train": 300,
+        "validation": 60,
         "test": 120,
     }
     assert [(row["split"], row["other_split"]) for row in done.facts["copies"]] == [
@@ -60,7 +60,7 @@ def test_clean_images_leave_empty_tables_and_a_picture_of_each_class(
         ("test", "test"),
         ("train", "test"),
     ]
-    assert done.facts["frames"] == {"sampled": 200, "with_others": 0, "among": 200}
+    assert done.facts["frames"] == {"sampled": 256, "with_others": 0, "among": 300}
 
 
 def test_images_of_a_finding_are_named_as_their_owner_knows_them(
