@@ -15,7 +15,8 @@ from tasks.core.names import LOAD, LOOK, SUBSET
 from tasks.core.records import Outcome, Record
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.fingerprint import remember_code
-from tasks.reporting.look_view import LookView, gather_look, render_look
+from tasks.reporting.look_page import render_look
+from tasks.reporting.look_view import LookView, gather_look
 from tasks.storage.files import explaining
 from tasks.storage.run_log import RunLog
 from tasks.storage.store_path import StorePath

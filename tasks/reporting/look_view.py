@@ -22,7 +22,6 @@ from tasks.core.names import (
 )
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
-from tasks.reporting.rendering import environment
 from tasks.storage.store import Store
 
 DATASET_NAMES = {"fashion-mnist": "Fashion-MNIST", "synthetic": "synthetic garments"}
@@ -108,11 +107,6 @@ def gather_look(settings: Settings, store: Store, records: Mapping[str, Record])
         legend=look.facts.get("legend", ()),
         font_advice=look.facts.get("font_advice", ""),
     )
-
-
-def render_look(look: LookView, costs: Sequence[tuple[str, str]]) -> str:
-    """Render the page as HTML; `costs` are pairs of name and value, as people read them."""
-    return environment().get_template("look.html.j2").render(view=look, look=look, costs=costs)
 
 
 def dataset_name(settings: Settings) -> str:

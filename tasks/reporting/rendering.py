@@ -7,20 +7,16 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from tasks.core.drawing.titles import title_of
 
 UNKNOWN = "\N{EN DASH}"
 # Characters with a meaning in Markdown; Jinja escapes those of HTML.
 MARKDOWN = re.compile(r"[\\`*_\[\]!|~]|://")
 
 
-@cache
 def environment() -> Environment:
     """The Jinja environment with the project's filters and functions; all values are escaped."""
     templates = Environment(
@@ -44,7 +40,6 @@ def environment() -> Environment:
     templates.filters |= {
         "markdown": _markdown,
         "p_value": _p_value,
-        "title_of": _title,
         "unbroken": _unbroken,
         "when": _when,
     }
@@ -93,10 +88,6 @@ def _p_value(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
-
-
-def _title(model: str | None) -> str:
-    return UNKNOWN if model is None else title_of(model)
 
 
 def _unbroken(text: object) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from jinja2 import Environment
+
+from tasks.core.drawing.titles import title_of
 from tasks.core.names import BASELINE, FINAL
 from tasks.core.tables.results import MODELS
 from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.reporting.look_view import LookView
-from tasks.reporting.rendering import environment
+from tasks.reporting.rendering import UNKNOWN, environment
 
 RESULT_KEYS = MODELS.names
 # The iteration's entry in the plan is shown with its verdict.
@@ -118,7 +122,7 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
     rows = [completed(row, RESULT_KEYS) for row in view.results]
     row_of = _row_of(rows)
     return (
-        environment()
+        templates()
         .get_template(template)
         .render(
             view=view,
@@ -141,3 +145,11 @@ def _row_of(rows: Sequence[Row]) -> Callable[[str], Row]:
     """Look up a model's row by its name; a model without results gets an empty row."""
     by_name = {row["name"]: row for row in rows}
     return lambda name: by_name.get(name) or completed({"name": name}, RESULT_KEYS)
+
+
+@cache
+def templates() -> Environment:
+    """The environment of the report's templates."""
+    found = environment()
+    found.filters["title_of"] = lambda name: UNKNOWN if name is None else title_of(name)
+    return found
