@@ -506,8 +506,8 @@ SEEDED = MODELS | {"vgg16_weights", "results", "selection", "quality", "figures"
             {"vgg16_frozen"},
             {"vgg16_fine_tuned"} | drawn(TRANSFER & MODELS) | TRANSFER_TESTS | SHOWN,
         ),
-        ("subset.test=1999", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
-        ("subset.method=slices", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
+        ("subset.test=1999", {"subset"}, {"guard", "look", "preprocess"} | AFTER_ARRAYS),
+        ("subset.method=slices", {"subset"}, {"guard", "look", "preprocess"} | AFTER_ARRAYS),
         (
             "synthetic.seed=1",
             {"load"},
