@@ -80,7 +80,7 @@ PARTS = {
     "vgg16_fine_tuned": "VGG16 fine-tuned",
     "rest": "the rest",
 }
-DATA_STAGES = ("load", "explore", "subset", "guard", "preprocess")
+DATA_STAGES = ("load", "explore", "subset", "guard", "look", "preprocess")
 COMPUTING = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) INFO +(\S+) +Running ")
 # What must be equal if the sides did the same work.
 TRAINING = ("params", "epochs", "batch_size", "train_samples")

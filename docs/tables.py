@@ -24,6 +24,8 @@ SECTIONS: dict[str, tuple[tuple[str, Table], ...]] = {
         ("explore", images.COUNTS),
         ("subset", images.SPLIT_INDEX),
         ("guard", images.DUPLICATE_PAIRS),
+        ("look", images.FOUND),
+        ("look", images.AFFECTED_IMAGES),
         ("folds", images.FOLD_OF_IMAGE),
     ),
     "Trainings": (

@@ -35,6 +35,7 @@ from tasks.stages.figures import figures
 from tasks.stages.folds import folds
 from tasks.stages.guard import guard
 from tasks.stages.load import load
+from tasks.stages.look import look
 from tasks.stages.preprocess import preprocess
 from tasks.stages.quality import quality
 from tasks.stages.report import report
@@ -57,6 +58,7 @@ TASKS = {
         explore,
         subset,
         guard,
+        look,
         preprocess,
         folds,
         train,

@@ -27,6 +27,7 @@ Every stage is cached: to continue a run that was stopped, start the same comman
 # A command NAME is the function NAME in the module `flows.cli.NAME`, which is imported only when
 # the command is called.
 COMMANDS = {
+    "look": "Show what is in a data set and what is wrong with it, before anything is trained.",
     "run": "Run the workflow; stages whose results are in the store are not computed again.",
     "plan": "Show what a run would do: which stages are cached, which will run, and why.",
     "results": "Show the models of a run and their scores.",

@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.recipe import stages, transfer
 from flows.recipe.iterate import Trained, iterate, train
+from flows.recipe.look import look
 from flows.recipe.run import Run
 from flows.recipe.stages import RecipeModel
 from tasks.core.names import (
@@ -17,6 +18,7 @@ from tasks.core.names import (
     FINAL,
     GUARD,
     LOAD,
+    LOOK,
     LOW_CAPACITY,
     OVERFITTING,
     PREPROCESS,
@@ -43,6 +45,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     made[EXPLORE] = run(stages.explore(settings), raw=raw)
     split = made[SUBSET] = run(stages.subset(settings), raw=raw)
     guard = made[GUARD] = run(stages.guard(settings), split=split)
+    made[LOOK] = run(look(settings), raw=raw, split=split, guard=guard)
     # Training waits for the guard, which stops the run if an image appears in two splits.
     arrays = made[PREPROCESS] = run(stages.preprocess(), [guard], split=split)
     for assignment in _fold_assignments(settings):
@@ -111,7 +114,7 @@ def recipe_models(settings: Settings) -> list[RecipeModel]:
 def stage_names(settings: Settings) -> list[str]:
     """Every stage of a run in the notebook's order."""
     models = recipe_models(settings)
-    names = [LOAD, EXPLORE, SUBSET, GUARD, PREPROCESS]
+    names = [LOAD, EXPLORE, SUBSET, GUARD, LOOK, PREPROCESS]
     names += [stage.name for stage in _fold_assignments(settings)]
     for model in models:
         if model.transfer:

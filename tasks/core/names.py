@@ -14,6 +14,7 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 
 # Stages that occur once in a run.
 LOAD, EXPLORE, SUBSET, GUARD, PREPROCESS = "load", "explore", "subset", "guard", "preprocess"
+LOOK = "look"
 VGG16_WEIGHTS = "vgg16_weights"
 RESULTS, SELECTION, SUCCESS, QUALITY = "results", "selection", "success", "quality"
 FIGURES, REPORT = "figures", "report"
@@ -34,6 +35,7 @@ HISTORY, USAGE = "history", "usage"
 VALIDATION_PREDICTIONS, TEST_PREDICTIONS = "validation_predictions", "test_predictions"
 INDEX, CLASS_COUNTS = "index", "class_counts"
 ORIGINS, READING = "origins", "reading"
+FINDINGS, AFFECTED, CLASS_SAMPLES = "findings", "affected", "class_samples"
 PAIRS, TRAINING_PAIRS, PAIRS_PICTURE = "pairs", "training_pairs", "pairs_picture"
 VERDICT, VERDICTS, REPLICATES = "verdict", "verdicts", "replicates"
 CRITERIA = "criteria"
@@ -75,6 +77,11 @@ def folds_name(replicate: int) -> str:
 def features_name(layer: str, variant_suffix: str) -> str:
     """The stage that stores the outputs of one of VGG16's layers, e.g. `vgg16_block4`."""
     return f"vgg16_{layer.removesuffix('_pool')}{variant_suffix}"
+
+
+def finding_name(number: int) -> str:
+    """The picture of images that show a finding, whose numbers count from 1."""
+    return f"finding_{number}"
 
 
 def labels_name(split: str) -> str:

@@ -32,12 +32,7 @@ from tasks.core.names import (
 from tasks.core.seal import Mark, Origin, Purpose, SealRule
 from tasks.core.settings.base import Spec
 from tasks.core.settings.evaluation import Rule
-from tasks.core.settings.images import (
-    GuardSettings,
-    OwnImages,
-    SubsetSettings,
-    SyntheticSettings,
-)
+from tasks.core.settings.images import GuardSettings, OwnImages, SubsetSettings, SyntheticSettings
 from tasks.core.settings.training import AugmentSettings, Decision, TrainSettings
 from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
 from tasks.core.stage_spec import LEARNS, REPORTS, StageSpec, files_of
@@ -116,6 +111,18 @@ class GuardSpec(StageSpec):
 
     guard: GuardSettings
     compared: tuple[tuple[str, str], ...]
+    note: str
+
+
+class LookSpec(StageSpec):
+    """What is in the images and what is wrong with them."""
+
+    kind = "look"
+    seal = REPORTS
+    draws = True
+    class_names_from = RAW
+
+    guard: GuardSettings
     note: str
 
 

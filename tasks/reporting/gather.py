@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from tasks.core.names import (
@@ -13,14 +10,13 @@ from tasks.core.names import (
     FINAL,
     GUARD,
     HISTORY,
-    INDEX,
     LOAD,
+    LOOK,
     MODEL,
     OVERFITTING,
     PER_CLASS,
     PREPROCESS,
     QUALITY,
-    READING,
     REPLICATES,
     RESULTS,
     SELECTION,
@@ -37,15 +33,15 @@ from tasks.core.names import (
 from tasks.core.records import Outcome, Record, Skipped
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import AugmentSettings
+from tasks.reporting.look_view import dataset_name, gather_look, images_per_class, reading_of
 from tasks.reporting.report_view import ReportView
 from tasks.storage.run_log import RunLog, computed, now
 from tasks.storage.store import Store
 
 # The kinds of stages whose pictures the report shows.
-DRAWING_KINDS = ("explore", "guard", "quality", "curves", "figures")
+DRAWING_KINDS = ("explore", "look", "guard", "quality", "curves", "figures")
 # Confusion matrices of more classes would fill the page with empty cells; their table is stored.
 LARGEST_MATRIX = 40
-DATASET_NAMES = {"fashion-mnist": "Fashion-MNIST", "synthetic": "synthetic garments"}
 
 
 def gather_view(
@@ -68,11 +64,12 @@ def gather_view(
     return ReportView(
         run_id=run_log.run_id,
         generated=now(),
-        dataset=_dataset_name(settings),
+        dataset=dataset_name(settings),
         synthetic=settings.dataset == "synthetic",
         class_names=data["class_names"],
         split_sizes={split: data["sizes"][split] for split in SPLITS},
-        counts=_images_per_class(store, records[SUBSET]),
+        counts=images_per_class(store, records[SUBSET]),
+        look=gather_look(settings, store, records) if LOOK in records else None,
         overfitting=_first_training(records, OVERFITTING).facts,
         figures=_figures(store, records.values()),
         transfer_skipped=_reason_without_transfer(settings, outcomes),
@@ -100,7 +97,7 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
     classes = len(records[SUBSET].facts["class_names"])
     per_class = store.table(quality, PER_CLASS).to_pylist()
     return {
-        "reading": _reading(store, records.get(LOAD)),
+        "reading": reading_of(store, records.get(LOAD)),
         "copies": records[SUBSET].facts.get("copies", {}),
         "guard": records[GUARD].facts["counts"],
         "selection": records[SELECTION].facts if SELECTION in records else {},
@@ -114,14 +111,6 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
         if classes <= LARGEST_MATRIX
         else {},
     }
-
-
-def _reading(store: Store, load: Record | None) -> dict[str, Any]:
-    """What became of the user's own files."""
-    if load is None or READING not in load.files:
-        return {}
-    found: dict[str, Any] = json.loads(store.content(load, READING))
-    return found
 
 
 def _provenance(run_log: RunLog, records: Mapping[str, Record]) -> dict[str, Any]:
@@ -192,11 +181,6 @@ def _first_epoch_accuracy(store: Store, record: Record | None) -> float | None:
     return accuracy
 
 
-def _dataset_name(settings: Settings) -> str:
-    # Only the folder's name: a model card is passed on to others, who should not see a local path.
-    return DATASET_NAMES.get(settings.dataset, Path(settings.dataset).name)
-
-
 def _weights_label(settings: Settings) -> str:
     transfer = settings.transfer
     if transfer.weights == "random":
@@ -211,14 +195,6 @@ def _reason_without_transfer(settings: Settings, outcomes: Mapping[str, Outcome]
     if settings.transfer.weights == "off":
         return "switched off by transfer.weights=off; set it to imagenet to run this part."
     return None
-
-
-def _images_per_class(store: Store, subset: Record) -> dict[str, list[int]]:
-    """Count the images of each class in each split."""
-    index = store.table(subset, INDEX).to_pydict()
-    classes = range(len(subset.facts["class_names"]))
-    found = Counter(zip(index["split"], index["label"], strict=True))
-    return {split: [found[split, label] for label in classes] for split in SPLITS}
 
 
 def _confusion(cells: list[dict[str, Any]], classes: int) -> dict[str, list[list[int]]]:

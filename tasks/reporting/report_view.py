@@ -13,6 +13,7 @@ from tasks.core.drawing.titles import title_of
 from tasks.core.names import BASELINE, FINAL
 from tasks.core.tables.results import MODELS
 from tasks.core.tables.verdicts import ALL_VERDICTS
+from tasks.reporting.look_view import LookView
 from tasks.reporting.rendering import UNKNOWN, environment
 
 RESULT_KEYS = MODELS.names
@@ -45,6 +46,7 @@ class ReportView:
         scorings: how often models were scored on this test split, earlier runs included.
         model_files: the path of each model's file by the model's name.
         notebook_comparison: whether the notebook's figures are comparable, and hence shown.
+        look: what the stage `look` found; None in runs of earlier versions.
         counts: images of each class (in the order of `class_names`) by split.
         transfer_start: training accuracy of `vgg16_frozen` after its first epoch, if it was
             trained.
@@ -89,6 +91,7 @@ class ReportView:
     profile: Mapping[str, Any]
     model_files: Mapping[str, str]
     notebook_comparison: bool
+    look: LookView | None = None
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     transfer_start: float | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
@@ -119,7 +122,7 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
     rows = [completed(row, RESULT_KEYS) for row in view.results]
     row_of = _row_of(rows)
     return (
-        _templates()
+        templates()
         .get_template(template)
         .render(
             view=view,
@@ -145,7 +148,8 @@ def _row_of(rows: Sequence[Row]) -> Callable[[str], Row]:
 
 
 @cache
-def _templates() -> Environment:
-    templates = environment()
-    templates.filters["title_of"] = lambda name: UNKNOWN if name is None else title_of(name)
-    return templates
+def templates() -> Environment:
+    """The environment of the report's templates."""
+    found = environment()
+    found.filters["title_of"] = lambda name: UNKNOWN if name is None else title_of(name)
+    return found

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def read(path: Path) -> Collection:
     text = class_names_beside(path)
     names = _names_in(found) if found else read_class_names(text) if text else None
     if not roles:
-        return collected(_by_class(path, arrays), names)
+        return replace(collected(_by_class(path, arrays), names), ordered=False)
     taken = {array.name for array in (*roles.values(), *([found] if found else []))}
     return collected(parts, names, _left_out(arrays, taken))
 

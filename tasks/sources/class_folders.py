@@ -103,7 +103,9 @@ def read(path: Path) -> Collection:
     paths = [path / placed.path for placed in layout.placed]
     left_out = layout.left_out + found.left_out + found.others()
     notes = (*_notes(found, layout), *heic_notes(left_out))
-    return Collection(entries, PictureImages(lambda: paths), notes=notes, left_out=left_out)
+    return Collection(
+        entries, PictureImages(lambda: paths), notes=notes, left_out=left_out, ordered=False
+    )
 
 
 def label_of(name: str) -> str:

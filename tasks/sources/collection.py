@@ -68,6 +68,7 @@ class Collection:
         class_names: the classes in order, if the data set says so; otherwise they are sorted.
         notes: what was converted or assumed, a sentence each, for people.
         left_out: files that were not taken, as counts by reason, e.g. `{".heic": 3}`.
+        ordered: whether the order of the entries means anything: of rows, not of files.
     """
 
     entries: Sequence[Entry]
@@ -75,6 +76,7 @@ class Collection:
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    ordered: bool = True
 
 
 @dataclass(frozen=True)

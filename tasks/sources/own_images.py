@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tasks.core.data.arrangement import Described, check_defined
-from tasks.core.data.frame_choice import chosen_frame
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
 from tasks.core.messages import listed
@@ -36,8 +36,8 @@ def check_entries(collection: Collection, settings: ImageSettings) -> None:
     )
 
 
-def frame_of(collection: Collection, settings: ImageSettings) -> Frame:
-    """The frame into which the images are fitted.
+def traits_of(collection: Collection, settings: ImageSettings) -> list[Traits]:
+    """What the images that can be read are like, at least one.
 
     Raises:
         UserError: no image can be read, or more files than the allowed share are missing.
@@ -57,7 +57,7 @@ def frame_of(collection: Collection, settings: ImageSettings) -> Frame:
             f"none of {len(collection.entries):,} images can be read; replace them. The first, "
             f"{collection.entries[0].name}, {reason}"
         )
-    return chosen_frame(usable, settings)
+    return usable
 
 
 def described(collection: Collection, pixels: DecodedImages, settings: ImageSettings) -> Described:
@@ -87,11 +87,13 @@ def described(collection: Collection, pixels: DecodedImages, settings: ImageSett
     )
 
 
-def report_of(collection: Collection, unusable: Mapping[int, str], frame: Frame) -> dict[str, Any]:
+def report_of(
+    collection: Collection, unusable: Mapping[int, str], frame: Frame, traits: Sequence[Traits]
+) -> dict[str, Any]:
     """What became of the user's files; `lines` say it in sentences.
 
     The other values are the numbers of images and of files left out by reason, the images that
-    can't be read (the first thousand), and the frame.
+    can't be read (the first thousand), the frame, and how large the images were before.
     """
     entries = collection.entries
     colours = "grey" if frame.channels == 1 else "RGB"
@@ -130,6 +132,19 @@ def report_of(collection: Collection, unusable: Mapping[int, str], frame: Frame)
             "fit": frame.fit,
             "white": frame.white,
         },
+        "sizes": _sizes(traits),
+    }
+
+
+def _sizes(traits: Sequence[Traits]) -> dict[str, Any]:
+    """Height and width of the smallest, the median and the largest image; numbers by colour."""
+    by_area = sorted((one.height * one.width, one.height, one.width) for one in traits)
+    chosen = {"smallest": 0, "median": (len(by_area) - 1) // 2, "largest": -1}
+    return {
+        "different": len({(one.height, one.width) for one in traits}),
+        **{name: list(by_area[at][1:]) for name, at in chosen.items()},
+        "grey": sum(one.channels == 1 for one in traits),
+        "rgb": sum(one.channels != 1 for one in traits),
     }
 
 

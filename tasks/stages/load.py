@@ -26,7 +26,7 @@ from tasks.sources.fashion_mnist import (
     read_fashion_mnist,
 )
 from tasks.sources.keras_home import UserEnvironment
-from tasks.sources.own_images import check_entries, described, frame_of, report_of
+from tasks.sources.own_images import check_entries, described, report_of, traits_of
 from tasks.storage.npz import Rows
 
 if TYPE_CHECKING:
@@ -72,12 +72,14 @@ def _dataset(spec: LoadSpec) -> Dataset:
 def _own(spec: LoadSpec, collection: Collection, outputs: Outputs) -> Facts:
     """Decode the user's own images, and store them in their canonical order."""
     from tasks.core.data.arrangement import arranged
+    from tasks.core.data.frame_choice import chosen_frame
     from tasks.sources.decoded_images import decoded_images
 
     assert spec.own is not None, "only a data set of the user's own is decoded"
     settings = spec.own.images
     check_entries(collection, settings)
-    frame = frame_of(collection, settings)
+    traits = traits_of(collection, settings)
+    frame = chosen_frame(traits, settings)
     with decoded_images(collection.images, frame) as pixels:
         found = described(collection, pixels, settings)
         whole = arranged(found, collection.class_names, spec.own.test, spec.own.seed)
@@ -85,7 +87,7 @@ def _own(spec: LoadSpec, collection: Collection, outputs: Outputs) -> Facts:
             outputs.arrays(name, **_stored(part, pixels))
             outputs.table(labels_name(name), label_table(part.labels, whole.class_names))
     outputs.table(ORIGINS, _origins(collection, whole.train, whole.test))
-    report = report_of(collection, pixels.unusable, frame)
+    report = report_of(collection, pixels.unusable, frame, traits)
     for line in report["lines"]:
         log.info(line)
     outputs.blob(READING, "json", json.dumps(report, indent=1, ensure_ascii=False).encode())
@@ -113,11 +115,12 @@ def _stored(part: Part, pixels: DecodedImages) -> dict[str, np.ndarray | Rows]:
 
 def _origins(collection: Collection, train: Part, test: Part) -> pa.Table:
     """Where each raw image comes from."""
-    columns: dict[str, list[Any]] = {"split": [], "position": [], "name": []}
+    columns: dict[str, list[Any]] = {"split": [], "position": [], "name": [], "row": []}
     for name, part in ((TRAIN, train), (TEST, test)):
         columns["split"] += [name] * len(part.labels)
         columns["position"] += range(len(part.labels))
         columns["name"] += [collection.entries[at].name for at in part.positions]
+        columns["row"] += [at if collection.ordered else None for at in part.positions.tolist()]
     return from_columns(IMAGE_ORIGINS, columns)
 
 

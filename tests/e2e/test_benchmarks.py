@@ -206,6 +206,7 @@ def test_growth_has_a_slope_for_each_stage(environment: dict[str, str], tmp_path
         "explore",
         "subset",
         "guard",
+        "look",
         "preprocess",
     ]
     # Peaks and seconds for three numbers of images, then five columns about growth.

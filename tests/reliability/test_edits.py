@@ -96,7 +96,7 @@ def test_edits_to_figures_or_the_report_train_nothing(
     add_code(tmp_path, "tasks/reporting/page.py")
     assert of_state(planned(), "cached") == set(before)
     add_code(tmp_path, "tasks/core/drawing/canvas.py")
-    drawing = {"explore", "guard", "quality", "figures"}
+    drawing = {"explore", "guard", "look", "quality", "figures"}
     drawing |= {name for name in before if name.startswith("curves_")}
     assert of_state(planned(), "will run") == drawing
     assert of_state(planned(), "cached") == set(before) - drawing

@@ -104,7 +104,8 @@ def advice(pool: Members, setting: str) -> str:
     """What to do about a class that a split lacks which was drawn from a pool by a setting."""
     together = len(np.unique(pool.units)) < len(pool)
     kept = "; copies of an image, and images of a group, stay in one split" if together else ""
-    return f"add images, or change subset.{setting}{kept}"
+    least = np.bincount(np.unique(pool.labels, return_inverse=True)[1]).min()
+    return f"add images (the smallest class has {least:,}), or change subset.{setting}{kept}"
 
 
 def check_classes(labels: Labels, class_names: Sequence[str], split: str, advice: str) -> None:

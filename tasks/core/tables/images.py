@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.core.names import CLASS_COUNTS, FOLDS, INDEX, ORIGINS, PAIRS
+from tasks.core.names import AFFECTED, CLASS_COUNTS, FINDINGS, FOLDS, INDEX, ORIGINS, PAIRS
 from tasks.core.tables.schema import Column, Table
 
 LABELS = Table(
@@ -22,6 +22,11 @@ IMAGE_ORIGINS = Table(
         Column("split", "string", "the raw split: `train` or `test`"),
         Column("position", "int64", "position in that split, from 0"),
         Column("name", "string", "the file, or the place in a file"),
+        Column(
+            "row",
+            "int64",
+            "place among all images of the data set, from 0; null where files have no order",
+        ),
     ),
 )
 
@@ -58,6 +63,29 @@ DUPLICATE_PAIRS = Table(
         Column("other_label", "int64", "index of the second image's class"),
         Column("similarity", "float32", "correlation of the images' gradients, at most 1"),
         Column("exact", "bool", "whether all pixels are equal"),
+    ),
+)
+
+FOUND = Table(
+    FINDINGS,
+    "each thing that is wrong with the images, or worth knowing, faults first",
+    (
+        Column("kind", "string", "what it is, in a word"),
+        Column("level", "string", "`fault`: scores mislead unless it is mended; or `note`"),
+        Column("sentence", "string", "what it is"),
+        Column("advice", "string", "what to do about it"),
+    ),
+)
+
+AFFECTED_IMAGES = Table(
+    AFFECTED,
+    "each image that shows a finding, those that belong together next to each other",
+    (
+        Column("finding", "int64", "the finding's row in `findings`, from 1"),
+        Column("split", "string", "raw split: `train` or `test`"),
+        Column("position", "int64", "position in that split, from 0"),
+        Column("class", "string", "name of the class"),
+        Column("name", "string", "of own images the file, or the place in a file; else empty"),
     ),
 )
 

@@ -22,6 +22,7 @@ from flows.cli.predict import MOST_ERRORS, _collected
 from flows.running.live import LiveView
 from flows.running.run_logging import logging_run
 from tasks.core.data.arrangement import arranged
+from tasks.core.data.frame_choice import chosen_frame
 from tasks.core.data.own_splits import Members, choose_own
 from tasks.core.data.photographs import ImageFormat
 from tasks.core.errors import UserError
@@ -30,7 +31,7 @@ from tasks.core.settings.images import ImageSettings, SubsetSettings
 from tasks.engine.events import FAILED, stage_is
 from tasks.sources.datasets import opened_data_set
 from tasks.sources.decoded_images import decoded_images
-from tasks.sources.own_images import described, frame_of
+from tasks.sources.own_images import described, traits_of
 from tasks.sources.pictures import Unreadable, read_pictures
 from tasks.storage.local_path import LocalPath
 from tests.tasks.core.test_messages import on_terminal
@@ -99,7 +100,7 @@ def load(path: Path) -> None:
     """What the stages `load` and `subset` do."""
     settings = ImageSettings()
     with opened_data_set(str(path)) as found:
-        frame = frame_of(found, settings)
+        frame = chosen_frame(traits_of(found, settings), settings)
         with decoded_images(found.images, frame) as pixels:
             whole = arranged(described(found, pixels, settings), found.class_names, None, 0)
     choose_own(

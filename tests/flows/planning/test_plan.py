@@ -180,7 +180,7 @@ def test_nothing_is_scored_on_the_test_split_before_the_last_verdict() -> None:
         assert run.after[stage.name] == gates
         assert run.names.index(stage.name) > run.names.index(gates[-1])
     readers = {stage.kind for stage in run.stages for f in stage.reads.values() if "test" in f}
-    assert readers == {"explore", "subset", "guard", "preprocess", "evaluate", "quality"}
+    assert readers == {"explore", "subset", "guard", "look", "preprocess", "evaluate", "quality"}
 
 
 def test_the_winner_s_settings_are_those_of_the_iterations_that_were_kept() -> None:
@@ -506,9 +506,13 @@ SEEDED = MODELS | {"vgg16_weights", "results", "selection", "quality", "figures"
             {"vgg16_frozen"},
             {"vgg16_fine_tuned"} | drawn(TRANSFER & MODELS) | TRANSFER_TESTS | SHOWN,
         ),
-        ("subset.test=1999", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
-        ("subset.method=slices", {"subset"}, {"guard", "preprocess"} | AFTER_ARRAYS),
-        ("synthetic.seed=1", {"load"}, {"explore", "subset", "guard", "preprocess"} | AFTER_ARRAYS),
+        ("subset.test=1999", {"subset"}, {"guard", "look", "preprocess"} | AFTER_ARRAYS),
+        ("subset.method=slices", {"subset"}, {"guard", "look", "preprocess"} | AFTER_ARRAYS),
+        (
+            "synthetic.seed=1",
+            {"load"},
+            {"explore", "subset", "guard", "look", "preprocess"} | AFTER_ARRAYS,
+        ),
         ("seed=1", SEEDED, AFTER_ARRAYS - SEEDED),
     ],
 )
@@ -607,7 +611,7 @@ def test_one_iteration_s_change_reaches_those_that_build_on_it(filled: Store) ->
 def test_another_profile_changes_the_numerical_stages(filled: Store) -> None:
     planned = plan(filled, replayed(), PROFILE | {"threads": 1})
     cached = {item.stage for item in planned if item.state == CACHED}
-    assert cached == {"load", "explore", "subset", "guard", "preprocess", "vgg16_weights"}
+    assert cached == {"load", "explore", "subset", "guard", "look", "preprocess", "vgg16_weights"}
 
 
 @pytest.mark.parametrize(
@@ -765,7 +769,15 @@ def test_planning_with_only_stops_where_all_is_known(filled: Store) -> None:
     run = PlannedRun(filled, PROFILE, wanted)
     with pytest.raises(Enough):
         build(run, replayed())
-    assert list(run.planned) == ["load", "explore", "subset", "guard", "preprocess", "baseline"]
+    assert list(run.planned) == [
+        "load",
+        "explore",
+        "subset",
+        "guard",
+        "look",
+        "preprocess",
+        "baseline",
+    ]
 
 
 def test_what_a_stage_needs_is_what_it_is_given_and_what_it_comes_after(filled: Store) -> None:

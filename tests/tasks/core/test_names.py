@@ -31,6 +31,9 @@ FILES = {
     "TEST_PREDICTIONS": "test_predictions",
     "INDEX": "index",
     "CLASS_COUNTS": "class_counts",
+    "FINDINGS": "findings",
+    "AFFECTED": "affected",
+    "CLASS_SAMPLES": "class_samples",
     "PAIRS": "pairs",
     "TRAINING_PAIRS": "training_pairs",
     "PAIRS_PICTURE": "pairs_picture",
@@ -49,7 +52,7 @@ FILES = {
 }
 
 STAGES = """
-load explore subset guard preprocess
+load explore subset guard look preprocess
 baseline curves_baseline low_capacity curves_low_capacity overfitting curves_overfitting
 iteration_1 curves_iteration_1 gate_1 iteration_2 curves_iteration_2 gate_2
 final curves_final
@@ -62,7 +65,7 @@ test_vgg16_frozen test_vgg16_fine_tuned test_vgg16_frozen_corrected test_vgg16_f
 results selection success quality figures
 """
 FOLDED = """
-load explore subset guard preprocess folds folds_r2
+load explore subset guard look preprocess folds folds_r2
 baseline_f1 baseline_f2 baseline_f1_r2 baseline_f2_r2 curves_baseline
 low_capacity_f1 low_capacity_f2 low_capacity_f1_r2 low_capacity_f2_r2 curves_low_capacity
 overfitting_f1 overfitting_f2 overfitting_f1_r2 overfitting_f2_r2 curves_overfitting
@@ -74,7 +77,7 @@ test_final test_final_r2
 results success quality figures
 """
 KINDS = (
-    "load explore subset guard preprocess folds train retrain curves decide vgg16_weights "
+    "load explore subset guard look preprocess folds train retrain curves decide vgg16_weights "
     "vgg16_features vgg16_train evaluate results selection success quality figures"
 )
 
@@ -90,6 +93,7 @@ def test_names_of_stored_files() -> None:
     assert names.predictions_name("validation") == names.VALIDATION_PREDICTIONS, ADVICE
     assert names.predictions_name("test") == names.TEST_PREDICTIONS, ADVICE
     assert names.curves_name("baseline") == "curves_baseline", ADVICE
+    assert names.finding_name(1) == "finding_1", ADVICE
 
 
 def test_names_of_kinds() -> None:

@@ -211,7 +211,16 @@ PURPOSES = {
         "vgg16_features",
         "vgg16_train",
     },
-    Purpose.REPORT: {"explore", "curves", "evaluate", "results", "success", "quality", "figures"},
+    Purpose.REPORT: {
+        "explore",
+        "look",
+        "curves",
+        "evaluate",
+        "results",
+        "success",
+        "quality",
+        "figures",
+    },
 }
 # The test images of raw data, and the kind that scores models on them.
 TEST_IMAGES = {("load", "test"), ("load", "test_labels")}

@@ -27,7 +27,7 @@ def test_every_stage_has_those_that_write_its_files() -> None:
 
 
 def test_figures_depend_on_all_that_draws_them() -> None:
-    for kind in ("explore", "guard", "curves", "quality", "figures"):
+    for kind in ("explore", "guard", "look", "curves", "quality", "figures"):
         assert of(kind) >= {"matplotlib", "pillow", "kiwisolver", "contourpy"}
 
 

@@ -17,6 +17,7 @@ from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import Iteration
 from tasks.core.statistics.replicates import final_replicates, replicates
 from tasks.core.tables.arrow import from_rows
+from tasks.core.tables.images import AFFECTED_IMAGES, FOUND
 from tasks.core.tables.quality import CLASS_SCORES, CONFUSIONS
 from tasks.core.tables.results import MODELS, TRAININGS
 from tasks.core.tables.schema import Table
@@ -136,13 +137,32 @@ def _add_data(run: FabricatedRun) -> None:
         "label": [0, 0, 0, 1, 0, 1, 0, 1],
     }
     about = {"dataset": run.settings.dataset, "class_names": CLASSES, "image_shape": [28, 28, 1]}
+    run.add("load", facts=about | {"train": 6, "test": 2})
     run.add("explore", {"samples": ("png", PNG), "balance": ("png", PNG)})
     # As JSON with sorted keys has them.
     facts = about | {"sizes": dict(sorted(sizes.items()))}
     run.add("subset", {"index": parquet(pa.table(index))}, facts=facts)
     counts = [{"splits": ["train", "test"], "exact": 0, "near": 3}]
     run.add("guard", {"pairs_picture": ("png", PNG)}, facts={"counts": counts})
+    _add_look(run)
     run.add("preprocess", {"test": ("npz", b"test images")}, facts=about)
+
+
+def _add_look(run: FabricatedRun) -> None:
+    finding = {"kind": "blank", "level": "fault", "sentence": "1 image is blank.", "advice": "Go."}
+    about = {"finding": 1, "split": "test", "position": 1, "class": "right", "name": ""}
+    pictures = {"class_samples": ("png", PNG), "finding_1": ("png", PNG)}
+    none = {"same_label": 0, "other_label": 0}
+    run.add(
+        "look",
+        pictures | tables({FOUND: [finding], AFFECTED_IMAGES: [about]}),
+        facts={
+            "images": 8,
+            "copies": [{"split": "train", "other_split": "test"} | none],
+            "near": [],
+            "frames": {"sampled": 4, "with_others": 0, "among": 4},
+        },
+    )
 
 
 def _add_training(run: FabricatedRun, stage: str) -> None:

@@ -68,6 +68,17 @@ def test_figures_come_from_the_stages_that_draw(tmp_path: Path) -> None:
     assert set(figures.values()) == {PNG}
 
 
+def test_what_was_found_in_the_images_is_gathered(tmp_path: Path) -> None:
+    view = view_of(fabricated_run(str(tmp_path)))
+    assert view.look
+    assert (view.look.images, view.look.faults) == (8, 1)
+    (finding,) = view.look.findings
+    assert (finding["images"], finding["names"]) == (1, ["test image 1"])
+    assert finding["picture"] == "finding_1"
+    assert {"class_samples", "finding_1"} <= set(view.figures)
+    assert view.look.chosen[0] == ("Image size", "28 x 28, grey")
+
+
 def test_sources_name_tables_by_stage_and_figures_by_themselves(tmp_path: Path) -> None:
     sources = view_of(fabricated_run(str(tmp_path))).sources
     assert sources["results/verdicts"] == "stages/results/key/verdicts.parquet"

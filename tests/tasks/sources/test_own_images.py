@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from tasks.core.array_types import UInt8
-from tasks.core.data.frame_choice import Traits
+from tasks.core.data.frame_choice import Traits, chosen_frame
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
 from tasks.core.settings.images import ImageSettings
 from tasks.sources.collection import Collection, Entry, Unusable
 from tasks.sources.decoded_images import decoded_images
-from tasks.sources.own_images import described, frame_of, report_of
+from tasks.sources.own_images import described, report_of, traits_of
 
 DAMAGED = Unusable("is damaged; leave it out.")
 
@@ -44,7 +44,7 @@ def collection(*damaged: int, **changes: Any) -> Collection:
 
 def test_damaged_images_do_not_count() -> None:
     given, settings = collection(0), ImageSettings()
-    frame = frame_of(given, settings)
+    frame = chosen_frame(traits_of(given, settings), settings)
     assert frame == Frame(20, 20, 1)
     with decoded_images(given.images, frame) as pixels:
         found = described(given, pixels, settings)
@@ -75,19 +75,21 @@ def test_none_that_can_be_read_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"none of 20 images can be read; .* first, 0\.png, is damaged"
     ):
-        frame_of(collection(*range(20)), ImageSettings())
+        traits_of(collection(*range(20)), ImageSettings())
 
 
 def test_too_many_missing_files_stop_the_run() -> None:
-    frame_of(collection(left_out={"missing": 1}), ImageSettings())
+    traits_of(collection(left_out={"missing": 1}), ImageSettings())
     expected = r"^2 of 22 listed files are missing; expected at most 5%: correct their paths"
     with pytest.raises(UserError, match=expected):
-        frame_of(collection(left_out={"missing": 2}), ImageSettings())
+        traits_of(collection(left_out={"missing": 2}), ImageSettings())
 
 
 def test_the_report_says_what_became_of_the_files() -> None:
     given = collection(3, notes=("labels are one-hot",), left_out={".heic": 3, "missing": 1})
-    report = report_of(given, {3: DAMAGED.reason}, Frame(20, 20, 1))
+    report = report_of(
+        given, {3: DAMAGED.reason}, Frame(20, 20, 1), traits_of(collection(3), ImageSettings())
+    )
     assert report["lines"] == [
         "19 images, read as 20 x 20 grey (padded where proportions differ)",
         "labels are one-hot",
@@ -95,8 +97,16 @@ def test_the_report_says_what_became_of_the_files() -> None:
         "1 image can't be read: 3.png",
     ]
     assert report["unreadable"] == [{"name": "3.png", "reason": DAMAGED.reason}]
-    deep = report_of(given, {}, Frame(20, 20, 1, white=1_023))
+    deep = report_of(given, {}, Frame(20, 20, 1, white=1_023), [Traits(20, 20, 1)])
     assert deep["lines"][1] == (
         "white is 1,023 in images of more than 8 bits per channel, and 255 in others"
     )
     assert (report["frame"]["white"], deep["frame"]["white"]) == (255, 1_023)
+    assert report["sizes"] == {
+        "different": 19,
+        "smallest": [10, 40],
+        "median": [20, 40],
+        "largest": [29, 40],
+        "grey": 19,
+        "rgb": 0,
+    }
