@@ -50,6 +50,7 @@ def spec(**changes: Any) -> DecideSpec:
         "incumbent": "overfitting",
         "candidate": "iteration_3",
         "rule": "validation",
+        "metric": "accuracy",
         "level": 0.05,
         "replay": None,
         "forced": None,

@@ -40,7 +40,7 @@ def selected(
     bench: Workbench, models: Sequence[Model], inputs: dict[str, Outcome], **changes: Any
 ) -> Computed:
     gates = tuple(name for name in inputs if name.startswith("gate_"))
-    values: dict[str, Any] = {"epochs_chosen": 0, "seed": 0} | changes
+    values: dict[str, Any] = {"epochs_chosen": 0, "metric": "accuracy", "seed": 0} | changes
     spec = SelectionSpec(models=tuple(models), gates=gates, **values)
     reads = {
         role: ("facts",)
@@ -71,7 +71,7 @@ def test_one_row_says_how_many_decisions_chose_which_model(bench: Workbench) -> 
     (row,) = done.rows("selection")
     assert row == done.facts
     assert (row["looks"], row["models"], row["survivor"]) == (2, 3, "iteration_1")
-    assert row["val_accuracy"] == pytest.approx(4 / 6)
+    assert row["val_score"] == pytest.approx(4 / 6)
     assert row["method"].startswith("bootstrap bias correction")
 
 
@@ -104,7 +104,7 @@ def test_the_survivor_is_the_model_that_the_last_gate_kept(
     }
     done = selected(bench, [model(name) for name in RIGHT], three_models(bench) | gates)
     assert done.facts["survivor"] == survivor
-    assert done.facts["val_accuracy"] == pytest.approx(sum(RIGHT[survivor]) / 6)
+    assert done.facts["val_score"] == pytest.approx(sum(RIGHT[survivor]) / 6)
 
 
 def test_only_decisions_that_were_read_off_held_out_images_count(bench: Workbench) -> None:
@@ -136,7 +136,7 @@ def test_replicates_are_averaged_image_by_image(bench: Workbench) -> None:
     ]
     done = selected(bench, models, inputs)
     shares = np.array([[1, 1, 0.5, 0.5, 0, 0], [0.5, 0.5, 0.5, 0, 0, 0.5]])
-    assert done.facts["val_accuracy"] == pytest.approx(0.5)
+    assert done.facts["val_score"] == pytest.approx(0.5)
     assert done.facts["optimism"] == optimism(shares, generator(0, "optimism")).optimism
 
 
@@ -158,6 +158,6 @@ def test_each_fold_s_training_speaks_of_the_images_held_out_from_it(bench: Workb
             trainings.append(Training(stage=name, replicate=replicate, fold=fold, seed=0))
     done = selected(bench, [model("overfitting", *trainings)], inputs)
     shares = (np.array(right["folds"]) + np.array(right["folds_r2"])) / 2
-    assert done.facts["val_accuracy"] == pytest.approx(shares.mean())
+    assert done.facts["val_score"] == pytest.approx(shares.mean())
     expected = optimism(shares[None], generator(0, "optimism"))
     assert done.facts["best_corrected"] == expected.corrected

@@ -15,8 +15,8 @@ from tasks.core.statistics.decisions import Contender, Evidence, decide, opinion
 from tasks.core.statistics.estimates import Estimate
 from tasks.core.statistics.proportions import McNemar
 
-OLD = Contender("overfitting", 0.85, 0.50, train_accuracy=0.99, params=1_000, epochs=40)
-NEW = Contender("iteration_1", 0.85, 0.50, train_accuracy=0.90, params=1_000, epochs=40)
+OLD = Contender("overfitting", 0.85, 0.85, 0.50, train_accuracy=0.99, params=1_000, epochs=40)
+NEW = Contender("iteration_1", 0.85, 0.85, 0.50, train_accuracy=0.90, params=1_000, epochs=40)
 
 
 def evidence(
@@ -29,8 +29,11 @@ def evidence(
 ) -> Evidence:
     accuracy = Estimate(gain, error, gain - 2 * error, gain + 2 * error, p_value)
     change = Estimate(loss, 0.01, loss - 0.02, loss + 0.02, 0.5)
-    given = replace(candidate, accuracy=OLD.accuracy + gain, loss=OLD.loss + loss)
-    return Evidence(OLD, given, accuracy, change, McNemar(10, 12, 0.83), trainings)
+    given = replace(
+        candidate, score=OLD.score + gain, accuracy=OLD.accuracy + gain, loss=OLD.loss + loss
+    )
+    counts = McNemar(10, 12, 0.83)
+    return Evidence(OLD, given, "accuracy", accuracy, accuracy, change, counts, trainings)
 
 
 # Rule validation

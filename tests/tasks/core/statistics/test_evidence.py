@@ -17,7 +17,7 @@ from tasks.core.statistics.proportions import McNemar
 
 
 def scored(correct: NDArray[np.bool_]) -> Scored:
-    return Scored(correct, np.where(correct, 0.1, 2.0))
+    return Scored(np.zeros(len(correct), np.int64), correct, np.where(correct, 0.1, 2.0))
 
 
 # What follows from the definitions
@@ -132,7 +132,7 @@ ALPHA = 0.05
 AT_ONE_GATE = ALPHA / GATES
 
 
-OLD, NEW = (Contender(name, 0.87, 0.5, 0.99, 100, 10) for name in ("old", "new"))
+OLD, NEW = (Contender(name, 0.87, 0.87, 0.5, 0.99, 100, 10) for name in ("old", "new"))
 
 
 def kept_by_a_plan(rng: np.random.Generator, seeds: int, spread: float, own: float) -> bool:
@@ -140,7 +140,7 @@ def kept_by_a_plan(rng: np.random.Generator, seeds: int, spread: float, own: flo
     models = trainings(rng, [0.87] * (GATES + 1), seeds, 1_000, spread, own)
     for candidate in models[1:]:
         gain = accuracy_difference(models[0], candidate, None)
-        evidence = Evidence(OLD, NEW, gain, gain, McNemar(0, 0, 1.0), seeds)
+        evidence = Evidence(OLD, NEW, "accuracy", gain, gain, gain, McNemar(0, 0, 1.0), seeds)
         # Before the first wrong decision the incumbent is the first model.
         if decide(evidence, "significant", AT_ONE_GATE).keep:
             return True
