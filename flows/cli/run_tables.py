@@ -11,6 +11,7 @@ from tasks.storage.run_log import DONE, RUNNING, RunLog, all_runs, find_run
 from tasks.storage.store import Store
 
 if TYPE_CHECKING:
+    from tasks.core.settings.evaluation import Metric
     from tasks.core.settings.run_settings import Settings
 
 Row = dict[str, Any]
@@ -76,6 +77,12 @@ def note_unfinished(run: RunLog) -> None:
             f"Run {run.run_id} {state_of(run)}. This is what its {stages} finished "
             f"stage{'' if stages == 1 else 's'} show{'s' if stages == 1 else ''} so far."
         )
+
+
+def metric_of(run: RunLog) -> Metric:
+    """What a run judges by; runs of earlier versions judged by accuracy."""
+    metric: Metric = run.read()["settings"].get("metric", "accuracy")
+    return metric
 
 
 def result_rows(run: RunLog) -> list[Row]:

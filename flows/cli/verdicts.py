@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from flows.cli.common_options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.results import DECISIONS, heading
 from flows.cli.run_tables import note_unfinished, shown_run, verdict_rows
 from flows.cli.screen import add_row, line, show, show_json, table
+from tasks.core.statistics.metric_words import NAMES, gain_words, unit
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
 
@@ -16,7 +20,7 @@ TESTED = {"forward": "better", "back": "worse", "inconclusive": "open", None: "n
 def verdicts(
     *, run_id: RunOption = None, as_json: JsonFlag = False, store: StoreOption = ARTIFACTS
 ) -> None:
-    """Print each decision, the gain in accuracy with its 95 % interval, and the p values."""
+    """Print each decision, the gain with its 95 % interval, and the p values."""
     run = shown_run(Store(store), run_id)
     note_unfinished(run)
     rows = verdict_rows(run)
@@ -29,8 +33,9 @@ def verdicts(
         line("no gate has decided yet" if planned else "there are no gates: the plan is empty")
         return
     show_gates(run)
-    line("gain: in accuracy on held-out images, in points. p: probability of a difference")
-    line("at least as large by chance. adj. p: adjusted for the number of gates (Holm).")
+    metric = rows[0].get("metric", "accuracy")
+    line(f"gain: by {NAMES[metric]} on held-out images, in {unit(metric)}. p: probability of")
+    line("such a gain by chance. adj. p: adjusted for the number of gates (Holm).")
     line(f"tested: by rule significant, at level {rows[0]['level']:.3g} for each gate.")
 
 
@@ -48,13 +53,21 @@ def show_gates(run: RunLog) -> None:
             made,
             f"{row['gate']} {plan[row['gate'] - 1]['name']}",
             DECISIONS[row["state"]],
-            f"{100 * row['delta_accuracy']:+.1f}",
-            f"{100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f}",
+            *_gain(row),
             _p_value(row["p_value"]),
             _p_value(row["p_value_adjusted"]),
             TESTED[row["by_significant"]],
         )
     show(made)
+
+
+def _gain(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The gain and its interval; gates of earlier versions decided by accuracy."""
+    names = ("gain", "gain_low", "gain_high")
+    if "gain" not in row:
+        names = ("delta_accuracy", "ci_low", "ci_high")
+    gain, low, high = (gain_words(row.get("metric", "accuracy"), row[name], 1) for name in names)
+    return gain, f"{low} to {high}"
 
 
 def _p_value(value: float | None) -> str:

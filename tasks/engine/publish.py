@@ -31,6 +31,8 @@ from prefect.runtime import flow_run
 
 from tasks.core.names import CRITERIA, PER_CLASS, QUALITY, REPLICATES, RESULTS, SUCCESS, VERDICTS
 from tasks.core.records import Outcome, Record, Stage
+from tasks.core.settings.evaluation import Metric
+from tasks.core.statistics.metric_words import gain_words, score_words, unit
 from tasks.engine.events import EpochEvent
 from tasks.storage.store import Store
 
@@ -45,8 +47,10 @@ TABLES = {
     SUCCESS: (CRITERIA,),
     QUALITY: (PER_CLASS,),
 }
-# Beginnings of the names of facts that are differences of accuracies.
+# Beginnings of the names of facts that are differences of accuracies; gains are by a metric.
 DIFFERENCES = ("delta_accuracy", "ci_", "gap_")
+GAINS = ("gain", "gain_low", "gain_high", "optimism")
+SCORES = ("val_score", "best_corrected")
 # Facts with more values or longer texts are not shown.
 MOST_VALUES = 12
 LONGEST_TEXT = 60
@@ -209,19 +213,23 @@ def _template() -> Template:
 def short_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     """A record's short facts as text, by name; long ones and tables are left out."""
     found = {
-        name.replace("_", " "): _words(name, value)
+        name.replace("_", " "): _words(name, value, facts.get("metric", "accuracy"))
         for name, value in facts.items()
         if name not in ABOUT_FONTS
     }
     return {name: words for name, words in found.items() if words}
 
 
-def _words(name: str, value: Any) -> str:
+def _words(name: str, value: Any, metric: Metric = "accuracy") -> str:
     match value:
         case bool():
             return "yes" if value else "no"
         case float() if name.startswith(DIFFERENCES):
             return f"{100 * value:+.2f} points"
+        case float() if name in GAINS:
+            return f"{gain_words(metric, value)} {unit(metric)}"
+        case float() if name.startswith(SCORES):
+            return score_words(metric, value) + (" nats" if metric == "log_loss" else " %")
         case float() if "accuracy" in name:
             return f"{100 * value:.2f} %"
         case float():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tasks.core.names import (
     CONFUSION,
@@ -28,6 +30,7 @@ from tasks.core.names import (
     SUBSET,
     SUCCESS,
     TEST,
+    TRAIN,
     VALIDATION,
     VERDICTS,
     VGG16_FROZEN,
@@ -37,6 +40,7 @@ from tasks.core.names import (
 from tasks.core.records import Outcome, Record, Skipped
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import AugmentSettings
+from tasks.core.training.class_weights import class_weights
 from tasks.reporting.report_view import ReportView
 from tasks.storage.run_log import RunLog, computed, now
 from tasks.storage.store import Store
@@ -72,7 +76,8 @@ def gather_view(
         synthetic=settings.dataset == "synthetic",
         class_names=data["class_names"],
         split_sizes={split: data["sizes"][split] for split in SPLITS},
-        counts=_images_per_class(store, records[SUBSET]),
+        counts=(counts := _images_per_class(store, records[SUBSET])),
+        class_weights=_class_weights(settings, counts[TRAIN], data["class_names"]),
         overfitting=_first_training(records, OVERFITTING).facts,
         figures=_figures(store, records.values()),
         transfer_skipped=_reason_without_transfer(settings, outcomes),
@@ -219,6 +224,13 @@ def _images_per_class(store: Store, subset: Record) -> dict[str, list[int]]:
     classes = range(len(subset.facts["class_names"]))
     found = Counter(zip(index["split"], index["label"], strict=True))
     return {split: [found[split, label] for label in classes] for split in SPLITS}
+
+
+def _class_weights(settings: Settings, counts: list[int], names: Sequence[str]) -> Sequence[float]:
+    if settings.class_weight is None:
+        return ()
+    found: list[float] = class_weights(np.array(counts), names, settings.class_weight).tolist()
+    return found
 
 
 def _confusion(cells: list[dict[str, Any]], classes: int) -> dict[str, list[list[int]]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from jinja2 import Environment
 
 from tasks.core.drawing.titles import title_of
-from tasks.core.names import BASELINE, FINAL
+from tasks.core.names import BASELINE, COMMONEST_CLASS, FINAL
+from tasks.core.settings.evaluation import Metric
+from tasks.core.statistics.metric_words import NAMES, unit
 from tasks.core.tables.results import MODELS
 from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.reporting.rendering import UNKNOWN, environment
@@ -46,6 +48,8 @@ class ReportView:
         model_files: the path of each model's file by the model's name.
         notebook_comparison: whether the notebook's figures are comparable, and hence shown.
         counts: images of each class (in the order of `class_names`) by split.
+        class_weights: the weight of each class's images in a training on the training split, in the
+            order of `class_names`; empty if all count the same.
         transfer_start: training accuracy of `vgg16_frozen` after its first epoch, if it was
             trained.
         reading: what became of the user's own files: `lines`, `unreadable` (rows with `name` and
@@ -90,6 +94,7 @@ class ReportView:
     model_files: Mapping[str, str]
     notebook_comparison: bool
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    class_weights: Sequence[float] = ()
     transfer_start: float | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
     copies: Mapping[str, int] = field(default_factory=dict)
@@ -113,11 +118,13 @@ class ReportView:
 def render_view(template: str, view: ReportView, **more: Any) -> str:
     """Render a template with the view; fields missing from its rows become None.
 
-    Besides `view`, templates get `rows` (of results), `row_of(name)`, `verdicts`, and the rows
-    `baseline` and `final`.
+    Besides `view`, templates get `rows` (of results), `row_of(name)`, `verdicts`, the rows
+    `baseline`, `final` and `commonest`, the `metric` with its name and
+    the `units` of gains, and `better(one, other)`, by how much a row's test score is better.
     """
     rows = [completed(row, RESULT_KEYS) for row in view.results]
     row_of = _row_of(rows)
+    metric: Metric = view.settings.get("metric", "accuracy")
     return (
         _templates()
         .get_template(template)
@@ -127,6 +134,11 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
             row_of=row_of,
             baseline=row_of(BASELINE),
             final=row_of(FINAL),
+            commonest=row_of(COMMONEST_CLASS),
+            metric=metric,
+            metric_name=NAMES[metric],
+            units=unit(metric),
+            better=partial(_better, metric),
             verdicts=[completed(verdict, VERDICT_KEYS) for verdict in view.verdicts],
             **more,
         )
@@ -136,6 +148,13 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
 def completed(row: Mapping[str, Any], keys: Sequence[str]) -> Row:
     """The row with exactly these keys; the missing ones are None."""
     return {key: row.get(key) for key in keys}
+
+
+def _better(metric: Metric, one: Row, other: Row, split: str = "test") -> float | None:
+    score, before = one[f"{split}_{metric}"], other[f"{split}_{metric}"]
+    if score is None or before is None:
+        return None
+    return float(before - score if metric == "log_loss" else score - before)
 
 
 def _row_of(rows: Sequence[Row]) -> Callable[[str], Row]:

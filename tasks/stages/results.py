@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from tasks.core.array_types import Int64
 from tasks.core.names import (
     COMMONEST_CLASS,
     REPLICATES,
@@ -46,7 +47,7 @@ def results(spec: ResultsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     }
     models = [model for model in spec.models if model.name not in skipped]
     trainings = {model.name: _trainings(model, inputs) for model in models}
-    rows = _commonest_class(models, inputs, spec) if models else []
+    rows = _commonest_class(models, inputs) if models else []
     rows += [_row(model, trainings[model.name], inputs, spec) for model in models]
     outputs.table(RESULTS, from_rows(MODELS, rows))
     everything = [row for of_model in trainings.values() for row in of_model]
@@ -102,12 +103,11 @@ def _row(model: ModelInResults, trainings: Sequence[Row], inputs: Inputs, spec: 
     return row | _spread("test", found, None)
 
 
-def _commonest_class(
-    models: Sequence[ModelInResults], inputs: Inputs, spec: ResultsSpec
-) -> list[Row]:
+def _commonest_class(models: Sequence[ModelInResults], inputs: Inputs) -> list[Row]:
     """Return a row for what needs no training: always to name the commonest training class.
 
-    It is scored on the images of another model's first replicate.
+    It is scored on the images of another model's first replicate. Its scores follow from the
+    numbers of images, so they have no intervals.
     """
     counts = class_counts(inputs, TRAIN)
     model = models[0]
@@ -123,20 +123,15 @@ def _commonest_class(
     }
     if model.validated:
         labels = [scored(inputs, training.stage, VALIDATION).label for training in first]
-        blind = [constant(label, counts) for label in labels]
-        folds = spec.folds if first[0].fold else None
-        row |= _scores("val", blind, folds)
-    blind = [constant(scored(inputs, evaluation_name(first[0].stage), TEST).label, counts)]
-    return [row | _scores("test", blind, None)]
+        row |= _without_images("val", np.concatenate(labels), counts)
+    tested = scored(inputs, evaluation_name(first[0].stage), TEST).label
+    return [row | _without_images("test", tested, counts)]
 
 
-def _scores(split: str, found: Sequence[Scored], folds: int | None) -> Row:
-    """Return accuracy and loss of a model without trainings, and its scores by each metric."""
-    return {
-        f"{split}_accuracy": float(np.mean([one.correct.mean() for one in found])),
-        f"{split}_loss": float(np.mean([one.loss.mean() for one in found])),
-        **_spread(split, found, folds),
-    }
+def _without_images(split: str, labels: Int64, counts: Int64) -> Row:
+    blind = [constant(labels, counts)]
+    found = {f"{split}_{metric}": score(metric, blind, None).value for metric in get_args(Metric)}
+    return found | {f"{split}_loss": found[f"{split}_log_loss"]}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -21,6 +21,7 @@ METHOD = (
     "of all models tried had been picked, which flatters more than a row of gates does; the luck "
     "of seeds is not in it"
 )
+FEW_IMAGES = "; where a class has few images, the interval is too narrow"
 
 
 @stage_task(SelectionSpec)
@@ -42,7 +43,7 @@ def selection(spec: SelectionSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         "survivor": survivor,
         "metric": spec.metric,
         **_scores(spec.metric, float(values[models.index(survivor)].mean()), found),
-        "method": METHOD,
+        "method": METHOD + (FEW_IMAGES if spec.metric == "balanced_accuracy" else ""),
     }
     outputs.table(SELECTION, from_rows(OPTIMISM, [row]))
     return row

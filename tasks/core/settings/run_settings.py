@@ -62,8 +62,9 @@ class Settings(Spec):
         "validation",
         description=(
             "validation: keep a change with a better validation score by `metric`, or with a lower "
-            "loss at an equal score. significant: keep a change that a one-sided test finds better, each "
-            "gate at `alpha` divided by the number of gates; needs 3 trainings of each model. "
+            "loss at an equal score. significant: keep a change that is better in a one-sided "
+            "test, each gate at `alpha` divided by the number of gates; needs 3 trainings of each "
+            "model. "
             "one_standard_error: keep the simpler of two models unless the other is better by more "
             "than one standard error. notebook: replay the notebook's decisions."
         ),
