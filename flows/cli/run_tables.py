@@ -119,7 +119,15 @@ def verdict_rows(run: RunLog) -> list[Row]:
         raise UserError(
             f"run {run.run_id} was made before gates recorded their evidence; run it again."
         )
-    return rows
+    return [_with_gain(row) for row in rows]
+
+
+def _with_gain(row: Row) -> Row:
+    """A gate's row; gates of earlier versions decided by accuracy."""
+    if row.get("gain") is not None:
+        return row
+    gains = {"gain": "delta_accuracy", "gain_low": "ci_low", "gain_high": "ci_high"}
+    return row | {"metric": "accuracy"} | {name: row[of] for name, of in gains.items()}
 
 
 def settings_of(run: RunLog) -> Settings:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from flows.cli.common_options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.results import DECISIONS, heading
 from flows.cli.run_tables import note_unfinished, shown_run, verdict_rows
@@ -33,7 +30,7 @@ def verdicts(
         line("no gate has decided yet" if planned else "there are no gates: the plan is empty")
         return
     show_gates(run)
-    metric = rows[0].get("metric", "accuracy")
+    metric = rows[0]["metric"]
     line(f"gain: by {NAMES[metric]} on held-out images, in {unit(metric)}. p: probability of")
     line("such a gain by chance. adj. p: adjusted for the number of gates (Holm).")
     line(f"tested: by rule significant, at level {rows[0]['level']:.3g} for each gate.")
@@ -49,25 +46,19 @@ def show_gates(run: RunLog) -> None:
     made.add_column("tested", no_wrap=True)
     plan = run.read()["settings"]["plan"]
     for row in verdict_rows(run):
+        names = ("gain", "gain_low", "gain_high")
+        gain, low, high = (gain_words(row["metric"], row[name], 1) for name in names)
         add_row(
             made,
             f"{row['gate']} {plan[row['gate'] - 1]['name']}",
             DECISIONS[row["state"]],
-            *_gain(row),
+            gain,
+            f"{low} to {high}",
             _p_value(row["p_value"]),
             _p_value(row["p_value_adjusted"]),
             TESTED[row["by_significant"]],
         )
     show(made)
-
-
-def _gain(row: Mapping[str, Any]) -> tuple[str, str]:
-    """The gain and its interval; gates of earlier versions decided by accuracy."""
-    names = ("gain", "gain_low", "gain_high")
-    if "gain" not in row:
-        names = ("delta_accuracy", "ci_low", "ci_high")
-    gain, low, high = (gain_words(row.get("metric", "accuracy"), row[name], 1) for name in names)
-    return gain, f"{low} to {high}"
 
 
 def _p_value(value: float | None) -> str:

@@ -31,8 +31,6 @@ from prefect.runtime import flow_run
 
 from tasks.core.names import CRITERIA, PER_CLASS, QUALITY, REPLICATES, RESULTS, SUCCESS, VERDICTS
 from tasks.core.records import Outcome, Record, Stage
-from tasks.core.settings.evaluation import Metric
-from tasks.core.statistics.metric_words import gain_words, score_words, unit
 from tasks.engine.events import EpochEvent
 from tasks.storage.store import Store
 
@@ -47,9 +45,10 @@ TABLES = {
     SUCCESS: (CRITERIA,),
     QUALITY: (PER_CLASS,),
 }
-# Beginnings of the names of facts that are differences of accuracies; gains are by a metric.
+# Beginnings of the names of facts that are differences of accuracies, and scores or gains by the
+# metric that the facts name.
 DIFFERENCES = ("delta_accuracy", "ci_", "gap_")
-GAINS = ("gain", "gain_low", "gain_high", "optimism")
+GAINS = ("gain", "optimism")
 SCORES = ("val_score", "best_corrected")
 # Facts with more values or longer texts are not shown.
 MOST_VALUES = 12
@@ -220,17 +219,15 @@ def short_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     return {name: words for name, words in found.items() if words}
 
 
-def _words(name: str, value: Any, metric: Metric = "accuracy") -> str:
+def _words(name: str, value: Any, metric: str = "accuracy") -> str:
     match value:
         case bool():
             return "yes" if value else "no"
-        case float() if name.startswith(DIFFERENCES):
+        case float() if metric == "log_loss" and name.startswith((*GAINS, *SCORES)):
+            return f"{value:.4f} nats"
+        case float() if name.startswith((*DIFFERENCES, *GAINS)):
             return f"{100 * value:+.2f} points"
-        case float() if name in GAINS:
-            return f"{gain_words(metric, value)} {unit(metric)}"
-        case float() if name.startswith(SCORES):
-            return score_words(metric, value) + (" nats" if metric == "log_loss" else " %")
-        case float() if "accuracy" in name:
+        case float() if "accuracy" in name or name.startswith(SCORES):
             return f"{100 * value:.2f} %"
         case float():
             return f"{value:.4g}"

@@ -5,15 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from tasks.core.settings.evaluation import Metric
-from tasks.core.statistics.metric_words import gain_words, score_words
 
 UNKNOWN = "\N{EN DASH}"
 # Characters with a meaning in Markdown; Jinja escapes those of HTML.
@@ -46,8 +41,6 @@ def environment() -> Environment:
         "unbroken": _unbroken,
         "when": _when,
     }
-    templates.filters |= {"score": _score, "gain": _gain}
-    templates.globals |= {"interval": _interval, "scores_from": _scores_from}
     templates.globals |= {"points": _points, "range_of": _range_of}
     return templates
 
@@ -61,35 +54,6 @@ def _points(accuracy: float | None, other: float | None) -> str:
     if accuracy is None or other is None:
         return UNKNOWN
     return f"{100 * (accuracy - other):+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _score(value: float | None, metric: Metric) -> str:
-    """A score by a metric, e.g. `86.12 %` or `0.3512`."""
-    if value is None:
-        return UNKNOWN
-    return score_words(metric, value) + _per_cent(metric)
-
-
-def _gain(value: float | None, metric: Metric) -> str:
-    """A gain by a metric with its sign and without its unit, e.g. `+1.25` or `−0.0105`."""
-    if value is None:
-        return UNKNOWN
-    return gain_words(metric, value).replace("-", "\N{MINUS SIGN}")
-
-
-def _per_cent(metric: Metric) -> str:
-    return "" if metric == "log_loss" else "\N{NO-BREAK SPACE}%"
-
-
-def _interval(row: Mapping[str, Any], split: str, metric: Metric = "accuracy") -> str:
-    """The 95 % interval of a score, e.g. `86.12 to 88.90 %`."""
-    return _scores_from(row.get(f"{split}_{metric}_low"), row.get(f"{split}_{metric}_high"), metric)
-
-
-def _scores_from(low: float | None, high: float | None, metric: Metric) -> str:
-    if low is None or high is None:
-        return UNKNOWN
-    return f"{score_words(metric, low)} to {score_words(metric, high)}{_per_cent(metric)}"
 
 
 def _range_of(low: float | None, high: float | None, scale: float = 100, digits: int = 2) -> str:

@@ -15,6 +15,7 @@ from tasks.core.settings.evaluation import Metric
 from tasks.core.statistics.metric_words import NAMES, unit
 from tasks.core.tables.results import MODELS
 from tasks.core.tables.verdicts import ALL_VERDICTS
+from tasks.reporting import scores
 from tasks.reporting.rendering import UNKNOWN, environment
 
 RESULT_KEYS = MODELS.names
@@ -166,5 +167,7 @@ def _row_of(rows: Sequence[Row]) -> Callable[[str], Row]:
 @cache
 def _templates() -> Environment:
     templates = environment()
+    templates.filters |= {"score": scores.score, "gain": scores.gain}
+    templates.globals |= {"interval": scores.interval, "scores_from": scores.scores_from}
     templates.filters["title_of"] = lambda name: UNKNOWN if name is None else title_of(name)
     return templates

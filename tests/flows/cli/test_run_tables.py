@@ -152,10 +152,18 @@ def test_p_values_are_not_adjusted_before_all_are_known(halfway: Begun) -> None:
 
 
 def test_a_finished_table_is_shown_as_it_is_stored(halfway: Begun) -> None:
-    stored = {name: pa.table({"name": [name], "ci_low": [0.5]}) for name in ("results", "verdicts")}
+    rows = {name: {"name": name, "ci_low": 0.5, "gain": 0.25} for name in ("results", "verdicts")}
+    stored = {name: pa.Table.from_pylist([row]) for name, row in rows.items()}
     halfway.finish("results", {}, **stored)
-    assert result_rows(halfway.log) == [{"name": "results", "ci_low": 0.5}]
-    assert verdict_rows(halfway.log) == [{"name": "verdicts", "ci_low": 0.5}]
+    assert result_rows(halfway.log) == [rows["results"]]
+    assert verdict_rows(halfway.log) == [rows["verdicts"]]
+
+
+def test_gates_of_earlier_versions_decided_by_accuracy(halfway: Begun) -> None:
+    row = {"delta_accuracy": 0.25, "ci_low": 0.125, "ci_high": 0.5}
+    halfway.finish("results", {}, verdicts=pa.Table.from_pylist([row]))
+    gains = {"metric": "accuracy", "gain": 0.25, "gain_low": 0.125, "gain_high": 0.5}
+    assert verdict_rows(halfway.log) == [row | gains]
 
 
 def test_a_record_that_is_gone_has_no_row(halfway: Begun) -> None:
