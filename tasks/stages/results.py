@@ -118,7 +118,7 @@ def _commonest_class(models: Sequence[ModelInResults], inputs: Inputs) -> list[R
         "params": 0,
         "epochs": 0,
         "train_samples": int(counts.sum()),
-        "trainings": 1,
+        "trainings": 0,
         "train_accuracy": float(counts.max() / counts.sum()),
     }
     if model.validated:
