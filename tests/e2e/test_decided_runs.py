@@ -140,7 +140,8 @@ def test_the_forced_gate_says_so_everywhere(
 
 VERDICT_COLUMNS = [
     "gate", "incumbent", "candidate", "decision", "reason", "rule", "delta_accuracy", "ci_low",
-    "ci_high", "metric", "gain", "gain_low", "gain_high", "p_value", "p_value_adjusted", "delta_loss", "replicates", "folds",
+    "ci_high", "metric", "gain", "gain_low", "gain_high", "p_value", "p_value_adjusted",
+    "delta_loss", "replicates", "folds",
 ]  # fmt: skip
 
 
