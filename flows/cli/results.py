@@ -48,16 +48,17 @@ def show_scores(run: RunLog) -> None:
     notebook = any(row["notebook_test_accuracy"] is not None for row in rows)
     # Tables of earlier versions lack newer columns.
     several = any(row.get("trainings", 1) > 1 for row in rows)
-    # In 80 characters, there is no room for both sizes and intervals.
     metric = metric_of(run)
     if all(row.get(f"val_{metric}") is None for row in rows):
         metric = "accuracy"  # the only score of a run that is not finished
     judged = [] if metric == "accuracy" else [f"val. {SHORT[metric]}", f"test {SHORT[metric]}"]
-    # In 80 characters, there is no room for sizes beside them.
+    # In 80 characters, there is no room for sizes beside intervals.
     several = several or bool(judged)
     sizes = () if several else ("params", "epochs")
     intervals = ["95 % interval"] if several else []
     accuracies = ["acc. %"] if judged else ["val. %", "test %"]
+    if metric != metric_of(run):
+        accuracies = ["val. acc. %", "test acc. %"]
     made = table("model", *sizes, *(judged or accuracies), *intervals, *(judged and accuracies))
     if notebook:
         made.add_column("notebook %", justify="right")

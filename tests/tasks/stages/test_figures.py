@@ -195,3 +195,19 @@ def test_what_was_skipped_is_left_out(bench: Workbench) -> None:
     done = drawn(bench, vgg16=inputs)
     assert done.state == "Completed"
     assert set(done.files) == {"accuracy", "vgg16_input_variant_1"}
+
+
+def test_other_metrics_have_charts_of_their_own_without_the_notebook(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = noted(monkeypatch, comparisons, "score_chart")
+    tree = noted(monkeypatch, comparisons, "decision_tree")
+    loss = {"test_log_loss": 1.5, "test_log_loss_low": 1.25, "test_log_loss_high": 1.75}
+    rows = [{"name": "commonest_class", "test_log_loss": 2.3}, {**RESULTS[0], **loss}]
+    monkeypatch.setattr("tests.tasks.stages.test_figures.RESULTS", rows)
+    verdict = VERDICT | {"metric": "log_loss", "gain": 0.5, "gain_low": 0.25, "gain_high": 0.75}
+    done = drawn(bench, [verdict], metric="log_loss")
+    assert chart[0] == (["Baseline"], [1.5], [(1.25, 1.75)], [None], "", "log_loss")
+    assert tree[0][0][0]["gain"] == 0.5
+    done.picture("accuracy")
+    done.picture("decisions")

@@ -161,3 +161,36 @@ def test_each_fold_s_training_speaks_of_the_images_held_out_from_it(bench: Workb
     assert done.facts["val_score"] == pytest.approx(shares.mean())
     expected = optimism(shares[None], generator(0, "optimism"))
     assert done.facts["best_corrected"] == expected.corrected
+
+
+# Metrics
+
+
+def test_balanced_accuracy_weighs_images_by_the_rarity_of_their_class(bench: Workbench) -> None:
+    labels = [0] * 8 + [1, 1]
+    answers = {"overfitting": [1] * 8 + [0, 0], "iteration_1": [1] * 6 + [0, 0] + [1, 0]}
+    inputs: dict[str, Outcome] = {
+        name: training(bench, right, labels) for name, right in answers.items()
+    }
+    models = [model(name) for name in answers]
+    (row,) = selected(bench, models, inputs, metric="balanced_accuracy").rows("selection")
+    weights = np.array([10 / 16] * 8 + [10 / 4] * 2)
+    found = optimism(np.array(list(answers.values())) * weights, generator(0, "optimism"))
+    assert (row["metric"], row["val_score"]) == ("balanced_accuracy", pytest.approx(0.5))
+    assert row["optimism"] == pytest.approx(found.optimism)
+    assert row["best_corrected"] + row["optimism"] == pytest.approx((6 / 8 + 1 / 2) / 2)
+    assert 0 <= row["best_corrected_low"] <= row["best_corrected_high"] <= 1
+    assert row["method"].endswith("where a class has few images, the interval is too narrow")
+
+
+def test_the_best_log_loss_is_the_lowest_and_looks_too_low(bench: Workbench) -> None:
+    (row,) = selected(
+        bench, [model(name) for name in RIGHT], three_models(bench), metric="log_loss"
+    ).rows("selection")
+    # Half of the probability where right, a quarter where not.
+    losses = {name: np.log(2) * (2 - np.array(right)) for name, right in RIGHT.items()}
+    assert row["val_score"] == pytest.approx(losses["overfitting"].mean(), abs=1e-6)
+    found = optimism(-np.stack(list(losses.values())), generator(0, "optimism"))
+    assert row["optimism"] == pytest.approx(found.optimism, abs=1e-6)
+    assert row["best_corrected"] - row["optimism"] == pytest.approx(losses["iteration_2"].mean())
+    assert 0 < row["best_corrected_low"] <= row["best_corrected"] <= row["best_corrected_high"]
