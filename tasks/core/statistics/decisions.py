@@ -236,7 +236,7 @@ def _seen(evidence: Evidence) -> str:
     incumbent, candidate, metric = evidence.incumbent, evidence.candidate, evidence.metric
     found = evidence.gain
     value, low, high = (gain_words(metric, end) for end in (found.value, found.low, found.high))
-    lower = "lower by " if metric == "log_loss" else ""
+    lower = "decrease " if metric == "log_loss" else ""
     others = {"accuracy": (candidate.accuracy, incumbent.accuracy)} if metric != "accuracy" else {}
     if metric != "log_loss":
         others["loss"] = (candidate.loss, incumbent.loss)

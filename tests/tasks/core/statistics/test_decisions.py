@@ -245,7 +245,7 @@ def test_reasons_name_the_metric_and_its_units() -> None:
         "interval +8.00 to +12.00), accuracy 0.7500 against 0.8500, loss 1.0000 against 0.5000"
     )
     assert decide(by("log_loss", 0.1), "validation").reason == (
-        "validation log loss 0.7500 against 0.8500 of overfitting (lower by +0.1000 nats, 95 % "
+        "validation log loss 0.7500 against 0.8500 of overfitting (decrease +0.1000 nats, 95 % "
         "interval +0.0800 to +0.1200), accuracy 0.7500 against 0.8500"
     )
     assert (
