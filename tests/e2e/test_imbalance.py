@@ -107,11 +107,11 @@ def test_rare_classes_pass_from_the_files_to_the_report(
 
 
 def test_an_unknown_class_is_named_with_the_known_ones(
-    images: Path, fashion_flow: Command, shared_server: Server, tmp_path: Path
+    images: Path, plan: Path, fashion_flow: Command, shared_server: Server, tmp_path: Path
 ) -> None:
     done = fashion_flow(
-        "run", *SMALL, "--dataset", images, "--store", tmp_path, "--only", "baseline",
-        "--set", "class_weight.rar=5", PREFECT_API_URL=shared_server.url,
+        "run", *SMALL, "--dataset", images, "--plan", plan, "--store", tmp_path,
+        "--only", "baseline", "--set", "class_weight.rar=5", PREFECT_API_URL=shared_server.url,
     )  # fmt: skip
     assert done.status != 0
     words = " ".join(done.err.replace("│", " ").split())
