@@ -50,16 +50,16 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("metric", ["balanced_accuracy", "log_loss"])
 @pytest.mark.parametrize(
-    ("protocol", "replicates", "rule"),
+    ("metric", "protocol", "replicates", "rule"),
     [
-        (HOLDOUT, 1, "validation"),
-        (HOLDOUT, 3, "significant"),
-        (FOLDS, 1, "one_standard_error"),
-        (FOLDS, 2, "significant"),
+        ("balanced_accuracy", HOLDOUT, 1, "validation"),
+        ("balanced_accuracy", HOLDOUT, 3, "significant"),
+        ("balanced_accuracy", FOLDS, 1, "validation"),
+        ("balanced_accuracy", FOLDS, 2, "significant"),
+        ("log_loss", FOLDS, 1, "one_standard_error"),
     ],
-    ids=["hold-out", "hold-out, replicates", "folds", "folds, replicates"],
+    ids=["hold-out", "hold-out, replicates", "folds", "folds, replicates", "log loss"],
 )
 def test_rare_classes_pass_from_the_files_to_the_report(
     metric: str,
