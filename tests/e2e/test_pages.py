@@ -231,4 +231,4 @@ class TestPrefectUI:
         page.goto(f"{ui}/artifacts/key/table-results")
         page.get_by_role("link", name=re.compile("^[0-9a-f]{8}$")).first.click()
         page.get_by_text("vgg16_fine_tuned_corrected", exact=True).wait_for()
-        assert page.get_by_role("row").count() == 17 + 1
+        assert page.get_by_role("row").count() == 18 + 1
