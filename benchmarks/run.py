@@ -204,7 +204,9 @@ def of_flow(whole: Measurement, run: RunLog, began: float) -> Measurement:
     return {
         "parts": parts,
         "models": {
-            row["name"]: {name: row[name] for name in (*TRAINING, "test_accuracy")} for row in rows
+            row["name"]: {name: row[name] for name in (*TRAINING, "test_accuracy")}
+            for row in rows
+            if row["trainings"]
         },
         "idle": {"before": before, "between": between, "after": after},
         "stages": len(lines),

@@ -8,17 +8,18 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from flows.cli.common_options import ARTIFACTS, JsonFlag, StoreOption
-from flows.cli.results import DECISIONS, percent
-from flows.cli.run_tables import note_unfinished, result_rows
+from flows.cli.results import DECISIONS, score
+from flows.cli.run_tables import metric_of, note_unfinished, result_rows
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from tasks.core.messages import listed
 from tasks.core.names import FINAL, PREPROCESS
+from tasks.core.settings.evaluation import Metric
+from tasks.core.statistics.metric_words import NAMES, gain_words
 from tasks.engine.profile import profile_changes
 from tasks.storage.run_log import RunLog, find_run
 from tasks.storage.store import Store
 
-SHOWN = ("val_accuracy", "test_accuracy", "state")
 Plan = Sequence[Mapping[str, Any]]
 
 
@@ -56,7 +57,7 @@ def compare(
             "The runs were computed under different execution profiles, so equal settings may give "
             f"other last digits. The second has {listed(found['profiles'], separator='; ')}."
         )
-    _show_scores(found["results"])
+    _show_scores(found["results"], found["metric"])
     line("Changes include chance; `fashion-flow verdicts` shows how much to expect.")
 
 
@@ -64,9 +65,9 @@ def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
     """The settings that differ between two runs, and their results by model.
 
     Settings have dotted names, the plan's iterations are numbered, and `profile.` begins the names
-    of the execution profile. Iterations that try different changes are different models.
-    `same_test_images` is None until both runs have test images; `profiles` says how the second
-    run's execution profile differs.
+    of the execution profile. Iterations that try different changes are different models. Scores
+    are by `metric`: that of both runs, or accuracy if they differ. `same_test_images` is None until
+    both runs have test images; `profiles` says how the second run's execution profile differs.
     """
     runs = (one, other)
     entries = [run.read() for run in runs]
@@ -78,9 +79,14 @@ def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
         for run, plan, others in zip(runs, plans, reversed(plans), strict=True)
     ]
     images = [_test_images(run) for run in runs]
+    metrics = {metric_of(run) for run in runs}
+    # Scores by different metrics can't be compared; every run has accuracies.
+    metric: Metric = metrics.pop() if len(metrics) == 1 else "accuracy"
+    shown = (f"val_{metric}", f"test_{metric}", "state")
     return {
         "runs": [run.run_id for run in runs],
         "same_test_images": images[0] == images[1] if all(images) else None,
+        "metric": metric,
         "profiles": profile_changes(*(entry["profile"] for entry in entries)),
         "settings": {
             name: [values.get(name) for values in flattened]
@@ -89,7 +95,7 @@ def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
         },
         "results": {
             model: [
-                {name: table[model].get(name) for name in SHOWN} if model in table else None
+                {name: table[model].get(name) for name in shown} if model in table else None
                 for table in tables
             ]
             for model in dict.fromkeys([*tables[0], *tables[1]])
@@ -132,18 +138,19 @@ def _show_settings(settings: Mapping[str, Sequence[Any]]) -> None:
     show(made)
 
 
-def _show_scores(results: Mapping[str, Sequence[Mapping[str, Any] | None]]) -> None:
+def _show_scores(results: Mapping[str, Sequence[Mapping[str, Any] | None]], metric: Metric) -> None:
+    if metric != "accuracy":
+        line(f"val., test: {NAMES[metric]}{'' if metric == 'log_loss' else ', %'}")
+    names = (f"val_{metric}", f"test_{metric}")
     scores = table("model", "val. 1", "val. 2", "test 1", "test 2", "change")
     scores.add_column("decision", no_wrap=True)
     for model, pair in results.items():
         rows = [row or {} for row in pair]
-        one, other = (row.get("test_accuracy") for row in rows)
-        change = f"{100 * (other - one):+.2f}" if one is not None and other is not None else ""
-        percents = [
-            percent(row.get(name)) for name in ("val_accuracy", "test_accuracy") for row in rows
-        ]
+        one, other = (row.get(names[1]) for row in rows)
+        change = "" if one is None or other is None else gain_words(metric, other - one)
+        values = [score(row, name, metric) for name in names for row in rows]
         states = dict.fromkeys(DECISIONS.get(row.get("state") or "", "-") for row in rows)
         decisions = ", ".join(states) if any(state != "-" for state in states) else ""
         style = "bold" if model == FINAL else None
-        add_row(scores, model, *percents, change, decisions, style=style)
+        add_row(scores, model, *values, change, decisions, style=style)
     show(scores)

@@ -14,7 +14,7 @@ from flows.recipe.compose import compose
 from flows.recipe.presets import PRESETS
 from flows.runners.base import Runner, RunnerKind, runner_of
 from tasks.core.errors import UserError
-from tasks.core.settings.evaluation import Protocol, Rule
+from tasks.core.settings.evaluation import Metric, Protocol, Rule
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import TransferWeights
 
@@ -61,6 +61,16 @@ class SettingsOptions:
                 "How a gate decides whether to keep a change. validation: by validation "
                 "accuracy. significant: by a statistical test. one_standard_error: the simpler "
                 "model, unless the other is clearly better. notebook: as the notebook decided."
+            ),
+        ),
+    ] = None
+    metric: Annotated[
+        str | None,
+        Parameter(
+            choices=get_args(Metric),
+            help=(
+                "What gates and success criteria are judged by. balanced_accuracy: every class "
+                "counts the same, however rare."
             ),
         ),
     ] = None
@@ -122,6 +132,7 @@ class SettingsOptions:
         given = {
             "dataset": "fashion-mnist" if self.dataset == "auto" else self.dataset,
             "rule": self.rule,
+            "metric": self.metric,
             "evaluation.protocol": self.protocol,
             "evaluation.replicates": self.replicates,
         }

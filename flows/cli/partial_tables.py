@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from flows.recipe.contents import recipe_models
-from flows.recipe.stages import RecipeModel, on_fashion_mnist
+from flows.recipe.recipe_model import RecipeModel
+from flows.recipe.stages import on_fashion_mnist
 from tasks.core.errors import StageError
 from tasks.core.names import evaluation_name
 from tasks.core.settings.run_settings import Settings

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.cli.common_options import ARTIFACTS, JsonFlag, RunOption, StoreOption
-from flows.cli.run_tables import note_unfinished, result_rows, shown_run
+from flows.cli.run_tables import metric_of, note_unfinished, result_rows, shown_run
 from flows.cli.screen import add_row, line, show, show_json, table
 from tasks.core.names import FINAL, VGG16_WEIGHTS
-from tasks.core.settings.evaluation import EvaluationSettings
+from tasks.core.settings.evaluation import EvaluationSettings, Metric
+from tasks.core.statistics.metric_words import NAMES, score_words
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
 
@@ -20,6 +21,8 @@ DECISIONS = {
     "ForcedForward": "FORCED forward",
     "ForcedBack": "FORCED back",
 }
+# In the heads of columns.
+SHORT = {"balanced_accuracy": "bal. %", "log_loss": "log loss"}
 
 
 def results(
@@ -45,9 +48,18 @@ def show_scores(run: RunLog) -> None:
     notebook = any(row["notebook_test_accuracy"] is not None for row in rows)
     # Tables of earlier versions lack newer columns.
     several = any(row.get("trainings", 1) > 1 for row in rows)
-    # In 80 characters, there is no room for both sizes and intervals.
+    metric = metric_of(run)
+    if all(row.get(f"val_{metric}") is None for row in rows):
+        metric = "accuracy"  # the only score of a run that is not finished
+    judged = [] if metric == "accuracy" else [f"val. {SHORT[metric]}", f"test {SHORT[metric]}"]
+    # In 80 characters, there is no room for sizes beside intervals.
+    several = several or bool(judged)
     sizes = () if several else ("params", "epochs")
-    made = table("model", *sizes, "val. %", "test %", *(["95 % interval"] if several else []))
+    intervals = ["95 % interval"] if several else []
+    accuracies = ["acc. %"] if judged else ["val. %", "test %"]
+    if metric != metric_of(run):
+        accuracies = ["val. acc. %", "test acc. %"]
+    made = table("model", *sizes, *(judged or accuracies), *intervals, *(judged and accuracies))
     if notebook:
         made.add_column("notebook %", justify="right")
     made.add_column("decision")
@@ -55,9 +67,10 @@ def show_scores(run: RunLog) -> None:
         cells = [
             row["name"],
             *([] if several else [f"{row['params']:,}", str(row["epochs"])]),
-            percent(row["val_accuracy"]),
-            percent(row["test_accuracy"]),
-            *([_interval(row)] if several else []),
+            score(row, f"val_{metric}", metric),
+            score(row, f"test_{metric}", metric),
+            *([_interval(row, metric)] if several else []),
+            *([percent(row["test_accuracy"])] if judged else []),
             *([percent(row["notebook_test_accuracy"])] if notebook else []),
             DECISIONS.get(row.get("state") or "", row.get("decision") or ""),
         ]
@@ -82,10 +95,13 @@ def show_files(run: RunLog) -> None:
 
 
 def heading(run: RunLog) -> str:
-    """The run's id, data set, rule and, if a model has several trainings, folds and replicates."""
+    """The run's id, data set and rule; metric, folds and replicates if they are not the usual."""
     settings = run.read()["settings"]
     evaluation = EvaluationSettings.model_validate(settings.get("evaluation", {}))
-    words = [f"data set {settings['dataset']}", f"rule {settings['rule']}", *evaluation.words()]
+    metric = metric_of(run)
+    by = [] if metric == "accuracy" else [f"by {NAMES[metric]}"]
+    rule = f"rule {settings['rule']}"
+    words = [f"data set {settings['dataset']}", rule, *by, *evaluation.words()]
     return f"run {run.run_id}: {', '.join(words)}"
 
 
@@ -94,6 +110,12 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
 
 
-def _interval(row: Mapping[str, Any]) -> str:
-    low, high = row["test_accuracy_low"], row["test_accuracy_high"]
-    return "" if low is None else f"{100 * low:.2f}-{100 * high:.2f}"
+def score(row: Mapping[str, Any], name: str, metric: Metric) -> str:
+    """A score by a metric; empty if it is not known."""
+    value = row.get(name)
+    return "" if value is None else score_words(metric, value)
+
+
+def _interval(row: Mapping[str, Any], metric: Metric) -> str:
+    low, high = row[f"test_{metric}_low"], row[f"test_{metric}_high"]
+    return "" if low is None else f"{score_words(metric, low)}-{score_words(metric, high)}"

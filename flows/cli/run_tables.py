@@ -11,6 +11,7 @@ from tasks.storage.run_log import DONE, RUNNING, RunLog, all_runs, find_run
 from tasks.storage.store import Store
 
 if TYPE_CHECKING:
+    from tasks.core.settings.evaluation import Metric
     from tasks.core.settings.run_settings import Settings
 
 Row = dict[str, Any]
@@ -78,6 +79,12 @@ def note_unfinished(run: RunLog) -> None:
         )
 
 
+def metric_of(run: RunLog) -> Metric:
+    """What a run judges by; runs of earlier versions judged by accuracy."""
+    metric: Metric = run.read()["settings"].get("metric", "accuracy")
+    return metric
+
+
 def result_rows(run: RunLog) -> list[Row]:
     """A row for each model; in an unfinished run, a partial row for each model trained so far.
 
@@ -112,7 +119,15 @@ def verdict_rows(run: RunLog) -> list[Row]:
         raise UserError(
             f"run {run.run_id} was made before gates recorded their evidence; run it again."
         )
-    return rows
+    return [_with_gain(row) for row in rows]
+
+
+def _with_gain(row: Row) -> Row:
+    """A gate's row; gates of earlier versions decided by accuracy."""
+    if row.get("gain") is not None:
+        return row
+    gains = {"gain": "delta_accuracy", "gain_low": "ci_low", "gain_high": "ci_high"}
+    return row | {"metric": "accuracy"} | {name: row[of] for name, of in gains.items()}
 
 
 def settings_of(run: RunLog) -> Settings:

@@ -6,6 +6,7 @@ from flows.cli.common_options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.results import DECISIONS, heading
 from flows.cli.run_tables import note_unfinished, shown_run, verdict_rows
 from flows.cli.screen import add_row, line, show, show_json, table
+from tasks.core.statistics.metric_words import NAMES, gain_words, unit
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
 
@@ -16,7 +17,7 @@ TESTED = {"forward": "better", "back": "worse", "inconclusive": "open", None: "n
 def verdicts(
     *, run_id: RunOption = None, as_json: JsonFlag = False, store: StoreOption = ARTIFACTS
 ) -> None:
-    """Print each decision, the gain in accuracy with its 95 % interval, and the p values."""
+    """Print each decision, the gain with its 95 % interval, and the p values."""
     run = shown_run(Store(store), run_id)
     note_unfinished(run)
     rows = verdict_rows(run)
@@ -29,8 +30,9 @@ def verdicts(
         line("no gate has decided yet" if planned else "there are no gates: the plan is empty")
         return
     show_gates(run)
-    line("gain: in accuracy on held-out images, in points. p: probability of a difference")
-    line("at least as large by chance. adj. p: adjusted for the number of gates (Holm).")
+    metric = rows[0]["metric"]
+    line(f"gain: by {NAMES[metric]} on held-out images, in {unit(metric)}. p: probability of")
+    line("such a gain by chance. adj. p: adjusted for the number of gates (Holm).")
     line(f"tested: by rule significant, at level {rows[0]['level']:.3g} for each gate.")
 
 
@@ -44,12 +46,14 @@ def show_gates(run: RunLog) -> None:
     made.add_column("tested", no_wrap=True)
     plan = run.read()["settings"]["plan"]
     for row in verdict_rows(run):
+        names = ("gain", "gain_low", "gain_high")
+        gain, low, high = (gain_words(row["metric"], row[name], 1) for name in names)
         add_row(
             made,
             f"{row['gate']} {plan[row['gate'] - 1]['name']}",
             DECISIONS[row["state"]],
-            f"{100 * row['delta_accuracy']:+.1f}",
-            f"{100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f}",
+            gain,
+            f"{low} to {high}",
             _p_value(row["p_value"]),
             _p_value(row["p_value_adjusted"]),
             TESTED[row["by_significant"]],

@@ -10,8 +10,8 @@ from typing import Any
 from flows.recipe import stages, transfer
 from flows.recipe.iterate import Trained, iterate, train
 from flows.recipe.look import look
+from flows.recipe.recipe_model import RecipeModel
 from flows.recipe.run import Run
-from flows.recipe.stages import RecipeModel
 from tasks.core.names import (
     BASELINE,
     EXPLORE,
@@ -64,7 +64,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     survivor = iterate(run, settings, made, trained)
     finals = {}
     for replicate in final_replicates(settings.evaluation, settings.seed):
-        final = stages.retrain(survivor.training, replicate)
+        final = stages.retrain(survivor.training, replicate, settings.class_weight)
         finals[final.name] = run(final, arrays=arrays)
     curves = stages.curves(FINAL, list(finals), settings)
     made |= finals | {curves.name: run(curves, **finals)}

@@ -78,7 +78,7 @@ def train(
             inputs[FOLDS] = made[folds_name(replicate.number)]
         begun = [f"{name}{replicate.suffix}" for name in beginnings]
         inputs |= {name: made[name] for name in begun}
-        stage = stages.train(model, training, replicate, snapshots, begun)
+        stage = stages.train(model, training, replicate, snapshots, begun, settings.class_weight)
         trainings[stage.name] = run(stage, **inputs)
     made |= trainings
     trained[model] = training

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from flows.recipe.recipe_model import RecipeModel
 from tasks.core.errors import UserError
 from tasks.core.names import (
     ARRAYS,
@@ -19,6 +19,7 @@ from tasks.core.names import (
     GUARD,
     HISTORY,
     INCUMBENT,
+    INDEX,
     INPUT_SAMPLES,
     LOAD,
     MODEL,
@@ -50,7 +51,12 @@ from tasks.core.settings.base import changed
 from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.core.settings.images import OwnImages, SubsetSettings
 from tasks.core.settings.run_settings import Settings
-from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Decision, TrainSettings
+from tasks.core.settings.training import (
+    LOWEST_VALIDATION_LOSS,
+    ClassWeight,
+    Decision,
+    TrainSettings,
+)
 from tasks.core.settings.transfer import TransferVariant
 from tasks.core.stage_specs import (
     CurvesSpec,
@@ -83,30 +89,6 @@ BINARY = "binary_crossentropy"
 SIZES = ("train", "validation", "test")
 
 Reads = dict[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class RecipeModel:
-    """A model and the stages that train it.
-
-    Attributes:
-        name: its name.
-        step: its step in the notebook.
-        trainings: its trainings by the name of their stage.
-        gate: the stage that decides whether to keep it, if there is one.
-        transfer: its variant of transfer learning, if it is a VGG16 model.
-    """
-
-    name: str
-    step: str
-    trainings: Mapping[str, Replicate]
-    gate: str | None = None
-    transfer: TransferVariant | None = None
-
-    @property
-    def validated(self) -> bool:
-        """Whether it was scored on images held out from its training."""
-        return self.name != FINAL
 
 
 def data_note(settings: Settings) -> str:
@@ -213,6 +195,7 @@ def train(
     replicate: Replicate,
     snapshots: Sequence[int | str] = (),
     beginnings: Sequence[str] = (),
+    class_weight: ClassWeight = None,
 ) -> Stage:
     """One training of a model.
 
@@ -222,8 +205,11 @@ def train(
         replicate: which of the model's trainings.
         snapshots: the epochs after which to keep a snapshot, from which later trainings continue.
         beginnings: the earlier trainings whose snapshots it may continue from; each is an input.
+        class_weight: how much the images of each class count.
     """
-    spec = TrainSpec(training=training, seed=replicate.seed, fold=replicate.fold)
+    spec = TrainSpec(
+        training=training, seed=replicate.seed, fold=replicate.fold, class_weight=class_weight
+    )
     reads: Reads = {ARRAYS: (*TRAINING_SPLITS, FACTS)}
     if replicate.fold:
         reads[FOLDS] = (FOLDS,)
@@ -241,6 +227,7 @@ def decide(
         incumbent=incumbent,
         candidate=candidate,
         rule=settings.rule,
+        metric=settings.metric,
         level=gate_level(settings.alpha, len(settings.plan)),
         replay=replay if settings.rule == "notebook" else None,
         forced=settings.force.get(gate),
@@ -257,9 +244,11 @@ def _folds(settings: Settings) -> int | None:
     return evaluation.folds if evaluation.protocol == "kfold" else None
 
 
-def retrain(training: TrainSettings, replicate: Replicate) -> Stage:
+def retrain(
+    training: TrainSettings, replicate: Replicate, class_weight: ClassWeight = None
+) -> Stage:
     """The final training on training and validation images."""
-    spec = RetrainSpec(training=training, seed=replicate.seed)
+    spec = RetrainSpec(training=training, seed=replicate.seed, class_weight=class_weight)
     return Stage(f"{FINAL}{replicate.suffix}", spec, {ARRAYS: (*TRAINING_SPLITS, FACTS)})
 
 
@@ -290,7 +279,7 @@ def results(models: Sequence[RecipeModel], settings: Settings) -> Stage:
         random_transfer=settings.transfer.weights == "random",
     )
     reads = _predictions(models, FACTS) | dict.fromkeys(gates, (FACTS,))
-    return Stage(RESULTS, spec, reads)
+    return Stage(RESULTS, spec, reads | {SUBSET: (INDEX, FACTS)})
 
 
 def _described(model: RecipeModel) -> Model:
@@ -327,6 +316,7 @@ def selection(models: Sequence[RecipeModel], settings: Settings) -> Stage:
         epochs_chosen=[entry.change.get("epochs") for entry in settings.plan].count(
             LOWEST_VALIDATION_LOSS
         ),
+        metric=settings.metric,
         seed=settings.seed,
     )
     trainings = [name for model in chosen_from for name in model.trainings]
@@ -343,9 +333,14 @@ def success(models: Sequence[RecipeModel], settings: Settings) -> Stage:
         trainings = by_name[model].trainings.items()
         return tuple(evaluation_name(name) for name, found in trainings if found.fold in (None, 1))
 
-    spec = SuccessSpec(alpha=settings.alpha, final=scored(FINAL), baseline=scored(BASELINE))
+    spec = SuccessSpec(
+        alpha=settings.alpha,
+        metric=settings.metric,
+        final=scored(FINAL),
+        baseline=scored(BASELINE),
+    )
     reads = dict.fromkeys((*spec.final, *spec.baseline), (TEST_PREDICTIONS,))
-    return Stage(SUCCESS, spec, reads | {PREPROCESS: (FACTS,)})
+    return Stage(SUCCESS, spec, reads | {SUBSET: (INDEX, FACTS)})
 
 
 def quality(models: Sequence[RecipeModel], settings: Settings) -> Stage:
@@ -379,6 +374,7 @@ def figures(settings: Settings, vgg16_inputs: Mapping[str, str]) -> Stage:
     augmented = [spec.augmentation for spec in _candidates(settings) if spec.augmentation]
     spec = FiguresSpec(
         note=data_note(settings),
+        metric=settings.metric,
         random_transfer=settings.transfer.weights == "random",
         changes=tuple(iteration.name for iteration in settings.plan),
         vgg16_inputs=dict(vgg16_inputs),

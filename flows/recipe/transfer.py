@@ -131,6 +131,7 @@ def frozen(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
         preprocessing=variant.preprocessing,
         after=variant.features,
         seed=settings.seed,
+        class_weight=settings.class_weight,
         head=TransferHead(side=variant.side, dense=variant.dense, dropout=variant.dropout),
     )
     reads = {FEATURES: (*TRAINING_SPLITS, FACTS), WEIGHTS: (WEIGHTS,)}
@@ -145,6 +146,7 @@ def fine_tuned(settings: Settings, suffix: str, variant: TransferVariant) -> Sta
         preprocessing=variant.preprocessing,
         after=block_below(variant.features),
         seed=settings.seed,
+        class_weight=settings.class_weight,
     )
     reads = {FEATURES: (*TRAINING_SPLITS, FACTS), START: (MODEL,)}
     return Stage(f"{VGG16_FINE_TUNED}{suffix}", spec, reads)

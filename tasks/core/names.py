@@ -21,6 +21,8 @@ FIGURES, REPORT = "figures", "report"
 
 # Models. The stage of a training is named after its model, with `replicate_suffix` appended.
 BASELINE, LOW_CAPACITY, OVERFITTING, FINAL = "baseline", "low_capacity", "overfitting", "final"
+# A row of the results for what needs no training.
+COMMONEST_CLASS = "commonest_class"
 VGG16_FROZEN, VGG16_FINE_TUNED = "vgg16_frozen", "vgg16_fine_tuned"
 
 # Roles: a stage's names for its inputs. Stages with many inputs use the inputs' stage names.

@@ -31,9 +31,14 @@ from tasks.core.names import (
 )
 from tasks.core.seal import Mark, Origin, Purpose, SealRule
 from tasks.core.settings.base import Spec
-from tasks.core.settings.evaluation import Rule
-from tasks.core.settings.images import GuardSettings, OwnImages, SubsetSettings, SyntheticSettings
-from tasks.core.settings.training import AugmentSettings, Decision, TrainSettings
+from tasks.core.settings.evaluation import Metric, Rule
+from tasks.core.settings.images import (
+    GuardSettings,
+    OwnImages,
+    SubsetSettings,
+    SyntheticSettings,
+)
+from tasks.core.settings.training import AugmentSettings, ClassWeight, Decision, TrainSettings
 from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
 from tasks.core.stage_spec import LEARNS, REPORTS, StageSpec, files_of
 
@@ -172,6 +177,7 @@ class TrainSpec(StageSpec):
     training: TrainSettings
     seed: int
     fold: int | None = None
+    class_weight: ClassWeight = None
 
 
 class RetrainSpec(StageSpec):
@@ -183,6 +189,7 @@ class RetrainSpec(StageSpec):
 
     training: TrainSettings
     seed: int
+    class_weight: ClassWeight = None
 
 
 class CurvesSpec(StageSpec):
@@ -212,6 +219,7 @@ class DecideSpec(StageSpec):
     incumbent: str
     candidate: str
     rule: Rule
+    metric: Metric
     level: float
     replay: Decision | None
     forced: Decision | None
@@ -274,6 +282,7 @@ class Vgg16TrainSpec(StageSpec):
     after: str
     seed: int
     head: TransferHead | None = None
+    class_weight: ClassWeight = None
 
 
 class Vgg16Input(Spec):
@@ -342,6 +351,7 @@ class SelectionSpec(StageSpec):
     models: tuple[Model, ...]
     gates: tuple[str, ...]
     epochs_chosen: int
+    metric: Metric
     seed: int
 
 
@@ -352,6 +362,7 @@ class SuccessSpec(StageSpec):
     seal = REPORTS
 
     alpha: float
+    metric: Metric
     final: tuple[str, ...]
     baseline: tuple[str, ...]
 
@@ -379,6 +390,7 @@ class FiguresSpec(StageSpec):
     class_names_from = SUBSET
 
     note: str
+    metric: Metric
     random_transfer: bool
     changes: tuple[str, ...]
     vgg16_inputs: Mapping[str, str]

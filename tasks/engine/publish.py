@@ -45,8 +45,11 @@ TABLES = {
     SUCCESS: (CRITERIA,),
     QUALITY: (PER_CLASS,),
 }
-# Beginnings of the names of facts that are differences of accuracies.
+# Beginnings of the names of facts that are differences of accuracies, and scores or gains by the
+# metric that the facts name.
 DIFFERENCES = ("delta_accuracy", "ci_", "gap_")
+GAINS = ("gain", "optimism")
+SCORES = ("val_score", "best_corrected")
 # Facts with more values or longer texts are not shown.
 MOST_VALUES = 12
 LONGEST_TEXT = 60
@@ -209,20 +212,22 @@ def _template() -> Template:
 def short_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     """A record's short facts as text, by name; long ones and tables are left out."""
     found = {
-        name.replace("_", " "): _words(name, value)
+        name.replace("_", " "): _words(name, value, facts.get("metric", "accuracy"))
         for name, value in facts.items()
         if name not in ABOUT_FONTS
     }
     return {name: words for name, words in found.items() if words}
 
 
-def _words(name: str, value: Any) -> str:
+def _words(name: str, value: Any, metric: str = "accuracy") -> str:
     match value:
         case bool():
             return "yes" if value else "no"
-        case float() if name.startswith(DIFFERENCES):
+        case float() if metric == "log_loss" and name.startswith((*GAINS, *SCORES)):
+            return f"{value:.4f} nats"
+        case float() if name.startswith((*DIFFERENCES, *GAINS)):
             return f"{100 * value:+.2f} points"
-        case float() if "accuracy" in name:
+        case float() if "accuracy" in name or name.startswith(SCORES):
             return f"{100 * value:.2f} %"
         case float():
             return f"{value:.4g}"

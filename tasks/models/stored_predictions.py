@@ -1,4 +1,4 @@
-"""Read the predictions that training and evaluation stages stored."""
+"""Read the predictions that training and evaluation stages stored, and the sizes of classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.core.array_types import Float32, Int64
-from tasks.core.names import predictions_name
+from tasks.core.names import INDEX, SUBSET, predictions_name
 from tasks.core.statistics.evidence import Scored
 from tasks.core.tables.trainings import PREDICTIONS
 from tasks.storage.exchange import Inputs
@@ -33,3 +33,10 @@ def scored(inputs: Inputs, role: str, split: str) -> Scored:
     """Return whether each of an input's predictions is correct, and its loss."""
     found = predictions(inputs, role, split)
     return Scored.of(found.label, found.probabilities)
+
+
+def class_counts(inputs: Inputs, split: str) -> Int64:
+    """Return how many images of `split` each class has, `(classes,)`."""
+    index = inputs.table(SUBSET, INDEX)
+    labels = index["label"].to_numpy()[index["split"].to_numpy() == split]
+    return np.bincount(labels, minlength=len(inputs.facts(SUBSET)["class_names"]))

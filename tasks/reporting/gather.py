@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from tasks.core.names import (
     CONFUSION,
@@ -24,6 +26,7 @@ from tasks.core.names import (
     SUBSET,
     SUCCESS,
     TEST,
+    TRAIN,
     VALIDATION,
     VERDICTS,
     VGG16_FROZEN,
@@ -33,6 +36,7 @@ from tasks.core.names import (
 from tasks.core.records import Outcome, Record, Skipped
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import AugmentSettings
+from tasks.core.training.class_weights import class_weights
 from tasks.reporting.look_view import dataset_name, gather_look, images_per_class, reading_of
 from tasks.reporting.report_view import ReportView
 from tasks.storage.run_log import RunLog, computed, now
@@ -68,8 +72,9 @@ def gather_view(
         synthetic=settings.dataset == "synthetic",
         class_names=data["class_names"],
         split_sizes={split: data["sizes"][split] for split in SPLITS},
-        counts=images_per_class(store, records[SUBSET]),
+        counts=(counts := images_per_class(store, records[SUBSET])),
         look=gather_look(settings, store, records) if LOOK in records else None,
+        class_weights=_class_weights(settings, counts[TRAIN], data["class_names"]),
         overfitting=_first_training(records, OVERFITTING).facts,
         figures=_figures(store, records.values()),
         transfer_skipped=_reason_without_transfer(settings, outcomes),
@@ -195,6 +200,13 @@ def _reason_without_transfer(settings: Settings, outcomes: Mapping[str, Outcome]
     if settings.transfer.weights == "off":
         return "switched off by transfer.weights=off; set it to imagenet to run this part."
     return None
+
+
+def _class_weights(settings: Settings, counts: list[int], names: Sequence[str]) -> Sequence[float]:
+    if settings.class_weight is None:
+        return ()
+    found: list[float] = class_weights(np.array(counts), names, settings.class_weight).tolist()
+    return found
 
 
 def _confusion(cells: list[dict[str, Any]], classes: int) -> dict[str, list[list[int]]]:

@@ -6,6 +6,9 @@ and, section by section, in `templates/report/`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.core.settings.images import GuardSettings
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
@@ -13,6 +16,8 @@ from tasks.reporting.notebook_differences import differences, variants_of
 from tasks.reporting.report_view import OVERFITTING_KEYS, ReportView, completed, render_view
 
 NOTEBOOK_TRAINING_IMAGES = 8_000
+# With fewer test images of a class, the report warns that its scores say little.
+FEW = 10
 
 
 def render_report(view: ReportView) -> str:
@@ -31,8 +36,29 @@ def render_report(view: ReportView) -> str:
         differences=differences(view),
         evaluation=EvaluationSettings.model_validate(view.settings.get("evaluation") or {}),
         guard=GuardSettings.model_validate(view.settings.get("guard") or {}),
+        rarest=_rarest(view),
+        heaviest=_extreme(max, view.class_weights),
+        lightest=_extreme(min, view.class_weights),
         forced=[verdict for verdict in view.verdicts if verdict.get("forced")],
     )
+
+
+def _rarest(view: ReportView) -> dict[str, Any]:
+    """The class of the fewest test images, and how many others have fewer than ten."""
+    counts = view.counts.get("test") or ()
+    if not counts:
+        return {"images": None}
+    fewest = min(counts)
+    return {
+        "images": fewest,
+        "name": view.class_names[list(counts).index(fewest)],
+        "others": sum(count < FEW for count in counts) - 1,
+    }
+
+
+def _extreme(choose: Callable[..., int], values: Sequence[float]) -> int:
+    """The place of the highest or the lowest value."""
+    return choose(range(len(values)), key=values.__getitem__, default=0)
 
 
 def _explains_notebook(view: ReportView) -> bool:

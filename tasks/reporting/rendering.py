@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -43,7 +41,7 @@ def environment() -> Environment:
         "unbroken": _unbroken,
         "when": _when,
     }
-    templates.globals |= {"interval": _interval, "points": _points, "range_of": _range_of}
+    templates.globals |= {"points": _points, "range_of": _range_of}
     return templates
 
 
@@ -56,14 +54,6 @@ def _points(accuracy: float | None, other: float | None) -> str:
     if accuracy is None or other is None:
         return UNKNOWN
     return f"{100 * (accuracy - other):+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _interval(row: Mapping[str, Any], split: str) -> str:
-    """The 95 % interval of an accuracy, e.g. `86.12 to 88.90 %`."""
-    low, high = row.get(f"{split}_accuracy_low"), row.get(f"{split}_accuracy_high")
-    if low is None or high is None:
-        return UNKNOWN
-    return f"{100 * low:.2f} to {100 * high:.2f}\N{NO-BREAK SPACE}%"
 
 
 def _range_of(low: float | None, high: float | None, scale: float = 100, digits: int = 2) -> str:

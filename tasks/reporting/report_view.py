@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from jinja2 import Environment
 
 from tasks.core.drawing.titles import title_of
-from tasks.core.names import BASELINE, FINAL
+from tasks.core.names import BASELINE, COMMONEST_CLASS, FINAL
+from tasks.core.settings.evaluation import Metric
+from tasks.core.statistics.metric_words import NAMES, unit
 from tasks.core.tables.results import MODELS
 from tasks.core.tables.verdicts import ALL_VERDICTS
+from tasks.reporting import scores
 from tasks.reporting.look_view import LookView
 from tasks.reporting.rendering import UNKNOWN, environment
 
@@ -48,6 +51,8 @@ class ReportView:
         notebook_comparison: whether the notebook's figures are comparable, and hence shown.
         look: what the stage `look` found; None in runs of earlier versions.
         counts: images of each class (in the order of `class_names`) by split.
+        class_weights: the weight of each class's images in a training on the training split, in the
+            order of `class_names`; empty if all count the same.
         transfer_start: training accuracy of `vgg16_frozen` after its first epoch, if it was
             trained.
         reading: what became of the user's own files: `lines`, `unreadable` (rows with `name` and
@@ -93,6 +98,7 @@ class ReportView:
     notebook_comparison: bool
     look: LookView | None = None
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    class_weights: Sequence[float] = ()
     transfer_start: float | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
     copies: Mapping[str, int] = field(default_factory=dict)
@@ -116,11 +122,13 @@ class ReportView:
 def render_view(template: str, view: ReportView, **more: Any) -> str:
     """Render a template with the view; fields missing from its rows become None.
 
-    Besides `view`, templates get `rows` (of results), `row_of(name)`, `verdicts`, and the rows
-    `baseline` and `final`.
+    Besides `view`, templates get `rows` (of results), `row_of(name)`, `verdicts`, the rows
+    `baseline`, `final` and `commonest`, the `metric` with its name and
+    the `units` of gains, and `better(one, other)`, by how much a row's test score is better.
     """
     rows = [completed(row, RESULT_KEYS) for row in view.results]
     row_of = _row_of(rows)
+    metric: Metric = view.settings.get("metric", "accuracy")
     return (
         templates()
         .get_template(template)
@@ -130,6 +138,11 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
             row_of=row_of,
             baseline=row_of(BASELINE),
             final=row_of(FINAL),
+            commonest=row_of(COMMONEST_CLASS),
+            metric=metric,
+            metric_name=NAMES[metric],
+            units=unit(metric),
+            better=partial(_better, metric),
             verdicts=[completed(verdict, VERDICT_KEYS) for verdict in view.verdicts],
             **more,
         )
@@ -139,6 +152,13 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
 def completed(row: Mapping[str, Any], keys: Sequence[str]) -> Row:
     """The row with exactly these keys; the missing ones are None."""
     return {key: row.get(key) for key in keys}
+
+
+def _better(metric: Metric, one: Row, other: Row, split: str = "test") -> float | None:
+    score, before = one[f"{split}_{metric}"], other[f"{split}_{metric}"]
+    if score is None or before is None:
+        return None
+    return float(before - score if metric == "log_loss" else score - before)
 
 
 def _row_of(rows: Sequence[Row]) -> Callable[[str], Row]:
@@ -151,5 +171,7 @@ def _row_of(rows: Sequence[Row]) -> Callable[[str], Row]:
 def templates() -> Environment:
     """The environment of the report's templates."""
     found = environment()
+    found.filters |= {"score": scores.score, "gain": scores.gain}
+    found.globals |= {"interval": scores.interval, "scores_from": scores.scores_from}
     found.filters["title_of"] = lambda name: UNKNOWN if name is None else title_of(name)
     return found

@@ -12,7 +12,7 @@ from tasks.core.records import Record
 from tasks.core.stage_specs import DecideSpec
 from tasks.core.statistics.decisions import Contender, Evidence, gather, opinions
 from tasks.core.statistics.decisions import decide as verdict_of
-from tasks.core.statistics.evidence import Scored
+from tasks.core.statistics.evidence import Scored, score
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.verdicts import GATE_VERDICT
 from tasks.engine.profile import profile_changes
@@ -40,6 +40,7 @@ def decide(spec: DecideSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         before,
         after,
         spec.folds,
+        spec.metric,
     )
     row = _row(spec, evidence)
     row["reason"] += _profiles(spec, inputs)
@@ -76,14 +77,18 @@ def _row(spec: DecideSpec, evidence: Evidence) -> dict[str, Any]:
         "delta_accuracy": evidence.accuracy.value,
         "ci_low": evidence.accuracy.low,
         "ci_high": evidence.accuracy.high,
-        "p_value": evidence.accuracy.p_value,
+        "metric": spec.metric,
+        "gain": evidence.gain.value,
+        "gain_low": evidence.gain.low,
+        "gain_high": evidence.gain.high,
+        "p_value": evidence.gain.p_value,
         "delta_loss": evidence.loss.value,
         "replicates": spec.replicates,
         "folds": spec.folds,
         "state": verdict.state,
         "forced": spec.forced is not None,
         "level": spec.level,
-        "standard_error": evidence.accuracy.error,
+        "standard_error": evidence.gain.error,
         "loss_ci_low": evidence.loss.low,
         "loss_ci_high": evidence.loss.high,
         "mcnemar_only_incumbent": evidence.mcnemar.only_incumbent,
@@ -100,6 +105,7 @@ def _contender(
     facts = [inputs.facts(role + suffix) for suffix in spec.trainings]
     return Contender(
         name,
+        score(spec.metric, trainings, spec.folds).value,
         float(np.mean([training.correct.mean() for training in trainings])),
         float(np.mean([training.loss.mean() for training in trainings])),
         float(np.mean([found["train_accuracy"] for found in facts])),

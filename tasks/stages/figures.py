@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tasks.core.characters import CHANGES
@@ -9,7 +11,15 @@ from tasks.core.data.preprocessing import scaled
 from tasks.core.drawing import comparisons, image_grids
 from tasks.core.drawing.lettering import lettering_of
 from tasks.core.drawing.titles import title_of
-from tasks.core.names import INPUT_SAMPLES, PREPROCESS, RESULTS, SUBSET, TRAIN, VERDICTS
+from tasks.core.names import (
+    COMMONEST_CLASS,
+    INPUT_SAMPLES,
+    PREPROCESS,
+    RESULTS,
+    SUBSET,
+    TRAIN,
+    VERDICTS,
+)
 from tasks.core.seeds import generator
 from tasks.core.stage_specs import FiguresSpec
 from tasks.core.training.augment import augment
@@ -21,15 +31,8 @@ SAMPLES = 8
 @stage_task(FiguresSpec)
 def figures(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Draw accuracies, decisions, augmented images and VGG16's inputs; store a PNG for each."""
-    table = inputs.table(RESULTS, RESULTS).to_pydict()
-    chart = comparisons.accuracy_chart(
-        [_title(name, spec) for name in table["name"]],
-        table["test_accuracy"],
-        list(zip(table["test_accuracy_low"], table["test_accuracy_high"], strict=True)),
-        table["notebook_test_accuracy"],
-        spec.note,
-    )
-    outputs.blob("accuracy", "png", chart)
+    table = inputs.table(RESULTS, RESULTS).to_pylist()
+    outputs.blob("accuracy", "png", _chart(table, spec))
     verdicts = inputs.table(RESULTS, VERDICTS).to_pylist()
     if verdicts:
         lettering = lettering_of(outputs.basis)
@@ -38,6 +41,21 @@ def figures(spec: FiguresSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         outputs.blob("decisions", "png", tree)
     _draw_inputs(spec, inputs, outputs)
     return {}
+
+
+def _chart(table: list[dict[str, Any]], spec: FiguresSpec) -> bytes:
+    """Draw the scores of all models that see the images: beside theirs, others are far away."""
+    rows = [row for row in table if row["name"] != COMMONEST_CLASS]
+    score = f"test_{spec.metric}"
+    return comparisons.score_chart(
+        [_title(row["name"], spec) for row in rows],
+        [row[score] for row in rows],
+        [(row[f"{score}_low"], row[f"{score}_high"]) for row in rows],
+        # The notebook has accuracies only.
+        [row.get(f"notebook_{score}") if spec.metric == "accuracy" else None for row in rows],
+        spec.note,
+        spec.metric,
+    )
 
 
 def _title(model: str, spec: FiguresSpec) -> str:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from tasks.core.names import REPLICATES, RESULTS, TEST, VALIDATION, VERDICTS, evaluation_name
+from tasks.core.array_types import Int64
+from tasks.core.names import (
+    COMMONEST_CLASS,
+    REPLICATES,
+    RESULTS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    VERDICTS,
+    evaluation_name,
+)
+from tasks.core.settings.evaluation import Metric
 from tasks.core.stage_specs import Model, ModelInResults, ResultsSpec
-from tasks.core.statistics.evidence import Scored, accuracy
+from tasks.core.statistics.evidence import Scored, constant, score
 from tasks.core.statistics.multiple_testing import holm
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import MODELS, SCORES, SIZES, TRAININGS
 from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
-from tasks.models.stored_predictions import scored
+from tasks.models.stored_predictions import class_counts, scored
 
 LOSSES = ("val_loss", "test_loss")
 
@@ -36,12 +47,13 @@ def results(spec: ResultsSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     }
     models = [model for model in spec.models if model.name not in skipped]
     trainings = {model.name: _trainings(model, inputs) for model in models}
-    rows = [_row(model, trainings[model.name], inputs, spec) for model in models]
+    rows = _commonest_class(models, inputs) if models else []
+    rows += [_row(model, trainings[model.name], inputs, spec) for model in models]
     outputs.table(RESULTS, from_rows(MODELS, rows))
     everything = [row for of_model in trainings.values() for row in of_model]
     outputs.table(REPLICATES, from_rows(TRAININGS, everything))
     outputs.table(VERDICTS, from_rows(ALL_VERDICTS, _verdicts(spec, inputs)))
-    return {"models": [row["name"] for row in rows], "skipped": skipped}
+    return {"models": [model.name for model in models], "skipped": skipped}
 
 
 def _verdicts(spec: ResultsSpec, inputs: Inputs) -> list[Row]:
@@ -91,6 +103,37 @@ def _row(model: ModelInResults, trainings: Sequence[Row], inputs: Inputs, spec: 
     return row | _spread("test", found, None)
 
 
+def _commonest_class(models: Sequence[ModelInResults], inputs: Inputs) -> list[Row]:
+    """Return a row for what needs no training: always to name the commonest training class.
+
+    It is scored on the images of another model's first replicate. Its scores follow from the
+    numbers of images, so they have no intervals.
+    """
+    counts = class_counts(inputs, TRAIN)
+    model = models[0]
+    first = [training for training in model.trainings if training.replicate == 1]
+    row: Row = {
+        "name": COMMONEST_CLASS,
+        "step": "5",
+        "params": 0,
+        "epochs": 0,
+        "train_samples": int(counts.sum()),
+        "trainings": 0,
+        "train_accuracy": float(counts.max() / counts.sum()),
+    }
+    if model.validated:
+        labels = [scored(inputs, training.stage, VALIDATION).label for training in first]
+        row |= _without_images("val", np.concatenate(labels), counts)
+    tested = scored(inputs, evaluation_name(first[0].stage), TEST).label
+    return [row | _without_images("test", tested, counts)]
+
+
+def _without_images(split: str, labels: Int64, counts: Int64) -> Row:
+    blind = [constant(labels, counts)]
+    found = {f"{split}_{metric}": score(metric, blind, None).value for metric in get_args(Metric)}
+    return found | {f"{split}_loss": found[f"{split}_log_loss"]}
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
@@ -103,11 +146,12 @@ def _sd(values: Sequence[float | None]) -> float | None:
 
 
 def _spread(split: str, found: Sequence[Scored], folds: int | None) -> Row:
-    """Return the interval of a model's accuracy, and its standard deviation between trainings."""
-    estimate = accuracy(found, folds)
-    each = [float(training.correct.mean()) for training in found]
-    return {
-        f"{split}_accuracy_sd": _sd(each),
-        f"{split}_accuracy_low": estimate.low,
-        f"{split}_accuracy_high": estimate.high,
-    }
+    """Return a model's scores by each metric with intervals, and the accuracies' deviation."""
+    row: Row = {f"{split}_accuracy_sd": _sd([float(one.correct.mean()) for one in found])}
+    for metric in get_args(Metric):
+        estimate = score(metric, found, folds)
+        name = f"{split}_{metric}"
+        row |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        if metric != "accuracy":
+            row[name] = estimate.value
+    return row

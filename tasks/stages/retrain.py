@@ -11,6 +11,7 @@ from tasks.models.usage import SCALED, write_usage
 @stage_task(RetrainSpec)
 def retrain(spec: RetrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Train the final model; store it as .keras and .h5, with its `usage.json`."""
+    from tasks.core.training.class_weights import weighted
     from tasks.core.training.examples import joined
     from tasks.models.fit import fit_network, stored_examples
     from tasks.models.model_files import save_h5
@@ -18,6 +19,7 @@ def retrain(spec: RetrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     about = inputs.facts(ARRAYS)
     classes = len(about["class_names"])
     examples = joined([stored_examples(inputs, ARRAYS, name, classes) for name in TRAINING_SPLITS])
+    examples = weighted(examples, about["class_names"], spec.class_weight)
     model, facts = fit_network(spec, examples, None, outputs)
     h5 = FINAL if about["dataset"] == "own" else FINAL_H5
     outputs.file(h5, "h5", lambda path: save_h5(model, path))

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from tasks.core.names import FOLDS, SELECTION, VALIDATION, folds_name
 from tasks.core.seeds import generator
+from tasks.core.settings.evaluation import Metric
 from tasks.core.stage_specs import Model, SelectionSpec
-from tasks.core.statistics.optimism import optimism
+from tasks.core.statistics.balanced import Strata
+from tasks.core.statistics.optimism import Optimism, optimism
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import OPTIMISM
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
@@ -19,6 +21,7 @@ METHOD = (
     "of all models tried had been picked, which flatters more than a row of gates does; the luck "
     "of seeds is not in it"
 )
+FEW_IMAGES = "; where a class has few images, the interval is too narrow"
 
 
 @stage_task(SelectionSpec)
@@ -31,34 +34,56 @@ def selection(spec: SelectionSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         kept = "candidate" if verdict["decision"] == "forward" else "incumbent"
         survivor = verdict[kept]
     models = [model.name for model in spec.models]
-    correct = np.stack([_correct(model, inputs) for model in spec.models])
-    rng = generator(spec.seed, "optimism")
-    found = optimism(correct, rng)
+    # Of each model, the higher the better.
+    values = np.stack([_values(model, spec.metric, inputs) for model in spec.models])
+    found = optimism(values, generator(spec.seed, "optimism"))
     row = {
         "looks": decided + spec.epochs_chosen,
         "models": len(models),
         "survivor": survivor,
-        "val_accuracy": float(correct[models.index(survivor)].mean()),
-        "optimism": found.optimism,
-        "best_corrected": found.corrected,
-        "best_corrected_low": found.low,
-        "best_corrected_high": found.high,
-        "method": METHOD,
+        "metric": spec.metric,
+        **_scores(spec.metric, float(values[models.index(survivor)].mean()), found),
+        "method": METHOD + (FEW_IMAGES if spec.metric == "balanced_accuracy" else ""),
     }
     outputs.table(SELECTION, from_rows(OPTIMISM, [row]))
     return row
 
 
-def _correct(model: Model, inputs: Inputs) -> NDArray[np.float64]:
-    """Return, for each held-out image, the fraction of replicates that classify it correctly."""
-    rights: dict[int, NDArray[np.float64]] = {}
+def _scores(metric: Metric, survivor: float, found: Optimism) -> dict[str, float]:
+    """The scores of a row, as people know them: log losses are positive, shares at most 1."""
+    ends = (found.low, found.high)
+    if metric == "log_loss":
+        ends = (-found.high, -found.low)
+    else:
+        # Few images of a class, weighted by their rarity, may add up to more.
+        ends = (max(0.0, ends[0]), min(1.0, ends[1]))
+    sign = -1 if metric == "log_loss" else 1
+    return {
+        "val_score": sign * survivor,
+        "optimism": found.optimism,
+        "best_corrected": sign * found.corrected,
+        "best_corrected_low": ends[0],
+        "best_corrected_high": ends[1],
+    }
+
+
+def _values(model: Model, metric: Metric, inputs: Inputs) -> NDArray[np.float64]:
+    """Return what each held-out image adds to a model's score, as a mean over replicates."""
+    found: dict[int, NDArray[np.float64]] = {}
+    labels: dict[int, NDArray[np.int64]] = {}
     for training in model.trainings:
-        right = scored(inputs, training.stage, VALIDATION).correct.astype(np.float64)
+        held_out = scored(inputs, training.stage, VALIDATION)
+        value = -held_out.loss if metric == "log_loss" else held_out.correct.astype(np.float64)
         number = training.replicate
         if training.fold:
             fold = inputs.table(folds_name(number), FOLDS)["fold"].to_numpy()
-            rights.setdefault(number, np.empty(len(fold)))[fold == training.fold] = right
+            found.setdefault(number, np.empty(len(fold)))[fold == training.fold] = value
+            labels.setdefault(number, np.empty(len(fold), np.int64))[fold == training.fold] = (
+                held_out.label
+            )
         else:
-            rights[number] = right
-    mean: NDArray[np.float64] = np.mean(list(rights.values()), axis=0)
+            found[number], labels[number] = value, held_out.label
+    mean: NDArray[np.float64] = np.mean(list(found.values()), axis=0)
+    if metric == "balanced_accuracy":
+        mean = mean * Strata.by(next(iter(labels.values()))).weights()
     return mean

@@ -14,6 +14,7 @@ def train(spec: TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     # TensorFlow is imported only when something is computed, so a cached run never imports it.
     import numpy as np
 
+    from tasks.core.training.class_weights import weighted
     from tasks.core.training.examples import joined
     from tasks.models.fit import fit_network, stored_examples
 
@@ -28,6 +29,7 @@ def train(spec: TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         examples, validation = (
             both.take(np.flatnonzero(chosen)) for chosen in (~held_out, held_out)
         )
+    examples = weighted(examples, about["class_names"], spec.class_weight)
     _, facts = fit_network(spec, examples, validation, outputs)
     write_usage(outputs, about, examples.x.shape[1:], SCALED, {"keras": "model.keras"})
     return facts

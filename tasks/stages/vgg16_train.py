@@ -21,6 +21,7 @@ def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts
     stage's model with a new optimizer, as in the notebook.
     """
     from tasks.core.networks import vgg16
+    from tasks.core.training.class_weights import weighted
     from tasks.core.training.loop import Schedule
     from tasks.models.fit import fit, scores, sizes, stored_examples, turning_points, write_history
     from tasks.models.model_files import save_keras
@@ -30,6 +31,7 @@ def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts
     examples, validation = (
         stored_examples(inputs, FEATURES, name, classes) for name in TRAINING_SPLITS
     )
+    examples = weighted(examples, about["class_names"], spec.class_weight)
     schedule = Schedule(**dict(spec.training))
     complete = _start(spec, inputs, classes)
     part = vgg16.trainable_part(complete, spec.after)

@@ -104,7 +104,8 @@ def test_a_row_a_training_and_a_row_a_model(
     rows = table(store, "results", "replicates")
     assert len(rows) == 3 * (len(MODELS) + 1)
     seeds = [found.seed for found in replicates(EvaluationSettings(replicates=3), 0)]
-    by_model = {row["name"]: row for row in table(store, "results", "results")}
+    _, *models = table(store, "results", "results")
+    by_model = {row["name"]: row for row in models}
     for model, mean in by_model.items():
         own = [row for row in rows if row["model"] == model]
         assert [row["replicate"] for row in own] == [1, 2, 3]
@@ -139,7 +140,8 @@ def test_the_forced_gate_says_so_everywhere(
 
 VERDICT_COLUMNS = [
     "gate", "incumbent", "candidate", "decision", "reason", "rule", "delta_accuracy", "ci_low",
-    "ci_high", "p_value", "p_value_adjusted", "delta_loss", "replicates", "folds",
+    "ci_high", "metric", "gain", "gain_low", "gain_high", "p_value", "p_value_adjusted",
+    "delta_loss", "replicates", "folds",
 ]  # fmt: skip
 
 

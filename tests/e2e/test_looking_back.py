@@ -23,7 +23,7 @@ from tests.support import on_disk
 QUICK = (*SMALL, "--set", "overfitting.epochs=1")
 FIRST = ("--set", "low_capacity.epochs=1")
 SECOND = ("--set", "low_capacity.epochs=2", "--set", "plan=[]")
-MODELS = ("baseline", "low_capacity", "overfitting", "iteration_1", "final")
+MODELS = ("commonest_class", "baseline", "low_capacity", "overfitting", "iteration_1", "final")
 
 
 @pytest.fixture(scope="module")

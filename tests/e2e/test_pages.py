@@ -152,8 +152,8 @@ class TestReport:
         )
         tree = page.get_by_alt_text(re.compile("which changes were kept"))
         assert tree.is_visible()
-        rows = page.get_by_role("region", name="Accuracy of every model").locator("tbody tr")
-        assert rows.count() == 17
+        rows = page.get_by_role("region", name="Scores of every model").locator("tbody tr")
+        assert rows.count() == 18
         assert all(row.is_visible() for row in rows.all())
         unfold(page)
         pictures = page.evaluate(PICTURES)
@@ -231,4 +231,4 @@ class TestPrefectUI:
         page.goto(f"{ui}/artifacts/key/table-results")
         page.get_by_role("link", name=re.compile("^[0-9a-f]{8}$")).first.click()
         page.get_by_text("vgg16_fine_tuned_corrected", exact=True).wait_for()
-        assert page.get_by_role("row").count() == 17 + 1
+        assert page.get_by_role("row").count() == 18 + 1

@@ -20,8 +20,12 @@ from tests.support import on_disk
 RESULT_COLUMNS = [
     "name", "step", "params", "epochs", "batch_size", "train_samples", "trainings", "train_loss",
     "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy",
-    "val_loss_sd", "val_accuracy_sd", "val_accuracy_low", "val_accuracy_high", "test_loss_sd",
-    "test_accuracy_sd", "test_accuracy_low", "test_accuracy_high", "decision", "state", "reason",
+    "val_loss_sd", "val_accuracy_sd", "val_accuracy_low", "val_accuracy_high",
+    "val_balanced_accuracy", "val_balanced_accuracy_low", "val_balanced_accuracy_high",
+    "val_log_loss", "val_log_loss_low", "val_log_loss_high", "test_loss_sd",
+    "test_accuracy_sd", "test_accuracy_low", "test_accuracy_high",
+    "test_balanced_accuracy", "test_balanced_accuracy_low", "test_balanced_accuracy_high",
+    "test_log_loss", "test_log_loss_low", "test_log_loss_high", "decision", "state", "reason",
     "notebook_test_loss", "notebook_test_accuracy",
 ]  # fmt: skip
 
@@ -62,7 +66,11 @@ def test_the_table_has_a_row_for_each_of_the_notebooks_models(
 ) -> None:
     rows = result_rows(fashion_flow, smoke)
     corrected = {f"vgg16_{name}_corrected": step for name, step in TRANSFER_STEPS}
-    steps = {name: reported.step for name, reported in NOTEBOOK_RESULTS.items()} | corrected
+    steps = (
+        {"commonest_class": "5"}
+        | {name: reported.step for name, reported in NOTEBOOK_RESULTS.items()}
+        | corrected
+    )
     assert {row["name"]: row["step"] for row in rows} == steps
     assert [row["name"] for row in rows] == list(steps)
     assert all(list(row) == RESULT_COLUMNS for row in rows)

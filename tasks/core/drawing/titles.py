@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasks.core.names import (
     BASELINE,
+    COMMONEST_CLASS,
     FINAL,
     LOW_CAPACITY,
     OVERFITTING,
@@ -12,6 +13,7 @@ from tasks.core.names import (
 )
 
 TITLES = {
+    COMMONEST_CLASS: "Commonest class",
     BASELINE: "Baseline",
     LOW_CAPACITY: "Low capacity",
     OVERFITTING: "Overfitting model",

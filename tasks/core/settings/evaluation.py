@@ -10,6 +10,7 @@ from tasks.core.settings.base import Spec
 
 Rule = Literal["validation", "significant", "one_standard_error", "notebook"]
 Protocol = Literal["holdout", "kfold"]
+Metric = Literal["accuracy", "balanced_accuracy", "log_loss"]
 
 
 class EvaluationSettings(Spec):

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from tasks.core.errors import UserError
 from tasks.core.messages import listed
 from tasks.core.settings.base import Seed, Spec, changed
-from tasks.core.settings.evaluation import EvaluationSettings, Rule
+from tasks.core.settings.evaluation import EvaluationSettings, Metric, Rule
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.images import (
     GuardSettings,
@@ -20,6 +20,7 @@ from tasks.core.settings.images import (
 from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
 from tasks.core.settings.training import (
     LOWEST_VALIDATION_LOSS,
+    ClassWeight,
     Decision,
     Iteration,
     TrainSettings,
@@ -60,11 +61,29 @@ class Settings(Spec):
     rule: Rule = Field(
         "validation",
         description=(
-            "validation: keep a change that raises validation accuracy, or that lowers the loss at "
-            "equal accuracy. significant: keep a change that is better in a one-sided test, each "
-            "gate at `alpha` divided by the number of gates; needs 3 trainings of each model. "
+            "validation: keep a change with a better validation score by `metric`, or with a lower "
+            "loss at an equal score. significant: keep a change that is better in a one-sided "
+            "test, each gate at `alpha` divided by the number of gates; needs 3 trainings of each "
+            "model. "
             "one_standard_error: keep the simpler of two models unless the other is better by more "
             "than one standard error. notebook: replay the notebook's decisions."
+        ),
+    )
+    metric: Metric = Field(
+        "accuracy",
+        description=(
+            "What gates, success criteria and the optimism of choosing are judged by. accuracy: "
+            "the share of images classified correctly. balanced_accuracy: the mean of that share "
+            "over classes, so rare classes count as much as common ones. log_loss: the "
+            "cross-entropy of the probabilities, in nats; lower is better."
+        ),
+    )
+    class_weight: ClassWeight = Field(
+        None,
+        description=(
+            "How much the images of each class count in training. none: all the same. balanced: "
+            "in inverse proportion to the number of training images of the class. Or weights by "
+            "class name or label, e.g. {rare = 5}; other classes have 1. Scores ignore them."
         ),
     )
     alpha: float = Field(
@@ -87,6 +106,12 @@ class Settings(Spec):
         0, description="Seed of initial weights, sample order, dropout and augmentation."
     )
     execution: ExecutionSettings = ExecutionSettings()
+
+    @field_validator("class_weight", mode="before")
+    @classmethod
+    def _no_class_weight(cls, value: Any) -> Any:
+        """Take `none` for no weights, as `--set` does."""
+        return None if value == "none" else value
 
     @field_validator("baseline", "low_capacity", mode="before")
     @classmethod

@@ -12,6 +12,16 @@ LOWEST_VALIDATION_LOSS = "lowest_validation_loss"
 
 Decision = Literal["forward", "back"]
 
+# Weights by class name or label; None for none. The bounds are those of the weights of images.
+ClassWeight = (
+    Literal["balanced"]
+    | Annotated[
+        dict[str, Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]],
+        Field(min_length=1),
+    ]
+    | None
+)
+
 
 class AugmentSettings(Spec):
     """Random distortions of training images, as in Keras's `ImageDataGenerator`."""

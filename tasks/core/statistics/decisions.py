@@ -7,9 +7,16 @@ from dataclasses import dataclass
 
 from tasks.core.errors import UserError
 from tasks.core.messages import quoted
+from tasks.core.settings.evaluation import Metric
 from tasks.core.settings.training import Decision
 from tasks.core.statistics.estimates import Estimate
-from tasks.core.statistics.evidence import Scored, accuracy_difference, loss_difference
+from tasks.core.statistics.evidence import (
+    Scored,
+    accuracy_difference,
+    gain,
+    loss_difference,
+)
+from tasks.core.statistics.metric_words import NAMES, gain_words, unit
 from tasks.core.statistics.proportions import McNemar, mcnemar
 
 FORWARD, BACK = "RolledForward", "KeptIncumbent"
@@ -25,6 +32,7 @@ class Contender:
 
     Attributes:
         name: the model's name.
+        score: on held-out images, by the metric that decides.
         accuracy: on held-out images, in [0, 1].
         loss: cross-entropy on held-out images in nats, without weight penalties.
         train_accuracy: on training images, in [0, 1].
@@ -33,6 +41,7 @@ class Contender:
     """
 
     name: str
+    score: float
     accuracy: float
     loss: float
     train_accuracy: float
@@ -56,6 +65,8 @@ class Evidence:
     Attributes:
         incumbent: the model to beat.
         candidate: the model with the change.
+        metric: what decides.
+        gain: by how much the candidate's score is better; positive also if lower scores are better.
         accuracy: the candidate's accuracy minus the incumbent's.
         loss: the candidate's loss minus the incumbent's.
         mcnemar: McNemar's test of the first pair of trainings.
@@ -64,6 +75,8 @@ class Evidence:
 
     incumbent: Contender
     candidate: Contender
+    metric: Metric
+    gain: Estimate
     accuracy: Estimate
     loss: Estimate
     mcnemar: McNemar
@@ -90,11 +103,14 @@ def gather(
     before: Sequence[Scored],
     after: Sequence[Scored],
     folds: int | None,
+    metric: Metric,
 ) -> Evidence:
     """Compare the trainings of two models, paired by their order."""
     return Evidence(
         incumbent,
         candidate,
+        metric,
+        gain(metric, before, after, folds),
         accuracy_difference(before, after, folds),
         loss_difference(before, after, folds),
         mcnemar(before[0].correct, after[0].correct),
@@ -172,11 +188,11 @@ def _notebook(evidence: Evidence, replay: Decision | None) -> Verdict:
 
 
 def _validation(evidence: Evidence) -> Verdict:
-    """Keep a candidate with a higher accuracy, or with the same accuracy and a lower loss."""
-    gain, change = evidence.accuracy.value, evidence.loss.value
+    """Keep a candidate with a better score, or with the same score and a lower loss."""
+    found, change = evidence.gain.value, evidence.loss.value
     # If gains and losses of folds cancel, their floating-point mean is not exactly 0.
-    tie = abs(gain) < _TIE
-    keep = change < 0 if tie else gain > 0
+    tie = abs(found) < _TIE
+    keep = change < 0 if tie else found > 0
     return _verdict("forward" if keep else "back", _seen(evidence))
 
 
@@ -188,7 +204,7 @@ def _significant(evidence: Evidence, level: float) -> Verdict:
             "fewer do not show the spread between seeds. Set evaluation.replicates=5, or "
             "evaluation.protocol=kfold with several replicates."
         )
-    found = evidence.accuracy
+    found = evidence.gain
     seen = f"{_seen(evidence)}; p {_p(found.p_value)}, level {level:.3g}"
     if found.p_value <= level:
         return _verdict("forward", f"better; {seen}")
@@ -203,11 +219,12 @@ def _one_standard_error(evidence: Evidence) -> Verdict:
     The standard error is that of the difference (after Breiman et al. 1984; Hastie et al. 2009,
     section 7.10).
     """
-    gain, error = evidence.accuracy.value, evidence.accuracy.error
+    found, error = evidence.gain.value, evidence.gain.error
     simpler = evidence.candidate.simpler_than(evidence.incumbent)
-    keep = gain >= -error if simpler else gain > error
+    keep = found >= -error if simpler else found > error
     which = "candidate" if simpler else "incumbent"
-    reason = f"the {which} is the simpler; standard error {100 * error:.2f} points; "
+    size = f"{gain_words(evidence.metric, error).lstrip('+')} {unit(evidence.metric)}"
+    reason = f"the {which} is the simpler; standard error {size}; "
     return _verdict("forward" if keep else "back", reason + _seen(evidence))
 
 
@@ -216,11 +233,19 @@ def _verdict(decision: Decision, reason: str) -> Verdict:
 
 
 def _seen(evidence: Evidence) -> str:
-    incumbent, candidate, found = evidence.incumbent, evidence.candidate, evidence.accuracy
+    incumbent, candidate, metric = evidence.incumbent, evidence.candidate, evidence.metric
+    found = evidence.gain
+    value, low, high = (gain_words(metric, end) for end in (found.value, found.low, found.high))
+    lower = "decrease " if metric == "log_loss" else ""
+    others = {"accuracy": (candidate.accuracy, incumbent.accuracy)} if metric != "accuracy" else {}
+    if metric != "log_loss":
+        others["loss"] = (candidate.loss, incumbent.loss)
     return (
-        f"validation accuracy {candidate.accuracy:.4f} against {incumbent.accuracy:.4f} of "
-        f"{incumbent.name} ({100 * found.value:+.2f} points, 95 % interval {100 * found.low:+.2f} "
-        f"to {100 * found.high:+.2f}), loss {candidate.loss:.4f} against {incumbent.loss:.4f}"
+        f"validation {NAMES[metric]} {candidate.score:.4f} against {incumbent.score:.4f} of "
+        f"{incumbent.name} ({lower}{value} {unit(metric)}, 95 % interval {low} to {high})"
+        + "".join(
+            f", {name} {one:.4f} against {other:.4f}" for name, (one, other) in others.items()
+        )
     )
 
 

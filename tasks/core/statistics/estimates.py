@@ -31,6 +31,10 @@ class Estimate:
         low, high = np.clip([self.low, self.high], lowest, highest)
         return replace(self, low=float(low), high=float(high))
 
+    def negated(self) -> Estimate:
+        """The estimate of minus the mean; the p value stays that of the mean before."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
+
 
 @dataclass(frozen=True)
 class MeanSquares:

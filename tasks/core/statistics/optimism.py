@@ -13,10 +13,10 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Optimism:
-    """The accuracy that the best of several models has on other images, in [0, 1].
+    """The score that the best of several models has on other images.
 
-    `corrected` is that accuracy, with the 95 % percentile interval `low` to `high`. `optimism` is
-    the highest accuracy on all images minus `corrected`.
+    `corrected` is that score, with the 95 % percentile interval `low` to `high`. `optimism` is
+    the highest score on all images minus `corrected`.
     """
 
     optimism: float
@@ -25,7 +25,7 @@ class Optimism:
     high: float
 
 
-def optimism(correct: Float64, rng: np.random.Generator, resamples: int = RESAMPLES) -> Optimism:
+def optimism(values: Float64, rng: np.random.Generator, resamples: int = RESAMPLES) -> Optimism:
     """Bootstrap bias correction (Tsamardinos, Greasidou and Borboudakis 2018, BBC-CV).
 
     The images are resampled with replacement many times. Each time, the model that is best on the
@@ -33,20 +33,20 @@ def optimism(correct: Float64, rng: np.random.Generator, resamples: int = RESAMP
     models. A sequence of gates, each comparing two models, selects less and is less optimistic.
 
     Args:
-        correct: `(models, images)` share of a model's trainings that classify an image correctly;
-            at least two images.
+        values: `(models, images)` whose mean over images is a model's score, the higher the better,
+            e.g. the share of its trainings that classify an image correctly; at least two images.
         rng: the source of randomness.
         resamples: the number of samples.
     """
-    images = correct.shape[1]
+    images = values.shape[1]
     outside = np.empty(resamples)
     for number in range(resamples):
         times = _times_drawn(images, rng)
-        best = (correct @ times).argmax()
-        outside[number] = correct[best, times == 0].mean()
+        best = (values @ times).argmax()
+        outside[number] = values[best, times == 0].mean()
     low, high = np.quantile(outside, [0.025, 0.975])
     corrected = float(outside.mean())
-    excess = float(correct.mean(axis=1).max()) - corrected
+    excess = float(values.mean(axis=1).max()) - corrected
     return Optimism(excess, corrected, float(low), float(high))
 
 

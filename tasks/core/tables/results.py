@@ -32,6 +32,16 @@ def _spread(split: str) -> tuple[Column, ...]:
         ),
         Column(f"{split}_accuracy_low", "float64", f"lower end of its 95 % interval, {images}"),
         Column(f"{split}_accuracy_high", "float64", f"upper end of its 95 % interval, {images}"),
+        *_by_metric(f"{split}_balanced_accuracy", "mean recall of the classes", images),
+        *_by_metric(f"{split}_log_loss", "categorical cross-entropy, nats, no penalties", images),
+    )
+
+
+def _by_metric(name: str, what: str, images: str) -> tuple[Column, ...]:
+    return (
+        Column(name, "float64", f"{what}, on {images} images"),
+        Column(f"{name}_low", "float64", "lower end of its 95 % interval"),
+        Column(f"{name}_high", "float64", "upper end of its 95 % interval"),
     )
 
 
@@ -39,7 +49,11 @@ MODELS = Table(
     RESULTS,
     "each model",
     (
-        Column("name", "string", "the model"),
+        Column(
+            "name",
+            "string",
+            "the model; `commonest_class` never looks at an image and is not trained",
+        ),
         Column("step", "string", "its step in the notebook"),
         Column("params", "int64", "number of parameters"),
         Column("epochs", "int64", "epochs of a training"),
@@ -79,9 +93,10 @@ OPTIMISM = Table(
         Column("looks", "int64", "decisions based on held-out images"),
         Column("models", "int64", "models that were tried"),
         Column("survivor", "string", "the model that survived the gates"),
-        Column("val_accuracy", "float64", "its mean held-out accuracy"),
-        Column("optimism", "float64", "overestimate of the best model's held-out accuracy"),
-        Column("best_corrected", "float64", "the best model's held-out accuracy minus `optimism`"),
+        Column("metric", "string", "the metric of the scores"),
+        Column("val_score", "float64", "its mean held-out score"),
+        Column("optimism", "float64", "by how much the best model's held-out score is too good"),
+        Column("best_corrected", "float64", "the best model's held-out score without `optimism`"),
         Column("best_corrected_low", "float64", "lower end of its 95 % interval"),
         Column("best_corrected_high", "float64", "upper end of its 95 % interval"),
         Column("method", "string", "how it was estimated"),
@@ -94,14 +109,15 @@ SUCCESS_CRITERIA = Table(
     (
         Column("criterion", "string", "requirement on the final model"),
         Column("met", "bool", "whether the test shows that it is met"),
-        Column("value", "float64", "test accuracy, or its gain over the baseline"),
+        Column("metric", "string", "the metric of `value` and `threshold`"),
+        Column("value", "float64", "test score, or its gain over the baseline"),
         Column("low", "float64", "lower end of the 95 % interval"),
         Column("high", "float64", "upper end of the 95 % interval"),
-        Column("threshold", "float64", "value to exceed"),
+        Column("threshold", "float64", "value to beat"),
         Column(
             "p_value",
             "float64",
-            "one-sided: probability of a value this high if the true one were at the threshold",
+            "one-sided: probability of a value this good if the true one were at the threshold",
         ),
         Column("alpha", "float64", "significance level"),
     ),

@@ -15,7 +15,13 @@ _TEST = (
     Column("delta_accuracy", "float64", "gain in held-out accuracy, in [-1, 1]"),
     Column("ci_low", "float64", "lower end of its 95 % interval"),
     Column("ci_high", "float64", "upper end of its 95 % interval"),
-    Column("p_value", "float64", "one-sided: probability of a gain this high if there were none"),
+    Column("metric", "string", "the metric that decided"),
+    Column(
+        "gain", "float64", "by how much the candidate is better by `metric`: in [-1, 1] or nats"
+    ),
+    Column("gain_low", "float64", "lower end of its 95 % interval"),
+    Column("gain_high", "float64", "upper end of its 95 % interval"),
+    Column("p_value", "float64", "one-sided: probability of a `gain` this high if there were none"),
 )
 _ADJUSTED = Column("p_value_adjusted", "float64", "the p value adjusted for all gates (Holm)")
 _EVIDENCE = (
@@ -30,7 +36,7 @@ _EVIDENCE = (
     ),
     Column("forced", "bool", "whether `--force` overrode the rule"),
     Column("level", "float64", "significance level of this gate"),
-    Column("standard_error", "float64", "of `delta_accuracy`"),
+    Column("standard_error", "float64", "of `gain`"),
     Column("loss_ci_low", "float64", "lower end of the 95 % interval of `delta_loss`"),
     Column("loss_ci_high", "float64", "upper end of the 95 % interval of `delta_loss`"),
     Column(

@@ -31,12 +31,14 @@ def test_each_option_sets_what_it_names() -> None:
     settings = made(
         preset="smoke",
         rule="one_standard_error",
+        metric="log_loss",
         protocol="kfold",
         replicates=3,
         force=("2=forward", "4=back"),
         set_=("overfitting.epochs=7", "seed=5"),
     )
     assert settings["rule"] == "one_standard_error"
+    assert settings["metric"] == "log_loss"
     assert settings["evaluation"]["protocol"] == "kfold"
     assert settings["evaluation"]["replicates"] == 3
     assert settings["force"] == {2: "forward", 4: "back"}

@@ -23,6 +23,7 @@ from flows.recipe.compose import compose
 from tasks.core.errors import UserError
 from tasks.core.records import Stage, digest_of
 from tasks.core.settings.run_settings import Settings
+from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import MODELS
 from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.storage.run_log import DONE, FAILED, RunLog, now
@@ -152,10 +153,18 @@ def test_p_values_are_not_adjusted_before_all_are_known(halfway: Begun) -> None:
 
 
 def test_a_finished_table_is_shown_as_it_is_stored(halfway: Begun) -> None:
-    stored = {name: pa.table({"name": [name], "ci_low": [0.5]}) for name in ("results", "verdicts")}
+    rows = {name: {"name": name, "ci_low": 0.5, "gain": 0.25} for name in ("results", "verdicts")}
+    stored = {name: pa.Table.from_pylist([row]) for name, row in rows.items()}
     halfway.finish("results", {}, **stored)
-    assert result_rows(halfway.log) == [{"name": "results", "ci_low": 0.5}]
-    assert verdict_rows(halfway.log) == [{"name": "verdicts", "ci_low": 0.5}]
+    assert result_rows(halfway.log) == [rows["results"]]
+    assert verdict_rows(halfway.log) == [rows["verdicts"]]
+
+
+def test_gates_of_earlier_versions_decided_by_accuracy(halfway: Begun) -> None:
+    row = {"delta_accuracy": 0.25, "ci_low": 0.125, "ci_high": 0.5}
+    halfway.finish("results", {}, verdicts=pa.Table.from_pylist([row]))
+    gains = {"metric": "accuracy", "gain": 0.25, "gain_low": 0.125, "gain_high": 0.5}
+    assert verdict_rows(halfway.log) == [row | gains]
 
 
 def test_a_record_that_is_gone_has_no_row(halfway: Begun) -> None:
@@ -310,3 +319,96 @@ def test_a_run_that_failed_after_its_report_is_not_said_to_be_unfinished(begun: 
     begun.log.report.write(b"<html>")
     begun.log.end(FAILED, "a success criterion is not met")
     assert state_of(begun.log) == "ended as failed"
+
+
+# Runs that judge by another metric
+
+
+def judged(folder: Path, metric: str, run_id: str = "run-1", by: float = 0.0) -> Begun:
+    """A complete run whose baseline and final model have these scores."""
+    begun = Begun(folder, settings(f"metric={metric}"), run_id)
+    rows = [
+        dict.fromkeys(MODELS.names)
+        | {"name": name, "params": 10, "epochs": 1, "trainings": 1, "test_accuracy": 0.985}
+        | {f"val_{metric}": value, f"test_{metric}": value + by}
+        | {f"test_{metric}_low": 0.25, f"test_{metric}_high": 0.75}
+        for name, value in (("baseline", 0.375), ("final", 0.5))
+    ]
+    gate = verdict(1) | {"metric": metric, "gain": 0.125, "gain_low": -0.25, "gain_high": 0.5}
+    tables = {
+        "results": from_rows(MODELS, rows),
+        "verdicts": from_rows(ALL_VERDICTS, [gate | {"p_value_adjusted": 0.25}]),
+    }
+    begun.finish("results", {}, **tables)
+    begun.log.end(DONE)
+    return begun
+
+
+@pytest.mark.parametrize(
+    ("metric", "heads", "row", "gain"),
+    [
+        (
+            "balanced_accuracy",
+            "model val. bal. % test bal. % 95 % interval acc. % decision",
+            "final 50.00 50.00 25.00-75.00 98.50",
+            "1 dropout forward +12.5 -25.0 to +50.0 0.125 0.250 not",
+        ),
+        (
+            "log_loss",
+            "model val. log loss test log loss 95 % interval acc. % decision",
+            "final 0.5000 0.5000 0.2500-0.7500 98.50",
+            "1 dropout forward +0.1250 -0.2500 to +0.5000 0.125 0.250 not",
+        ),
+    ],
+)
+def test_scores_and_gains_are_those_of_the_metric(
+    metric: str,
+    heads: str,
+    row: str,
+    gain: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begun = judged(tmp_path, metric)
+    status, out, _ = shown(capsys, begun, "results")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert status == 0
+    assert lines[0].endswith(f", by {metric.replace('_', ' ')}")
+    assert heads in lines
+    assert row in lines
+    assert max(map(len, out.splitlines()[1:4])) <= 80
+    status, out, _ = shown(capsys, begun, "verdicts")
+    assert status == 0
+    assert gain in [" ".join(line.split()) for line in out.splitlines()]
+    assert max(map(len, out.splitlines()[1:4])) <= 80
+
+
+def test_runs_are_compared_by_their_metric(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged(tmp_path, "log_loss")
+    begun = judged(tmp_path, "log_loss", "run-2", by=-0.25)
+    status, out, _ = shown(capsys, begun, "compare", "run-1", "run-2")
+    assert status == 0
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "val., test: log loss" in lines
+    assert "final 0.5000 0.5000 0.5000 0.2500 -0.2500" in lines
+
+
+def test_runs_that_judge_otherwise_are_compared_by_accuracy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged(tmp_path, "log_loss")
+    begun = judged(tmp_path, "balanced_accuracy", "run-2")
+    status, out, _ = shown(capsys, begun, "compare", "run-1", "run-2")
+    assert status == 0
+    assert "final 98.50 98.50 +0.00" in [" ".join(line.split()) for line in out.splitlines()]
+
+
+def test_a_run_that_is_not_finished_has_accuracies_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Begun(tmp_path, settings("metric=balanced_accuracy"))
+    begun.finish("baseline", trained(0.75))
+    _, out, _ = shown(capsys, begun, "results")
+    assert "model params epochs val. acc. % test acc. % decision" in " ".join(out.split())

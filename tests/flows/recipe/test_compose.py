@@ -58,6 +58,10 @@ def value(settings: Settings, name: str) -> Any:
         ('overfitting.padding="same"', "same"),
         ("dataset=~/data/a folder=of mine", "~/data/a folder=of mine"),
         ("rule=notebook", "notebook"),
+        ("metric=log_loss", "log_loss"),
+        ("class_weight=none", None),
+        ("class_weight=balanced", "balanced"),
+        ('class_weight={"a class" = 5, 3 = 0.5}', {"a class": 5.0, "3": 0.5}),
         ("transfer.weights_file=none", None),
         ("transfer.weights_file=w.h5", "w.h5"),
         ("transfer.weights=off", "off"),
@@ -309,3 +313,21 @@ def test_a_weights_file_that_would_not_be_used_is_refused(weights: str) -> None:
     values = {"transfer.weights": weights, "transfer.weights_file": "w.h5"}
     with pytest.raises(UserError, match="weights_file would not be used"):
         compose(values=values)
+
+
+def test_weights_of_classes_add_up() -> None:
+    given = ("class_weight.rare=5", "class_weight.2=0.5")
+    assert compose("smoke", assignments=given).class_weight == {"rare": 5.0, "2": 0.5}
+    assert Settings.model_validate({"class_weight": "none"}).class_weight is None
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "inf", "1e9", '"five"', "{a = 1}"])
+def test_a_weight_of_a_class_is_a_positive_number(given: str) -> None:
+    with pytest.raises(UserError, match=r"class_weight\.rare"):
+        compose("smoke", assignments=(f"class_weight.rare={given}",))
+
+
+@pytest.mark.parametrize("given", ["metric=recall", "class_weight=even", "class_weight={}"])
+def test_unknown_metrics_and_weights_are_refused(given: str) -> None:
+    with pytest.raises(UserError, match=given.split("=")[0]):
+        compose("smoke", assignments=(given,))

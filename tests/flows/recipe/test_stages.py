@@ -161,3 +161,30 @@ def test_every_stage_is_given_what_it_reads() -> None:
     for settings in (OFF, {"transfer": {"weights": "random"}}):
         for wired in wire(**settings).values():
             assert set(wired.inputs) == set(wired.definition.reads), wired.stage
+
+
+# Metric and class weights
+
+
+def specs_with(field: str, **values: Any) -> dict[str, Any]:
+    """The value of a field of all specs that have it, by stage."""
+    made = wire(dataset="synthetic", transfer={"weights": "random"}, **values)
+    specs = {name: wired.definition.spec for name, wired in made.items()}
+    return {name: getattr(spec, field) for name, spec in specs.items() if hasattr(spec, field)}
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "kfold"])
+def test_every_training_gets_the_weights_of_classes_and_nothing_else_does(protocol: str) -> None:
+    evaluation = {"protocol": protocol, "folds": 2}
+    found = specs_with("class_weight", class_weight={"Bag": 5}, evaluation=evaluation)
+    assert set(map(str, found.values())) == {"{'Bag': 5.0}"}
+    made = wire(dataset="synthetic", transfer={"weights": "random"}, evaluation=evaluation)
+    kinds = ("train", "retrain", "vgg16_train")
+    assert set(found) == {name for name, wired in made.items() if wired.definition.kind in kinds}
+
+
+def test_the_metric_matters_to_what_judges_by_it() -> None:
+    found = specs_with("metric", metric="log_loss")
+    assert set(found.values()) == {"log_loss"}
+    gates = {f"gate_{number}" for number in range(1, 10)}
+    assert set(found) == gates | {"selection", "success", "figures"}

@@ -111,7 +111,14 @@ def others(value: Any) -> Iterator[Any]:
         yield from (None, True, False, 0, 1, 2, 7, 0.5, "x", ["x"], {"x": "y"}, {"train": 9})
         yield from ("random", "file", "own", "forward", "back", "raw", "vgg16", "notebook", "auto")
         yield from ("validation", "binary_crossentropy", "categorical_crossentropy", "none")
-        yield from ("allow", "same", "cosine", "lowest_validation_loss", {"dense": 1, "dropout": 0})
+        yield from (
+            "allow",
+            "same",
+            "cosine",
+            "lowest_validation_loss",
+            "log_loss",
+            {"dense": 1, "dropout": 0},
+        )
         yield from ({"side": 32, "preprocessing": "raw"}, {"zoom_range": 0.1})
         yield {"content": "x", "images": {}, "test": None, "seed": 0}
 

@@ -68,6 +68,7 @@ def test_characters_beyond_the_common_ones_that_dejavu_sans_has_need_no_font() -
 @pytest.mark.usefixtures("fonts")
 def test_changes_of_a_plan_are_numbered_by_themselves() -> None:
     spec = FiguresSpec(
+        metric="accuracy",
         note="",
         random_transfer=False,
         changes=("更多", "fewer"),

@@ -135,6 +135,8 @@ def test_a_table_of_many_classes_is_cut(classes: int, monkeypatch: pytest.Monkey
     [
         ("val_accuracy", 0.8765, "87.65 %"),
         ("delta_accuracy", -0.024, "-2.40 points"),
+        ("gain_low", -0.024, "-2.40 points"),
+        ("best_corrected", 0.871, "87.10 %"),
         ("ci_low", -0.02497, "-2.50 points"),
         ("gap_candidate", 0.0, "+0.00 points"),
         ("val_loss", 0.123456, "0.1235"),

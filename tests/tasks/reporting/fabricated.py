@@ -233,7 +233,7 @@ def _criterion() -> dict[str, Any]:
 
 def _selection() -> dict[str, Any]:
     corrected = {"best_corrected": 0.7, "best_corrected_low": 0.6, "best_corrected_high": 0.8}
-    found = {"looks": 2, "models": 5, "survivor": "iteration_1", "val_accuracy": 0.75}
+    found = {"looks": 2, "models": 5, "survivor": "iteration_1", "val_score": 0.75}
     return found | corrected | {"optimism": 0.01, "method": "bootstrap"}
 
 

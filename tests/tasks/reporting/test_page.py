@@ -153,7 +153,8 @@ FULL = replace(
         "looks": 9,
         "models": 10,
         "survivor": "iteration_1",
-        "val_accuracy": 0.78,
+        "metric": "accuracy",
+        "val_score": 0.78,
         "optimism": 0.0042,
         "best_corrected": 0.771,
         "best_corrected_low": 0.75,
@@ -507,3 +508,77 @@ def test_figures_with_numbers_have_a_legend_beside_them() -> None:
     legend = "class 1 is <bdi>猫</bdi>, class 2 is <bdi>&lt;靴&gt;</bdi>."
     assert text.count(legend) == 1, "only figures with class names need it"
     assert "in place of names" not in render_report(FULL)
+
+
+# Metrics, rare classes
+
+
+def by_metric(metric: str, **changes: Any) -> ReportView:
+    """A view of a run that judged by a metric, with scores that tell models and metrics apart."""
+    view = with_evidence()
+    scores = {f"{split}_{metric}": 0.625 for split in ("val", "test")}
+    ends = {f"test_{metric}_low": 0.5, f"test_{metric}_high": 0.75}
+    rows = [dict(row) | scores | ends for row in view.results]
+    rows[0] |= {f"test_{metric}": 0.375}
+    commonest = {"name": "commonest_class", "test_accuracy": 0.985, "test_log_loss": 0.0891}
+    commonest |= {"test_balanced_accuracy": 0.5, "trainings": 0}
+    gains = {"metric": metric, "gain": 0.125, "gain_low": -0.25, "gain_high": 0.5}
+    return replace(
+        view,
+        settings={**view.settings, "metric": metric},
+        results=[commonest, *rows],
+        verdicts=[dict(row) | gains for row in view.verdicts],
+        selection={**view.selection, "val_score": 0.625, "best_corrected": 0.5},
+        criteria=[dict(row) | {"metric": metric} for row in view.criteria],
+        **changes,
+    )
+
+
+def test_scores_are_those_of_the_metric() -> None:
+    text = text_of(by_metric("balanced_accuracy"))
+    assert "balanced accuracy, the mean over classes of the share of images that it" in text
+    assert "is 62.50 % on the 2,000 test images; the baseline’s is 37.50 %" in text
+    assert "The 95 % confidence interval of the balanced accuracy is 50.00 to 75.00 %" in text
+    assert "Gain over the baseline +25.00 points; the baseline reaches 37.50 %" in text
+    assert "Gain in balanced accuracy, points +12.50 95 % interval −25.00 to +50.00" in text
+    assert "Gain in accuracy, points −1.25 95 % interval −3.00 to +0.50" in text
+    assert "p value of the balanced accuracy, one-sided" in text
+    assert "overestimates its balanced accuracy by 0.42 points: expect 50.00 %" in text
+
+
+def test_a_lower_log_loss_is_a_gain_and_its_difference_is_negative() -> None:
+    text = text_of(by_metric("log_loss"))
+    assert "The final model’s log loss is 0.6250 on the 2,000 test images" in text
+    assert "Gain over the baseline −0.2500 nats; the baseline reaches 0.3750" in text
+    assert "Decrease of log loss, nats +0.1250 95 % interval −0.2500 to +0.5000" in text
+    assert "Difference −0.1250 nats" in text
+    assert "underestimates its log loss by 0.0042 nats: expect 0.5000" in text
+    assert "intervals of log losses cover the true value less often than stated" in text
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "log_loss"])
+def test_the_commonest_class_is_the_first_baseline(metric: str) -> None:
+    text = text_of(by_metric(metric))
+    assert (
+        "Always naming the commonest class needs no training. On the test images it reaches an "
+        "accuracy of 98.50 %, a balanced accuracy of 50.00 % and, with the frequencies of the "
+        "classes as probabilities, a log loss of 0.0891."
+    ) in text
+
+
+def test_rare_classes_and_weights_of_classes_are_shown() -> None:
+    assert "Rare classes." not in text_of(FULL)
+    counts = {"train": [394, 3], "test": [131, 1]}
+    view = replace(
+        FULL,
+        counts=counts,
+        class_weights=(0.504, 66.2),
+        settings={**FULL.settings, "class_weight": "balanced"},
+    )
+    text = text_of(view)
+    assert "Rare classes. The test split has 1 image of right: the scores of this class," in text
+    assert "those of right by 66.2, those of left by 0.504. Scores count each image once." in text
+    assert "right 3 1 66.2" in text
+    none = text_of(replace(FULL, counts={"test": [131, 0]}))
+    assert "The test split has no images of right" in none
+    assert "A class without an image does not count in balanced accuracy." in none

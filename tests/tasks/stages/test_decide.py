@@ -50,6 +50,7 @@ def spec(**changes: Any) -> DecideSpec:
         "incumbent": "overfitting",
         "candidate": "iteration_3",
         "rule": "validation",
+        "metric": "accuracy",
         "level": 0.05,
         "replay": None,
         "forced": None,
@@ -264,3 +265,59 @@ def test_test_predictions_are_out_of_reach(bench: Workbench) -> None:
             incumbent=scored,
             candidate=scored,
         )
+
+
+# Metrics
+
+
+def rare(bench: Workbench, given: Sequence[int], confidence: float = 0.5) -> Record:
+    """A training that gives these answers on ten images, of which the last is of a rare class."""
+    facts = {"train_accuracy": 0.9, "params": 100, "epochs": 5}
+    return bench.predicted("training", "validation", RARE, given, confidence, **facts)
+
+
+RARE = [0] * 9 + [1]
+
+
+def test_balanced_accuracy_keeps_what_recognises_a_rare_class(bench: Workbench) -> None:
+    """One image of the rare class against two of the common one."""
+    before, after = rare(bench, [0] * 10), rare(bench, [0] * 7 + [1] * 3)
+    assert decided(bench, [before], [after]).facts["decision"] == "back"
+    done = decided(bench, [before], [after], metric="balanced_accuracy")
+    (row,) = done.rows("verdict")
+    assert (row["metric"], row["decision"]) == ("balanced_accuracy", "forward")
+    assert row["gain"] == pytest.approx((7 / 9 + 1) / 2 - 1 / 2)
+    assert row["gain_low"] < 0 < row["gain"] < row["gain_high"], "a single image proves nothing"
+    # The columns of accuracies stay.
+    assert row["delta_accuracy"] == pytest.approx(-0.1)
+    assert (row["mcnemar_only_incumbent"], row["mcnemar_only_candidate"]) == (2, 1)
+    assert done.message.startswith("validation balanced accuracy 0.8889 against 0.5000 of ")
+
+
+@pytest.mark.parametrize("trainings", [1, 3])
+def test_log_loss_keeps_what_is_surer_of_the_truth(bench: Workbench, trainings: int) -> None:
+    unsure, sure = rare(bench, RARE, 0.5), rare(bench, [*RARE[:9], 0], 0.8)
+    done = decided(bench, [unsure] * trainings, [sure] * trainings, metric="log_loss")
+    (row,) = done.rows("verdict")
+    assert row["decision"] == "forward"
+    assert row["gain"] == pytest.approx(-row["delta_loss"])
+    assert row["gain"] == pytest.approx(
+        (9 * math.log(0.8 / 0.5) + math.log(0.1 / 0.5)) / 10, abs=1e-6
+    )
+    assert (row["gain_low"], row["gain_high"]) == pytest.approx(
+        (-row["loss_ci_high"], -row["loss_ci_low"])
+    )
+
+
+def test_folds_are_judged_together(bench: Workbench) -> None:
+    """The rare class is in the second fold only."""
+    facts = {"train_accuracy": 0.9, "params": 100, "epochs": 5}
+
+    def fold(labels: list[int], given: list[int]) -> Record:
+        return bench.predicted("training", "validation", labels, given, **facts)
+
+    first = fold([0] * 5, [0] * 5)
+    before, after = (fold([0] * 4 + [1], [0] * 4 + [rare]) for rare in (0, 1))
+    done = decided(bench, [first, before], [first, after], metric="balanced_accuracy", folds=2)
+    assert done.facts["gain"] == pytest.approx(0.5)
+    assert done.message.startswith("validation balanced accuracy 1.0000 against 0.5000 of ")

@@ -29,6 +29,10 @@ VERDICT = {
     "delta_accuracy": 0.02,
     "ci_low": 0.01,
     "ci_high": 0.03,
+    "metric": "accuracy",
+    "gain": 0.02,
+    "gain_low": 0.01,
+    "gain_high": 0.03,
     "p_value": 0.01,
     "p_value_adjusted": 0.01,
     "replicates": 1,
@@ -72,6 +76,7 @@ def drawn(
     inputs = dict(vgg16 or {})
     values: dict[str, Any] = {
         "note": "",
+        "metric": "accuracy",
         "random_transfer": False,
         "changes": ("fewer epochs",),
         "vgg16_inputs": {role: f"variant_{n}" for n, role in enumerate(inputs)},
@@ -118,7 +123,7 @@ def test_only_accuracies_are_drawn_if_there_is_nothing_else(bench: Workbench) ->
 def test_accuracies_are_drawn_with_their_intervals_and_the_notebook_s(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = noted(monkeypatch, comparisons, "accuracy_chart")
+    given = noted(monkeypatch, comparisons, "score_chart")
     drawn(bench, note="SYNTHETIC")
     assert given == [
         (
@@ -127,6 +132,7 @@ def test_accuracies_are_drawn_with_their_intervals_and_the_notebook_s(
             [(0.73, 0.77), (0.58, 0.62)],
             [0.8, None],
             "SYNTHETIC",
+            "accuracy",
         )
     ]
 
@@ -134,7 +140,7 @@ def test_accuracies_are_drawn_with_their_intervals_and_the_notebook_s(
 def test_transfer_from_random_weights_is_named_so(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = noted(monkeypatch, comparisons, "accuracy_chart")
+    given = noted(monkeypatch, comparisons, "score_chart")
     drawn(bench, random_transfer=True)
     assert given[0][0] == ["Baseline", "VGG16, frozen base (random weights)"]
 
@@ -189,3 +195,19 @@ def test_what_was_skipped_is_left_out(bench: Workbench) -> None:
     done = drawn(bench, vgg16=inputs)
     assert done.state == "Completed"
     assert set(done.files) == {"accuracy", "vgg16_input_variant_1"}
+
+
+def test_other_metrics_have_charts_of_their_own_without_the_notebook(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = noted(monkeypatch, comparisons, "score_chart")
+    tree = noted(monkeypatch, comparisons, "decision_tree")
+    loss = {"test_log_loss": 1.5, "test_log_loss_low": 1.25, "test_log_loss_high": 1.75}
+    rows = [{"name": "commonest_class", "test_log_loss": 2.3}, {**RESULTS[0], **loss}]
+    monkeypatch.setattr("tests.tasks.stages.test_figures.RESULTS", rows)
+    verdict = VERDICT | {"metric": "log_loss", "gain": 0.5, "gain_low": 0.25, "gain_high": 0.75}
+    done = drawn(bench, [verdict], metric="log_loss")
+    assert chart[0] == (["Baseline"], [1.5], [(1.25, 1.75)], [None], "", "log_loss")
+    assert tree[0][0][0]["gain"] == 0.5
+    done.picture("accuracy")
+    done.picture("decisions")

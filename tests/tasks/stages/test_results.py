@@ -13,6 +13,8 @@ from tasks.core.stage_specs import ModelInResults, ResultsSpec, Training
 from tests.tasks.stages.workbench import Computed, Workbench, skipped
 
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+# Training images of each class: the second is the commonest.
+COUNTS = (4, 5, 1)
 
 
 def answers(right: int) -> list[int]:
@@ -74,13 +76,21 @@ def tabulated(
 ) -> Computed:
     given = {"folds": None, "notebook": False, "random_transfer": False} | changes
     spec = ResultsSpec(models=tuple(models), gates=tuple(gates), **given)
-    reads = {
+    reads: dict[str, tuple[str, ...]] = {
         role: ("facts",)
         if role in gates or role == "final"
         else ("facts", "test_predictions" if role.startswith("test_") else "validation_predictions")
         for role in inputs
     }
-    return bench.compute(Stage("results", spec, reads), **inputs)
+    stage = Stage("results", spec, {**reads, "subset": ("index", "facts")})
+    return bench.compute(stage, **inputs, subset=bench.chosen(train=COUNTS))
+
+
+def trained(done: Computed) -> list[dict[str, Any]]:
+    """The rows of models that were trained."""
+    first, *others = done.rows("results")
+    assert first["name"] == "commonest_class"
+    return others
 
 
 def inputs_of(bench: Workbench, **right: tuple[int | None, int]) -> dict[str, Outcome]:
@@ -96,9 +106,10 @@ def test_a_row_for_a_model_that_was_trained_once(bench: Workbench) -> None:
     done = tabulated(
         bench, [model("baseline", once("baseline"), step="5a")], inputs_of(bench, baseline=(8, 6))
     )
-    (row,) = done.rows("results")
+    (row,) = trained(done)
     low, high = row.pop("val_accuracy_low"), row.pop("val_accuracy_high")
     test_low, test_high = row.pop("test_accuracy_low"), row.pop("test_accuracy_high")
+    scores = {name: row.pop(name) for name in list(row) if "balanced" in name or "log_" in name}
     assert row == {
         "name": "baseline",
         "step": "5a",
@@ -125,11 +136,49 @@ def test_a_row_for_a_model_that_was_trained_once(bench: Workbench) -> None:
     }
     # Wilson's interval of 8 and of 6 of 10.
     assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    # Right: three, three and two of the four, three and three images of a class; then two of each.
+    assert scores["val_balanced_accuracy"] == pytest.approx((3 / 4 + 3 / 3 + 2 / 3) / 3)
+    assert scores["test_balanced_accuracy"] == pytest.approx((2 / 4 + 2 / 3 + 2 / 3) / 3)
+    # Half of the probability at the prediction, a quarter at each other class.
+    assert scores["val_log_loss"] == pytest.approx(math.log(2) * (8 + 2 * 2) / 10)
+    assert scores["test_log_loss"] == pytest.approx(math.log(2) * (6 + 4 * 2) / 10)
+    for name in ("balanced_accuracy", "log_loss"):
+        for split in ("val", "test"):
+            score = f"{split}_{name}"
+            assert scores[f"{score}_low"] < scores[score] < scores[f"{score}_high"]
     assert (test_low, test_high) == (
         pytest.approx(0.3127, abs=1e-4),
         pytest.approx(0.8318, abs=1e-4),
     )
     assert done.facts == {"models": ["baseline"], "skipped": {}}
+
+
+def test_the_first_row_is_of_the_commonest_training_class(bench: Workbench) -> None:
+    done = tabulated(
+        bench, [model("baseline", once("baseline"))], inputs_of(bench, baseline=(8, 6))
+    )
+    row = done.rows("results")[0]
+    assert (row["name"], row["params"], row["epochs"], row["trainings"]) == (
+        "commonest_class", 0, 0, 0,
+    )  # fmt: skip
+    assert (row["train_samples"], row["train_accuracy"]) == (10, 0.5)
+    # Three of ten labels are of the second class; one class of three is always right.
+    for split in ("val", "test"):
+        assert row[f"{split}_accuracy"] == 0.3
+        assert row[f"{split}_balanced_accuracy"] == pytest.approx(1 / 3)
+        expected = -(4 * math.log(0.4) + 3 * math.log(0.5) + 3 * math.log(0.1)) / 10
+        assert row[f"{split}_log_loss"] == row[f"{split}_loss"] == pytest.approx(expected)
+        assert row[f"{split}_balanced_accuracy_low"] is None, "nothing was trained or measured"
+
+
+def test_the_commonest_class_is_scored_on_the_folds_of_one_replicate(bench: Workbench) -> None:
+    names = [("f1", 1, 1), ("f2", 2, 1), ("f1_r2", 1, 2), ("f2_r2", 2, 2)]
+    trainings = [once(f"baseline_{name}", fold=f, replicate=r) for name, f, r in names]
+    right = {f"baseline_{name}": (9, 6) for name, *_ in names}
+    models = [model("baseline", *trainings)]
+    row = tabulated(bench, models, inputs_of(bench, **right), folds=2).rows("results")[0]
+    assert row["val_accuracy"] == row["test_accuracy"] == 0.3
+    assert row["val_balanced_accuracy"] == pytest.approx(1 / 3)
 
 
 def test_a_row_for_each_training(bench: Workbench) -> None:
@@ -162,7 +211,7 @@ def test_replicates_are_averaged_with_their_standard_deviation(bench: Workbench)
         inputs[name] = training(bench, name, right, val_loss=loss, train_accuracy=right / 10)
         inputs[f"test_{name}"] = scoring(bench, name, tested, loss)
     trainings = [once(name, replicate=n) for n, name in enumerate(names, 1)]
-    (row,) = tabulated(bench, [model("baseline", *trainings)], inputs).rows("results")
+    (row,) = trained(tabulated(bench, [model("baseline", *trainings)], inputs))
     assert row["trainings"] == 3
     assert row["val_accuracy"] == row["train_accuracy"] == pytest.approx(0.6)
     assert row["val_loss"] == row["test_loss"] == pytest.approx(0.5)
@@ -179,7 +228,7 @@ def test_folds_are_averaged_and_have_the_interval_of_folds(bench: Workbench) -> 
     right = {"baseline_f1": (9, 6), "baseline_f2": (7, 6), "baseline_f3": (8, 6)}
     trainings = [once(name, fold=n) for n, name in enumerate(right, 1)]
     done = tabulated(bench, [model("baseline", *trainings)], inputs_of(bench, **right), folds=3)
-    (row,) = done.rows("results")
+    (row,) = trained(done)
     assert [found["fold"] for found in done.rows("replicates")] == [1, 2, 3]
     assert row["val_accuracy"] == pytest.approx(0.8)
     # The variance of ten images is above that of three folds; Student's t with 2 degrees.
@@ -193,8 +242,8 @@ def test_folds_are_averaged_and_have_the_interval_of_folds(bench: Workbench) -> 
 
 def test_the_final_model_has_no_validation_scores(bench: Workbench) -> None:
     done = tabulated(bench, [model("final", once("final"))], inputs_of(bench, final=(None, 9)))
-    (row,) = done.rows("results")
-    assert [value for name, value in row.items() if name.startswith("val_")] == [None] * 6
+    (row,) = trained(done)
+    assert [value for name, value in row.items() if name.startswith("val_")] == [None] * 12
     assert (row["train_accuracy"], row["test_accuracy"]) == (0.9, 0.9)
     (one,) = done.rows("replicates")
     assert (one["val_loss"], one["val_accuracy"]) == (None, None)
@@ -207,7 +256,7 @@ def test_a_gate_s_verdict_is_on_its_model_s_row_and_among_the_verdicts(bench: Wo
         model("iteration_1", once("iteration_1"), gate="gate_1"),
     ]
     done = tabulated(bench, models, inputs, ["gate_1"])
-    first, second = done.rows("results")
+    first, second = trained(done)
     assert (first["decision"], first["state"], first["reason"]) == (None, None, None)
     assert (second["decision"], second["state"], second["reason"]) == (
         "forward",
@@ -242,7 +291,7 @@ def test_a_skipped_model_leaves_no_row(bench: Workbench) -> None:
     models = [model("baseline", once("baseline")), model("vgg16_frozen", once("vgg16_frozen"))]
     done = tabulated(bench, models, inputs)
     assert done.state == "Completed"
-    assert [row["name"] for row in done.rows("results")] == ["baseline"]
+    assert [row["name"] for row in trained(done)] == ["baseline"]
     assert [row["model"] for row in done.rows("replicates")] == ["baseline"]
     assert done.facts == {
         "models": ["baseline"],
@@ -253,7 +302,7 @@ def test_a_skipped_model_leaves_no_row(bench: Workbench) -> None:
 def test_the_notebook_s_figures_are_beside_ours_if_asked_for(bench: Workbench) -> None:
     models = [model("baseline", once("baseline")), model("another", once("another"))]
     inputs = inputs_of(bench, baseline=(8, 6), another=(8, 6))
-    baseline, another = tabulated(bench, models, inputs, notebook=True).rows("results")
+    baseline, another = trained(tabulated(bench, models, inputs, notebook=True))
     assert (baseline["notebook_test_loss"], baseline["notebook_test_accuracy"]) == (
         0.6497176289558411,
         0.75,
@@ -264,7 +313,7 @@ def test_the_notebook_s_figures_are_beside_ours_if_asked_for(bench: Workbench) -
 def test_transfer_from_random_weights_is_called_a_control(bench: Workbench) -> None:
     models = [model(name, once(name)) for name in ("baseline", "vgg16_frozen_corrected")]
     inputs = inputs_of(bench, baseline=(8, 6), vgg16_frozen_corrected=(8, 6))
-    rows = tabulated(bench, models, inputs, random_transfer=True).rows("results")
+    rows = trained(tabulated(bench, models, inputs, random_transfer=True))
     assert [row["reason"] for row in rows] == [None, "a control: VGG16 has random weights here"]
-    rows = tabulated(bench, models, inputs).rows("results")
+    rows = trained(tabulated(bench, models, inputs))
     assert [row["reason"] for row in rows] == [None, None]

@@ -40,7 +40,7 @@ def selected(
     bench: Workbench, models: Sequence[Model], inputs: dict[str, Outcome], **changes: Any
 ) -> Computed:
     gates = tuple(name for name in inputs if name.startswith("gate_"))
-    values: dict[str, Any] = {"epochs_chosen": 0, "seed": 0} | changes
+    values: dict[str, Any] = {"epochs_chosen": 0, "metric": "accuracy", "seed": 0} | changes
     spec = SelectionSpec(models=tuple(models), gates=gates, **values)
     reads = {
         role: ("facts",)
@@ -71,7 +71,7 @@ def test_one_row_says_how_many_decisions_chose_which_model(bench: Workbench) -> 
     (row,) = done.rows("selection")
     assert row == done.facts
     assert (row["looks"], row["models"], row["survivor"]) == (2, 3, "iteration_1")
-    assert row["val_accuracy"] == pytest.approx(4 / 6)
+    assert row["val_score"] == pytest.approx(4 / 6)
     assert row["method"].startswith("bootstrap bias correction")
 
 
@@ -104,7 +104,7 @@ def test_the_survivor_is_the_model_that_the_last_gate_kept(
     }
     done = selected(bench, [model(name) for name in RIGHT], three_models(bench) | gates)
     assert done.facts["survivor"] == survivor
-    assert done.facts["val_accuracy"] == pytest.approx(sum(RIGHT[survivor]) / 6)
+    assert done.facts["val_score"] == pytest.approx(sum(RIGHT[survivor]) / 6)
 
 
 def test_only_decisions_that_were_read_off_held_out_images_count(bench: Workbench) -> None:
@@ -136,7 +136,7 @@ def test_replicates_are_averaged_image_by_image(bench: Workbench) -> None:
     ]
     done = selected(bench, models, inputs)
     shares = np.array([[1, 1, 0.5, 0.5, 0, 0], [0.5, 0.5, 0.5, 0, 0, 0.5]])
-    assert done.facts["val_accuracy"] == pytest.approx(0.5)
+    assert done.facts["val_score"] == pytest.approx(0.5)
     assert done.facts["optimism"] == optimism(shares, generator(0, "optimism")).optimism
 
 
@@ -158,6 +158,39 @@ def test_each_fold_s_training_speaks_of_the_images_held_out_from_it(bench: Workb
             trainings.append(Training(stage=name, replicate=replicate, fold=fold, seed=0))
     done = selected(bench, [model("overfitting", *trainings)], inputs)
     shares = (np.array(right["folds"]) + np.array(right["folds_r2"])) / 2
-    assert done.facts["val_accuracy"] == pytest.approx(shares.mean())
+    assert done.facts["val_score"] == pytest.approx(shares.mean())
     expected = optimism(shares[None], generator(0, "optimism"))
     assert done.facts["best_corrected"] == expected.corrected
+
+
+# Metrics
+
+
+def test_balanced_accuracy_weighs_images_by_the_rarity_of_their_class(bench: Workbench) -> None:
+    labels = [0] * 8 + [1, 1]
+    answers = {"overfitting": [1] * 8 + [0, 0], "iteration_1": [1] * 6 + [0, 0] + [1, 0]}
+    inputs: dict[str, Outcome] = {
+        name: training(bench, right, labels) for name, right in answers.items()
+    }
+    models = [model(name) for name in answers]
+    (row,) = selected(bench, models, inputs, metric="balanced_accuracy").rows("selection")
+    weights = np.array([10 / 16] * 8 + [10 / 4] * 2)
+    found = optimism(np.array(list(answers.values())) * weights, generator(0, "optimism"))
+    assert (row["metric"], row["val_score"]) == ("balanced_accuracy", pytest.approx(0.5))
+    assert row["optimism"] == pytest.approx(found.optimism)
+    assert row["best_corrected"] + row["optimism"] == pytest.approx((6 / 8 + 1 / 2) / 2)
+    assert 0 <= row["best_corrected_low"] <= row["best_corrected_high"] <= 1
+    assert row["method"].endswith("where a class has few images, the interval is too narrow")
+
+
+def test_the_best_log_loss_is_the_lowest_and_looks_too_low(bench: Workbench) -> None:
+    (row,) = selected(
+        bench, [model(name) for name in RIGHT], three_models(bench), metric="log_loss"
+    ).rows("selection")
+    # Half of the probability where right, a quarter where not.
+    losses = {name: np.log(2) * (2 - np.array(right)) for name, right in RIGHT.items()}
+    assert row["val_score"] == pytest.approx(losses["overfitting"].mean(), abs=1e-6)
+    found = optimism(-np.stack(list(losses.values())), generator(0, "optimism"))
+    assert row["optimism"] == pytest.approx(found.optimism, abs=1e-6)
+    assert row["best_corrected"] - row["optimism"] == pytest.approx(losses["iteration_2"].mean())
+    assert 0 < row["best_corrected_low"] <= row["best_corrected"] <= row["best_corrected_high"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
 
 from tasks.core.records import Record, Stage
+from tasks.core.settings.evaluation import Metric
 from tasks.core.stage_specs import SuccessSpec
-from tests.tasks.stages.workbench import NAMES, Computed, Workbench
+from tests.tasks.stages.workbench import Computed, Workbench
 
 LABELS = [0, 1, 2] * 20
 
@@ -20,16 +22,20 @@ def scoring(bench: Workbench, right: int, labels: Sequence[int] = LABELS) -> Rec
 
 
 def judged(
-    bench: Workbench, final: Sequence[Record], baseline: Sequence[Record], alpha: float = 0.05
+    bench: Workbench,
+    final: Sequence[Record],
+    baseline: Sequence[Record],
+    alpha: float = 0.05,
+    metric: Metric = "accuracy",
+    train: Sequence[int] = (20, 20, 20),
 ) -> Computed:
     inputs = {f"test_final_{n}": record for n, record in enumerate(final)}
     roles = tuple(inputs)
     others = {f"test_baseline_{n}": record for n, record in enumerate(baseline)}
-    spec = SuccessSpec(alpha=alpha, final=roles, baseline=tuple(others))
+    spec = SuccessSpec(alpha=alpha, metric=metric, final=roles, baseline=tuple(others))
     reads = dict.fromkeys((*inputs, *others), ("test_predictions",))
-    stage = Stage("success", spec, {**reads, "preprocess": ("facts",)})
-    about = bench.stored("preprocess", class_names=NAMES)
-    return bench.compute(stage, **inputs, **others, preprocess=about)
+    stage = Stage("success", spec, {**reads, "subset": ("index", "facts")})
+    return bench.compute(stage, **inputs, **others, subset=bench.chosen(train=train))
 
 
 def test_both_criteria_are_met(bench: Workbench) -> None:
@@ -38,7 +44,7 @@ def test_both_criteria_are_met(bench: Workbench) -> None:
     assert done.facts["met"]
     alone, gain = done.rows("criteria")
     assert done.facts["criteria"] == [alone, gain]
-    assert alone["criterion"] == "better than a random classifier"
+    assert alone["criterion"] == "better than the commonest class"
     assert (alone["met"], alone["alpha"]) == (True, 0.05)
     assert alone["value"] == pytest.approx(50 / 60)
     assert alone["threshold"] == pytest.approx(1 / 3)
@@ -63,19 +69,54 @@ def test_a_final_model_no_better_than_the_baseline_fails(bench: Workbench) -> No
 def test_a_final_model_that_guesses_fails_twice(bench: Workbench) -> None:
     done = judged(bench, [scoring(bench, 20)], [scoring(bench, 20)])
     assert done.message == (
-        "the final model is not shown to be better than a random classifier nor better than the "
-        "dense baseline"
+        "the final model is not shown to be better than the commonest class nor "
+        "better than the dense baseline"
     )
 
 
-def test_chance_is_the_share_of_the_most_frequent_class(bench: Workbench) -> None:
-    """What a classifier gets right that always names it."""
+def test_the_commonest_class_is_that_of_the_training_images(bench: Workbench) -> None:
+    """Its share of the test images is what always naming it gets right."""
     labels = [0] * 45 + [1] * 10 + [2] * 5
-    done = judged(bench, [scoring(bench, 50, labels)], [scoring(bench, 20, labels)])
+    records = [scoring(bench, 50, labels)], [scoring(bench, 20, labels)]
+    done = judged(bench, *records, train=(9, 2, 1))
     alone, gain = done.rows("criteria")
     assert alone["threshold"] == pytest.approx(0.75)
     assert (alone["met"], gain["met"]) == (False, True)
     assert done.state == "CriteriaFailed"
+    other, _ = judged(bench, *records, train=(1, 2, 9)).rows("criteria")
+    assert other["threshold"] == pytest.approx(5 / 60)
+
+
+def test_balanced_accuracy_asks_for_more_than_one_class(bench: Workbench) -> None:
+    """The final model recognises the rare classes, the baseline names the common one."""
+    labels = [0] * 45 + [1] * 10 + [2] * 5
+    final = bench.predicted("test", "test", labels, [0] * 30 + [1] * 25 + [2] * 5)
+    baseline = bench.predicted("test", "test", labels, [0] * 60)
+    done = judged(bench, [final], [baseline], metric="balanced_accuracy", train=(9, 2, 1))
+    alone, gain = done.rows("criteria")
+    assert {row["metric"] for row in (alone, gain)} == {"balanced_accuracy"}
+    assert alone["threshold"] == pytest.approx(1 / 3)
+    assert alone["value"] == pytest.approx((30 / 45 + 2) / 3)
+    assert gain["value"] == pytest.approx((30 / 45 + 2 - 1) / 3)
+    assert done.state == "CriteriaMet"
+    # By accuracy it is no better.
+    assert judged(bench, [final], [baseline], train=(9, 2, 1)).state == "CriteriaFailed"
+
+
+def test_a_log_loss_has_to_be_lower(bench: Workbench) -> None:
+    sure, unsure = (
+        bench.predicted("test", "test", LABELS, LABELS, confidence=[c, c - 0.1] * 30)
+        for c in (0.95, 0.7)
+    )
+    done = judged(bench, [sure], [unsure], metric="log_loss", train=(30, 20, 10))
+    alone, gain = done.rows("criteria")
+    expected = -(math.log(1 / 2) + math.log(1 / 3) + math.log(1 / 6)) / 3
+    assert alone["threshold"] == pytest.approx(expected)
+    assert alone["low"] < alone["value"] < alone["high"] < alone["threshold"]
+    better = (math.log(0.95 * 0.85) - math.log(0.7 * 0.6)) / 2
+    assert gain["value"] == pytest.approx(better, abs=1e-6)
+    assert done.state == "CriteriaMet"
+    assert judged(bench, [unsure], [sure], metric="log_loss").state == "CriteriaFailed"
 
 
 def test_the_level_is_what_p_values_are_compared_with(bench: Workbench) -> None:

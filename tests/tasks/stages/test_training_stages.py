@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.core.errors import SealedError
+from tasks.core.errors import SealedError, UserError
 from tasks.core.records import Record, Stage
 from tasks.core.seal import Mark
-from tasks.core.settings.training import TrainSettings
+from tasks.core.settings.training import ClassWeight, TrainSettings
 from tasks.core.stage_specs import EvaluateSpec, RetrainSpec, TrainSpec, Vgg16Input
 from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import FOLD_OF_IMAGE
+from tasks.core.training.examples import Examples
 from tests.support import predict
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images
 
@@ -69,8 +70,13 @@ def predictions(done: Computed, split: str) -> NDArray[np.float32]:
 # train
 
 
-def trained(bench: Workbench, fold: int | None = None, folds: list[int] | None = None) -> Computed:
-    spec = TrainSpec(training=SETTINGS, seed=3, fold=fold)
+def trained(
+    bench: Workbench,
+    fold: int | None = None,
+    folds: list[int] | None = None,
+    class_weight: ClassWeight = None,
+) -> Computed:
+    spec = TrainSpec(training=SETTINGS, seed=3, fold=fold, class_weight=class_weight)
     reads: dict[str, tuple[str, ...]] = {"arrays": ("train", "validation", "facts")}
     inputs = {"arrays": arrays(bench)}
     if folds:
@@ -80,6 +86,59 @@ def trained(bench: Workbench, fold: int | None = None, folds: list[int] | None =
             "folds", tables={"folds": from_columns(FOLD_OF_IMAGE, columns)}
         )
     return bench.compute(Stage("baseline", spec, reads), **inputs)
+
+
+def examples_given(monkeypatch: pytest.MonkeyPatch) -> list[Examples]:
+    """The examples that trainings learn from."""
+    from tasks.core.training.loop import train as real
+
+    found: list[Examples] = []
+
+    def note(model: Any, examples: Examples, *others: Any) -> Any:
+        found.append(examples)
+        return real(model, examples, *others)
+
+    monkeypatch.setattr("tasks.models.fit.train", note)
+    return found
+
+
+def test_every_training_uses_the_weights_of_classes_of_its_own_images(
+    keras_bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of twelve training images in turn, fold 1 holds out three of the first class."""
+    given = examples_given(monkeypatch)
+    folds = [1 if n in (0, 3, 6) else 2 for n in range(18)]
+    held_out = trained(keras_bench, class_weight="balanced")
+    folded = trained(keras_bench, fold=1, folds=folds, class_weight="balanced")
+    spec = RetrainSpec(training=SETTINGS, seed=3, class_weight={"boot": 5})
+    reads = {"arrays": ("train", "validation", "facts")}
+    final = keras_bench.compute(Stage("final", spec, reads), arrays=arrays(keras_bench))
+    for done, examples, weights in zip(
+        (held_out, folded, final), given, ((1, 1, 1), (5 / 3, 5 / 6, 5 / 6), (5, 1, 1)), strict=True
+    ):
+        assert done.state == "Completed"
+        assert examples.weights is not None
+        assert examples.weights == pytest.approx(np.array(weights)[examples.labels])
+        # Scores count each image once.
+        assert done.facts["train_samples"] == len(examples)
+
+
+def test_scores_ignore_weights_of_classes(keras_bench: Workbench, tmp_path: Path) -> None:
+    done = trained(keras_bench, class_weight={"boot": 1_000})
+    assert done.digests["model"] != trained(keras_bench).digests["model"]
+    model = loaded(done, tmp_path)
+    for split, name in (("train", "train"), ("validation", "val")):
+        given = prepared(split)["y"]
+        chances = predict(model, inputs_of(split))
+        loss = -np.log(chances[np.arange(len(given)), given]).mean()
+        assert done.facts[f"{name}_loss"] == pytest.approx(loss, rel=1e-5)
+        assert done.facts[f"{name}_accuracy"] == (chances.argmax(axis=1) == given).mean()
+    assert done.rows("history")[-1]["val_loss"] == pytest.approx(done.facts["val_loss"], rel=1e-5)
+
+
+def test_an_unknown_class_is_refused(keras_bench: Workbench) -> None:
+    with pytest.raises(UserError, match="expected a name or its label, from 0: boot, coat, shirt"):
+        trained(keras_bench, class_weight={"bot": 5})
 
 
 def test_a_training_stores_model_history_predictions_and_usage(

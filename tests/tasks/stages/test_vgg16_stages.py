@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tasks.core.errors import UnavailableError, UserError
 from tasks.core.networks.vgg16_layout import Weights, random_weights, weight_shapes
 from tasks.core.records import Record, Stage
+from tasks.core.settings.training import ClassWeight
 from tasks.core.stage_specs import (
     TransferHead,
     TransferTraining,
@@ -261,7 +262,12 @@ def features(bench: Workbench, shape: tuple[int, ...] = SHAPE) -> Record:
     return bench.stored("vgg16_block1", arrays=parts, **ABOUT)
 
 
-def transferred(bench: Workbench, given: Record, start: Record | None = None) -> Computed:
+def transferred(
+    bench: Workbench,
+    given: Record,
+    start: Record | None = None,
+    class_weight: ClassWeight = None,
+) -> Computed:
     """A head trained on features; with `start`, the layers behind the first convolution, too."""
     training = TransferTraining(
         epochs=2, learning_rate=1e-3, batch_size=4, loss="categorical_crossentropy", decay="none"
@@ -271,6 +277,7 @@ def transferred(bench: Workbench, given: Record, start: Record | None = None) ->
         preprocessing="raw",
         after="block1_conv1" if start else LAYER,
         seed=0,
+        class_weight=class_weight,
         head=None if start else TransferHead(side=SIDE, dense=4, dropout=0.25),
     )
     reads: dict[str, tuple[str, ...]] = {"features": ("train", "validation", "facts")}
@@ -327,3 +334,20 @@ def test_fine_tuning_starts_from_the_frozen_stage_s_model(
     unchanged = {name for name in before if before[name] == after[name]}
     assert unchanged == {"block1_conv1/kernel", "block1_conv1/bias"}
     assert tuned.facts["params"] == frozen.facts["params"]
+
+
+def test_heads_and_fine_tuning_use_the_weights_of_classes(keras_bench: Workbench) -> None:
+    """The classes come in turn, so balanced weights change nothing, and others do."""
+    given = features(keras_bench)
+    plain, even, uneven = (
+        transferred(keras_bench, given, class_weight=weight)
+        for weight in (None, "balanced", {NAMES[0]: 9.0})
+    )
+    assert even.digests["model"] == plain.digests["model"]
+    assert uneven.digests["model"] != plain.digests["model"]
+    below = features(keras_bench, (SIDE, SIDE, 64))
+    tuned, other = (
+        transferred(keras_bench, below, plain.record, class_weight=weight)
+        for weight in (None, {NAMES[0]: 9.0})
+    )
+    assert tuned.digests["model"] != other.digests["model"]

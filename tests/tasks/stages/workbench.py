@@ -20,6 +20,7 @@ from tasks.core.records import Outcome, Record, Skipped, Stage, digest_of
 from tasks.core.seal import Mark
 from tasks.core.stage_specs import PreprocessSpec
 from tasks.core.tables.arrow import from_columns
+from tasks.core.tables.images import SPLIT_INDEX
 from tasks.core.tables.trainings import EPOCHS
 from tasks.engine.stage import RunContext
 from tasks.models.prediction_tables import prediction_table
@@ -127,6 +128,20 @@ class Workbench:
             given[name]["images"] = images
         facts: Any = {"dataset": "own", "class_names": NAMES, "fit": "pad", "white": 255}
         return self.stored("subset", arrays=given, **facts, sizes=sizes)
+
+    def chosen(self, **counts: Sequence[int]) -> Record:
+        """The record of a choice of splits with these numbers of images of each class."""
+        labels = {split: np.repeat(range(len(of)), of) for split, of in counts.items()}
+        index = from_columns(
+            SPLIT_INDEX,
+            {
+                "split": [split for split, of in labels.items() for _ in of],
+                "source_position": [place for of in labels.values() for place in range(len(of))],
+                "label": [label for of in labels.values() for label in of],
+                "class": [NAMES[label] for of in labels.values() for label in of],
+            },
+        )
+        return self.stored("subset", tables={"index": index}, class_names=NAMES)
 
     def predicted(
         self,

@@ -36,6 +36,10 @@ VERDICTS: list[dict[str, Any]] = [
         "state": state,
         "delta_accuracy": 0.01 * gate,
         "ci_low": -0.02,
+        "metric": "accuracy",
+        "gain": 0.01 * gate,
+        "gain_low": -0.02,
+        "gain_high": 0.05,
         "ci_high": 0.05,
         "p_value": 10.0 ** (-2 * gate),
     }

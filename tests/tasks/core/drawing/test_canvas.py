@@ -32,7 +32,7 @@ DRAWINGS: dict[str, Callable[[str], bytes]] = {
         GREY[:3], np.float32(1.0001) * GREY[:3].repeat(3, axis=3), LABELS[:3], CLASSES, note
     ),
     "confusion": lambda note: class_charts.confusion(MATRIX, CLASSES, "Test", note),
-    "accuracy_chart": lambda note: comparisons.accuracy_chart(
+    "score_chart": lambda note: comparisons.score_chart(
         ["one", "two"], [0.8, None], [(0.7, 0.85)], [0.75, 0.9], note
     ),
     "many_curves": lambda note: training_curves.learning_curves(

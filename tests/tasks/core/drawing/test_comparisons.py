@@ -10,17 +10,17 @@ from tests.tasks.core.drawing.samples import VERDICTS, drawn_by, size_of, texts
 BOTH = [(0.7, 0.95), (0.8, 0.95)]
 
 
-def test_the_accuracy_chart_without_the_notebook_or_any_score() -> None:
-    size_of(comparisons.accuracy_chart(["one", "two"], [0.8, 0.9], BOTH, [None, None], ""))
-    size_of(comparisons.accuracy_chart(["one", "two"], [None, None], [], [0.8, 0.9], ""))
-    size_of(comparisons.accuracy_chart(["one"], [None], [], [None], ""))
-    size_of(comparisons.accuracy_chart(["one"], [0.8], BOTH[:1], [0.8], ""))
+def test_the_score_chart_without_the_notebook_or_any_score() -> None:
+    size_of(comparisons.score_chart(["one", "two"], [0.8, 0.9], BOTH, [None, None], ""))
+    size_of(comparisons.score_chart(["one", "two"], [None, None], [], [0.8, 0.9], ""))
+    size_of(comparisons.score_chart(["one"], [None], [], [None], ""))
+    size_of(comparisons.score_chart(["one"], [0.8], BOTH[:1], [0.8], ""))
 
 
 def test_accuracies_are_written_beside_the_chart() -> None:
     with drawn_by(comparisons) as figures:
-        comparisons.accuracy_chart(["one", "two"], [0.8, None], BOTH[:1], [0.75, 0.9], "")
-        comparisons.accuracy_chart(["one"], [0.8], BOTH[:1], [None], "")
+        comparisons.score_chart(["one", "two"], [0.8, None], BOTH[:1], [0.75, 0.9], "")
+        comparisons.score_chart(["one"], [0.8], BOTH[:1], [None], "")
     both, ours = map(texts, figures)
     assert {"this run", "80.00%", "-", "notebook", "75.00%", "90.00%"} <= set(both)
     assert "80.00%" in ours
@@ -38,7 +38,7 @@ def test_accuracies_are_written_beside_the_chart() -> None:
 def test_the_axis_fits_the_accuracies(
     values: list[float | None], limits: tuple[float, float]
 ) -> None:
-    assert comparisons._accuracy_limits(values) == pytest.approx(limits)
+    assert comparisons._limits("accuracy", values) == pytest.approx(limits)
 
 
 def test_each_gate_has_its_decision_and_p_value() -> None:

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
+from tasks.core.settings.evaluation import Metric
 from tasks.core.settings.training import Decision
 from tasks.core.statistics.decisions import Contender, Evidence, decide, opinions
 from tasks.core.statistics.estimates import Estimate
 from tasks.core.statistics.proportions import McNemar
 
-OLD = Contender("overfitting", 0.85, 0.50, train_accuracy=0.99, params=1_000, epochs=40)
-NEW = Contender("iteration_1", 0.85, 0.50, train_accuracy=0.90, params=1_000, epochs=40)
+OLD = Contender("overfitting", 0.85, 0.85, 0.50, train_accuracy=0.99, params=1_000, epochs=40)
+NEW = Contender("iteration_1", 0.85, 0.85, 0.50, train_accuracy=0.90, params=1_000, epochs=40)
 
 
 def evidence(
@@ -29,8 +30,11 @@ def evidence(
 ) -> Evidence:
     accuracy = Estimate(gain, error, gain - 2 * error, gain + 2 * error, p_value)
     change = Estimate(loss, 0.01, loss - 0.02, loss + 0.02, 0.5)
-    given = replace(candidate, accuracy=OLD.accuracy + gain, loss=OLD.loss + loss)
-    return Evidence(OLD, given, accuracy, change, McNemar(10, 12, 0.83), trainings)
+    given = replace(
+        candidate, score=OLD.score + gain, accuracy=OLD.accuracy + gain, loss=OLD.loss + loss
+    )
+    counts = McNemar(10, 12, 0.83)
+    return Evidence(OLD, given, "accuracy", accuracy, accuracy, change, counts, trainings)
 
 
 # Rule validation
@@ -208,3 +212,45 @@ def test_few_trainings_have_no_opinion_on_significance() -> None:
 
 def test_the_gap_between_seen_and_unseen() -> None:
     assert OLD.gap == pytest.approx(0.14)
+
+
+# Metrics
+
+
+def by(metric: Metric, gain: float, error: float = 0.01, p_value: float = 0.5) -> Evidence:
+    """Evidence whose accuracy says the opposite of its gain by the metric."""
+    found = evidence(-gain, loss=0.5)
+    score = OLD.score - gain if metric == "log_loss" else OLD.score + gain
+    return replace(
+        found,
+        metric=metric,
+        candidate=replace(found.candidate, score=score),
+        gain=Estimate(gain, error, gain - 2 * error, gain + 2 * error, p_value),
+    )
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "log_loss"])
+@pytest.mark.parametrize("rule", ["validation", "significant", "one_standard_error"])
+def test_every_rule_decides_by_the_metric(rule: str, metric: Metric) -> None:
+    assert decide(by(metric, 0.1, p_value=0.001), rule).decision == "forward"
+    worse = decide(by(metric, -0.1, p_value=0.999), rule)
+    assert (worse.decision, worse.state) == ("back", "KeptIncumbent")
+    opinion = opinions(by(metric, 0.1, p_value=0.001), 0.05)[rule]
+    assert opinion == "forward"
+
+
+def test_reasons_name_the_metric_and_its_units() -> None:
+    assert decide(by("balanced_accuracy", 0.1), "validation").reason == (
+        "validation balanced accuracy 0.9500 against 0.8500 of overfitting (+10.00 points, 95 % "
+        "interval +8.00 to +12.00), accuracy 0.7500 against 0.8500, loss 1.0000 against 0.5000"
+    )
+    assert decide(by("log_loss", 0.1), "validation").reason == (
+        "validation log loss 0.7500 against 0.8500 of overfitting (decrease +0.1000 nats, 95 % "
+        "interval +0.0800 to +0.1200), accuracy 0.7500 against 0.8500"
+    )
+    assert (
+        "standard error 0.0100 nats; " in decide(by("log_loss", 0.1), "one_standard_error").reason
+    )
+    replayed = decide(by("log_loss", -0.1), "notebook", replay="forward")
+    assert replayed.decision == "forward"
+    assert replayed.reason.startswith("the notebook's decision; validation log loss ")

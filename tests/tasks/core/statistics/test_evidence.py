@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tasks.core.statistics.decisions import Contender, Evidence, decide
-from tasks.core.statistics.evidence import Scored, accuracy, accuracy_difference, loss_difference
+from tasks.core.statistics.evidence import (
+    Scored,
+    accuracy,
+    accuracy_difference,
+    loss_difference,
+    score,
+)
 from tasks.core.statistics.proportions import McNemar
 
 
 def scored(correct: NDArray[np.bool_]) -> Scored:
-    return Scored(correct, np.where(correct, 0.1, 2.0))
+    return Scored(np.zeros(len(correct), np.int64), correct, np.where(correct, 0.1, 2.0))
 
 
 # What follows from the definitions
@@ -127,12 +133,13 @@ def trainings(
     return models
 
 
+LABELS = np.zeros(400, np.int64)
 GATES = 9
 ALPHA = 0.05
 AT_ONE_GATE = ALPHA / GATES
 
 
-OLD, NEW = (Contender(name, 0.87, 0.5, 0.99, 100, 10) for name in ("old", "new"))
+OLD, NEW = (Contender(name, 0.87, 0.87, 0.5, 0.99, 100, 10) for name in ("old", "new"))
 
 
 def kept_by_a_plan(rng: np.random.Generator, seeds: int, spread: float, own: float) -> bool:
@@ -140,7 +147,7 @@ def kept_by_a_plan(rng: np.random.Generator, seeds: int, spread: float, own: flo
     models = trainings(rng, [0.87] * (GATES + 1), seeds, 1_000, spread, own)
     for candidate in models[1:]:
         gain = accuracy_difference(models[0], candidate, None)
-        evidence = Evidence(OLD, NEW, gain, gain, McNemar(0, 0, 1.0), seeds)
+        evidence = Evidence(OLD, NEW, "accuracy", gain, gain, gain, McNemar(0, 0, 1.0), seeds)
         # Before the first wrong decision the incumbent is the first model.
         if decide(evidence, "significant", AT_ONE_GATE).keep:
             return True
@@ -189,6 +196,23 @@ def test_intervals_cover_the_true_gain_as_often_as_stated() -> None:
         found = accuracy_difference(one, other, None)
         held += found.low <= 0.01 <= found.high
     assert 0.93 <= held / 500 <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("wrong", "least", "most"), [(0.15, 0.92, 0.97), (0.05, 0.87, 0.94), (0.02, 0.80, 0.90)]
+)
+def test_the_interval_of_a_log_loss_covers_too_rarely_if_few_predictions_are_wrong(
+    wrong: float, least: float, most: float
+) -> None:
+    """Of 400 images, 60, 20 or 8 are wrong; their losses are exponential with mean 3 nats."""
+    rng = np.random.default_rng(3)
+    truth = wrong * 3 + (1 - wrong) * 0.05
+    held = 0
+    for _ in range(1_000):
+        means = np.where(rng.random(400) < wrong, 3, 0.05)
+        found = score("log_loss", [Scored(LABELS, LABELS == 0, rng.exponential(means))], None)
+        held += found.low <= truth <= found.high
+    assert least <= held / 1_000 <= most
 
 
 # Folds

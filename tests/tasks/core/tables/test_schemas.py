@@ -34,25 +34,28 @@ COLUMNS = {
     "results": (
         "name step params epochs batch_size train_samples trainings train_loss train_accuracy "
         "val_loss val_accuracy test_loss test_accuracy val_loss_sd val_accuracy_sd "
-        "val_accuracy_low val_accuracy_high test_loss_sd test_accuracy_sd test_accuracy_low "
-        "test_accuracy_high decision state reason notebook_test_loss notebook_test_accuracy"
+        "val_accuracy_low val_accuracy_high val_balanced_accuracy val_balanced_accuracy_low "
+        "val_balanced_accuracy_high val_log_loss val_log_loss_low val_log_loss_high test_loss_sd "
+        "test_accuracy_sd test_accuracy_low test_accuracy_high test_balanced_accuracy "
+        "test_balanced_accuracy_low test_balanced_accuracy_high test_log_loss test_log_loss_low "
+        "test_log_loss_high decision state reason notebook_test_loss notebook_test_accuracy"
     ),
     "replicates": (
         "model stage replicate fold seed epochs train_samples train_loss train_accuracy val_loss "
         "val_accuracy test_loss test_accuracy"
     ),
     "selection": (
-        "looks models survivor val_accuracy optimism best_corrected best_corrected_low "
+        "looks models survivor metric val_score optimism best_corrected best_corrected_low "
         "best_corrected_high method"
     ),
-    "criteria": "criterion met value low high threshold p_value alpha",
+    "criteria": "criterion met metric value low high threshold p_value alpha",
     "history": "epoch accuracy loss val_accuracy val_loss",
     "<split>_predictions": "label predicted",
     "verdict": (
-        "gate incumbent candidate decision reason rule delta_accuracy ci_low ci_high p_value "
-        "delta_loss replicates folds state forced level standard_error loss_ci_low loss_ci_high "
-        "mcnemar_only_incumbent mcnemar_only_candidate mcnemar_p_value gap_incumbent "
-        "gap_candidate by_validation by_significant by_one_standard_error"
+        "gate incumbent candidate decision reason rule delta_accuracy ci_low ci_high metric gain "
+        "gain_low gain_high p_value delta_loss replicates folds state forced level standard_error "
+        "loss_ci_low loss_ci_high mcnemar_only_incumbent mcnemar_only_candidate mcnemar_p_value "
+        "gap_incumbent gap_candidate by_validation by_significant by_one_standard_error"
     ),
 }
 # All verdicts of a run have one column more.
