@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.recipe import stages, transfer
 from flows.recipe.iterate import Trained, iterate, train
+from flows.recipe.label_check import label_check
 from flows.recipe.run import Run
 from flows.recipe.stages import RecipeModel
 from tasks.core.names import (
@@ -16,6 +17,7 @@ from tasks.core.names import (
     EXPLORE,
     FINAL,
     GUARD,
+    LABEL_CHECK,
     LOAD,
     LOW_CAPACITY,
     OVERFITTING,
@@ -59,6 +61,10 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
 
     # Step 7: the iterations, then the surviving settings on training + validation images.
     survivor = iterate(run, settings, made, trained)
+    if settings.evaluation.protocol == "kfold":
+        (model,) = (one for one in recipe_models(settings) if one.name == survivor.model)
+        check = label_check(model, settings)
+        made[check.name] = run(check, **{role: made[role] for role in check.reads})
     finals = {}
     for replicate in final_replicates(settings.evaluation, settings.seed):
         final = stages.retrain(survivor.training, replicate)
@@ -119,6 +125,7 @@ def stage_names(settings: Settings) -> list[str]:
             names += [VGG16_WEIGHTS, *(stage.name for stage in features)]
         names += [*model.trainings, curves_name(model.name)]
         names += [model.gate] if model.gate else []
+    names += [LABEL_CHECK] if settings.evaluation.protocol == "kfold" else []
     names += [evaluation_name(name) for model in models for name in model.trainings]
     names += [stage.name for stage in _summary_stages(settings)]
     return list(dict.fromkeys(names))

@@ -52,6 +52,7 @@ from tasks.core.settings.images import OwnImages, SubsetSettings
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Decision, TrainSettings
 from tasks.core.settings.transfer import TransferVariant
+from tasks.core.stage_spec import Model, Training
 from tasks.core.stage_specs import (
     CurvesSpec,
     DecideSpec,
@@ -61,7 +62,6 @@ from tasks.core.stage_specs import (
     FoldsSpec,
     GuardSpec,
     LoadSpec,
-    Model,
     ModelInResults,
     PreprocessSpec,
     QualitySpec,
@@ -70,7 +70,6 @@ from tasks.core.stage_specs import (
     SelectionSpec,
     SubsetSpec,
     SuccessSpec,
-    Training,
     TrainSpec,
     Vgg16Input,
 )
@@ -281,7 +280,7 @@ def results(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     gates = [model.gate for model in models if model.gate]
     spec = ResultsSpec(
         models=tuple(
-            ModelInResults(**dict(_described(model)), step=model.step, gate=model.gate)
+            ModelInResults(**dict(described(model)), step=model.step, gate=model.gate)
             for model in models
         ),
         gates=tuple(gates),
@@ -293,7 +292,8 @@ def results(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     return Stage(RESULTS, spec, reads)
 
 
-def _described(model: RecipeModel) -> Model:
+def described(model: RecipeModel) -> Model:
+    """The model as specs contain it."""
     trainings = [
         Training(stage=name, replicate=found.number, fold=found.fold, seed=found.seed)
         for name, found in model.trainings.items()
@@ -322,7 +322,7 @@ def selection(models: Sequence[RecipeModel], settings: Settings) -> Stage:
         numbers = range(1, settings.evaluation.replicates + 1)
         assignments = {folds_name(number): (FOLDS,) for number in numbers}
     spec = SelectionSpec(
-        models=tuple(_described(model) for model in chosen_from),
+        models=tuple(described(model) for model in chosen_from),
         gates=tuple(gates),
         epochs_chosen=[entry.change.get("epochs") for entry in settings.plan].count(
             LOWEST_VALIDATION_LOSS
@@ -350,7 +350,7 @@ def success(models: Sequence[RecipeModel], settings: Settings) -> Stage:
 
 def quality(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     """Scores by class, confusion matrix and calibration of each model."""
-    spec = QualitySpec(models=tuple(map(_described, models)), note=data_note(settings))
+    spec = QualitySpec(models=tuple(map(described, models)), note=data_note(settings))
     return Stage(QUALITY, spec, _predictions(models) | {PREPROCESS: (TEST, FACTS)})
 
 

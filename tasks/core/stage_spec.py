@@ -40,6 +40,23 @@ class StageSpec(Spec):
         return self.model_dump(mode="json")
 
 
+class Training(Spec):
+    """One training of a model, computed by `stage`."""
+
+    stage: str
+    replicate: int
+    fold: int | None
+    seed: int
+
+
+class Model(Spec):
+    """A model and its trainings; `validated` if they held out images."""
+
+    name: str
+    validated: bool
+    trainings: tuple[Training, ...]
+
+
 def files_of(role: str, *files: str) -> Origin:
     """What derives from files of an input, and has no marks of its own."""
     return Origin(tuple(f"{role}/{file}" for file in files))

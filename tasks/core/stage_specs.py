@@ -15,6 +15,10 @@ from tasks.core.names import (
     FACTS,
     FOLDS,
     INDEX,
+    LABEL_ERROR_COUNTS,
+    LABEL_ERRORS,
+    LABEL_ERRORS_PICTURE,
+    LOAD,
     ORIGINS,
     PAIRS,
     PREPROCESS,
@@ -26,21 +30,17 @@ from tasks.core.names import (
     TEST,
     TRAIN,
     TRAINING_PAIRS,
+    TRAINING_SPLITS,
     VALIDATION,
     labels_name,
 )
 from tasks.core.seal import Mark, Origin, Purpose, SealRule
 from tasks.core.settings.base import Spec
 from tasks.core.settings.evaluation import Rule
-from tasks.core.settings.images import (
-    GuardSettings,
-    OwnImages,
-    SubsetSettings,
-    SyntheticSettings,
-)
+from tasks.core.settings.images import GuardSettings, OwnImages, SubsetSettings, SyntheticSettings
 from tasks.core.settings.training import AugmentSettings, Decision, TrainSettings
 from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
-from tasks.core.stage_spec import LEARNS, REPORTS, StageSpec, files_of
+from tasks.core.stage_spec import LEARNS, REPORTS, Model, StageSpec, files_of
 
 
 class LoadSpec(StageSpec):
@@ -288,23 +288,6 @@ class EvaluateSpec(StageSpec):
     vgg16_input: Vgg16Input | None = None
 
 
-class Training(Spec):
-    """One training of a model, computed by `stage`."""
-
-    stage: str
-    replicate: int
-    fold: int | None
-    seed: int
-
-
-class Model(Spec):
-    """A model and its trainings; `validated` if they held out images."""
-
-    name: str
-    validated: bool
-    trainings: tuple[Training, ...]
-
-
 class ModelInResults(Model):
     """A model with its step in the notebook and the gate that decided on it."""
 
@@ -336,6 +319,31 @@ class SelectionSpec(StageSpec):
     gates: tuple[str, ...]
     epochs_chosen: int
     seed: int
+
+
+class LabelCheckSpec(StageSpec):
+    """The search for probable label errors; `origins` if the files of the images are known."""
+
+    kind = "label_check"
+    seal = SealRule(
+        Purpose.DATA,
+        dict.fromkeys(
+            (LABEL_ERROR_COUNTS, LABEL_ERRORS_PICTURE, FACTS),
+            files_of(SUBSET, *TRAINING_SPLITS, FACTS),
+        )
+        # The tables that say where images come from name test images, too.
+        | {
+            LABEL_ERRORS: Origin(
+                (*files_of(SUBSET, *TRAINING_SPLITS, FACTS, INDEX).reads, f"{LOAD}/{ORIGINS}")
+            )
+        },
+    )
+    draws = True
+    class_names_from = SUBSET
+
+    model: Model
+    origins: bool
+    note: str
 
 
 class SuccessSpec(StageSpec):

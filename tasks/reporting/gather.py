@@ -14,6 +14,9 @@ from tasks.core.names import (
     GUARD,
     HISTORY,
     INDEX,
+    LABEL_CHECK,
+    LABEL_ERROR_COUNTS,
+    LABEL_ERRORS,
     LOAD,
     MODEL,
     OVERFITTING,
@@ -42,9 +45,12 @@ from tasks.storage.run_log import RunLog, computed, now
 from tasks.storage.store import Store
 
 # The kinds of stages whose pictures the report shows.
-DRAWING_KINDS = ("explore", "guard", "quality", "curves", "figures")
+DRAWING_KINDS = ("explore", "guard", "label_check", "quality", "curves", "figures")
 # Confusion matrices of more classes would fill the page with empty cells; their table is stored.
 LARGEST_MATRIX = 40
+# Rows of the tables of probable label errors that are shown; all are stored.
+MOST_SUSPECTS = 20
+MOST_PAIRS = 10
 DATASET_NAMES = {"fashion-mnist": "Fashion-MNIST", "synthetic": "synthetic garments"}
 
 
@@ -104,6 +110,7 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
         "copies": records[SUBSET].facts.get("copies", {}),
         "guard": records[GUARD].facts["counts"],
         "selection": records[SELECTION].facts if SELECTION in records else {},
+        "label_check": _label_check(store, records.get(LABEL_CHECK)),
         "criteria": records[SUCCESS].facts["criteria"],
         "results": store.table(results, RESULTS).to_pylist(),
         "verdicts": _verdicts(settings, store.table(results, VERDICTS).to_pylist()),
@@ -122,6 +129,17 @@ def _reading(store: Store, load: Record | None) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = json.loads(store.content(load, READING))
     return found
+
+
+def _label_check(store: Store, record: Record | None) -> dict[str, Any]:
+    """The facts of the label check, with the first rows of its tables."""
+    if record is None:
+        return {}
+    rows = {
+        "first": store.table(record, LABEL_ERRORS).slice(0, MOST_SUSPECTS),
+        "pairs": store.table(record, LABEL_ERROR_COUNTS).slice(0, MOST_PAIRS),
+    }
+    return {**record.facts, **{name: table.to_pylist() for name, table in rows.items()}}
 
 
 def _provenance(run_log: RunLog, records: Mapping[str, Record]) -> dict[str, Any]:

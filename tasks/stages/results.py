@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tasks.core.names import REPLICATES, RESULTS, TEST, VALIDATION, VERDICTS, evaluation_name
-from tasks.core.stage_specs import Model, ModelInResults, ResultsSpec
+from tasks.core.stage_spec import Model
+from tasks.core.stage_specs import ModelInResults, ResultsSpec
 from tasks.core.statistics.evidence import Scored, accuracy
 from tasks.core.statistics.multiple_testing import holm
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tasks.core.names import FOLDS, SELECTION, VALIDATION, folds_name
+from tasks.core.array_types import Bool
+from tasks.core.names import SELECTION, VALIDATION
 from tasks.core.seeds import generator
-from tasks.core.stage_specs import Model, SelectionSpec
+from tasks.core.stage_specs import SelectionSpec
 from tasks.core.statistics.optimism import optimism
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import OPTIMISM
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
+from tasks.models.held_out import by_image
 from tasks.models.stored_predictions import scored
 
 METHOD = (
@@ -31,7 +32,12 @@ def selection(spec: SelectionSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         kept = "candidate" if verdict["decision"] == "forward" else "incumbent"
         survivor = verdict[kept]
     models = [model.name for model in spec.models]
-    correct = np.stack([_correct(model, inputs) for model in spec.models])
+
+    def right(stage: str) -> Bool:
+        return scored(inputs, stage, VALIDATION).correct
+
+    # Of each model and image, the fraction of replicates that classify it correctly.
+    correct = np.stack([by_image(model, inputs, right) for model in spec.models])
     rng = generator(spec.seed, "optimism")
     found = optimism(correct, rng)
     row = {
@@ -47,18 +53,3 @@ def selection(spec: SelectionSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     }
     outputs.table(SELECTION, from_rows(OPTIMISM, [row]))
     return row
-
-
-def _correct(model: Model, inputs: Inputs) -> NDArray[np.float64]:
-    """Return, for each held-out image, the fraction of replicates that classify it correctly."""
-    rights: dict[int, NDArray[np.float64]] = {}
-    for training in model.trainings:
-        right = scored(inputs, training.stage, VALIDATION).correct.astype(np.float64)
-        number = training.replicate
-        if training.fold:
-            fold = inputs.table(folds_name(number), FOLDS)["fold"].to_numpy()
-            rights.setdefault(number, np.empty(len(fold)))[fold == training.fold] = right
-        else:
-            rights[number] = right
-    mean: NDArray[np.float64] = np.mean(list(rights.values()), axis=0)
-    return mean
