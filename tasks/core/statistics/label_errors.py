@@ -67,7 +67,8 @@ def calibrated_joint(counted: Int64, sizes: Int64) -> Float64:
         sizes: the number of images of each given label `(classes,)`. The images of a class none of
             which was counted are taken to be labelled correctly.
     """
-    rows = np.where(counted.any(axis=1)[:, None], counted, np.eye(len(counted), dtype=np.int64))
+    some = np.any(counted, axis=1, keepdims=True)
+    rows = np.where(some, counted, np.eye(len(counted), dtype=np.int64))
     found: Float64 = rows * (sizes / rows.sum(axis=1))[:, None]
     return found
 
