@@ -25,6 +25,8 @@ SECTIONS: dict[str, tuple[tuple[str, Table], ...]] = {
         ("subset", images.SPLIT_INDEX),
         ("guard", images.DUPLICATE_PAIRS),
         ("folds", images.FOLD_OF_IMAGE),
+        ("label_check", images.SUSPECTS),
+        ("label_check", images.ERRORS_BY_PAIR),
     ),
     "Trainings": (
         ("each training", trainings.EPOCHS),

@@ -97,9 +97,9 @@ def find_label_errors(labels: Int64, probabilities: Probabilities) -> LabelError
     """Estimate the number of label errors, and rank the images that are probably among them.
 
     The paper's "prune by class": of each class, as many images as it is estimated to have errors
-    are suspected, those with the lowest self-confidence, which is also the order of the suspects.
-    An image whose given class is the most probable one is no suspect. `benchmarks/label_errors.py`
-    compares this with the paper's other rules.
+    are suspected, those with the lowest self-confidence, but none whose given class is the most
+    probable one. They are ranked by the paper's normalised margin: how much more probable the given
+    class is than any other. `benchmarks/label_errors.py` compares the paper's rules and orders.
     """
     counted = confident_joint(labels, probabilities)
     joint = calibrated_joint(counted, np.bincount(labels, minlength=len(counted)))
@@ -107,11 +107,11 @@ def find_label_errors(labels: Int64, probabilities: Probabilities) -> LabelError
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -1
     suggested = others.argmax(axis=1)
-    doubted = confidence < others.max(axis=1)
+    margin = confidence - others.max(axis=1)
     suspected = np.zeros(len(labels), bool)
     for given, errors in enumerate(np.rint(joint.sum(axis=1) - joint.diagonal()).astype(int)):
         of_class = np.flatnonzero(labels == given)
         suspected[of_class[np.argsort(confidence[of_class], kind="stable")[:errors]]] = True
-    images = np.flatnonzero(suspected & doubted)
-    images = images[np.argsort(confidence[images], kind="stable")]
+    images = np.flatnonzero(suspected & (margin < 0))
+    images = images[np.argsort(margin[images], kind="stable")]
     return LabelErrors(joint, images, suggested[images])
