@@ -43,11 +43,12 @@ def labels(
             percent(row["self_confidence"]),
             row["suggested"],
             percent(row["suggested_probability"]),
-            row["origin"] or f"{row['split']} {row['position']}",
+            row["origin"] or f"raw training image {row['source_position']}",
         )
     show(made)
     line("%: probability of each label, from a model that was not trained on the image.")
-    line("Suspects are suspects, and the estimate counts the model's own errors, too: look first.")
+    line("The model's own errors are among the suspects and in the estimate: look at each image")
+    line("before you change its label.")
     line(f"all {len(rows):,}: {run.store.root / record.files[LABEL_ERRORS].path}")
 
 

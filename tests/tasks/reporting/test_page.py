@@ -489,14 +489,14 @@ def test_probable_label_errors_are_suspects() -> None:
     found = {"model": "iteration_1", "images": 10_000, "estimated_errors": 61.7, "suspects": 48}
     found |= {"first": [row, named], "pairs": [{"given": "left", "true": "right", "images": 8.25}]}
     text = text_of(replace(FULL, label_check=found))
-    assert "Iteration 1: dropout was asked" in text or "Iteration 1 was asked" in text
-    assert "about 62 of their labels would be wrong, and 48 images are suspects" in text
+    assert "the model that survived the gates (Iteration 1)" in text
+    assert "about 62 labels are wrong, and it suspects 48 images" in text
     assert "Suspects are suspects: look at each before you change a label" in text
     assert "1 left 1.23 % right 90.00 % raw training image 7" in text
     assert "2 left 1.23 % right 90.00 % <b>x</b>.jpg" in text, "escaped"
     assert "left right 8.2" in text
     one = text_of(replace(FULL, label_check=found | {"suspects": 1}))
-    assert "and 1 image is a suspect" in one
+    assert "it suspects 1 image." in one
 
 
 def test_without_folds_the_page_says_how_to_look_for_label_errors() -> None:
