@@ -11,8 +11,7 @@ as right, so precision is a little too low.
 
 The first table is about the product's rule; "first 100" is the precision of the first 100
 suspects. The second compares the paper's rules and two orders by that precision, averaged. All
-stages are kept in the store, so the script continues after an interruption. It took about half an
-hour on two busy cores.
+stages are kept in the store, so the script continues after an interruption.
 """
 
 from __future__ import annotations

@@ -61,9 +61,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
 
     # Step 7: the iterations, then the surviving settings on training + validation images.
     survivor = iterate(run, settings, made, trained)
-    if settings.evaluation.protocol == "kfold":
-        (model,) = (one for one in recipe_models(settings) if one.name == survivor.model)
-        check = label_check(model, settings)
+    for check in _label_checks(settings, survivor.model):
         made[check.name] = run(check, **{role: made[role] for role in check.reads})
     finals = {}
     for replicate in final_replicates(settings.evaluation, settings.seed):
@@ -138,6 +136,14 @@ def _fold_assignments(settings: Settings) -> list[Stage]:
         return []
     numbers = range(1, evaluation.replicates + 1)
     return [stages.folds(evaluation, settings.seed, number) for number in numbers]
+
+
+def _label_checks(settings: Settings, survivor: str) -> list[Stage]:
+    """The stage that looks for wrong labels with a model's predictions, if there are folds."""
+    if settings.evaluation.protocol == "holdout":
+        return []
+    models = recipe_models(settings)
+    return [label_check(model, settings) for model in models if model.name == survivor]
 
 
 def _summary_stages(settings: Settings) -> list[Stage]:

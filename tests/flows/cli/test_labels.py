@@ -52,7 +52,7 @@ def test_the_first_suspects_and_the_table_with_all_are_shown(
     assert "30 suspects among 10,000 images; estimated errors: 42" in shown
     words = [line.split() for line in shown.splitlines()]
     assert ["1", "shirt", "1.25", "coat", "96.88", "photos/coat", "7.jpg"] in words
-    assert ["20", "shirt", "1.25", "coat", "96.88", *"raw training image 20".split()] in words
+    assert ["20", "shirt", "1.25", "coat", "96.88", *["raw", "training", "image", "20"]] in words
     assert not [line for line in words if line[:1] == ["21"]]
     assert "before you change its label" in shown
     assert Path(shown.splitlines()[-1].removeprefix("all 30: ")).is_file()
