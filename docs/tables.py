@@ -27,6 +27,8 @@ SECTIONS: dict[str, tuple[tuple[str, Table], ...]] = {
         ("look", images.FOUND),
         ("look", images.AFFECTED_IMAGES),
         ("folds", images.FOLD_OF_IMAGE),
+        ("label_check", images.SUSPECTS),
+        ("label_check", images.ERRORS_BY_PAIR),
     ),
     "Trainings": (
         ("each training", trainings.EPOCHS),

@@ -34,6 +34,7 @@ from tasks.stages.explore import explore
 from tasks.stages.figures import figures
 from tasks.stages.folds import folds
 from tasks.stages.guard import guard
+from tasks.stages.label_check import label_check
 from tasks.stages.load import load
 from tasks.stages.look import look
 from tasks.stages.preprocess import preprocess
@@ -71,6 +72,7 @@ TASKS = {
         evaluate,
         results,
         selection,
+        label_check,
         success,
         quality,
         figures,

@@ -456,7 +456,7 @@ RECIPE_CORE = (
     "tasks.core.records",
     "tasks.core.seal",
     "tasks.core.settings",
-    "tasks.core.stage_specs",
+    "tasks.core.stage_spec",
     "tasks.core.statistics.multiple_testing",
     "tasks.core.statistics.replicates",
     "tasks.core.networks.vgg16_layout",

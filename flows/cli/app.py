@@ -32,6 +32,7 @@ COMMANDS = {
     "plan": "Show what a run would do: which stages are cached, which will run, and why.",
     "results": "Show the models of a run and their scores.",
     "verdicts": "Show what the gates of a run decided, and the evidence for it.",
+    "labels": "Show images of a run whose labels are probably wrong; needs --protocol kfold.",
     "runs": "Show all runs: when, with which settings, and how they ended.",
     "report": "Print the path of a run's report, or open it.",
     "compare": "Show how two runs differ in settings and results.",

@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.recipe import stages, transfer
 from flows.recipe.iterate import Trained, iterate, train
+from flows.recipe.label_check import label_check
 from flows.recipe.look import look
 from flows.recipe.recipe_model import RecipeModel
 from flows.recipe.run import Run
@@ -17,6 +18,7 @@ from tasks.core.names import (
     EXPLORE,
     FINAL,
     GUARD,
+    LABEL_CHECK,
     LOAD,
     LOOK,
     LOW_CAPACITY,
@@ -62,6 +64,8 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
 
     # Step 7: the iterations, then the surviving settings on training + validation images.
     survivor = iterate(run, settings, made, trained)
+    for check in _label_checks(settings, survivor.model):
+        made[check.name] = run(check, **{role: made[role] for role in check.reads})
     finals = {}
     for replicate in final_replicates(settings.evaluation, settings.seed):
         final = stages.retrain(survivor.training, replicate, settings.class_weight)
@@ -122,6 +126,7 @@ def stage_names(settings: Settings) -> list[str]:
             names += [VGG16_WEIGHTS, *(stage.name for stage in features)]
         names += [*model.trainings, curves_name(model.name)]
         names += [model.gate] if model.gate else []
+    names += [LABEL_CHECK] if settings.evaluation.protocol == "kfold" else []
     names += [evaluation_name(name) for model in models for name in model.trainings]
     names += [stage.name for stage in _summary_stages(settings)]
     return list(dict.fromkeys(names))
@@ -134,6 +139,14 @@ def _fold_assignments(settings: Settings) -> list[Stage]:
         return []
     numbers = range(1, evaluation.replicates + 1)
     return [stages.folds(evaluation, settings.seed, number) for number in numbers]
+
+
+def _label_checks(settings: Settings, survivor: str) -> list[Stage]:
+    """The stage that looks for wrong labels with a model's predictions, if there are folds."""
+    if settings.evaluation.protocol == "holdout":
+        return []
+    models = recipe_models(settings)
+    return [label_check(model, settings) for model in models if model.name == survivor]
 
 
 def _summary_stages(settings: Settings) -> list[Stage]:

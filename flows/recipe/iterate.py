@@ -37,8 +37,9 @@ Trained = dict[str, TrainSettings]
 
 @dataclass(frozen=True)
 class Survivor:
-    """The settings that survived the gates, and the handles of all gates."""
+    """The model that survived the gates, its settings, and the handles of all gates."""
 
+    model: str
     training: TrainSettings
     verdicts: tuple[Any, ...]
 
@@ -103,7 +104,7 @@ def iterate(run: Run[Any], settings: Settings, made: dict[str, Any], trained: Tr
         verdicts.append(verdict)
         if (known or _decision(run, verdict)) == "forward":
             incumbent, training = name, candidate
-    return Survivor(training, tuple(verdicts))
+    return Survivor(incumbent, training, tuple(verdicts))
 
 
 def candidates(

@@ -58,6 +58,7 @@ from tasks.core.settings.training import (
     TrainSettings,
 )
 from tasks.core.settings.transfer import TransferVariant
+from tasks.core.stage_spec import Model, Training, Vgg16Input
 from tasks.core.stage_specs import (
     CurvesSpec,
     DecideSpec,
@@ -67,7 +68,6 @@ from tasks.core.stage_specs import (
     FoldsSpec,
     GuardSpec,
     LoadSpec,
-    Model,
     ModelInResults,
     PreprocessSpec,
     QualitySpec,
@@ -76,9 +76,7 @@ from tasks.core.stage_specs import (
     SelectionSpec,
     SubsetSpec,
     SuccessSpec,
-    Training,
     TrainSpec,
-    Vgg16Input,
 )
 from tasks.core.statistics.multiple_testing import gate_level
 from tasks.core.statistics.replicates import Replicate, replicates
@@ -270,7 +268,7 @@ def results(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     gates = [model.gate for model in models if model.gate]
     spec = ResultsSpec(
         models=tuple(
-            ModelInResults(**dict(_described(model)), step=model.step, gate=model.gate)
+            ModelInResults(**dict(described(model)), step=model.step, gate=model.gate)
             for model in models
         ),
         gates=tuple(gates),
@@ -282,7 +280,8 @@ def results(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     return Stage(RESULTS, spec, reads | {SUBSET: (INDEX, FACTS)})
 
 
-def _described(model: RecipeModel) -> Model:
+def described(model: RecipeModel) -> Model:
+    """The model as specs contain it."""
     trainings = [
         Training(stage=name, replicate=found.number, fold=found.fold, seed=found.seed)
         for name, found in model.trainings.items()
@@ -311,7 +310,7 @@ def selection(models: Sequence[RecipeModel], settings: Settings) -> Stage:
         numbers = range(1, settings.evaluation.replicates + 1)
         assignments = {folds_name(number): (FOLDS,) for number in numbers}
     spec = SelectionSpec(
-        models=tuple(_described(model) for model in chosen_from),
+        models=tuple(described(model) for model in chosen_from),
         gates=tuple(gates),
         epochs_chosen=[entry.change.get("epochs") for entry in settings.plan].count(
             LOWEST_VALIDATION_LOSS
@@ -345,7 +344,7 @@ def success(models: Sequence[RecipeModel], settings: Settings) -> Stage:
 
 def quality(models: Sequence[RecipeModel], settings: Settings) -> Stage:
     """Scores by class, confusion matrix and calibration of each model."""
-    spec = QualitySpec(models=tuple(map(_described, models)), note=data_note(settings))
+    spec = QualitySpec(models=tuple(map(described, models)), note=data_note(settings))
     return Stage(QUALITY, spec, _predictions(models) | {PREPROCESS: (TEST, FACTS)})
 
 

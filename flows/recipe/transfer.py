@@ -25,13 +25,8 @@ from tasks.core.networks.vgg16_layout import block_below
 from tasks.core.records import Stage
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import VARIANTS, TransferVariant
-from tasks.core.stage_specs import (
-    TransferHead,
-    TransferTraining,
-    Vgg16FeaturesSpec,
-    Vgg16TrainSpec,
-    Vgg16WeightsSpec,
-)
+from tasks.core.stage_spec import TransferHead, TransferTraining
+from tasks.core.stage_specs import Vgg16FeaturesSpec, Vgg16TrainSpec, Vgg16WeightsSpec
 
 
 def transfer(run: Run[Any], settings: Settings, arrays: Any) -> dict[str, Any]:

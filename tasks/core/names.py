@@ -17,6 +17,7 @@ LOAD, EXPLORE, SUBSET, GUARD, PREPROCESS = "load", "explore", "subset", "guard",
 LOOK = "look"
 VGG16_WEIGHTS = "vgg16_weights"
 RESULTS, SELECTION, SUCCESS, QUALITY = "results", "selection", "success", "quality"
+LABEL_CHECK = "label_check"
 FIGURES, REPORT = "figures", "report"
 
 # Models. The stage of a training is named after its model, with `replicate_suffix` appended.
@@ -39,6 +40,8 @@ INDEX, CLASS_COUNTS = "index", "class_counts"
 ORIGINS, READING = "origins", "reading"
 FINDINGS, AFFECTED, CLASS_SAMPLES = "findings", "affected", "class_samples"
 PAIRS, TRAINING_PAIRS, PAIRS_PICTURE = "pairs", "training_pairs", "pairs_picture"
+LABEL_ERRORS, LABEL_ERROR_COUNTS = "label_errors", "label_error_counts"
+LABEL_ERRORS_PICTURE = "label_errors_picture"
 VERDICT, VERDICTS, REPLICATES = "verdict", "verdicts", "replicates"
 CRITERIA = "criteria"
 PER_CLASS, CONFUSION, CALIBRATION = "per_class", "confusion", "calibration"

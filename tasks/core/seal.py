@@ -29,7 +29,8 @@ class Mark(StrEnum):
 class Purpose(StrEnum):
     """What a kind of stage does, which decides what it may read.
 
-    DATA: makes data sets. It must not read test scores, and declares what each file derives from.
+    DATA: makes or checks data sets. It must not read test scores, and declares what each file
+        derives from.
     LEARN: trains, tunes or decides. It must not read anything with a mark.
     REPORT: scores, describes or draws. It may read everything; its files get every mark it reads.
     """

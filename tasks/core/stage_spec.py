@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from tasks.core.arithmetic import Arithmetic
 from tasks.core.seal import Origin, Purpose, SealRule
 from tasks.core.settings.base import Spec
+from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
 
 LEARNS = SealRule(Purpose.LEARN)
 REPORTS = SealRule(Purpose.REPORT)
@@ -40,6 +41,48 @@ class StageSpec(Spec):
         return self.model_dump(mode="json")
 
 
+class Training(Spec):
+    """One training of a model, computed by `stage`."""
+
+    stage: str
+    replicate: int
+    fold: int | None
+    seed: int
+
+
+class Model(Spec):
+    """A model and its trainings; `validated` if they held out images."""
+
+    name: str
+    validated: bool
+    trainings: tuple[Training, ...]
+
+
 def files_of(role: str, *files: str) -> Origin:
     """What derives from files of an input, and has no marks of its own."""
     return Origin(tuple(f"{role}/{file}" for file in files))
+
+
+class TransferTraining(Spec):
+    """How the layers after VGG16's frozen ones are trained."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    loss: Loss
+    decay: Decay
+
+
+class TransferHead(Spec):
+    """The layers put on VGG16's base, which reads images of `side` x `side` pixels."""
+
+    side: int
+    dense: int
+    dropout: float
+
+
+class Vgg16Input(Spec):
+    """How images are turned into VGG16's input."""
+
+    side: int
+    preprocessing: VGG16Preprocessing

@@ -15,6 +15,10 @@ from tasks.core.names import (
     FACTS,
     FOLDS,
     INDEX,
+    LABEL_ERROR_COUNTS,
+    LABEL_ERRORS,
+    LABEL_ERRORS_PICTURE,
+    LOAD,
     ORIGINS,
     PAIRS,
     PREPROCESS,
@@ -26,21 +30,25 @@ from tasks.core.names import (
     TEST,
     TRAIN,
     TRAINING_PAIRS,
+    TRAINING_SPLITS,
     VALIDATION,
     labels_name,
 )
 from tasks.core.seal import Mark, Origin, Purpose, SealRule
-from tasks.core.settings.base import Spec
 from tasks.core.settings.evaluation import Metric, Rule
-from tasks.core.settings.images import (
-    GuardSettings,
-    OwnImages,
-    SubsetSettings,
-    SyntheticSettings,
-)
+from tasks.core.settings.images import GuardSettings, OwnImages, SubsetSettings, SyntheticSettings
 from tasks.core.settings.training import AugmentSettings, ClassWeight, Decision, TrainSettings
-from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
-from tasks.core.stage_spec import LEARNS, REPORTS, StageSpec, files_of
+from tasks.core.settings.transfer import Loss, VGG16Preprocessing
+from tasks.core.stage_spec import (
+    LEARNS,
+    REPORTS,
+    Model,
+    StageSpec,
+    TransferHead,
+    TransferTraining,
+    Vgg16Input,
+    files_of,
+)
 
 
 class LoadSpec(StageSpec):
@@ -252,24 +260,6 @@ class Vgg16FeaturesSpec(StageSpec):
     preprocessing: VGG16Preprocessing | None = None
 
 
-class TransferTraining(Spec):
-    """How the layers after VGG16's frozen ones are trained."""
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    loss: Loss
-    decay: Decay
-
-
-class TransferHead(Spec):
-    """The layers put on VGG16's base, which reads images of `side` x `side` pixels."""
-
-    side: int
-    dense: int
-    dropout: float
-
-
 class Vgg16TrainSpec(StageSpec):
     """Training of the layers after `after`, on VGG16's weights if there is a new `head`."""
 
@@ -285,13 +275,6 @@ class Vgg16TrainSpec(StageSpec):
     class_weight: ClassWeight = None
 
 
-class Vgg16Input(Spec):
-    """How images are turned into VGG16's input."""
-
-    side: int
-    preprocessing: VGG16Preprocessing
-
-
 class EvaluateSpec(StageSpec):
     """The scoring of a training on the test split; `vgg16_input` if VGG16 is part of it."""
 
@@ -302,23 +285,6 @@ class EvaluateSpec(StageSpec):
     model: str
     loss: Loss
     vgg16_input: Vgg16Input | None = None
-
-
-class Training(Spec):
-    """One training of a model, computed by `stage`."""
-
-    stage: str
-    replicate: int
-    fold: int | None
-    seed: int
-
-
-class Model(Spec):
-    """A model and its trainings; `validated` if they held out images."""
-
-    name: str
-    validated: bool
-    trainings: tuple[Training, ...]
 
 
 class ModelInResults(Model):
@@ -353,6 +319,31 @@ class SelectionSpec(StageSpec):
     epochs_chosen: int
     metric: Metric
     seed: int
+
+
+class LabelCheckSpec(StageSpec):
+    """The search for probable label errors; `origins` if the files of the images are known."""
+
+    kind = "label_check"
+    seal = SealRule(
+        Purpose.DATA,
+        dict.fromkeys(
+            (LABEL_ERROR_COUNTS, LABEL_ERRORS_PICTURE, FACTS),
+            files_of(SUBSET, *TRAINING_SPLITS, FACTS),
+        )
+        # The tables that say where images come from name test images, too.
+        | {
+            LABEL_ERRORS: Origin(
+                (*files_of(SUBSET, *TRAINING_SPLITS, FACTS, INDEX).reads, f"{LOAD}/{ORIGINS}")
+            )
+        },
+    )
+    draws = True
+    class_names_from = SUBSET
+
+    model: Model
+    origins: bool
+    note: str
 
 
 class SuccessSpec(StageSpec):

@@ -12,6 +12,9 @@ from tasks.core.names import (
     FINAL,
     GUARD,
     HISTORY,
+    LABEL_CHECK,
+    LABEL_ERROR_COUNTS,
+    LABEL_ERRORS,
     LOAD,
     LOOK,
     MODEL,
@@ -43,9 +46,12 @@ from tasks.storage.run_log import RunLog, computed, now
 from tasks.storage.store import Store
 
 # The kinds of stages whose pictures the report shows.
-DRAWING_KINDS = ("explore", "look", "guard", "quality", "curves", "figures")
+DRAWING_KINDS = ("explore", "look", "guard", "label_check", "quality", "curves", "figures")
 # Confusion matrices of more classes would fill the page with empty cells; their table is stored.
 LARGEST_MATRIX = 40
+# Rows of the tables of probable label errors that are shown; all are stored.
+MOST_SUSPECTS = 20
+MOST_PAIRS = 10
 
 
 def gather_view(
@@ -106,6 +112,7 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
         "copies": records[SUBSET].facts.get("copies", {}),
         "guard": records[GUARD].facts["counts"],
         "selection": records[SELECTION].facts if SELECTION in records else {},
+        "label_check": _label_check(store, records.get(LABEL_CHECK)),
         "criteria": records[SUCCESS].facts["criteria"],
         "results": store.table(results, RESULTS).to_pylist(),
         "verdicts": _verdicts(settings, store.table(results, VERDICTS).to_pylist()),
@@ -116,6 +123,17 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
         if classes <= LARGEST_MATRIX
         else {},
     }
+
+
+def _label_check(store: Store, record: Record | None) -> dict[str, Any]:
+    """The facts of the label check, with the first rows of its tables."""
+    if record is None:
+        return {}
+    rows = {
+        "first": store.table(record, LABEL_ERRORS).slice(0, MOST_SUSPECTS),
+        "pairs": store.table(record, LABEL_ERROR_COUNTS).slice(0, MOST_PAIRS),
+    }
+    return {**record.facts, **{name: table.to_pylist() for name, table in rows.items()}}
 
 
 def _provenance(run_log: RunLog, records: Mapping[str, Record]) -> dict[str, Any]:

@@ -41,9 +41,9 @@ class ReportView:
         verdicts: one row per gate with the fields `VERDICT_KEYS`; `iteration` is the name of the
             candidate's stage.
         overfitting: the fields `OVERFITTING_KEYS` of the overfitting model.
-        figures: PNG bytes named `samples`, `balance`, `pairs_picture`, `augmentation`, `accuracy`,
-            `decisions`, `final`, `confusion_final`, `reliability_final`, `confused_final`,
-            `vgg16_input_<variant>` and `curves_<model>`.
+        figures: PNG bytes named `samples`, `balance`, `pairs_picture`, `label_errors_picture`,
+            `augmentation`, `accuracy`, `decisions`, `final`, `confusion_final`,
+            `reliability_final`, `confused_final`, `vgg16_input_<variant>` and `curves_<model>`.
         transfer_skipped: why there is no transfer and what to do about it; None if there is one.
         transfer_weights: `imagenet`, `file` or `random`; the last is labelled as a control.
         scorings: how often models were scored on this test split, earlier runs included.
@@ -60,6 +60,8 @@ class ReportView:
         copies: how many images of a split were left out, since another split has a copy.
         guard: duplicates per pair of splits: rows with `splits` (two names), `exact` and `near`.
         selection: the facts of the selection stage; empty if nothing was selected.
+        label_check: the facts of the label check, its `first` suspects and the likeliest `pairs` of
+            given and true class, as in its tables; empty without k-fold validation.
         criteria: rows of the success stage.
         per_class: rows with `class`, `precision`, `recall`, `f1` and `support` of the final model.
         calibration_error: expected calibration error by model, then by split.
@@ -104,6 +106,7 @@ class ReportView:
     copies: Mapping[str, int] = field(default_factory=dict)
     guard: Sequence[Mapping[str, Any]] = ()
     selection: Mapping[str, Any] = field(default_factory=dict)
+    label_check: Mapping[str, Any] = field(default_factory=dict)
     criteria: Sequence[Mapping[str, Any]] = ()
     per_class: Sequence[Mapping[str, Any]] = ()
     calibration_error: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

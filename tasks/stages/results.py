@@ -19,7 +19,8 @@ from tasks.core.names import (
     evaluation_name,
 )
 from tasks.core.settings.evaluation import Metric
-from tasks.core.stage_specs import Model, ModelInResults, ResultsSpec
+from tasks.core.stage_spec import Model
+from tasks.core.stage_specs import ModelInResults, ResultsSpec
 from tasks.core.statistics.evidence import Scored, constant, score
 from tasks.core.statistics.multiple_testing import holm
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS

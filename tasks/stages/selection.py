@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.names import FOLDS, SELECTION, VALIDATION, folds_name
+from tasks.core.array_types import Float64
+from tasks.core.names import SELECTION, VALIDATION
 from tasks.core.seeds import generator
 from tasks.core.settings.evaluation import Metric
-from tasks.core.stage_specs import Model, SelectionSpec
+from tasks.core.stage_spec import Model
+from tasks.core.stage_specs import SelectionSpec
 from tasks.core.statistics.balanced import Strata
 from tasks.core.statistics.optimism import Optimism, optimism
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import OPTIMISM
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
+from tasks.models.held_out import by_image
 from tasks.models.stored_predictions import scored
 
 METHOD = (
@@ -67,23 +72,16 @@ def _scores(metric: Metric, survivor: float, found: Optimism) -> dict[str, float
     }
 
 
-def _values(model: Model, metric: Metric, inputs: Inputs) -> NDArray[np.float64]:
+def _values(model: Model, metric: Metric, inputs: Inputs) -> Float64:
     """Return what each held-out image adds to a model's score, as a mean over replicates."""
-    found: dict[int, NDArray[np.float64]] = {}
-    labels: dict[int, NDArray[np.int64]] = {}
-    for training in model.trainings:
-        held_out = scored(inputs, training.stage, VALIDATION)
-        value = -held_out.loss if metric == "log_loss" else held_out.correct.astype(np.float64)
-        number = training.replicate
-        if training.fold:
-            fold = inputs.table(folds_name(number), FOLDS)["fold"].to_numpy()
-            found.setdefault(number, np.empty(len(fold)))[fold == training.fold] = value
-            labels.setdefault(number, np.empty(len(fold), np.int64))[fold == training.fold] = (
-                held_out.label
-            )
-        else:
-            found[number], labels[number] = value, held_out.label
-    mean: NDArray[np.float64] = np.mean(list(found.values()), axis=0)
+
+    def value(stage: str) -> NDArray[Any]:
+        held_out = scored(inputs, stage, VALIDATION)
+        return -held_out.loss if metric == "log_loss" else held_out.correct
+
+    mean = by_image(model, inputs, value)
     if metric == "balanced_accuracy":
-        mean = mean * Strata.by(next(iter(labels.values()))).weights()
+        # Labels are the same in all replicates, and so is their mean.
+        labels = by_image(model, inputs, lambda stage: scored(inputs, stage, VALIDATION).label)
+        mean = mean * Strata.by(labels.astype(np.int64)).weights()
     return mean

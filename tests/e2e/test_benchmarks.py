@@ -48,6 +48,26 @@ def test_both_sides_are_timed_and_the_last_line_is_the_ratio(
     assert list(tmp_path.iterdir()) == [], "its store is removed"
 
 
+def test_labels_that_were_made_wrong_are_counted_among_the_suspects(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    few = ("--train", "100", "--validation", "50", "--test", "20", "--epochs", "1")
+    store = ("--store", tmp_path / "store")
+    done = benchmark("label_errors.py", *store, environment=environment, folder=tmp_path, size=few)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [(row[1], row[2]) for row in rows[1:8]] == [
+        ("none", "0"),
+        *((kind, str(wrong)) for wrong in (2, 8, 15) for kind in ("uniform", "confused")),
+    ]
+    assert [line[:20].strip() for line in done.stdout.splitlines()[-4:]] == [
+        "prune by class",
+        "prune by noise rate",
+        "both",
+        "argmax differs",
+    ]
+
+
 @pytest.mark.usefixtures("full")
 def test_accuracies_are_compared_and_few_models_are_scored_on_the_test_split(
     environment: dict[str, str], tmp_path: Path

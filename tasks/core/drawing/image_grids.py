@@ -134,3 +134,37 @@ def confused_pairs(
             show_image(axes, as_uint8(image))
             axes.set_xlabel(f"{100 * probability:.0f} %", fontsize=8.5, labelpad=2)
     return png_bytes(figure, note, families)
+
+
+def label_suspects(
+    images: UInt8,
+    given: Sequence[str],
+    suggested: Sequence[tuple[str, float]],
+    note: str,
+    families: Sequence[str] = (),
+) -> bytes:
+    """Images whose labels are suspected, in the order of their ranks, ten in a row.
+
+    Above each of the `(n, h, w, c)` uint8 images are its rank and given class, below it the
+    suggested class and that class's probability in [0, 1].
+    """
+    columns = 10
+    rows = -(-len(images) // columns)
+    figure = new_figure(13, 1.78 * rows + 0.35)
+    figure.suptitle(
+        "Above: rank and given label. Below: suggested label and its probability.",
+        fontsize=10,
+        x=0.01,
+        ha="left",
+    )
+    cells = figure.subplots(rows, columns, squeeze=False).flat
+    for index, axes in enumerate(cells):
+        if index < len(images):
+            name, probability = suggested[index]
+            show_image(axes, images[index])
+            axes.set_title(f"{index + 1}. {shortened(given[index])}", fontsize=8.5)
+            below = f"{shortened(name)}\n{100 * probability:.0f} %"
+            axes.set_xlabel(below, fontsize=8.5, labelpad=2)
+        else:
+            axes.set_axis_off()
+    return png_bytes(figure, note, families)

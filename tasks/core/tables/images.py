@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tasks.core.names import AFFECTED, CLASS_COUNTS, FINDINGS, FOLDS, INDEX, ORIGINS, PAIRS
+from tasks.core.names import (
+    AFFECTED,
+    CLASS_COUNTS,
+    FINDINGS,
+    FOLDS,
+    INDEX,
+    LABEL_ERROR_COUNTS,
+    LABEL_ERRORS,
+    ORIGINS,
+    PAIRS,
+)
 from tasks.core.tables.schema import Column, Table
 
 LABELS = Table(
@@ -95,5 +105,31 @@ FOLD_OF_IMAGE = Table(
     (
         Column("fold", "int64", "the fold that holds the image out, from 1"),
         Column("label", "int32", "index of the class"),
+    ),
+)
+
+SUSPECTS = Table(
+    LABEL_ERRORS,
+    "each image whose label is probably wrong, the most suspicious first",
+    (
+        Column("rank", "int64", "1 for the most suspicious image"),
+        Column("split", "string", "`train` or `validation`"),
+        Column("position", "int64", "position in that split, from 0"),
+        Column("source_position", "int64", "position in the raw training images, from 0"),
+        Column("origin", "string", "the file, or the place in a file; null unless it is known"),
+        Column("given", "string", "name of the class that the image is labelled with"),
+        Column("suggested", "string", "name of the most probable other class"),
+        Column("self_confidence", "float64", "probability of the given class"),
+        Column("suggested_probability", "float64", "probability of the suggested class"),
+    ),
+)
+
+ERRORS_BY_PAIR = Table(
+    LABEL_ERROR_COUNTS,
+    "each pair of a given and another class with an estimate above 0, the highest first",
+    (
+        Column("given", "string", "name of the class that the images are labelled with"),
+        Column("true", "string", "name of the class that they probably belong to"),
+        Column("images", "float64", "estimated number of such images"),
     ),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.recipe import stages
@@ -13,12 +15,13 @@ from tasks.core.stage_spec import StageSpec
 from tasks.core.stage_specs import (
     FiguresSpec,
     GuardSpec,
+    LabelCheckSpec,
     LoadSpec,
     ResultsSpec,
     SubsetSpec,
     SuccessSpec,
 )
-from tests.wiring import wire
+from tests.wiring import Wired, wire
 
 OFF = {"transfer": {"weights": "off"}}
 
@@ -121,6 +124,44 @@ def test_success_reads_one_training_of_the_baseline_for_each_seed() -> None:
     assert isinstance(spec, SuccessSpec)
     assert spec.final == ("test_final", "test_final_r2")
     assert spec.baseline == ("test_baseline_f1", "test_baseline_f1_r2")
+
+
+def folded(**values: Any) -> dict[str, Wired]:
+    """A run of two folds in which the gates decide for the candidates."""
+    plan = [{"name": "dropout", "change": {"dropout": 0.25}}]
+    evaluation = {"protocol": "kfold", "folds": 2, "replicates": 2}
+    return wire(plan=plan, evaluation=evaluation, **OFF, **values)
+
+
+def test_labels_are_checked_by_the_model_that_survived_the_gates() -> None:
+    trainings = {f"iteration_1_f{fold}{again}" for fold in (1, 2) for again in ("", "_r2")}
+    made = folded()["label_check"]
+    spec = made.definition.spec
+    assert isinstance(spec, LabelCheckSpec)
+    assert spec.model.name == "iteration_1"
+    assert {training.stage for training in spec.model.trainings} == trainings
+    assert set(made.inputs) == trainings | {"subset", "folds", "folds_r2"}
+    made = folded(force={1: "back"})["label_check"]
+    assert {"overfitting_f1", "overfitting_f2_r2"} <= set(made.inputs)
+    assert not {name for name in made.inputs if name.startswith("iteration")}
+
+
+def test_labels_are_checked_without_the_test_split() -> None:
+    files = {file for read in folded()["label_check"].definition.reads.values() for file in read}
+    assert files == {"train", "validation", "index", "facts", "folds", "validation_predictions"}
+
+
+def test_only_own_images_have_files_to_name(tmp_path: Path) -> None:
+    images = np.arange(48, dtype=np.uint8).reshape(12, 2, 2)
+    np.savez(tmp_path / "own.npz", x=images, y=np.arange(12) % 2)
+    made = folded(dataset=str(tmp_path / "own.npz"))["label_check"].definition
+    assert isinstance(made.spec, LabelCheckSpec)
+    assert made.spec.origins
+    assert made.reads["load"] == ("origins",)
+
+
+def test_labels_are_checked_with_folds_only() -> None:
+    assert "label_check" not in wire(**OFF)
 
 
 def test_pictures_of_distorted_images_show_the_first_distortion_that_is_tried() -> None:

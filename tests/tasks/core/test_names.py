@@ -43,6 +43,9 @@ FILES = {
     "RESULTS": "results",
     "REPLICATES": "replicates",
     "SELECTION": "selection",
+    "LABEL_ERRORS": "label_errors",
+    "LABEL_ERROR_COUNTS": "label_error_counts",
+    "LABEL_ERRORS_PICTURE": "label_errors_picture",
     "CRITERIA": "criteria",
     "PER_CLASS": "per_class",
     "CONFUSION": "confusion",
@@ -69,7 +72,7 @@ load explore subset guard look preprocess folds folds_r2
 baseline_f1 baseline_f2 baseline_f1_r2 baseline_f2_r2 curves_baseline
 low_capacity_f1 low_capacity_f2 low_capacity_f1_r2 low_capacity_f2_r2 curves_low_capacity
 overfitting_f1 overfitting_f2 overfitting_f1_r2 overfitting_f2_r2 curves_overfitting
-final final_r2 curves_final
+final final_r2 curves_final label_check
 test_baseline_f1 test_baseline_f2 test_baseline_f1_r2 test_baseline_f2_r2
 test_low_capacity_f1 test_low_capacity_f2 test_low_capacity_f1_r2 test_low_capacity_f2_r2
 test_overfitting_f1 test_overfitting_f2 test_overfitting_f1_r2 test_overfitting_f2_r2
@@ -78,7 +81,7 @@ results success quality figures
 """
 KINDS = (
     "load explore subset guard look preprocess folds train retrain curves decide vgg16_weights "
-    "vgg16_features vgg16_train evaluate results selection success quality figures"
+    "vgg16_features vgg16_train evaluate results selection label_check success quality figures"
 )
 
 

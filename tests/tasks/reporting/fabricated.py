@@ -17,7 +17,7 @@ from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import Iteration
 from tasks.core.statistics.replicates import final_replicates, replicates
 from tasks.core.tables.arrow import from_rows
-from tasks.core.tables.images import AFFECTED_IMAGES, FOUND
+from tasks.core.tables.images import AFFECTED_IMAGES, ERRORS_BY_PAIR, FOUND, SUSPECTS
 from tasks.core.tables.quality import CLASS_SCORES, CONFUSIONS
 from tasks.core.tables.results import MODELS, TRAININGS
 from tasks.core.tables.schema import Table
@@ -208,6 +208,10 @@ def _add_scores(run: FabricatedRun, models: Sequence[str]) -> None:
     run.add("figures", {"accuracy": ("png", PNG), "decisions": ("png", PNG)})
     if plan:
         run.add("selection", facts=_selection())
+    if run.settings.evaluation.protocol == "kfold":
+        files = {"label_errors_picture": ("png", PNG), **tables(_label_check())}
+        facts = {"model": "iteration_1", "images": 6, "estimated_errors": 29.6, "suspects": 30}
+        run.add("label_check", files, facts=facts)
 
 
 def _class_scores(model: str, split: str) -> list[dict[str, Any]]:
@@ -235,6 +239,16 @@ def _selection() -> dict[str, Any]:
     corrected = {"best_corrected": 0.7, "best_corrected_low": 0.6, "best_corrected_high": 0.8}
     found = {"looks": 2, "models": 5, "survivor": "iteration_1", "val_score": 0.75}
     return found | corrected | {"optimism": 0.01, "method": "bootstrap"}
+
+
+def _label_check() -> dict[Table, list[dict[str, Any]]]:
+    """Thirty suspects and twelve pairs of classes."""
+    image = {"split": "train", "position": 1, "source_position": 7, "origin": None}
+    labels = {"given": "left", "suggested": "right"}
+    chances = {"self_confidence": 0.01, "suggested_probability": 0.98}
+    suspects = [{"rank": rank, **image, **labels, **chances} for rank in range(1, 31)]
+    pair = {"given": "left", "true": "right"}
+    return {SUSPECTS: suspects, ERRORS_BY_PAIR: [pair | {"images": 12 - n} for n in range(12)]}
 
 
 def _result(settings: Settings, model: str) -> dict[str, Any]:

@@ -147,6 +147,17 @@ def test_replicates_and_folds_are_all_listed(tmp_path: Path) -> None:
     assert "overfitting_f1" in view.model_files
 
 
+def test_the_first_suspects_and_likeliest_pairs_are_shown(tmp_path: Path) -> None:
+    evaluation = {"protocol": "kfold", "folds": 2}
+    view = view_of(fabricated_run(str(tmp_path), settings(evaluation=evaluation)))
+    found = view.label_check
+    assert (found["model"], found["suspects"]) == ("iteration_1", 30)
+    assert [row["rank"] for row in found["first"]] == list(range(1, 21))
+    assert [row["images"] for row in found["pairs"]] == list(range(12, 2, -1))
+    assert "label_errors_picture" in view.figures
+    assert view_of(fabricated_run(str(tmp_path / "holdout"))).label_check == {}
+
+
 @pytest.mark.parametrize(
     ("dataset", "name"),
     [("synthetic", "synthetic garments"), ("/home/somebody/shoes", "shoes"), ("x.npz", "x.npz")],

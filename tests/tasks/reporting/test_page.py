@@ -483,6 +483,29 @@ def test_duplicates_classes_and_calibration_are_shown() -> None:
     assert "3.12 %" in text
 
 
+def test_probable_label_errors_are_suspects() -> None:
+    row = {"rank": 1, "given": "left", "suggested": "right", "source_position": 7, "origin": None}
+    row |= {"self_confidence": 0.0123, "suggested_probability": 0.9}
+    named = row | {"rank": 2, "origin": "<b>x</b>.jpg"}
+    found = {"model": "iteration_1", "images": 10_000, "estimated_errors": 61.7, "suspects": 48}
+    found |= {"first": [row, named], "pairs": [{"given": "left", "true": "right", "images": 8.25}]}
+    text = text_of(replace(FULL, label_check=found))
+    assert "the model that survived the gates (Iteration 1)" in text
+    assert "about 62 labels are wrong, and it suspects 48 images" in text
+    assert "Suspects are suspects: look at each before you change a label" in text
+    assert "1 left 1.23 % right 90.00 % raw training image 7" in text
+    assert "2 left 1.23 % right 90.00 % <b>x</b>.jpg" in text, "escaped"
+    assert "left right 8.2" in text
+    one = text_of(replace(FULL, label_check=found | {"suspects": 1}))
+    assert "it suspects 1 image." in one
+
+
+def test_without_folds_the_page_says_how_to_look_for_label_errors() -> None:
+    text = text_of(FULL)
+    assert "Probable label errors Not looked for" in text
+    assert "--protocol kfold" in text
+
+
 def test_the_interval_of_the_final_model_is_at_the_top() -> None:
     rows = [
         {**found, "test_accuracy_low": 0.78, "test_accuracy_high": 0.82, "test_accuracy_sd": 0.01}

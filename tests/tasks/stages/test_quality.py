@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tasks.core.drawing import image_grids
 from tasks.core.records import Outcome, Record, Stage
-from tasks.core.stage_specs import Model, QualitySpec, Training
+from tasks.core.stage_spec import Model, Training
+from tasks.core.stage_specs import QualitySpec
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images, skipped
 
 #               boots     coats        shirts

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tasks.core.records import Outcome, Record, Stage
-from tasks.core.stage_specs import ModelInResults, ResultsSpec, Training
+from tasks.core.stage_spec import Training
+from tasks.core.stage_specs import ModelInResults, ResultsSpec
 from tests.tasks.stages.workbench import Computed, Workbench, skipped
 
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]

@@ -10,7 +10,8 @@ import pytest
 
 from tasks.core.records import Outcome, Record, Stage
 from tasks.core.seeds import generator
-from tasks.core.stage_specs import Model, SelectionSpec, Training
+from tasks.core.stage_spec import Model, Training
+from tasks.core.stage_specs import SelectionSpec
 from tasks.core.statistics.optimism import optimism
 from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import FOLD_OF_IMAGE

@@ -14,7 +14,8 @@ from tasks.core.errors import SealedError, UserError
 from tasks.core.records import Record, Stage
 from tasks.core.seal import Mark
 from tasks.core.settings.training import ClassWeight, TrainSettings
-from tasks.core.stage_specs import EvaluateSpec, RetrainSpec, TrainSpec, Vgg16Input
+from tasks.core.stage_spec import Vgg16Input
+from tasks.core.stage_specs import EvaluateSpec, RetrainSpec, TrainSpec
 from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.images import FOLD_OF_IMAGE
 from tasks.core.training.examples import Examples

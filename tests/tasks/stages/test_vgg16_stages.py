@@ -15,13 +15,8 @@ from tasks.core.errors import UnavailableError, UserError
 from tasks.core.networks.vgg16_layout import Weights, random_weights, weight_shapes
 from tasks.core.records import Record, Stage
 from tasks.core.settings.training import ClassWeight
-from tasks.core.stage_specs import (
-    TransferHead,
-    TransferTraining,
-    Vgg16FeaturesSpec,
-    Vgg16TrainSpec,
-    Vgg16WeightsSpec,
-)
+from tasks.core.stage_spec import TransferHead, TransferTraining
+from tasks.core.stage_specs import Vgg16FeaturesSpec, Vgg16TrainSpec, Vgg16WeightsSpec
 from tasks.stages import vgg16_weights as weights_module
 from tests.support import predict
 from tests.tasks.stages.workbench import NAMES, Computed, Workbench, images

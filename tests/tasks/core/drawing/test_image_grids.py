@@ -55,3 +55,21 @@ def test_a_confused_image_has_its_probability_below() -> None:
     with drawn_by(image_grids) as figures:
         image_grids.confused_pairs(rows, "")
     assert {"a taken for b", "90 %", "51 %"} <= set(texts(figures[0]))
+
+
+def test_a_suspect_has_its_rank_and_both_labels() -> None:
+    suggested = [("b", 0.97), ("a class with a very long name", 0.5)]
+    with drawn_by(image_grids) as figures:
+        image_grids.label_suspects(GREY[:2], ["a", "b"], suggested, "")
+    words = set(texts(figures[0]))
+    assert {"1. a", "b\n97 %", "2. b", "a class with a ve…\n50 %"} <= words
+    assert [len(axes.images) for axes in figures[0].axes] == [1] * 2 + [0] * 8
+
+
+def test_ten_suspects_fill_a_row() -> None:
+    heights = []
+    for count in (1, 10, 11):
+        shown = np.repeat(COLOUR[:1], count, axis=0)
+        suspects = shown, ["a"] * count, [("b", 1.0)] * count, NOTE
+        heights.append(size_of(image_grids.label_suspects(*suspects))[1])
+    assert heights[0] == heights[1] < heights[2]

@@ -28,6 +28,11 @@ COLUMNS = {
     "index": "split source_position label class",
     "pairs": "split position label other_split other_position other_label similarity exact",
     "folds": "fold label",
+    "label_errors": (
+        "rank split position source_position origin given suggested self_confidence "
+        "suggested_probability"
+    ),
+    "label_error_counts": "given true images",
     "per_class": "model split class precision recall f1 support",
     "confusion": "model split label predicted count",
     "calibration": "model split above up_to count confidence accuracy",
