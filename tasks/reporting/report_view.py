@@ -51,7 +51,8 @@ class ReportView:
         reading: what became of the user's own files: `lines`, `unreadable` (rows with `name` and
             `reason`) and `unreadable_count`; empty for other data sets.
         copies: how many images of a split were left out, since another split has a copy.
-        guard: duplicates per pair of splits: rows with `splits` (two names), `exact` and `near`.
+        guard: duplicates per pair of splits: rows with `splits` (two names), `exact`, `near` (None:
+            not searched) and `search` (exact, index or off).
         selection: the facts of the selection stage; empty if nothing was selected.
         criteria: rows of the success stage.
         per_class: rows with `class`, `precision`, `recall`, `f1` and `support` of the final model.

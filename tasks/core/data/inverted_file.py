@@ -118,7 +118,8 @@ def _fitted(sample: Float32, count: int, rng: np.random.Generator) -> Float32:
 
 
 def _whole(codes: Codes) -> Float32:
-    return np.rint(codes.astype(np.float32) * np.float32(_SCALE))
+    found: Float32 = np.rint(codes.astype(np.float32) * np.float32(_SCALE))
+    return found
 
 
 def _nearest(values: Float32, centroids: Float32, count: int) -> Int64:

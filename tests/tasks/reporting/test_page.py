@@ -148,7 +148,7 @@ FULL = replace(
     profile={"device": "cpu", "threads": 1},
     model_files={"final": "artifacts/model.keras"},
     notebook_comparison=True,
-    guard=[{"splits": ["train", "test"], "exact": 0, "near": 16}],
+    guard=[{"splits": ["train", "test"], "exact": 0, "near": 16, "search": "exact"}],
     selection={
         "looks": 9,
         "models": 10,
