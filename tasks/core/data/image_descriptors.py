@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
@@ -19,6 +20,8 @@ _AXES = 239
 # Pixels on the longer side of images that are compared.
 LARGEST = 48
 _SAMPLE, _SAMPLE_VALUES = 1_024, 2**25
+# Batches that are described at a time; each takes some 30 MiB.
+_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,18 @@ def _codes_and_norms(
 ) -> tuple[NDArray[np.float16], Float32]:
     codes = np.empty((len(images), axes.shape[1] + 1), np.float16)
     norms = np.empty((len(images), shift + 1), np.float32)
-    parts = list(batches(images))
-    for part, some in zip(parts, blocks(images, parts[0].stop if parts else 1), strict=True):
+
+    def fill(part: slice) -> None:
+        some = images[part]
         spectra = amplitudes(some, shift)
         along = spectra @ axes
         rest = np.square(spectra).sum(axis=1) - np.square(along).sum(axis=1)
         codes[part] = np.column_stack([along, np.sqrt(np.maximum(rest, 0))])
         norms[part] = least_overlap_norms(some, shift)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(fill, batches(images)):
+            pass
     return codes, norms
 
 
