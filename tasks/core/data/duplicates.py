@@ -23,6 +23,7 @@ duplicates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -53,6 +54,8 @@ MOST_PAIRS = 1_000_000
 _ROWS, _COLUMNS = 4_096, 256
 # Pairs passed on to the second bound at a time.
 _OPEN = 2**21
+# Images whose pairs are compared at a time.
+_THREADS = 4
 # Equal numbers may differ by this much in float32 arithmetic.
 _ROUNDING = 1e-5
 # Codes are in half precision, each part rounded by at most 2 ** -11 of itself.
@@ -229,7 +232,8 @@ def _by_correlation(
     columns, starts = np.unique(j, return_index=True)
     ends = np.append(starts, len(j))
     rings = first_of_each_radius(first.shift)
-    for part in batches(other.images, len(columns), (2 * first.shift + 1) ** 2):
+
+    def fill(part: slice) -> None:
         of_part = templates(other.images[columns[part]], first.shift)
         norms = other.norms[columns[part]]
         for at, (start, end) in enumerate(pairwise(ends[part.start : part.stop + 1].tolist())):
@@ -239,6 +243,10 @@ def _by_correlation(
                     products_with(of_part[at], first.images[mine]), rings, axis=1
                 )
                 bound[start:end][some] = (highest / (first.norms[mine] * norms[at])).max(axis=1)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(fill, batches(other.images, len(columns), (2 * first.shift + 1) ** 2)):
+            pass
     left = np.flatnonzero(bound >= least - _CORRELATION_ROUNDING)
     for part in batches(first.images, len(left)):
         yield i[left[part]], j[left[part]]
