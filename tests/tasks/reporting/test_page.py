@@ -482,6 +482,22 @@ def test_duplicates_classes_and_calibration_are_shown() -> None:
     assert "3.12 %" in text
 
 
+def test_the_page_says_how_near_duplicates_were_looked_for() -> None:
+    row = {"splits": ["train", "test"], "exact": 2, "near": 16, "search": "index"}
+    assert "an index proposed those to compare" not in text_of(FULL)
+    assert "an index proposed those to compare" in text_of(replace(FULL, guard=[row]))
+    text = text_of(
+        replace(
+            FULL,
+            guard=[row | {"near": None, "search": "off"}],
+            settings={**FULL.settings, "guard": {"search": "off"}},
+        )
+    )
+    assert "train and test 2 not searched" in text
+    assert "Near-duplicates were not searched ( guard.search=off ), only identical images" in text
+    assert "correlate" not in text
+
+
 def test_the_interval_of_the_final_model_is_at_the_top() -> None:
     rows = [
         {**found, "test_accuracy_low": 0.78, "test_accuracy_high": 0.82, "test_accuracy_sd": 0.01}
