@@ -28,7 +28,7 @@ _CELLS = 2
 # A query visits one of so many cells, the nearest, but at least `_LEAST_VISITS`.
 _SHARE, _LEAST_VISITS = 6, 16
 # The cells are fitted to so many vectors each, in so many rounds.
-_SAMPLE, _ROUNDS = 32, 6
+_SAMPLE, _ROUNDS = 32, 4
 # Queries at a time: with fewer, the products are too small for two threads.
 _QUERIES = 2**14
 # Vectors at a time, and products at a time: few enough for the processor's cache.
@@ -128,8 +128,11 @@ def _nearest(values: Float32, centroids: Float32, count: int) -> Int64:
     found = np.empty((len(values), count), np.int64)
     for start in range(0, len(values), _BLOCK):
         distances = squares - 2 * (values[start : start + _BLOCK] @ centroids.T)
-        nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
-        found[start : start + _BLOCK] = nearest
+        found[start : start + _BLOCK] = (
+            distances.argmin(axis=1)[:, None]
+            if count == 1
+            else np.argpartition(distances, count - 1, axis=1)[:, :count]
+        )
     return found
 
 
