@@ -16,6 +16,9 @@ never a near duplicate:
 2. For these, another matrix product gives the correlation at every shift before normalisation. It
    is divided by the smallest norm that any overlap leaves.
 
+For many images, `index` replaces the first product: an inverted file of the codes (see
+`tasks.core.data.inverted_file`) proposes nearly all pairs whose codes are similar.
+
 An image that equals an earlier one of its set is not compared again: both have the same near
 duplicates.
 """
