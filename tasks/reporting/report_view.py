@@ -58,7 +58,8 @@ class ReportView:
         reading: what became of the user's own files: `lines`, `unreadable` (rows with `name` and
             `reason`) and `unreadable_count`; empty for other data sets.
         copies: how many images of a split were left out, since another split has a copy.
-        guard: duplicates per pair of splits: rows with `splits` (two names), `exact` and `near`.
+        guard: duplicates per pair of splits: rows with `splits` (two names), `exact`, `near` (None:
+            not searched) and `search` (exact, index or off).
         selection: the facts of the selection stage; empty if nothing was selected.
         label_check: the facts of the label check, its `first` suspects and the likeliest `pairs` of
             given and true class, as in its tables; empty without k-fold validation.

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.data.duplicates import Pairs, find_duplicates
+from tasks.core.data.duplicates import Pairs, find_duplicates, search_for
 from tasks.core.data.image_descriptors import describe_images, principal_axes
 from tasks.core.data.rows import RowReader
 from tasks.core.drawing import image_grids
@@ -33,6 +33,8 @@ Splits = Mapping[str, Mapping[str, RowReader]]
 @stage_task(GuardSpec)
 def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Store the pairs of similar images, and a picture of the most similar pairs across splits.
+
+    With `guard.search=off` only pairs of identical images are found.
 
     Raises:
         UserError: an image appears in two splits and `guard.exact` is `refuse`, or too many images
@@ -61,16 +63,22 @@ def guard(spec: GuardSpec, inputs: Inputs, outputs: Outputs) -> Facts:
 
 def _search(splits: Splits, spec: GuardSpec) -> tuple[list[pa.Table], list[dict[str, Any]]]:
     """Return the table of similar pairs and the counts for each comparison of two splits."""
-    shift = spec.guard.shift
-    axes = principal_axes(splits[TRAIN]["images"], shift)
-    sets = {name: describe_images(split["images"], axes, shift) for name, split in splits.items()}
+    guard = spec.guard
+    train = splits[TRAIN]["images"]
+    axes = None if guard.search == "off" else principal_axes(train, guard.shift)
+    sets = {
+        name: describe_images(split["images"], axes, guard.shift) for name, split in splits.items()
+    }
     tables = []
     counts = []
     for one, other in spec.compared:
         second = None if one == other else sets[other]
-        found = find_duplicates(sets[one], second, spec.guard.similarity)
+        search = search_for(len(sets[one]), len(sets[other]), guard.search)
+        found = find_duplicates(sets[one], second, guard.similarity, search)
         exact = int(found.exact.sum())
-        counts.append({"splits": [one, other], "exact": exact, "near": len(found) - exact})
+        # None: not looked for.
+        near = None if search == "off" else len(found) - exact
+        counts.append({"splits": [one, other], "exact": exact, "near": near, "search": search})
         tables.append(_table(one, other, splits, found))
     return tables, counts
 

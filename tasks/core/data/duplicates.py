@@ -16,15 +16,20 @@ never a near duplicate:
 2. For these, another matrix product gives the correlation at every shift before normalisation. It
    is divided by the smallest norm that any overlap leaves.
 
+For many images, `index` replaces the first product: an inverted file of the codes (see
+`tasks.core.data.inverted_file`) proposes nearly all pairs whose codes are similar.
+
 An image that equals an earlier one of its set is not compared again: both have the same near
 duplicates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -38,15 +43,22 @@ from tasks.core.data.gradient_correlation import (
     templates,
 )
 from tasks.core.data.image_descriptors import DescribedImages, amplitudes
+from tasks.core.data.inverted_file import Matches, inverted_file
 from tasks.core.errors import UserError
 
 SLACK = 0.05
+# With an index, codes are compared if their product is at most so much below the threshold.
+INDEX_SLACK = SLACK / 2
+# More pairs than these are searched with an index by default.
+EXACT_PAIRS = 200_000_000
 # A longer list would fill the memory and help no reader.
 MOST_PAIRS = 1_000_000
 # Codes multiplied at a time: from the first set and from the other set.
 _ROWS, _COLUMNS = 4_096, 256
 # Pairs passed on to the second bound at a time.
-_OPEN = 2**20
+_OPEN = 2**21
+# Images whose pairs are compared at a time.
+_THREADS = 4
 # Equal numbers may differ by this much in float32 arithmetic.
 _ROUNDING = 1e-5
 # Codes are in half precision, each part rounded by at most 2 ** -11 of itself.
@@ -55,6 +67,7 @@ _CORRELATION_ROUNDING = 1e-3
 _NONE = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
 Positions = tuple[Int64, Int64]
+Search = Literal["auto", "exact", "index", "off"]
 
 
 @dataclass(frozen=True)
@@ -75,21 +88,41 @@ class Pairs:
         return len(self.first)
 
 
-def find_duplicates(first: DescribedImages, second: DescribedImages | None, least: float) -> Pairs:
+def search_for(first: int, second: int, search: Search) -> Search:
+    """How sets of these sizes are searched: what `auto` means for them, else `search`."""
+    if search != "auto":
+        return search
+    return "exact" if first * second <= EXACT_PAIRS else "index"
+
+
+def find_duplicates(
+    first: DescribedImages,
+    second: DescribedImages | None,
+    least: float,
+    search: Search = "auto",
+) -> Pairs:
     """Find the duplicates and near duplicates between two sets, or within `first`.
 
     Args:
         first: one set.
         second: the other set, described along the same axes; None to search within `first`.
         least: the lowest similarity of a near duplicate, in (0, 1].
+        search: how near duplicates are looked for. exact: all are found. index: nearly all, in less
+            time, each with the similarity that `exact` gives it. auto: exact up to `EXACT_PAIRS`
+            pairs. off: not at all, and the sets need no descriptors but their digests.
 
     Raises:
         UserError: there are more than `MOST_PAIRS`.
     """
     within = second is None
     other = first if second is None else second
+    search = search_for(len(first), len(other), search)
     equal = _equal(first, other, within=within)
-    near = _near_duplicates(first, other, least, len(equal[0]), within=within)
+    near = [_NONE]
+    if search != "off":
+        products = _in_cells if search == "index" else _all_products
+        left = _by_codes(first, other, least, products(first, other, least, within), within)
+        near += _near_duplicates(first, other, least, len(equal[0]), left)
     i, j, score = (np.concatenate(column) for column in zip(*near, strict=True))
     i, j, pair = _with_copies(first, other, i, j)
     if within:
@@ -102,25 +135,29 @@ def find_duplicates(first: DescribedImages, second: DescribedImages | None, leas
 
 
 def _near_duplicates(
-    first: DescribedImages, other: DescribedImages, least: float, count: int, *, within: bool
-) -> list[tuple[Int64, Int64, Float32]]:
-    """Near duplicates among distinct images; `count` pairs are already known.
+    first: DescribedImages,
+    other: DescribedImages,
+    least: float,
+    count: int,
+    left: Iterable[Positions],
+) -> Iterator[tuple[Int64, Int64, Float32]]:
+    """The near duplicates among the pairs of distinct images that are `left`.
+
+    `count` pairs are already known.
 
     Raises:
         UserError: there are more than `MOST_PAIRS` in all, copies included.
     """
     sizes, other_sizes = _copies(first), _copies(other)
-    near: list[tuple[Int64, Int64, Float32]] = [_NONE]
-    for candidates in _by_codes(first, other, least, within=within):
+    for candidates in left:
         i, j, score = _by_similarity(first, other, *candidates, least)
-        near.append((i, j, score))
+        yield i, j, score
         count += int((sizes[i] * other_sizes[j]).sum())
         if count > MOST_PAIRS:
             raise UserError(
                 f"more than {MOST_PAIRS:,} pairs of images have a similarity of {least} or more. "
                 "Remove the repeated images from the data, or set guard.similarity higher."
             )
-    return near
 
 
 def _equal(first: DescribedImages, second: DescribedImages, *, within: bool) -> Positions:
@@ -135,28 +172,57 @@ def _equal(first: DescribedImages, second: DescribedImages, *, within: bool) -> 
 
 
 def _by_codes(
-    first: DescribedImages, other: DescribedImages, least: float, *, within: bool
+    first: DescribedImages,
+    other: DescribedImages,
+    least: float,
+    products: Iterable[Matches],
+    within: bool,
 ) -> Iterator[Positions]:
-    """The pairs that neither bound rules out, in batches."""
+    """Of pairs with these products of codes, those that neither bound rules out, in batches."""
     share, other_share = (one.norms[:, -1] / one.norms[:, 0] for one in (first, other))
+    open_: list[Positions] = []
+    count = 0
+    for i, j, product in products:
+        left = product >= least * share[i] * other_share[j] - _CODE_ROUNDING
+        if within:
+            left &= i < j
+        open_.append((i[left], j[left]))
+        count += len(open_[-1][0])
+        if count > _OPEN:
+            yield from _by_correlation(first, other, *_joined(open_), least)
+            open_, count = [], 0
+    if count:
+        yield from _by_correlation(first, other, *_joined(open_), least)
+
+
+def _in_cells(
+    first: DescribedImages, other: DescribedImages, least: float, within: bool
+) -> Iterator[Matches]:
+    """Nearly all pairs that may be near duplicates, found by an inverted file of codes."""
+    del within
+    distinct, others = (np.flatnonzero(_copies(one)) for one in (first, other))
+    return inverted_file(first.codes, distinct).matches(other.codes, others, least - INDEX_SLACK)
+
+
+def _all_products(
+    first: DescribedImages, other: DescribedImages, least: float, within: bool
+) -> Iterator[Matches]:
+    """All pairs that may be near duplicates, found by comparing all codes."""
+    lowest = least - SLACK - _CODE_ROUNDING
     for begin in range(0, len(other), _COLUMNS):
         columns = other.codes[begin : begin + _COLUMNS].astype(np.float32).T
         rows = min(len(first), begin + _COLUMNS) if within else len(first)
-        open_: list[Positions] = []
         for start in range(0, rows, _ROWS):
             codes = first.codes[start : min(start + _ROWS, rows)].astype(np.float32)
-            bound = (codes @ columns).ravel()
-            found = np.flatnonzero(bound >= least - SLACK - _CODE_ROUNDING)
+            products = (codes @ columns).ravel()
+            found = np.flatnonzero(products >= lowest)
             i, j = np.divmod(found, columns.shape[1])
-            i, j = i + start, j + begin
-            left = bound[found] >= least * share[i] * other_share[j] - _CODE_ROUNDING
-            if within:
-                left &= i < j
-            open_.append((i[left], j[left]))
-            if start + _ROWS >= rows or sum(len(i) for i, _ in open_) > _OPEN:
-                i, j = (np.concatenate(side) for side in zip(*open_, strict=True))
-                yield from _by_correlation(first, other, i, j, least)
-                open_ = []
+            yield i + start, j + begin, products[found]
+
+
+def _joined(parts: Sequence[Positions]) -> Positions:
+    i, j = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return i, j
 
 
 def _by_correlation(
@@ -169,7 +235,8 @@ def _by_correlation(
     columns, starts = np.unique(j, return_index=True)
     ends = np.append(starts, len(j))
     rings = first_of_each_radius(first.shift)
-    for part in batches(other.images, len(columns), (2 * first.shift + 1) ** 2):
+
+    def fill(part: slice) -> None:
         of_part = templates(other.images[columns[part]], first.shift)
         norms = other.norms[columns[part]]
         for at, (start, end) in enumerate(pairwise(ends[part.start : part.stop + 1].tolist())):
@@ -179,6 +246,10 @@ def _by_correlation(
                     products_with(of_part[at], first.images[mine]), rings, axis=1
                 )
                 bound[start:end][some] = (highest / (first.norms[mine] * norms[at])).max(axis=1)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(fill, batches(other.images, len(columns), (2 * first.shift + 1) ** 2)):
+            pass
     left = np.flatnonzero(bound >= least - _CORRELATION_ROUNDING)
     for part in batches(first.images, len(left)):
         yield i[left[part]], j[left[part]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
@@ -19,6 +20,8 @@ _AXES = 239
 # Pixels on the longer side of images that are compared.
 LARGEST = 48
 _SAMPLE, _SAMPLE_VALUES = 1_024, 2**25
+# Batches that are described at a time; each takes some 30 MiB.
+_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,13 @@ def principal_axes(images: RowReader, shift: int) -> Float32:
     return axes.astype(np.float32)
 
 
-def describe_images(images: RowReader, axes: Float32, shift: int) -> DescribedImages:
+def describe_images(images: RowReader, axes: Float32 | None, shift: int) -> DescribedImages:
     """Compute the descriptors of images.
 
     Args:
         images: `(n, h, w, c)` uint8; they are read twice, in blocks.
-        axes: from `principal_axes`; sets that are compared need the same axes.
+        axes: from `principal_axes`; sets that are compared need the same axes. None if only equal
+            images are looked for: then `codes` and `norms` are empty, and images are read once.
         shift: the largest shift considered, in pixels.
     """
     digests = np.empty(len(images), "V16")
@@ -86,18 +90,36 @@ def describe_images(images: RowReader, axes: Float32, shift: int) -> DescribedIm
     _, first, group = np.unique(digests, return_index=True, return_inverse=True)
     earliest = first[group]
     images = reduced(images)
-    codes = np.zeros((len(images), axes.shape[1] + 1), np.float16)
+    if axes is None:
+        codes, norms = (
+            np.empty((len(images), 0), np.float16),
+            np.empty((len(images), 0), np.float32),
+        )
+    else:
+        codes, norms = _codes_and_norms(images, axes, shift)
+        # Only the first of equal images is compared with others.
+        codes[earliest != np.arange(len(images))] = 0
+    return DescribedImages(images, shift, digests, earliest, codes, norms)
+
+
+def _codes_and_norms(
+    images: RowReader, axes: Float32, shift: int
+) -> tuple[NDArray[np.float16], Float32]:
+    codes = np.empty((len(images), axes.shape[1] + 1), np.float16)
     norms = np.empty((len(images), shift + 1), np.float32)
-    parts = list(batches(images))
-    for part, some in zip(parts, blocks(images, parts[0].stop if parts else 1), strict=True):
+
+    def fill(part: slice) -> None:
+        some = images[part]
         spectra = amplitudes(some, shift)
         along = spectra @ axes
         rest = np.square(spectra).sum(axis=1) - np.square(along).sum(axis=1)
-        distinct = earliest[part] == np.arange(len(images))[part]
-        code = np.column_stack([along, np.sqrt(np.maximum(rest, 0))])
-        codes[part][distinct] = code[distinct]
+        codes[part] = np.column_stack([along, np.sqrt(np.maximum(rest, 0))])
         norms[part] = least_overlap_norms(some, shift)
-    return DescribedImages(images, shift, digests, earliest, codes, norms)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(fill, batches(images)):
+            pass
+    return codes, norms
 
 
 def amplitudes(images: UInt8, shift: int) -> Float32:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -129,11 +130,17 @@ class Reduced:
         found = self.images[chosen]
         side = self.factor
         height, width, channels = self.shape[1:]
-        cut = found[:, : height * side, : width * side].astype(np.uint32)
-        squares = cut.reshape(len(found), height, side, width, side, channels)
         area = side**2
-        means: NDArray[Any] = (squares.sum(axis=(2, 4)) + area // 2) // area
-        return means.astype(self.dtype)
+        # As few bits as hold the sums, added image by image, so that they stay in the cache.
+        kind = np.uint16 if area * 256 <= 2**16 else np.uint32
+        means = np.empty((len(found), height, width, channels), self.dtype)
+        for image, mean in zip(found, means, strict=True):
+            sums = np.full(mean.shape, area // 2, kind)
+            cut = image[: height * side, : width * side]
+            for down, right in product(range(side), repeat=2):
+                sums += cut[down::side, right::side]
+            mean[...] = sums // kind(area)
+        return means
 
 
 def blocks(rows: RowReader, size: int | None = None) -> Iterator[NDArray[Any]]:

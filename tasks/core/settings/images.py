@@ -117,6 +117,15 @@ class GuardSettings(Spec):
             "they differ only by a shift or in brightness."
         ),
     )
+    search: Literal["auto", "exact", "index", "off"] = Field(
+        "auto",
+        description=(
+            "How near duplicates are looked for. exact: every pair of images is compared. index: "
+            "an index of the images proposes the pairs to compare, which is faster for many images "
+            "and misses a few. auto: exact up to 200 million pairs, else index. off: only "
+            "identical images are looked for."
+        ),
+    )
     shift: int = Field(
         2,
         strict=True,

@@ -142,7 +142,7 @@ def _add_data(run: FabricatedRun) -> None:
     # As JSON with sorted keys has them.
     facts = about | {"sizes": dict(sorted(sizes.items()))}
     run.add("subset", {"index": parquet(pa.table(index))}, facts=facts)
-    counts = [{"splits": ["train", "test"], "exact": 0, "near": 3}]
+    counts = [{"splits": ["train", "test"], "exact": 0, "near": 3, "search": "exact"}]
     run.add("guard", {"pairs_picture": ("png", PNG)}, facts={"counts": counts})
     _add_look(run)
     run.add("preprocess", {"test": ("npz", b"test images")}, facts=about)

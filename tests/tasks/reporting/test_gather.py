@@ -46,7 +46,7 @@ def test_a_whole_run_is_gathered(tmp_path: Path) -> None:
     assert view.transfer_start == 0.625
     assert view.transfer_skipped is None
     assert view.scorings == 1, "only those of this test split count"
-    assert view.guard == [{"splits": ["train", "test"], "exact": 0, "near": 3}]
+    assert view.guard == [{"splits": ["train", "test"], "exact": 0, "near": 3, "search": "exact"}]
     assert view.selection["survivor"] == "iteration_1"
     assert [row["met"] for row in view.criteria] == [False]
     assert {row["model"] for row in view.per_class} == {"final"}

@@ -148,7 +148,7 @@ FULL = replace(
     profile={"device": "cpu", "threads": 1},
     model_files={"final": "artifacts/model.keras"},
     notebook_comparison=True,
-    guard=[{"splits": ["train", "test"], "exact": 0, "near": 16}],
+    guard=[{"splits": ["train", "test"], "exact": 0, "near": 16, "search": "exact"}],
     selection={
         "looks": 9,
         "models": 10,
@@ -504,6 +504,22 @@ def test_without_folds_the_page_says_how_to_look_for_label_errors() -> None:
     text = text_of(FULL)
     assert "Probable label errors Not looked for" in text
     assert "--protocol kfold" in text
+
+
+def test_the_page_says_how_near_duplicates_were_looked_for() -> None:
+    row = {"splits": ["train", "test"], "exact": 2, "near": 16, "search": "index"}
+    assert "an index proposed those to compare" not in text_of(FULL)
+    assert "an index proposed those to compare" in text_of(replace(FULL, guard=[row]))
+    text = text_of(
+        replace(
+            FULL,
+            guard=[row | {"near": None, "search": "off"}],
+            settings={**FULL.settings, "guard": {"search": "off"}},
+        )
+    )
+    assert "train and test 2 not searched" in text
+    assert "Near-duplicates were not searched ( guard.search=off ), only identical images" in text
+    assert "correlate" not in text
 
 
 def test_the_interval_of_the_final_model_is_at_the_top() -> None:

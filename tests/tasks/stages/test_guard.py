@@ -37,6 +37,12 @@ def with_copies(images: np.ndarray, **copies: np.ndarray) -> np.ndarray:
     return changed
 
 
+def counted(
+    one: str, other: str, exact: int = 0, near: int | None = 0, search: str = "exact"
+) -> dict[str, Any]:
+    return {"splits": [one, other], "exact": exact, "near": near, "search": search}
+
+
 def places(done: Computed, table: str = "pairs") -> list[tuple[str, int, str, int]]:
     return [
         (row["split"], row["position"], row["other_split"], row["other_position"])
@@ -49,9 +55,7 @@ def test_different_images_leave_empty_tables_and_no_picture(bench: Workbench) ->
     assert done.state == "Completed"
     assert done.files == {"pairs": "parquet", "training_pairs": "parquet"}
     assert done.rows("pairs") == done.rows("training_pairs") == []
-    assert done.facts["counts"] == [
-        {"splits": list(pair), "exact": 0, "near": 0} for pair in ACROSS
-    ]
+    assert done.facts["counts"] == [counted(*pair) for pair in ACROSS]
 
 
 def test_an_image_in_two_splits_is_refused_by_name(bench: Workbench) -> None:
@@ -105,7 +109,7 @@ def test_an_image_in_two_splits_is_stored_if_that_is_allowed(bench: Workbench) -
         "similarity": 1.0,
         "exact": True,
     }
-    assert done.facts["counts"][1] == {"splits": ["train", "test"], "exact": 1, "near": 0}
+    assert done.facts["counts"][1] == counted("train", "test", exact=1)
     assert done.picture("pairs_picture").width > 100
 
 
@@ -117,7 +121,7 @@ def test_a_similar_image_is_stored_and_not_refused(bench: Workbench) -> None:
     (row,) = done.rows("pairs")
     assert not row["exact"]
     assert 0.99 < row["similarity"] < 1
-    assert done.facts["counts"][0] == {"splits": ["train", "validation"], "exact": 0, "near": 1}
+    assert done.facts["counts"][0] == counted("train", "validation", near=1)
 
 
 def test_the_settings_say_what_is_similar(bench: Workbench) -> None:
@@ -177,7 +181,7 @@ def test_an_image_twice_in_one_split_is_no_reason_to_refuse(bench: Workbench) ->
     split = bench.split(train=with_copies(TRAIN, at_11=TRAIN[0]))
     done = searched(bench, split, (*ACROSS, *WITHIN))
     assert places(done) == [("train", 0, "train", 11)]
-    assert done.facts["counts"][3] == {"splits": ["train", "train"], "exact": 1, "near": 0}
+    assert done.facts["counts"][3] == counted("train", "train", exact=1)
     # The picture is of pairs across splits.
     assert "pairs_picture" not in done.files
 
@@ -187,3 +191,40 @@ def test_only_the_splits_that_are_to_be_compared_are(bench: Workbench) -> None:
     done = searched(bench, split, (("train", "validation"),))
     assert places(done) == []
     assert [found["splits"] for found in done.facts["counts"]] == [["train", "validation"]]
+
+
+def test_without_the_search_only_identical_images_are_found(bench: Workbench) -> None:
+    split = bench.split(
+        train=with_copies(TRAIN, at_11=TRAIN[0]),
+        validation=with_copies(VALIDATION, at_2=TRAIN[5] // 2, at_3=TRAIN[6]),
+        test=with_copies(TEST, at_1=TRAIN[7]),
+    )
+    done = searched(bench, split, (*ACROSS, *WITHIN), search="off", exact="allow")
+    assert set(places(done)) == {
+        ("train", 6, "validation", 3),
+        ("train", 7, "test", 1),
+        ("train", 0, "train", 11),
+    }
+    assert set(places(done, "training_pairs")) == set(places(done)) - {("train", 7, "test", 1)}
+    pairs = [*ACROSS, *WITHIN]
+    assert done.facts["counts"] == [
+        counted(*pair, exact=exact, near=None, search="off")
+        for pair, exact in zip(pairs, (1, 1, 0, 1, 0), strict=True)
+    ]
+
+
+def test_copies_are_refused_without_the_search_too(bench: Workbench) -> None:
+    split = bench.split(test=with_copies(TEST, at_1=TRAIN[7]))
+    with pytest.raises(UserError, match="1 image appears in more than one split"):
+        searched(bench, split, search="off", exact="refuse")
+
+
+def test_an_index_finds_what_comparing_all_pairs_finds(bench: Workbench) -> None:
+    split = bench.split(validation=with_copies(VALIDATION, at_2=TRAIN[5] // 2, at_3=TRAIN[6]))
+    every, index = (
+        searched(bench, split, search=search, exact="allow") for search in ("exact", "index")
+    )
+    assert index.rows("pairs") == every.rows("pairs") != []
+    assert index.facts["counts"][0] == counted(
+        "train", "validation", exact=1, near=1, search="index"
+    )

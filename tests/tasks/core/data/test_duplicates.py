@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from threadpoolctl import threadpool_limits
 
 from tasks.core.array_types import UInt8
-from tasks.core.data.duplicates import SLACK, Pairs, find_duplicates
+from tasks.core.data.duplicates import (
+    EXACT_PAIRS,
+    INDEX_SLACK,
+    SLACK,
+    Pairs,
+    Search,
+    find_duplicates,
+    search_for,
+)
 from tasks.core.data.gradient_correlation import LEAST_OVERLAP
 from tasks.core.data.image_descriptors import amplitudes, describe_images, principal_axes
 from tasks.core.data.rows import Joined, RowReader
@@ -34,11 +43,25 @@ def framed(images: UInt8, margin: int = 4) -> UInt8:
     return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
 
 
-def found_by_search(first: RowReader, second: RowReader | None, least: float, shift: int) -> Pairs:
-    axes = principal_axes(first, shift)
+def found_by_search(
+    first: RowReader,
+    second: RowReader | None,
+    least: float,
+    shift: int,
+    search: Search = "exact",
+) -> Pairs:
+    axes = None if search == "off" else principal_axes(first, shift)
     one = describe_images(first, axes, shift)
     return find_duplicates(
-        one, None if second is None else describe_images(second, axes, shift), least
+        one, None if second is None else describe_images(second, axes, shift), least, search
+    )
+
+
+def rows_of(pairs: Pairs) -> dict[tuple[int, int], tuple[float, bool]]:
+    """The similarity of each pair, and whether it is exact."""
+    places = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
+    return dict(
+        zip(places, zip(pairs.similarity.tolist(), pairs.exact.tolist(), strict=True), strict=True)
     )
 
 
@@ -242,3 +265,76 @@ def test_a_shift_that_cuts_off_a_part_is_found(down: int, right: int) -> None:
     moved = shifted(tight, down, right)
     own = {(index, index) for index in range(len(tight))}
     assert len(found_pairs(tight, moved) & own) >= 0.95 * len(own)
+
+
+def test_the_search_follows_from_the_sizes_only_if_it_is_automatic() -> None:
+    assert search_for(EXACT_PAIRS, 1, "auto") == "exact"
+    assert search_for(EXACT_PAIRS, 2, "auto") == "index"
+    assert search_for(10**6, 10**6, "exact") == "exact"
+    assert search_for(1, 1, "off") == "off"
+
+
+@given(st.data(), st.integers(0, 2), st.booleans())
+def test_what_an_index_finds_the_exact_search_finds_with_the_same_similarity(
+    data: st.DataObject, shift: int, within: bool
+) -> None:
+    """So few images that all cells are visited: only pairs of a lower product of codes are lost."""
+    elements = st.sampled_from([0, 0, 0, 9, 200])
+    first = data.draw(hnp.arrays(np.uint8, (12, 6, 5, 1), elements=elements))
+    second = None if within else data.draw(hnp.arrays(np.uint8, (9, 6, 5, 1), elements=elements))
+    first[data.draw(st.integers(1, 11))] = first[0]
+    least = data.draw(st.sampled_from([0.4, 0.8, 0.95, 1]))
+    every, index = (
+        rows_of(found_by_search(first, second, least, shift, search))
+        for search in ("exact", "index")
+    )
+    assert index.items() <= every.items()
+    other = first if second is None else second
+    bound = amplitudes(first, shift) @ amplitudes(other, shift).T
+    # Codes are rounded to 11 bits, and in an index to whole numbers.
+    lost = [bound[pair] for pair in every.keys() - index.keys()]
+    assert all(product < least - INDEX_SLACK + 5e-3 for product in lost)
+
+
+@pytest.fixture(scope="module")
+def many() -> UInt8:
+    """So many garments that a query visits a sixth of the cells."""
+    return draw_dataset(4_000, 1, seed=3).train.images
+
+
+@pytest.mark.parametrize(("down", "right"), [(1, 0), (-1, 1), (2, -2)])
+def test_an_index_finds_planted_copies(many: UInt8, down: int, right: int) -> None:
+    """Shifted and darker copies of every fourth garment."""
+    chosen = np.arange(0, len(many), 4)
+    moved = shifted(many[chosen], down, right) // 4 * 3
+    index, every = (
+        rows_of(found_by_search(many, moved, 0.95, 2, search)) for search in ("index", "exact")
+    )
+    assert index.items() <= every.items()
+    planted = {(int(at), number) for number, at in enumerate(chosen)} & every.keys()
+    assert len(planted) > 0.98 * len(chosen)
+    assert len(planted & index.keys()) >= 0.995 * len(planted)
+    assert len(index) >= 0.995 * len(every)
+
+
+def test_an_index_gives_the_same_bytes_whatever_the_number_of_threads(many: UInt8) -> None:
+    axes = principal_axes(many, 2)
+    first, second = (describe_images(part, axes, 2) for part in (many[:2_000], many[:500] // 2))
+    found = []
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads):
+            np.random.seed(threads)
+            pairs = find_duplicates(first, second, 0.9, "index")
+            columns = (pairs.first, pairs.second, pairs.similarity, pairs.exact)
+            found.append(b"".join(column.tobytes() for column in columns))
+    assert len(pairs) > 100
+    assert len(set(found)) == 1
+
+
+def test_without_a_search_only_equal_images_are_found() -> None:
+    images = np.concatenate([GARMENTS[:5], GARMENTS[:2], GARMENTS[:5] // 2])
+    assert rows_of(found_by_search(images, GARMENTS[1:3], 0.8, 2, "off")) == {
+        (1, 0): (1, True),
+        (2, 1): (1, True),
+    }
+    assert set(rows_of(found_by_search(images, None, 0.8, 2, "off"))) == {(0, 5), (1, 6)}
