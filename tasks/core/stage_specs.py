@@ -39,7 +39,7 @@ from tasks.core.settings.images import (
     SyntheticSettings,
 )
 from tasks.core.settings.training import AugmentSettings, Decision, TrainSettings
-from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
+from tasks.core.settings.transfer import Loss, TransferDecay, VGG16Preprocessing
 from tasks.core.stage_spec import LEARNS, REPORTS, StageSpec, files_of
 
 
@@ -244,7 +244,7 @@ class TransferTraining(Spec):
     learning_rate: float
     batch_size: int
     loss: Loss
-    decay: Decay
+    decay: TransferDecay
 
 
 class TransferHead(Spec):

@@ -21,7 +21,7 @@ def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts
     stage's model with a new optimizer, as in the notebook.
     """
     from tasks.core.networks import vgg16
-    from tasks.core.training.loop import Schedule
+    from tasks.core.training.schedule import Schedule
     from tasks.models.fit import fit, scores, sizes, stored_examples, turning_points, write_history
     from tasks.models.model_files import save_keras
 
