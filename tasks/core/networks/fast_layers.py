@@ -19,7 +19,8 @@ def fast_network(network: keras.Model) -> keras.Model:
         return keras.models.clone_model(
             network,
             clone_function=lambda layer: layer,
-            call_function=lambda layer, *given, **named: _fast_form(layer)(*given, **named),
+            # No input is masked, so nothing but the input is given.
+            call_function=lambda layer, x, **_: _fast_form(layer)(x),
         )
     return keras.Model(network.input, apply_fast(network.layers[1:], network.input))
 

@@ -81,4 +81,5 @@ class Schedule:
             rise = (1 + (rising - 1) * up) / rising
         fall = 1 - down if self.decay == "linear" else (1 + np.cos(np.pi * down)) / 2
         found: Float64 = self.learning_rate * np.where(step < rising, rise, fall)
+        found[steps] = 0
         return found

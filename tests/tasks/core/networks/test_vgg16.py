@@ -316,6 +316,7 @@ def test_training_on_features_equals_training_the_whole_with_frozen_layers(
     from tasks.core.networks import vgg16
     from tasks.core.training.examples import Examples
     from tasks.core.training.loop import train
+    from tasks.core.training.optimizers import RateTable
     from tasks.core.training.schedule import Schedule
 
     numbers = np.arange(40)
@@ -330,13 +331,11 @@ def test_training_on_features_equals_training_the_whole_with_frozen_layers(
         vgg16.set_weights(base, weights)
         return vgg16.build_complete(base, way.dense, way.dropout, CLASSES, SEED)
 
-    def train_whole(model: Any, rate: float) -> list[dict[str, float]]:
+    def train_whole(model: Any, rate: Any) -> list[dict[str, float]]:
         if way.decay == "cosine":
             # Keras's `CosineDecay` knows pi to 7 digits only. The first step is the warm-up.
             falling = [rate * (1 + math.cos(math.pi * step / 5)) / 2 for step in range(6)]
-            rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-                list(range(6)), [rate, *falling]
-            )
+            rate = RateTable(np.array([rate, *falling]))
         optimizer = keras.optimizers.RMSprop(learning_rate=rate)
         model.compile(loss=way.loss, optimizer=optimizer, metrics=["accuracy"])
         history = []
