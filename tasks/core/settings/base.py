@@ -50,7 +50,7 @@ def changed(settings: S, change: Mapping[str, Any]) -> S:
         raise UserError(explain(error, f"change to {type(settings).__name__}")) from None
 
 
-def merged(fields: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+def merged(fields: Mapping[str, Any], change: Mapping[str, Any], group: str = "") -> dict[str, Any]:
     """Nested fields with a change, which is not validated.
 
     A name with dots leads into a group, e.g. `optimizer.name`; a name without them replaces a whole
@@ -64,16 +64,17 @@ def merged(fields: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, An
     found = dict(fields)
     for name, value in change.items():
         first, _, rest = name.partition(".")
+        whole = f"{group}{first}"
         if rest:
-            group = found.get(first)
-            if not isinstance(group, Mapping):
+            inner = found.get(first)
+            if not isinstance(inner, Mapping):
                 raise UserError(
-                    f"{quoted(name)}: {quoted(first)} is no group of settings now; set the group "
-                    "as a whole, or check its name."
+                    f"{quoted(f'{whole}.{rest}')}: {quoted(whole)} is no group of settings now; "
+                    "set the group as a whole, or check its name."
                 )
-            found[first] = merged(group, {rest: value})
+            found[first] = merged(inner, {rest: value}, f"{whole}.")
         elif isinstance(value, Mapping) and set(value) == {"times"}:
-            found[first] = _times(name, found.get(first), value["times"])
+            found[first] = _times(whole, found.get(first), value["times"])
         else:
             found[first] = value
     return found

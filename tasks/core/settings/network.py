@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tasks.core.messages import listed
 from tasks.core.settings.base import Fraction, Spec, Units
 
 
@@ -76,7 +77,7 @@ class NetworkSettings(Spec):
             ]
             if unused:
                 raise ValueError(
-                    f"{', '.join(unused)}: unused in family 'stack', whose layers are set by "
+                    f"{listed(unused)}: unused in family 'stack', whose layers are set by "
                     "filters, kernel_sizes, pooled, padding, batch_norm, dense, dropout and l2; "
                     "set family to 'compact' or 'residual'"
                 )

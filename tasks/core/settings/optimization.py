@@ -36,7 +36,7 @@ class OptimizerSettings(Spec):
             "normalisations are spared."
         ),
     )
-    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+    clip_norm: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = Field(
         None, description="Gradients with a larger joint norm are scaled down to it."
     )
 

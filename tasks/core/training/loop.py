@@ -143,10 +143,7 @@ def train(
         values = tuple(keras.ops.convert_to_numpy(variable) for variable in variables)
         state = averages.after(epoch, progress.variables, values)
         if averages.wanted and held_out is not None:
-            _assign(model.variables, averages.of(state))
-            found = model.evaluate(held_out, verbose=0, return_dict=True)
-            row |= {f"val_{name}": float(value) for name, value in found.items()}
-            _assign(model.variables, values[: len(model.variables)])
+            row |= _scores(model, averages.of(state), held_out)
         _check_finite(
             row, {v.path: value for v, value in zip(variables, values, strict=True)}, schedule
         )
@@ -162,6 +159,15 @@ def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -
     """Restore variables; nothing is done for no values."""
     for variable, value in zip(variables, values, strict=bool(values)):
         variable.assign(value)
+
+
+def _scores(model: keras.Model, values: Sequence[np.ndarray], held_out: Any) -> Row:
+    """The scores of a model with other values of its variables, as `fit` names them."""
+    kept = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+    _assign(model.variables, values)
+    found = model.evaluate(held_out, verbose=0, return_dict=True)
+    _assign(model.variables, kept)
+    return {f"val_{name}": float(value) for name, value in found.items()}
 
 
 def _rate(
