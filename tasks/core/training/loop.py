@@ -137,9 +137,7 @@ def train(
         held_out = Batches(replace(validation, weights=None), EVALUATION_BATCH).prefetched()
     for epoch in range(progress.epoch + 1, schedule.epochs + 1):
         batches = _epoch_of(examples, schedule, seed, epoch).prefetched()
-        scored = None if averages.wanted else held_out
-        fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=scored)
-        row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
+        row = _fitted(model, epoch, batches, None if averages.wanted else held_out)
         values = tuple(keras.ops.convert_to_numpy(variable) for variable in variables)
         state = averages.after(epoch, progress.variables, values)
         if averages.wanted and held_out is not None:
@@ -159,6 +157,12 @@ def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -
     """Restore variables; nothing is done for no values."""
     for variable, value in zip(variables, values, strict=bool(values)):
         variable.assign(value)
+
+
+def _fitted(model: keras.Model, epoch: int, batches: Any, held_out: Any) -> Row:
+    """Train for an epoch; return its row of the history."""
+    fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=held_out)
+    return {"epoch": float(epoch)} | {name: float(of[0]) for name, of in fitted.history.items()}
 
 
 def _scores(model: keras.Model, values: Sequence[np.ndarray], held_out: Any) -> Row:

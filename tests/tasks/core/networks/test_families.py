@@ -80,8 +80,8 @@ def test_whitened_patches_are_uncorrelated_with_variance_one() -> None:
 
     rng = np.random.default_rng(0)
     # Neighbouring pixels are alike.
-    images = np.cumsum(rng.normal(0, 9, (40, 14, 14, 2)), axis=2) + 120
-    images = np.clip(images, 0, 255).astype(np.uint8)
+    brightness = np.cumsum(rng.normal(0, 9, (40, 14, 14, 2)), axis=2) + 120
+    images = np.clip(brightness, 0, 255).astype(np.uint8)
     kernel, bias = whitening_weights(images, 3)
     assert kernel.shape == (3, 3, 2, 36)
     import keras

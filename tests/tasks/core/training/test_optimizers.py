@@ -43,7 +43,7 @@ def stepped(
 def test_each_optimizer_descends_and_has_its_variables_before_the_first_step(name: str) -> None:
     from tasks.core.training.optimizers import make_optimizer
 
-    settings = OptimizerSettings(name=name, weight_decay=0.01, clip_norm=1.0)  # type: ignore[arg-type]
+    settings = OptimizerSettings(name=name, weight_decay=0.01, clip_norm=1.0)
     (kernel,) = variables((3, 3, 2, 4))
     optimizer = make_optimizer(settings, 0.01, [kernel])
     count = len(optimizer.variables)
@@ -58,7 +58,7 @@ def test_each_optimizer_descends_and_has_its_variables_before_the_first_step(nam
 def test_biases_and_normalisations_do_not_decay(name: str) -> None:
     shapes = ((2, 4), (4,))
     zero = [np.zeros(shape) for shape in shapes]
-    settings = OptimizerSettings(name=name, weight_decay=0.5)  # type: ignore[arg-type]
+    settings = OptimizerSettings(name=name, weight_decay=0.5)
     start = [np.array(one.numpy()) for one in variables(*shapes)]
     kernel, bias = stepped(settings, variables(*shapes), zero)
     np.testing.assert_allclose(kernel, start[0] * 0.95**2, rtol=1e-5)

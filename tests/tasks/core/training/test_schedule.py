@@ -77,7 +77,7 @@ def test_batches_grow_by_doubling_at_equal_intervals() -> None:
     decay=st.floats(0, 0.95),
 )
 def test_averages_by_their_definition(kind: str, epochs: int, window: int, decay: float) -> None:
-    settings = AverageSettings(kind=kind, decay=decay, epochs=window)  # type: ignore[arg-type]
+    settings = AverageSettings(kind=kind, decay=decay, epochs=window)
     averages = Averages(settings, epochs, 2)
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(epochs, 3)).astype(np.float32)
