@@ -124,11 +124,7 @@ def train(
     Raises:
         NumericalError: the loss, a score or a weight is not finite.
     """
-    optimizer = make_optimizer(
-        schedule.optimizer, _rate(schedule, len(examples)), model.trainable_variables
-    )
-    model.compile(optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"])
-    variables = [*model.variables, *optimizer.variables]
+    variables = _compiled(model, schedule, len(examples))
     averages = Averages(schedule.average, schedule.epochs, len(model.variables))
     progress = start or Progress((), ())
     _assign(variables, averages.without(progress.variables))
@@ -159,6 +155,15 @@ def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -
         variable.assign(value)
 
 
+def _compiled(model: keras.Model, schedule: Schedule, images: int) -> list[keras.Variable]:
+    """Compile a model; return its variables and those of its optimizer."""
+    rates = schedule.rates(images)
+    rate = schedule.learning_rate if rates is None else RateTable(rates)
+    optimizer = make_optimizer(schedule.optimizer, rate, model.trainable_variables)
+    model.compile(optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"])
+    return [*model.variables, *optimizer.variables]
+
+
 def _fitted(model: keras.Model, epoch: int, batches: Any, held_out: Any) -> Row:
     """Train for an epoch; return its row of the history."""
     fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=held_out)
@@ -172,13 +177,6 @@ def _scores(model: keras.Model, values: Sequence[np.ndarray], held_out: Any) -> 
     found = model.evaluate(held_out, verbose=0, return_dict=True)
     _assign(model.variables, kept)
     return {f"val_{name}": float(value) for name, value in found.items()}
-
-
-def _rate(
-    schedule: Schedule, images: int
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    rates = schedule.rates(images)
-    return schedule.learning_rate if rates is None else RateTable(rates)
 
 
 def _epoch_of(examples: Examples, schedule: Schedule, seed: int, epoch: int) -> Batches:

@@ -505,11 +505,13 @@ def test_a_training_stopped_after_each_epoch_ends_with_the_same_bytes(
 def test_a_cosine_rises_over_a_tenth_of_the_steps_and_falls_to_zero(
     count: int, epochs: int, batch: int
 ) -> None:
-    from tasks.core.training.loop import _rate
+    from tasks.core.training.optimizers import RateTable
     from tasks.core.training.schedule import Schedule
 
     peak = 0.25
-    rate: Any = _rate(Schedule(epochs, batch, peak, decay="cosine"), count)
+    rates = Schedule(epochs, batch, peak, decay="cosine").rates(count)
+    assert rates is not None
+    rate = RateTable(rates)
     steps = epochs * math.ceil(count / batch)
     rising = math.ceil(steps / 10)
     found = [float(rate(step)) for step in range(steps + 1)]
@@ -520,7 +522,7 @@ def test_a_cosine_rises_over_a_tenth_of_the_steps_and_falls_to_zero(
             expected = peak * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
         assert value == pytest.approx(expected, abs=1e-6), step
         assert value > 0 or step == steps, "each step learns"
-    assert _rate(Schedule(epochs, batch, peak), count) == peak
+    assert Schedule(epochs, batch, peak).rates(count) is None
 
 
 def test_a_training_with_a_falling_rate_resumes_exactly() -> None:
