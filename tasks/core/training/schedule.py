@@ -61,7 +61,7 @@ class Schedule:
         return min(max(self.batch_size, self.final_batch_size), self.batch_size << done)
 
     def rates(self, images: int) -> Float64 | None:
-        """The learning rate of every step of a training on so many images, and 0 after the last.
+        """The learning rate of every step of a training on so many images, and that after the last.
 
         `(steps + 1,)`; None if it is constant. It rises linearly to the peak (Goyal et al., 2017)
         and falls along a cosine (Loshchilov and Hutter, 2017) or a line.
@@ -81,5 +81,4 @@ class Schedule:
             rise = (1 + (rising - 1) * up) / rising
         fall = 1 - down if self.decay == "linear" else (1 + np.cos(np.pi * down)) / 2
         found: Float64 = self.learning_rate * np.where(step < rising, rise, fall)
-        found[steps] = 0
         return found
