@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.core.data.depths import WHITES
 from tasks.core.names import USAGE
 from tasks.storage.exchange import Outputs
 
@@ -25,15 +26,23 @@ PREPROCESSING = {
     ),
 }
 # How pictures become images, step by step: see `tasks.core.data.photographs.framed`.
-_BEGIN = (
+_DECODED = (
     "Decode the picture; a large JPEG at 1/2, 1/4 or 1/8 of its size, the least that leaves both "
-    "sides at least 320 pixels and twice the longer side of this shape.",
+    "sides at least 320 pixels and twice the longer side of this shape."
+)
+_DEEP = (
+    "Multiply whole numbers of more than 8 bits per channel by 255, divide them by white, and "
+    "round them. White is {}."
+)
+_LEAST = (
+    "{}, the least that no colour of the picture exceeds; for its opacity, that no opacity exceeds "
+    "either"
+)
+_UPRIGHT = (
     "Turn it as its EXIF orientation says. Convert its colours from its own ICC profile, "
     "if it has one, to sRGB.",
     "If it now has this shape, 8 bits per channel and no transparency, it is the image.",
-    "Make it 8 bits per channel. In grey pictures of more bits, white is the least of 255, 1023, "
-    "4095, 16383 and 65535 that no pixel exceeds; in those of fractions 1, or 255 if a pixel "
-    "exceeds 1.",
+    "Make grey pictures of fractions 8 bits: white is 1, or 255 if a pixel exceeds 1.",
 )
 _CHANNELS = {
     1: "Make it grey: 0.299 red + 0.587 green + 0.114 blue.",
@@ -59,7 +68,7 @@ _PADDED = (
     "or below."
 )
 # Facts about the images; every stage that makes arrays from them passes these facts on.
-ABOUT_IMAGES = ("dataset", "class_names", "image_shape", "ground", "fit")
+ABOUT_IMAGES = ("dataset", "class_names", "image_shape", "ground", "fit", "white")
 
 
 def about_images(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,9 +76,11 @@ def about_images(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: facts[name] for name in ABOUT_IMAGES}
 
 
-def from_pictures(channels: int, fit: str) -> list[str]:
+def from_pictures(channels: int, fit: str, white: int) -> list[str]:
     """How a picture of any size becomes an image of the data set, in steps."""
-    steps = [*_BEGIN, _CHANNELS[channels], _BACKGROUND, _FITS[fit], _OPACITY]
+    whites = " or ".join(str(one) for one in WHITES if one >= white)
+    deep = _DEEP.format(_LEAST.format(whites) if white < WHITES[-1] else whites)
+    steps = [_DECODED, deep, *_UPRIGHT, _CHANNELS[channels], _BACKGROUND, _FITS[fit], _OPACITY]
     return steps + [_PADDED] * (fit == "pad")
 
 
@@ -97,7 +108,8 @@ def write_usage(
             "dtype": "uint8",
             "ground": about["ground"],
             "fit": about["fit"],
-            "from_pictures": from_pictures(about["image_shape"][2], about["fit"]),
+            "white": about["white"],
+            "from_pictures": from_pictures(about["image_shape"][2], about["fit"], about["white"]),
         },
         "input": {
             "shape": ["n", *shape],

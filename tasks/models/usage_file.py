@@ -31,6 +31,8 @@ class _Image(_Part):
     ground: Annotated[float, Field(ge=0, le=1)]
     # Models of earlier versions were trained on padded images.
     fit: Fit = "pad"
+    # Earlier versions scaled each picture of more than 8 bits by itself.
+    white: Annotated[int, Field(ge=255, le=65_535)] = 255
 
 
 class _Input(_Part):
@@ -49,7 +51,9 @@ class Usage(_Part):
     @property
     def image_format(self) -> ImageFormat:
         """The format of the images that the model was trained on."""
-        return ImageFormat(*self.image.shape, self.image.fit, self.image.ground)
+        return ImageFormat(
+            *self.image.shape, self.image.fit, self.image.ground, white=self.image.white
+        )
 
 
 def read_usage(content: bytes, origin: str) -> Usage:

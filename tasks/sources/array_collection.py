@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.core.array_types import UInt8
 from tasks.core.data.class_labels import Labels, named, strings
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.pixel_values import (
     Conversion,
     Layout,
@@ -83,7 +84,7 @@ def collected(
         for number, label in enumerate(labels)
     ]
     images = [
-        ArrayImages(partial(converted, array, how, into), array.shape[0], _without_opacity(how))
+        ArrayImages(partial(converted, array, how, into), array.shape[0], _traits(how, into))
         for array, how, into in zip(pixels, layouts, conversions, strict=True)
     ]
     said = [
@@ -127,9 +128,9 @@ def layout_of(array: Pixels) -> Layout:
     return found
 
 
-def _without_opacity(how: Layout) -> tuple[int, int, int]:
+def _traits(how: Layout, into: Conversion) -> Traits:
     height, width, channels = how.shape
-    return (height, width, 3 if channels == 4 else channels)
+    return Traits(height, width, min(channels, 3), into.white)
 
 
 def _conversions(arrays: Sequence[Pixels]) -> list[Conversion]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame, framed
 
 # Why a file that a table names is left out.
@@ -43,15 +45,11 @@ class Unusable:
     reason: str
 
 
-# Height, width and channels (1 or 3) of an image as it would be without a change of size.
-Shape = tuple[int, int, int]
-
-
 class Images(Protocol):
     """The pixels behind the entries of a collection, in their order."""
 
-    def shapes(self) -> Iterator[Shape | Unusable]:
-        """The shape of each image, from its header alone."""
+    def traits(self) -> Iterator[Traits | Unusable]:
+        """What each image is like, without its pixels if that is possible."""
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
         """Each image in a frame, `(height, width, channels)` uint8, or why it is unusable.
@@ -87,17 +85,16 @@ class ArrayImages:
         blocks: yields blocks `(m, height, width, channels)` uint8, each time it is called; with 4
             channels, the last is opacity.
         count: the number of images.
-        shape: their shape, without opacity.
+        each: what each of them is like.
     """
 
     blocks: Callable[[], Iterable[UInt8]]
     count: int
-    shape: Shape
+    each: Traits
 
-    def shapes(self) -> Iterator[Shape | Unusable]:
-        """The same shape for each image."""
-        for _ in range(self.count):
-            yield self.shape
+    def traits(self) -> Iterator[Traits | Unusable]:
+        """The same for each image."""
+        return repeat(self.each, self.count)
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
         """Each image in a frame; those of another size are resized on all cores."""
@@ -120,10 +117,10 @@ class JoinedImages:
 
     parts: Sequence[Images]
 
-    def shapes(self) -> Iterator[Shape | Unusable]:
-        """The shape of each image."""
+    def traits(self) -> Iterator[Traits | Unusable]:
+        """What each image is like."""
         for part in self.parts:
-            yield from part.shapes()
+            yield from part.traits()
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
         """Each image in a frame."""

@@ -32,6 +32,7 @@ DELIMITERS = ",;\t|"
 _BEGIN_BYTES = 2**22
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?\s*", re.IGNORECASE)
 _WHOLE = re.compile(r"\s*[-+]?\d+\s*")
+_PADDED = re.compile(r"\s*[-+]?0\d")
 
 Chunk = tuple[NDArray[Any], NDArray[Any]]
 
@@ -204,8 +205,13 @@ def _translated(path: Path) -> Iterator[None]:
         ) from error
 
 
-def as_numbers(labels: NDArray[np.str_]) -> NDArray[Any]:
-    """Labels as whole numbers, if all are; else as they are."""
+def as_numbers(labels: NDArray[np.str_], *, have_names: bool) -> NDArray[Any]:
+    """Labels as whole numbers, if all are; else as they are.
+
+    Where classes have no other names, numbers with zeros before them, like `01`, are their names.
+    """
+    if not have_names and any(map(_PADDED.match, np.unique(labels))):
+        return labels
     try:
         found = labels.astype(np.float64)
     except ValueError:

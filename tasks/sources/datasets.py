@@ -76,10 +76,10 @@ def opened_data_set(data_set: str) -> Iterator[Collection]:
         return
     path = existing(data_set)
     if not archives.accepts(path):
-        yield _reader_of(path).read(path)
+        yield _read(path)
         return
     with archives.unpacked(path) as content, _named(content.folder, data_set):
-        found = _reader_of(content.path).read(content.path)
+        found = _read(content.path)
         yield replace(found, left_out=Counter(found.left_out) + Counter(content.left_out))
 
 
@@ -104,21 +104,24 @@ def data_set_digest(data_set: str) -> str:
         UserError: the data set does not exist, has no known form, or a file can't be read.
     """
     from tasks.sources import archives, remote
+    from tasks.sources.folder_listing import one_view
 
     if remote.is_remote(data_set):
         return remote.listed_dataset(data_set).digest()
     path = existing(data_set)
     if archives.accepts(path):
         return digest_of(["archive", _file_digest(path)])
-    reader = _reader_of(path)
-    files = reader.files(path)
-    base = path if path.is_dir() else path.parent
-    names = ["" if file == path else os.path.relpath(file, base) for file in files]
+    with one_view():
+        reader = _reader_of(path)
+        files = reader.files(path)
+        base = path if path.is_dir() else path.parent
+        names = ["" if file == path else os.path.relpath(file, base) for file in files]
+        # Beside a table may be anything, such as the store of this run.
+        others = _others(path, names) if path.is_dir() else []
     with ThreadPoolExecutor() as threads:
         digests = list(threads.map(_file_digest, files))
     content = sorted(map(list, zip(names, digests, strict=True)))
-    # Beside a table may be anything, such as the store of this run.
-    return digest_of([reader.__name__, content, _others(path, names) if path.is_dir() else []])
+    return digest_of([reader.__name__, content, others])
 
 
 def _others(folder: Path, names: Iterable[str]) -> list[Any]:
@@ -145,6 +148,13 @@ def existing(data_set: str) -> Path:
     if not os.path.exists(path):
         raise UserError(f"{path} does not exist or can't be accessed; expected {_EXPECTED}.")
     return path
+
+
+def _read(path: Path) -> Collection:
+    from tasks.sources.folder_listing import one_view
+
+    with one_view():
+        return _reader_of(path).read(path)
 
 
 def _reader_of(path: Path) -> Reader:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -47,8 +49,30 @@ class Listing:
         return Counter(suffix for file in self.files if (suffix := suffix_of(file)) not in wanted)
 
 
+_VIEW: ContextVar[dict[Path, Listing] | None] = ContextVar("view", default=None)
+
+
+@contextmanager
+def one_view() -> Iterator[None]:
+    """Within it each folder is listed once, so that all who ask see the same."""
+    token = _VIEW.set({})
+    try:
+        yield
+    finally:
+        _VIEW.reset(token)
+
+
 def listing(folder: Path) -> Listing:
     """List a folder; links are followed, but no folder is read twice, and no store of results."""
+    seen = _VIEW.get()
+    if seen is None:
+        return _listing(folder)
+    if folder not in seen:
+        seen[folder] = _listing(folder)
+    return seen[folder]
+
+
+def _listing(folder: Path) -> Listing:
     files: list[Path] = []
     folders: list[Path] = []
     left_out: Counter[str] = Counter()

@@ -49,15 +49,15 @@ def frame_of(collection: Collection, settings: ImageSettings) -> Frame:
             f"expected at most {settings.unreadable:.0%}: correct their paths, or set "
             "images.unreadable."
         )
-    found = list(collection.images.shapes())
-    shapes = [one for one in found if not isinstance(one, Unusable)]
-    if not shapes:
+    found = list(collection.images.traits())
+    usable = [one for one in found if not isinstance(one, Unusable)]
+    if not usable:
         reason = next(one.reason for one in found if isinstance(one, Unusable))
         raise UserError(
             f"none of {len(collection.entries):,} images can be read; replace them. The first, "
             f"{collection.entries[0].name}, {reason}"
         )
-    return chosen_frame(shapes, settings)
+    return chosen_frame(usable, settings)
 
 
 def described(collection: Collection, pixels: DecodedImages, settings: ImageSettings) -> Described:
@@ -99,6 +99,7 @@ def report_of(collection: Collection, unusable: Mapping[int, str], frame: Frame)
     lines = [
         f"{count:,} images, read as {frame.width} x {frame.height} {colours} "
         f"({_FIT[frame.fit]} where proportions differ)",
+        *([_DEEP.format(frame.white)] if frame.white > 255 else []),
         *collection.notes,
     ]
     # A note names the missing files already.
@@ -127,8 +128,10 @@ def report_of(collection: Collection, unusable: Mapping[int, str], frame: Frame)
             "width": frame.width,
             "channels": frame.channels,
             "fit": frame.fit,
+            "white": frame.white,
         },
     }
 
 
+_DEEP = "white is {:,} in images of more than 8 bits per channel, and 255 in others"
 _FIT = {"pad": "padded", "crop": "cropped", "stretch": "stretched"}

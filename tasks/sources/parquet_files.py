@@ -21,7 +21,7 @@ MOST_VALUES_PER_BYTE = 100
 BUFFER = 1 << 20
 # Why a row is left out.
 WITHOUT_CLASS = "a row without a class"
-TOO_LARGE_TABLE = (
+_TOO_LARGE = (
     "unpacks to more than a hundred times its size, so it may be a file made to exhaust memory; "
     "leave it out."
 )
@@ -44,7 +44,7 @@ def parquet_file(path: Path) -> Iterator[Any]:
             path.open("rb") as opened,
             pq.ParquetFile(opened, buffer_size=BUFFER, pre_buffer=False) as file,
         ):
-            check_table(file.metadata, path.stat().st_size, f"{path}: ")
+            _check_table(file.metadata, path)
             yield file
     except (pa.ArrowException, ValueError, MemoryError) as error:
         raise UserError(
@@ -56,23 +56,23 @@ def parquet_file(path: Path) -> Iterator[Any]:
         ) from None
 
 
-def check_table(metadata: Any, size: int, origin: str = "") -> None:
+def _check_table(metadata: Any, path: Path) -> None:
     """Refuse a small file with a huge content: a repeated value takes hardly any space.
 
     Args:
         metadata: the file's `pyarrow.parquet.FileMetaData`.
-        size: the file's size in bytes.
-        origin: the begin of the message.
+        path: the file.
 
     Raises:
         UserError: a column unpacks to much more than the file's size.
     """
+    most = max(MOST_PIXELS, MOST_VALUES_PER_BYTE * path.stat().st_size)
     for group in range(metadata.num_row_groups):
         for index in range(metadata.num_columns):
             column = metadata.row_group(group).column(index)
             values = max(column.num_values, column.total_uncompressed_size)
-            if values > max(MOST_PIXELS, MOST_VALUES_PER_BYTE * size):
-                raise UserError(f"{origin}{TOO_LARGE_TABLE}")
+            if values > most:
+                raise UserError(f"{path}: {_TOO_LARGE}")
 
 
 def texts_of(file: Any, origin: str, names: list[str] | None = None) -> dict[str, list[str]]:

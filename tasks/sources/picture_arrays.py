@@ -55,17 +55,25 @@ def in_arrays(
         note(
             f"{source}: rows of {array.shape[1]} pixels were taken as {like.height} x {like.width}."
         )
-    yield from in_pixels(pixels, source, note)
+    yield from in_pixels(pixels, source, like.white, note)
 
 
-def in_pixels(pixels: Pixels, source: str, note: Callable[[str], None]) -> Iterator[Undecoded]:
+def in_pixels(
+    pixels: Pixels, source: str, white: int, note: Callable[[str], None]
+) -> Iterator[Undecoded]:
     """The pictures in an array, after its numbers and axes were understood.
+
+    Args:
+        pixels: the array.
+        source: what the file is called.
+        white: what is at least white in numbers of more than 8 bits.
+        note: is given a sentence about each conversion.
 
     Raises:
         UserError: its numbers or axes have no or several meanings, or it is damaged.
     """
     how = layout_of(pixels)
-    into = conversion(pixels.dtype, pixels.span or span_in(pixels), pixels.origin)
+    into = conversion(pixels.dtype, pixels.span or span_in(pixels), pixels.origin, white)
     for said in (how.note, into.note):
         if said:
             note(f"{source}: {said}.")

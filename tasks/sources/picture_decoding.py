@@ -6,17 +6,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tasks.core.data.photographs import Frame
+from tasks.core.data.picture_modes import Numbers
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
+from tasks.sources.deep_pictures import is_deep, numbers_of
 
 # Pillow reads many more formats, some with external programs. These are common and well tested.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
@@ -33,8 +34,6 @@ _HEIC_PACKAGE = "pillow_heif"
 # Pillow's own limit. A small file with more pixels is more likely an attack than a picture.
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 0
 THUMBNAIL = 160
-# Pictures of more bits in these modes are nearly black if no colour is brighter.
-_COLOURS, _DARK = ("RGB", "RGBA"), 64
 
 TOO_LARGE = (
     f"has more than {MOST_PIXELS // 1_000_000} megapixels, so it may be a file made to exhaust "
@@ -98,23 +97,40 @@ def opened(file: IO[bytes]) -> Image.Image:
 def decoded(file: IO[bytes], frame: Frame) -> Image.Image:
     """The picture in a file, in at least twice the size of the frame and of a thumbnail.
 
+    It has 8 bits per channel, or is grey with fractions (mode F).
+
     Raises:
-        UserError: it has too many pixels, or the file contains several pictures.
+        UserError: it has too many pixels, the file contains several pictures, or black and white
+            are not defined.
         OSError, ValueError, ...: whatever Pillow raises for damaged files.
     """
     picture = opened(file)
-    deep = any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+    if numbers := numbers_in(file, picture):
+        found = numbers.picture(frame.white)
+        # Its EXIF data and colour profile; where it is transparent, its opacity says so.
+        found.info = {name: picture.info[name] for name in picture.info if name != "transparency"}
+        return found
     # Lets the decoder scale a large JPEG down by a power of two, which is fast.
     enough = 2 * max(THUMBNAIL, frame.height, frame.width)
     picture.draft(None, (enough, enough))
     picture.load()
-    # Of colours of 16 bits, Pillow keeps the upper 8. A scan of 12 bits has 4 of them.
-    if deep and picture.mode in _COLOURS and np.asarray(picture)[..., :3].max() < _DARK:
-        raise UserError(
-            "has colours of fewer bits in a file of 16, of which only the upper 8 can be read; "
-            "save it with 8 bits per channel."
-        )
     return picture
+
+
+def numbers_in(file: IO[bytes], picture: Image.Image) -> Numbers | None:
+    """The numbers of an opened picture of more than 8 bits per channel; None of any other.
+
+    Others are not decoded.
+
+    Raises:
+        UserError, OSError, ValueError, ...: see `decoded`.
+    """
+    return numbers_of(picture, partial(_again, file)) if is_deep(picture) else None
+
+
+def _again(file: IO[bytes]) -> Image.Image:
+    file.seek(0)
+    return opened(file)
 
 
 @contextmanager

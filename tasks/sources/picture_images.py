@@ -15,15 +15,18 @@ from typing import IO, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.depths import white_of
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame, framed
 from tasks.core.data.picture_modes import channels_of
 from tasks.core.errors import UserError
-from tasks.sources.collection import Shape, Unusable
+from tasks.sources.collection import Unusable
 from tasks.sources.picture_decoding import (
     EMPTY,
     HEIC_ADVICE,
     HEIC_SUFFIXES,
     decoded,
+    numbers_in,
     opened,
     quiet,
     reads_heic,
@@ -52,9 +55,9 @@ class PictureImages:
 
     pictures: Callable[[], Iterable[Encoded]]
 
-    def shapes(self) -> Iterator[Shape | Unusable]:
-        """The shape of each picture after its EXIF rotation, from its header."""
-        return _on_all_cores(_shape, self.pictures())
+    def traits(self) -> Iterator[Traits | Unusable]:
+        """What each picture is like, from its header, and its numbers if they may exceed 255."""
+        return _on_all_cores(_traits, self.pictures())
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
         """Each picture in a frame: `(height, width, channels)` uint8."""
@@ -92,14 +95,16 @@ def _made(make: Callable[[IO[bytes]], Made], picture: Encoded) -> Made | Unusabl
         return Unusable(reason_of(error))
 
 
-def _shape(file: IO[bytes]) -> Shape:
+def _traits(file: IO[bytes]) -> Traits:
     picture = opened(file)
     # Pillow's own method for PNG would decode the picture to look for EXIF data behind it.
     orientation = Image.Image.getexif(picture).get(ORIENTATION)
     # Pillow has turned the size of a TIFF already.
     turned = orientation in TURNED and picture.format != "TIFF"
     height, width = (picture.height, picture.width)[:: -1 if turned else 1]
-    return height, width, channels_of(picture.mode)
+    if numbers := numbers_in(file, picture):
+        return Traits(height, width, numbers.colours.shape[2], white_of(numbers.highest))
+    return Traits(height, width, channels_of(picture.mode))
 
 
 def _decoded(file: IO[bytes], frame: Frame) -> UInt8:

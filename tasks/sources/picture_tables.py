@@ -23,10 +23,10 @@ from tasks.core.data.pixel_values import (
     span_of,
 )
 from tasks.core.errors import UserError
-from tasks.core.messages import first_line, listed
+from tasks.core.messages import listed
 from tasks.sources.array_collection import Pixels
 from tasks.sources.collection import as_picture
-from tasks.sources.parquet_files import check_table
+from tasks.sources.parquet_files import parquet_file
 from tasks.sources.picture_arrays import in_pixels, shape_of
 from tasks.sources.picture_decoding import Undecoded, decoded
 
@@ -59,32 +59,21 @@ def in_parquet(
         note: is given a sentence about each conversion.
 
     Raises:
-        UserError: it is not a Parquet file, is damaged, has no such column or no rows, or its
-            numbers have no or several meanings.
-        OSError: the file cannot be read.
+        UserError: it can't be read, is not a Parquet file, is damaged, has no such column or no
+            rows, or its numbers have no or several meanings.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # Opened here, since Arrow cannot open a path that is not UTF-8.
-        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
-            if file.metadata.num_rows == 0:
-                raise UserError("has no rows, so it contains no picture; leave it out.")
-            chosen = _chosen(file.schema_arrow)
-            check_table(file.metadata, path.stat().st_size)
-            if chosen is None:
-                yield from in_pixels(_columns(file, source, like), source, note)
-                return
-            into = _conversion(file, chosen, source, note)
-            # One row at a time, since a picture may be large.
-            for number, batch in enumerate(_batches(file, [chosen], 1)):
-                value = batch.column(0)[0]
-                yield Undecoded(f"{source}[{number}]", partial(_from_value, value, like, into))
-    except pa.ArrowException as error:
-        raise UserError(
-            f"is not a Parquet file, or is damaged ({first_line(error)}); get another copy."
-        ) from None
+    with parquet_file(path) as file:
+        if file.metadata.num_rows == 0:
+            raise UserError("has no rows, so it contains no picture; leave it out.")
+        chosen = _chosen(file.schema_arrow)
+        if chosen is None:
+            yield from in_pixels(_columns(file, source, like), source, like.white, note)
+            return
+        into = _conversion(file, chosen, source, like.white, note)
+        # One row at a time, since a picture may be large.
+        for number, batch in enumerate(_batches(file, [chosen], 1)):
+            value = batch.column(0)[0]
+            yield Undecoded(f"{source}[{number}]", partial(_from_value, value, like, into))
 
 
 def _chosen(schema: pa.Schema) -> str | None:
@@ -137,7 +126,7 @@ def _columns(file: ParquetFile, source: str, like: ImageFormat) -> Pixels:
 
 
 def _conversion(
-    file: ParquetFile, name: str, source: str, note: Callable[[str], None]
+    file: ParquetFile, name: str, source: str, white: int, note: Callable[[str], None]
 ) -> Conversion | None:
     """What the numbers in a column of lists mean; None for encoded pictures."""
     schema = file.schema_arrow
@@ -158,9 +147,9 @@ def _conversion(
             break
     if dtype is None:
         return None
-    into = conversion(dtype, span, source)
+    into = conversion(dtype, span, source, white)
     # Lists of bytes as wider numbers are usual, so that is nothing to tell.
-    if into.note and (dtype.kind in "bf" or span.highest > 255):
+    if into.note and (dtype.kind in "bf" or into.white > 255):
         note(f"{source}: {into.note}.")
     return into
 

@@ -57,6 +57,7 @@ def in_text(
             span,
         ),
         source,
+        like.white,
         note,
     )
 

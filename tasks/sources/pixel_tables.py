@@ -87,7 +87,10 @@ def read(path: Path) -> Collection:
     ]
     if not found:
         raise UserError(f"{path}: no row has a class; write one into the column of labels.")
-    labels = csv_pixels.as_numbers(np.concatenate([contents.labels for *_, contents in found]))
+    names = class_names_beside(path)
+    known = read_class_names(names) if names else tables[0].class_names
+    labels = np.concatenate([contents.labels for *_, contents in found])
+    labels = csv_pixels.as_numbers(labels, have_names=known is not None)
     ends = np.cumsum([len(contents.labels) for *_, contents in found])[:-1]
     span = reduce(Span.joined, [contents.span for *_, contents in found])
     joint = csv_pixels.dtype_of({contents.dtype for *_, contents in found}, span)
@@ -100,8 +103,6 @@ def read(path: Path) -> Collection:
         )
         for (split, table, contents), own in zip(found, np.split(labels, ends), strict=True)
     ]
-    names = class_names_beside(path)
-    known = read_class_names(names) if names else tables[0].class_names
     others = sorted({name for table in tables for name in table.others})
     collection = collected(
         parts, known, [f"columns that were not taken: {listed(others)}."] if others else []

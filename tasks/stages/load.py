@@ -94,6 +94,7 @@ def _own(spec: LoadSpec, collection: Collection, outputs: Outputs) -> Facts:
         "class_names": list(whole.class_names),
         "image_shape": list(pixels.shape),
         "fit": frame.fit,
+        "white": frame.white,
         "train": len(whole.train.labels),
         "test": len(whole.test.labels),
         "validation": whole.validation,

@@ -37,4 +37,4 @@ def preprocess(_spec: PreprocessSpec, inputs: Inputs, outputs: Outputs) -> Facts
                 "image_shape": list(split["images"].shape[1:]),
                 "ground": background_brightness(split["images"]),
             }
-    return {name: facts[name] for name in ("dataset", "class_names", "fit")} | found
+    return {name: facts[name] for name in ("dataset", "class_names", "fit", "white")} | found

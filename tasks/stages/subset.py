@@ -63,6 +63,7 @@ def subset(spec: SubsetSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         "dataset": facts["dataset"],
         "class_names": names,
         "fit": facts.get("fit", "pad"),
+        "white": facts.get("white", 255),
         "sizes": {name: len(found) for name, found in positions.items()},
         "copies": copies,
     }

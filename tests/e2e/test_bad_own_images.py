@@ -304,7 +304,7 @@ def read(path: Path) -> None:
         data_set_digest(str(path))
         with opened_data_set(str(path)) as found:
             assert isinstance(found, Collection)
-            assert len(list(found.images.shapes())) == len(found.entries)
+            assert len(list(found.images.traits())) == len(found.entries)
 
 
 ANY = arrays(scalar_dtypes(), array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4))

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.core.data.photographs import ImageFormat
+from tasks.core.data.photographs import ImageFormat, Invert
 from tasks.core.records import Stage
-from tasks.core.stage_specs import FoldsSpec
+from tasks.core.stage_specs import FoldsSpec, RetrainSpec
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.images import DUPLICATE_PAIRS
+from tasks.models.usage_file import read_usage
 from tasks.sources.pictures import Picture, read_pictures
+from tests.deep_pictures import drawn, png, tiff
 from tests.own_images import (
     EACH,
     FORMS,
     LABELS,
     PIXELS,
+    TINY,
     loaded,
     model_of,
     preprocessed,
@@ -175,6 +180,98 @@ def test_images_that_do_not_fit_into_memory_give_the_same_bytes(
         monkeypatch.setattr("tasks.core.data.rows._BLOCK", 7 * PIXELS[0].size)
         monkeypatch.setattr("tasks.sources.decoded_images._BLOCK", 5 * PIXELS[0].size)
     assert found[0] == found[1]
+
+
+# More than 8 bits per channel
+
+
+def deep_folder(path: Path, numbers: NDArray[np.uint16], write: Callable[..., bytes]) -> Path:
+    """A folder of two classes; each picture is darker than the next."""
+    for at, some in enumerate(numbers):
+        file = path / "ab"[at % 2] / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(write(some))
+    return path
+
+
+def deep_forms(path: Path, numbers: NDArray[np.uint16]) -> list[Path]:
+    """The same images as a folder of PNGs, of TIFFs, in a Parquet file and as an array."""
+    labels = ["ab"[at % 2] for at in range(len(numbers))]
+    table = pa.table({"image": [{"bytes": png(some)} for some in numbers], "label": labels})
+    pq.write_table(table, path / "own.parquet")
+    np.savez(path / "own.npz", x=numbers, y=labels)
+    pngs, tiffs = (deep_folder(path / kind.__name__, numbers, kind) for kind in (png, tiff))
+    return [pngs, tiffs, path / "own.parquet", path / "own.npz"]
+
+
+def graded(channels: int, white: int) -> NDArray[np.uint16]:
+    """Twelve images, the first of which has only a twelfth of the brightness of the last."""
+    steps = np.arange(1, 13).reshape(-1, 1, 1, 1) / 12
+    return (drawn(12, 9, 9, channels, highest=white) * steps).astype(np.uint16)
+
+
+@pytest.mark.parametrize("white", [1_023, 4_095, 65_535])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_pictures_and_deep_arrays_share_their_keys(
+    channels: int, white: int, tmp_path: Path
+) -> None:
+    numbers = graded(channels, white)
+    bench, keys = Workbench(tmp_path), set()
+    for path in deep_forms(tmp_path, numbers):
+        raw = loaded(bench, path)
+        assert raw.facts["white"] == white, path
+        keys.add(subsetted(bench, raw.outcome).record.key)
+    assert len(keys) == 1
+    stored = np.concatenate([raw.arrays(name)["images"] for name in ("train", "test")])
+    expected = np.floor(numbers * (255 / white) + 0.5)
+    assert sorted(map(np.ndarray.tobytes, stored)) == sorted(
+        map(np.ndarray.tobytes, expected.astype(np.uint8))
+    )
+    # The brightness between images remains.
+    assert np.sort(stored.max(axis=(1, 2, 3)))[0] <= 255 // 12 + 1
+
+
+def test_pictures_of_8_and_of_more_bits_have_a_white_each(tmp_path: Path) -> None:
+    folder = deep_folder(tmp_path / "photos", graded(1, 4_095), png)
+    eight = np.random.default_rng(1).integers(0, 256, (12, 9, 9), np.uint8)
+    for at, pixels in enumerate(eight):
+        Image.fromarray(pixels).save(folder / "ab"[at % 2] / f"eight {at}.png")
+    bench = Workbench(tmp_path)
+    done = loaded(bench, folder)
+    said = json.loads(done.content("reading"))["lines"]
+    assert "white is 4,095 in images of more than 8 bits per channel, and 255 in others" in said
+    stored = np.concatenate([done.arrays(name)["images"] for name in ("train", "test")])
+    assert {pixels.tobytes() for pixels in eight} < set(map(np.ndarray.tobytes, stored))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [9, 28])
+def test_predict_gives_deep_pictures_the_white_of_the_training(
+    channels: int, side: int, tmp_path: Path, tensorflow_ready: Mapping[str, Any]
+) -> None:
+    """With the real `usage.json`; a dark picture alone would say that white is less."""
+    bench = Workbench(tmp_path, tensorflow_ready)
+    raw = loaded(bench, deep_folder(tmp_path / "photos", graded(channels, 4_095), png), side=side)
+    arrays = preprocessed(bench, subsetted(bench, raw.outcome).outcome)
+    reads = {"arrays": ("train", "validation", "facts")}
+    spec = RetrainSpec(training=TINY, seed=3)
+    final = bench.compute(Stage("final", spec, reads), arrays=arrays.outcome)
+    usage = read_usage(final.content("usage"), "usage.json")
+    assert usage.image.white == 4_095
+    stored = {name: raw.arrays(name)["images"] for name in ("train", "test")}
+    numbers = graded(channels, 4_095)
+    np.save(tmp_path / "dark.npy", numbers[:3])
+    for row in raw.rows("origins"):
+        path = tmp_path / "photos" / row["name"]
+        image = stored[row["split"]][row["position"]]
+        invert: Invert = "auto" if side == 9 else "no"
+        (seen,) = read_pictures([path], usage.image_format, invert=invert)
+        assert isinstance(seen, Picture)
+        assert np.array_equal(seen.prepared.pixels, image)
+        if (at := int(path.stem)) < 3:
+            of_array = list(read_pictures([tmp_path / "dark.npy"], usage.image_format, invert))[at]
+            assert isinstance(of_array, Picture)
+            assert np.array_equal(of_array.prepared.pixels, image)
 
 
 # By the real command

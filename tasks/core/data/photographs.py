@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -32,13 +32,15 @@ class Frame:
 
     `channels` is 1 (grey) or 3 (RGB). `fit` says what happens to pictures of other proportions:
     `pad` fills the rest with their background, `crop` cuts off what is outside, `stretch` changes
-    the proportions.
+    the proportions. `white` is the least number that is white in images of more than 8 bits, see
+    `tasks.core.data.depths.white_of`.
     """
 
     height: int
     width: int
     channels: int
     fit: Fit = "pad"
+    white: int = field(default=255, kw_only=True)
 
 
 @dataclass(frozen=True)

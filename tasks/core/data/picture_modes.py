@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.depths import scaled, white_of
 from tasks.core.errors import UserError
-
-# The bits per pixel that scanners and cameras use in files of 16 bits.
-DEPTHS = (8, 10, 12, 14, 16)
-WHITES = tuple((1 << depth) - 1 for depth in DEPTHS)
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -26,16 +24,15 @@ def upright(picture: Image.Image) -> Image.Image:
 def eight_bits(picture: Image.Image) -> Image.Image:
     """Convert a picture to eight bits per channel: L or RGB, or LA or RGBA with transparency.
 
-    Grey pictures of more bits often use only some of them. White is the largest number of the
-    least depth in `DEPTHS` that has all of the picture's pixels. Numbers with a fraction are from
-    0 to 1 if none is larger, else from 0 to 255.
+    Numbers with a fraction are from 0 to 1 if none is larger, else from 0 to 255. Whole numbers of
+    more bits are not known here: see `Numbers`.
 
     Raises:
         UserError: the pixels are numbers for which black and white are not defined.
     """
     mode = picture.mode
-    if mode.startswith("I") or mode == "F":
-        return Image.fromarray(_from_numbers(np.asarray(picture)))
+    if mode == "F":
+        return Image.fromarray(_from_fractions(np.asarray(picture)))
     grey = mode in ("1", "L", "LA", "La")
     if picture.has_transparency_data:
         return picture.convert("LA" if grey else "RGBA")
@@ -58,26 +55,50 @@ def channels_of(mode: str) -> int:
     return 1 if mode in ("1", "L", "LA", "La", "F") or mode.startswith("I") else 3
 
 
-def white_of(highest: int) -> int:
-    """The number that is white in an image of whole numbers of which `highest` is the largest."""
-    return min(white for white in WHITES if highest <= white)
+@dataclass(frozen=True)
+class Numbers:
+    """The whole numbers of a picture of more than 8 bits per channel.
+
+    Attributes:
+        colours: `(h, w, 1 or 3)`, from 0 to 65,535.
+        opacity: `(h, w)`, from 0 to 65,535; None where everything is opaque.
+        highest: the largest number of the colours, or what the file says that white is.
+    """
+
+    colours: NDArray[Any]
+    opacity: NDArray[Any] | None
+    highest: int
+
+    def picture(self, white: int) -> Image.Image:
+        """L, LA, RGB or RGBA; white is not less than `white`, see `white_of`."""
+        white = white_of(self.highest, white)
+        parts = [scaled(self.colours[..., at], white) for at in range(self.colours.shape[2])]
+        if self.opacity is not None:
+            # Often of 16 bits where the colours use fewer.
+            parts.append(scaled(self.opacity, white_of(int(self.opacity.max()), white)))
+        modes = ("L", "LA", "RGB", "RGBA")
+        return Image.merge(modes[len(parts) - 1], [Image.fromarray(part) for part in parts])
 
 
-def _from_numbers(pixels: NDArray[Any]) -> UInt8:
-    """`(h, w)` whole numbers or float as uint8."""
-    lowest, highest = pixels.min(), pixels.max()
-    fractions = pixels.dtype.kind == "f"
-    if not (lowest >= 0 and highest <= (255 if fractions else WHITES[-1])):
+def _from_fractions(pixels: NDArray[np.float32]) -> UInt8:
+    """`(h, w)` float as uint8."""
+    check_span(pixels, 255)
+    highest = pixels.max()
+    found: UInt8 = np.rint(pixels * (255 if highest <= 1 else 1)).astype(np.uint8)
+    return found
+
+
+def check_span(pixels: NDArray[Any], highest: int) -> None:
+    """Refuse numbers below 0 or above `highest`.
+
+    Raises:
+        UserError: there are some, so black and white are not defined.
+    """
+    if not (pixels.min() >= 0 and pixels.max() <= highest):
         raise UserError(
-            f"has pixels from {lowest:g} to {highest:g}, for which black and white are not "
-            "defined; save it with 8 or 16 bits per channel."
+            f"has pixels from {pixels.min():g} to {pixels.max():g}, for which black and white are "
+            "not defined; save it with 8 or 16 bits per channel."
         )
-    if fractions:
-        whole: UInt8 = np.rint(pixels * (255 if highest <= 1 else 1)).astype(np.uint8)
-        return whole
-    white = white_of(int(highest))
-    scaled: UInt8 = ((pixels.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
-    return scaled
 
 
 def _in_srgb(picture: Image.Image) -> Image.Image:

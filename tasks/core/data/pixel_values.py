@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import UInt8
-from tasks.core.data.picture_modes import WHITES, white_of
+from tasks.core.data.depths import WHITES, scaled, white_of
 from tasks.core.errors import UserError
 from tasks.core.messages import quoted
 
@@ -48,10 +48,17 @@ class Span:
 
 @dataclass(frozen=True)
 class Conversion:
-    """How pixels of any type become uint8 of the same shape, and a sentence about it, if any."""
+    """How pixels of any type become uint8 of the same shape.
+
+    Attributes:
+        convert: converts a block of them.
+        note: a sentence about it, if any.
+        white: the number that is white, if it is more than 255; otherwise 255.
+    """
 
     convert: Callable[[NDArray[Any]], UInt8]
     note: str | None = None
+    white: int = 255
 
 
 @dataclass(frozen=True)
@@ -99,17 +106,24 @@ def settles(dtype: np.dtype[Any], span: Span) -> bool:
     return dtype.kind == "b" or (dtype == np.uint8 and span.highest > 1)
 
 
-def conversion(dtype: np.dtype[Any], span: Span, origin: str) -> Conversion:
+def conversion(dtype: np.dtype[Any], span: Span, origin: str, white: int = 255) -> Conversion:
     """How numbers of a type and span become uint8.
+
+    Args:
+        dtype: their type.
+        span: the least and the greatest of them.
+        origin: how messages call them.
+        white: the least number that is white in whole numbers but uint8, see
+            `tasks.core.data.depths.white_of`.
 
     Raises:
         UserError: they are no numbers, or black and white are not defined; the message begins with
             `origin`.
     """
     if dtype.kind == "b":
-        return Conversion(partial(_scaled, white=1), "False and True were made 0 and 255")
+        return Conversion(partial(scaled, white=1), "False and True were made 0 and 255")
     if dtype.kind in "iu":
-        return _of_whole_numbers(dtype, span, origin)
+        return _of_whole_numbers(dtype, span, origin, 255 if dtype == np.uint8 else white)
     if dtype.kind == "f":
         return _of_fractions(dtype, span, origin)
     raise UserError(
@@ -118,18 +132,18 @@ def conversion(dtype: np.dtype[Any], span: Span, origin: str) -> Conversion:
     )
 
 
-def _of_whole_numbers(dtype: np.dtype[Any], span: Span, origin: str) -> Conversion:
+def _of_whole_numbers(dtype: np.dtype[Any], span: Span, origin: str, white: int) -> Conversion:
     if span.lowest < 0 or span.highest > WHITES[-1]:
         raise UserError(
             f"{origin}: pixels are {dtype.name} from {span.lowest} to {span.highest}, for which "
             "black and white are not defined; convert them to uint8 from 0 to 255."
         )
-    if span.highest == 1:
-        return Conversion(partial(_scaled, white=1), "pixels are only 0 and 1: made 0 and 255")
-    white = white_of(int(span.highest))
+    if span.highest == 1 and white == 255:
+        return Conversion(partial(scaled, white=1), "pixels are only 0 and 1: made 0 and 255")
+    white = white_of(int(span.highest), white)
     if white > 255:
         note = f"{dtype.name} up to {span.highest}: white is {white}, scaled to 255"
-        return Conversion(partial(_scaled, white=white), note)
+        return Conversion(partial(scaled, white=white), note, white)
     return Conversion(
         _rounded, None if dtype == np.uint8 else f"{dtype.name} was taken as 0 to 255"
     )
@@ -157,12 +171,6 @@ def _of_fractions(dtype: np.dtype[Any], span: Span, origin: str) -> Conversion:
     return Conversion(
         _rounded, f"{dtype.name} up to {span.highest:g} was taken as 0 to 255 and rounded"
     )
-
-
-def _scaled(block: NDArray[Any], white: int) -> UInt8:
-    wide = block.astype(np.uint32)
-    found: UInt8 = ((wide * 255 + white // 2) // white).astype(np.uint8)
-    return found
 
 
 def _rounded(block: NDArray[Any]) -> UInt8:

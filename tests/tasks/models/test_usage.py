@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from tasks.core.data.depths import WHITES
 from tasks.core.data.photographs import Frame, framed
-from tasks.core.data.picture_modes import WHITES
 from tasks.models.usage import from_pictures
 from tasks.sources.picture_decoding import decoded
+from tests.deep_pictures import png, tiff
 
 GUIDE = Path(__file__).parents[3] / "docs" / "use-the-model.md"
 Save = Callable[[Path], Any]
@@ -59,6 +61,14 @@ def other_profile() -> bytes:
     return content.replace(b"rXYZ", b"....").replace(b"bXYZ", b"rXYZ").replace(b"....", b"bXYZ")
 
 
+def deep(white: int, opacity: int | None = None) -> NDArray[np.uint16]:
+    """The picture or the cut-out of 16 bits per channel."""
+    pixels = np.asarray(drawn(60, 90) if opacity is None else cut_out()).astype(np.uint32)
+    full = np.array([white] * 3 + [opacity or 0])[: pixels.shape[2]]
+    numbers: NDArray[np.uint16] = (pixels * full // 255).astype(np.uint16)
+    return numbers
+
+
 GREY = np.asarray(drawn(60, 90).convert("L"))
 EXIF = Image.Exif()
 EXIF[0x0112] = 6
@@ -86,6 +96,13 @@ PICTURES: dict[str, Save] = {
     "damaged_profile.png": lambda path: drawn(60, 40).save(path, icc_profile=b"?" * 200),
     "bits16.png": lambda path: Image.fromarray(GREY.astype(np.uint16) * 257).save(path),
     "bits12.png": lambda path: Image.fromarray(GREY.astype(np.uint16) * 16).save(path),
+    "dark12.png": lambda path: Image.fromarray(GREY.astype(np.uint16) * 3).save(path),
+    "colours16.png": lambda path: path.write_bytes(png(deep(65_535))),
+    "colours12.png": lambda path: path.write_bytes(png(deep(4_095))),
+    "colours16.tif": lambda path: path.write_bytes(tiff(deep(65_535), deflated=True)),
+    "turned16.tif": lambda path: path.write_bytes(tiff(deep(9_999), order=">", orientation=6)),
+    "cut_out16.png": lambda path: path.write_bytes(png(deep(4_095, opacity=65_535))),
+    "cut_out12.tif": lambda path: path.write_bytes(tiff(deep(4_095, opacity=4_095), extra=2)),
     "bits32.tif": lambda path: Image.fromarray(GREY.astype(np.int32) * 100).save(path),
     "fractions.tif": lambda path: Image.fromarray(GREY.astype(np.float32) / 255).save(path),
     "fractions255.tif": lambda path: Image.fromarray(GREY.astype(np.float32)).save(path),
@@ -99,10 +116,10 @@ def test_the_guide_makes_the_same_images(
 ) -> None:
     path = tmp_path / name
     PICTURES[name](path)
-    for height, width in ((28, 28), (17, 40)):
-        frame = Frame(height, width, channels)
+    for height, width, white in ((28, 28, 255), (17, 40, 255), (17, 40, 4_095)):
+        frame = Frame(height, width, channels, white=white)
         expected = framed(decoded(io.BytesIO(path.read_bytes()), frame), frame)
-        found = image_of(path, height, width, channels)
+        found = image_of(path, height, width, channels, white)
         assert found.dtype == np.uint8
         assert np.array_equal(found, expected)
 
@@ -116,14 +133,16 @@ def test_the_profile_of_the_test_changes_colours(tmp_path: Path) -> None:
     assert not np.array_equal(images[0], images[1])
 
 
-def test_steps_follow_channels_and_fit() -> None:
+def test_steps_follow_channels_fit_and_white() -> None:
     texts = {
-        (channels, fit): " ".join(from_pictures(channels, fit))
+        (channels, fit, white): " ".join(from_pictures(channels, fit, white))
         for channels in (1, 3)
         for fit in ("pad", "crop", "stretch")
+        for white in WHITES
     }
     assert len(set(texts.values())) == len(texts)
-    for (channels, fit), text in texts.items():
+    for (channels, fit, white), text in texts.items():
         assert ("0.299" in text) == (channels == 1)
         assert ("Centre it on the background" in text) == (fit == "pad")
-        assert all(str(white) in text for white in WHITES)
+        whites = " or ".join(str(one) for one in WHITES if one >= white)
+        assert f"White is {whites}{',' if white < WHITES[-1] else '.'}" in text

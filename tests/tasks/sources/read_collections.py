@@ -21,13 +21,15 @@ def counts_of(collection: Collection) -> dict[str | None, int]:
 
 def images_of(collection: Collection) -> UInt8:
     """All images in the first one's frame: `(n, h, w, c)`."""
-    shapes = list(collection.images.shapes())
-    assert len(shapes) == len(collection.entries)
-    assert not isinstance(shapes[0], Unusable)
-    found = list(collection.images.decoded(Frame(*shapes[0])))
-    assert len(found) == len(shapes)
+    traits = list(collection.images.traits())
+    assert len(traits) == len(collection.entries)
+    assert not isinstance(traits[0], Unusable)
+    height, width, channels, white = traits[0]
+    frame = Frame(height, width, channels, white=white)
+    found = list(collection.images.decoded(frame))
+    assert len(found) == len(traits)
     # A second pass gives the same, e.g. for another size.
-    for first, second in zip(found, collection.images.decoded(Frame(*shapes[0])), strict=True):
+    for first, second in zip(found, collection.images.decoded(frame), strict=True):
         assert not isinstance(first, Unusable)
         assert not isinstance(second, Unusable)
         np.testing.assert_array_equal(first, second)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame, framed
 from tasks.core.errors import UserError
 from tasks.sources import array_files, bounded_files, stored_arrays
@@ -155,7 +156,7 @@ def test_opacity_is_laid_over_the_background(path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 4), np.uint8)
     found = array_files.read(write_npz(path, {"x": x, "y": Y}))
 
-    assert set(found.images.shapes()) == {(4, 5, 3)}
+    assert set(found.images.traits()) == {Traits(4, 5, 3)}
     for image, pixels in zip(images_of(found), x, strict=True):
         np.testing.assert_array_equal(image, framed(as_picture(pixels), Frame(4, 5, 3)))
 
@@ -164,7 +165,7 @@ def test_splits_of_several_sizes(path: Path) -> None:
     arrays = GOOD | {"x_test": np.zeros((3, 6, 6), np.uint8)}
     found = array_files.read(write_npz(path, arrays))
 
-    assert list(found.images.shapes()) == [(4, 5, 1)] * 6 + [(6, 6, 1)] * 3
+    assert list(found.images.traits()) == [Traits(4, 5, 1)] * 6 + [Traits(6, 6, 1)] * 3
     assert images_of(found).shape == (9, 4, 5, 1)
 
 

@@ -15,7 +15,7 @@ from tasks.core.errors import UserError
 from tasks.sources import picture_decoding
 from tasks.sources.class_folders import LOOSE, UNPLACED, accepts, files, read
 from tasks.sources.folder_listing import BROKEN, LOOP, NOT_A_FILE
-from tests.tasks.sources.tiny_pictures import SHAPE, placed, write_pictures
+from tests.tasks.sources.tiny_pictures import TRAITS, placed, write_pictures
 
 
 def test_a_folder_for_each_class(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
         "cat/b.JPG": ("cat", None),
         "dog/1.jfif": ("dog", None),
     }
-    assert list(found.images.shapes()) == [SHAPE] * 3
+    assert list(found.images.traits()) == [TRAITS] * 3
     assert (found.notes, dict(found.left_out), found.class_names) == ((), {}, None)
     assert files(tmp_path) == [tmp_path / entry.name for entry in found.entries]
     assert accepts(tmp_path)

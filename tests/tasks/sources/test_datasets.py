@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
-from tasks.sources import datasets
+from tasks.sources import datasets, folder_listing
 from tasks.sources.datasets import data_set_digest, opened_data_set
 from tests.tasks.sources.tiny_datasets import tiny, write_idx, write_npz
 
@@ -187,3 +188,20 @@ def test_a_folder_that_may_not_be_read(
     monkeypatch.setattr(os, "listdir", refused)
     with pytest.raises(UserError, match=f"^{tmp_path}: can't be read .Permission denied.; check"):
         call(str(tmp_path))
+
+
+def test_a_folder_is_listed_once_and_anew_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = Mock(wraps=folder_listing._listing)
+    monkeypatch.setattr(folder_listing, "_listing", listing)
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("L", (5, 4)).save(tmp_path / name)
+    before = data_set_digest(str(tmp_path))
+    listing.assert_called_once_with(tmp_path)
+    with opened_data_set(str(tmp_path)) as found:
+        assert len(found.entries) == 2
+    assert listing.call_count == 2
+    (tmp_path / "b" / "notes.txt").touch()
+    assert data_set_digest(str(tmp_path)) != before

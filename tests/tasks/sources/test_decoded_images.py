@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import StageError
 from tasks.sources import decoded_images as module
-from tasks.sources.collection import ArrayImages, Shape, Unusable
+from tasks.sources.collection import ArrayImages, Unusable
 from tasks.sources.decoded_images import decoded_images
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 4, 5, 3), np.uint8)
@@ -26,7 +27,7 @@ FRAME = Frame(4, 5, 3)
 class Some:
     """The images, of which the third can't be decoded."""
 
-    def shapes(self) -> Iterator[Shape | Unusable]:
+    def traits(self) -> Iterator[Traits | Unusable]:
         raise AssertionError("not needed")
 
     def decoded(self, _frame: Frame) -> Iterator[UInt8 | Unusable]:
@@ -55,8 +56,8 @@ def test_what_can_t_be_decoded_has_a_reason_and_no_digest() -> None:
 
 
 def test_arrays_of_another_size_are_framed() -> None:
-    images = ArrayImages(lambda: [PIXELS[:4], PIXELS[4:]], 7, (4, 5, 3))
-    assert list(images.shapes()) == [(4, 5, 3)] * 7
+    images = ArrayImages(lambda: [PIXELS[:4], PIXELS[4:]], 7, Traits(4, 5, 3))
+    assert list(images.traits()) == [Traits(4, 5, 3)] * 7
     with decoded_images(images, Frame(8, 8, 1)) as found:
         (block,) = found.rows(np.arange(7)).batches
     assert block.shape == (7, 8, 8, 1)

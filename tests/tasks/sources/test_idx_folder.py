@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.core.data.frame_choice import Traits
 from tasks.core.errors import UserError
 from tasks.sources import bounded_files, idx_folder, stored_arrays
 from tasks.sources.idx_files import IDX_NAMES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
@@ -226,8 +227,8 @@ def test_other_folders_are_not_accepted(tmp_path: Path) -> None:
 
 def test_splits_of_several_sizes(tmp_path: Path) -> None:
     arrays: Arrays = GOOD | {"x_test": np.zeros((3, 9, 5), np.uint8)}
-    shapes = list(idx_folder.read(write_idx(tmp_path, arrays)).images.shapes())
-    assert shapes == [(4, 5, 1)] * 6 + [(9, 5, 1)] * 3
+    found = list(idx_folder.read(write_idx(tmp_path, arrays)).images.traits())
+    assert found == [Traits(4, 5, 1)] * 6 + [Traits(9, 5, 1)] * 3
 
 
 @settings(max_examples=40)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from tasks.core.array_types import UInt8
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame
 from tasks.core.errors import UserError
 from tasks.core.settings.images import ImageSettings
-from tasks.sources.collection import Collection, Entry, Shape, Unusable
+from tasks.sources.collection import Collection, Entry, Unusable
 from tasks.sources.decoded_images import decoded_images
 from tasks.sources.own_images import described, frame_of, report_of
 
@@ -26,9 +27,9 @@ class Images:
     def __init__(self, *damaged: int, count: int = 20) -> None:
         self._damaged, self._count = damaged, count
 
-    def shapes(self) -> Iterator[Shape | Unusable]:
+    def traits(self) -> Iterator[Traits | Unusable]:
         for number in range(self._count):
-            yield DAMAGED if number in self._damaged else (10 + number, 40, 1)
+            yield DAMAGED if number in self._damaged else Traits(10 + number, 40, 1)
 
     def decoded(self, frame: Frame) -> Iterator[UInt8 | Unusable]:
         for number in range(self._count):
@@ -94,3 +95,8 @@ def test_the_report_says_what_became_of_the_files() -> None:
         "1 image can't be read: 3.png",
     ]
     assert report["unreadable"] == [{"name": "3.png", "reason": DAMAGED.reason}]
+    deep = report_of(given, {}, Frame(20, 20, 1, white=1_023))
+    assert deep["lines"][1] == (
+        "white is 1,023 in images of more than 8 bits per channel, and 255 in others"
+    )
+    assert (report["frame"]["white"], deep["frame"]["white"]) == (255, 1_023)

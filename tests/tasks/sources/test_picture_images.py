@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import tracemalloc
-import zlib
 from itertools import repeat
 from pathlib import Path
 
@@ -16,20 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tasks.core.data.frame_choice import Traits
 from tasks.core.data.photographs import Frame
 from tasks.core.data.picture_modes import upright
 from tasks.sources import picture_decoding
 from tasks.sources.collection import Unusable
 from tasks.sources.picture_images import WINDOW, PictureImages
-from tests.tasks.sources.tiny_pictures import SHAPE, encoded
+from tests.tasks.sources.tiny_pictures import TRAITS, encoded
 
 FRAME = Frame(8, 8, 3)
 
 
 def reasons(content: bytes | Path) -> tuple[str, ...]:
-    """Why neither the shape nor the pixels can be had."""
+    """Why neither the traits nor the pixels can be had."""
     images = PictureImages(lambda: [content])
-    found = [*images.shapes(), *images.decoded(FRAME)]
+    found = [*images.traits(), *images.decoded(FRAME)]
     return tuple(item.reason for item in found if isinstance(item, Unusable))
 
 
@@ -42,7 +41,7 @@ def test_files_and_bytes_in_order_and_again(tmp_path: Path) -> None:
         path.write_bytes(content)
         contents.append(path if number % 2 else content)
     images = PictureImages(lambda: contents)
-    assert list(images.shapes()) == [SHAPE] * count
+    assert list(images.traits()) == [TRAITS] * count
     for _ in range(2):
         found = [item[4, 4, :2] for item in images.decoded(FRAME) if not isinstance(item, Unusable)]
         assert [int(low) + 256 * int(high) for low, high in found] == list(range(count))
@@ -50,15 +49,15 @@ def test_files_and_bytes_in_order_and_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
-def test_shapes_are_those_after_the_rotation(kind: str, orientation: int | None) -> None:
+def test_traits_are_those_after_the_rotation(kind: str, orientation: int | None) -> None:
     exif = Image.Exif()
     if orientation:
         exif[0x0112] = orientation
     content = encoded(kind, exif=exif)
     picture = upright(Image.open(io.BytesIO(content)))
-    (shape,) = PictureImages(lambda: [content]).shapes()
-    assert shape == (picture.height, picture.width, 3)
-    assert (shape == SHAPE) == (orientation in (None, 1, 3))
+    (found,) = PictureImages(lambda: [content]).traits()
+    assert found == Traits(picture.height, picture.width, 3)
+    assert (found == TRAITS) == (orientation in (None, 1, 3))
 
 
 @pytest.mark.parametrize(
@@ -67,16 +66,16 @@ def test_shapes_are_those_after_the_rotation(kind: str, orientation: int | None)
 def test_channels(mode: str, channels: int) -> None:
     content = io.BytesIO()
     Image.new(mode, (5, 4)).save(content, "PNG")
-    (shape,) = PictureImages(lambda: [content.getvalue()]).shapes()
-    assert shape == (4, 5, channels)
+    (found,) = PictureImages(lambda: [content.getvalue()]).traits()
+    assert found == Traits(4, 5, channels)
 
 
-def test_the_shape_of_a_png_is_read_from_its_header() -> None:
+def test_the_traits_of_a_png_are_read_from_its_header() -> None:
     # The header ends after 33 bytes; what follows is not needed, and can't be decoded.
     content = encoded()[:45]
     assert [reason[:10] for reason in reasons(content)] == ["is damaged"]
-    (shape,) = PictureImages(lambda: [content]).shapes()
-    assert shape == SHAPE
+    (found,) = PictureImages(lambda: [content]).traits()
+    assert found == TRAITS
 
 
 def test_what_is_no_picture(tmp_path: Path) -> None:
@@ -128,7 +127,7 @@ def test_damage_of_any_kind_gives_a_picture_or_a_reason(kind: str, data: st.Data
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(content[: data.draw(st.integers(0, len(content)))])
     images = PictureImages(lambda: [cut])
-    for item in images.shapes():
+    for item in images.traits():
         assert item.reason.endswith(".") if isinstance(item, Unusable) else min(item) > 0
     for pixels in images.decoded(FRAME):
         if isinstance(pixels, Unusable):
@@ -149,24 +148,3 @@ def test_photographs_whose_package_is_missing(
     monkeypatch.setattr(picture_decoding, "reads_heic", lambda: False)
     assert len(reasons(path)) == 2
     assert all("fashion-flow[heic]" in reason for reason in reasons(path))
-
-
-def deep_png(highest: int) -> bytes:
-    """A PNG with 16 bits per channel of colour, which Pillow can't write."""
-    row = b"\0" + np.full((5, 3), highest, ">u2").tobytes()
-    header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(row * 4)), (b"IEND", b"")]
-    chunks = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def test_colours_of_12_bits_in_16_are_not_read_as_black() -> None:
-    images = PictureImages(lambda: [deep_png(65_535), deep_png(4_095)])
-    good, dark = images.decoded(Frame(4, 5, 3))
-    assert isinstance(good, np.ndarray)
-    assert good.min() == 255
-    assert isinstance(dark, Unusable)
-    assert "colours of fewer bits in a file of 16" in dark.reason

@@ -16,7 +16,7 @@ from tasks.core.errors import UserError
 from tasks.sources.collection import MISSING, Collection, Entry
 from tasks.sources.picture_decoding import printable
 from tasks.sources.picture_lists import REPEATED, UNLISTED, accepts, files, read
-from tests.tasks.sources.tiny_pictures import SHAPE, encoded, placed, write_pictures
+from tests.tasks.sources.tiny_pictures import TRAITS, encoded, placed, write_pictures
 
 PLAIN = "file,label\na.png,x\nb.png,y\n"
 
@@ -51,7 +51,7 @@ def test_a_table_and_the_folder_in_which_it_is(folder: Path) -> None:
         assert accepts(given_path)
         found = read(given_path)
         assert labels(found) == {"a.png": "x", "b.png": "y"}
-        assert list(found.images.shapes()) == [SHAPE] * 2
+        assert list(found.images.traits()) == [TRAITS] * 2
         assert (found.notes, dict(found.left_out)) == ((), {})
         assert files(given_path) == [folder / "a.png", folder / "b.png", path]
 

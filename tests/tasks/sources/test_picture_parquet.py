@@ -15,7 +15,7 @@ from tasks.core.errors import UserError
 from tasks.sources.collection import Unusable
 from tasks.sources.parquet_files import WITHOUT_CLASS
 from tasks.sources.picture_parquet import ROWS, accepts, files, read
-from tests.tasks.sources.tiny_pictures import SHAPE, encoded, placed
+from tests.tasks.sources.tiny_pictures import TRAITS, encoded, placed
 
 
 def write(path: Path, pictures: list[Any], names: list[str] | None = None, **columns: Any) -> Path:
@@ -47,7 +47,7 @@ def test_splits_and_classes(tmp_path: Path) -> None:
     }
     assert found.class_names == ("dog", "cat")
     assert found.left_out == {WITHOUT_CLASS: 1}
-    assert list(found.images.shapes()) == [SHAPE] * 4
+    assert list(found.images.traits()) == [TRAITS] * 4
     assert len(files(tmp_path)) == 3
 
 
@@ -66,9 +66,9 @@ def test_pictures_stay_with_their_rows(tmp_path: Path) -> None:
 
 def test_rows_without_a_picture(tmp_path: Path) -> None:
     found = read(write(tmp_path / "a.parquet", [encoded(), None, {}, b"?"], label=[0, 1, 2, 3]))
-    shapes = list(found.images.shapes())
-    assert shapes[0] == SHAPE
-    assert [isinstance(shape, Unusable) for shape in shapes] == [False, True, True, True]
+    traits = list(found.images.traits())
+    assert traits[0] == TRAITS
+    assert [isinstance(one, Unusable) for one in traits] == [False, True, True, True]
     assert [entry.label for entry in found.entries] == ["0", "1", "2", "3"]
 
 
@@ -166,4 +166,4 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     found = read(path)
     write(path, [encoded()], label=[0])
     with pytest.raises(UserError, match=f"^{path}: has changed since it was read first"):
-        list(found.images.shapes())
+        list(found.images.traits())

@@ -393,3 +393,13 @@ def test_a_small_parquet_table_with_a_huge_content(
     monkeypatch.setattr("tasks.sources.parquet_files.MOST_PIXELS", 1000)
     path = write_parquet(tmp_path / "own.parquet", {"label": [1], "pixels": [[0] * 10**6]})
     assert not pixel_tables.accepts(path)
+
+
+def test_zeros_before_numbers_are_part_of_a_name(tmp_path: Path) -> None:
+    labels = [f"{number:02}" for number in Y]
+    path = write(tmp_path / "own.csv", [",".join(HEAD), *lines(labels)])
+    assert labels_of(pixel_tables.read(path)) == labels
+    # Of classes that have names, they are numbers.
+    (tmp_path / "class_names.txt").write_text("ant\nbee\ncow\n")
+    found = labels_of(pixel_tables.read(tmp_path))
+    assert found == [["ant", "bee", "cow"][number] for number in Y]

@@ -10,6 +10,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,10 @@ from PIL import Image
 
 from tasks.core.array_types import UInt8
 from tasks.core.data.photographs import Fit, ImageFormat, framed
-from tasks.models.usage_file import Usage
+from tasks.core.errors import UserError
+from tasks.models.usage_file import Usage, read_usage
 from tasks.sources.pictures import Picture, Unreadable
-from tests.tasks.models.usages import USAGE
+from tests.tasks.models.usages import USAGE, written
 from tests.tasks.sources.picture_support import (
     FASHION,
     encoded,
@@ -339,6 +341,42 @@ def test_pictures_are_fitted_as_in_training(fit: Fit, tmp_path: Path) -> None:
     assert like == ImageFormat(4, 4, 1, fit, 0.0)
     shirt().save(tmp_path / "a.png")
     assert (pixels_of(read(tmp_path, like=like, invert="no"))[0] == framed(shirt(), like)).all()
+
+
+@pytest.mark.parametrize("white", [None, 4_095])
+@pytest.mark.parametrize("form", ["png", "npy", "csv", "columns.parquet", "lists.parquet"])
+def test_white_of_more_than_8_bits_is_that_of_the_training(
+    form: str, white: int | None, tmp_path: Path
+) -> None:
+    """Models of earlier versions know no white: then the pixels alone say what it is."""
+    image = USAGE["image"] | ({} if white is None else {"white": white})
+    like = Usage.model_validate(USAGE | {"image": image}).image_format
+    numbers = np.arange(300, 316, dtype=np.uint16).reshape(4, 4)
+    path = tmp_path / f"a.{form}"
+    names = [f"pixel{at}" for at in range(16)]
+    cells = numbers.ravel().tolist()
+    match form:
+        case "png":
+            Image.fromarray(numbers).save(path)
+        case "npy":
+            np.save(path, numbers[np.newaxis])
+        case "csv":
+            path.write_text(f"{','.join(names)}\n{','.join(map(str, cells))}\n")
+        case "columns.parquet":
+            pq.write_table(
+                pa.table({name: [cell] for name, cell in zip(names, cells, strict=True)}), path
+            )
+        case "lists.parquet":
+            pq.write_table(pa.table({"pixels": [cells]}), path)
+    (found,) = pixels_of(read(path, like=like, invert="no"))
+    expected = [round(255 * number / (white or 1_023)) for number in cells]
+    assert found.ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("white", [254, 65_536, "much"])
+def test_a_white_that_cannot_be_is_refused(white: Any) -> None:
+    with pytest.raises(UserError, match="white"):
+        read_usage(written(USAGE | {"image": USAGE["image"] | {"white": white}}), "usage.json")
 
 
 def test_45_fractions_after_whole_numbers_are_not_cut(

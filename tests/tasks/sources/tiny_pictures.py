@@ -8,10 +8,11 @@ from typing import Any
 
 from PIL import Image
 
+from tasks.core.data.frame_choice import Traits
 from tasks.sources.collection import Collection
 
 WIDTH, HEIGHT = 5, 4
-SHAPE = (HEIGHT, WIDTH, 3)
+TRAITS = Traits(HEIGHT, WIDTH, 3)
 
 
 def encoded(kind: str = "PNG", colour: Any = "red", **options: Any) -> bytes:

@@ -94,6 +94,7 @@ def test_the_user_s_own_images_are_loaded_in_canonical_order(
         "class_names": ["0", "1", "2"],
         "image_shape": [12, 12, 1],
         "fit": "pad",
+        "white": 255,
         "train": 6,
         "test": 3,
         "validation": 0,
@@ -215,6 +216,7 @@ def test_slices_are_the_first_and_the_last_images(bench: Workbench) -> None:
         "dataset": "own",
         "class_names": NAMES,
         "fit": "pad",
+        "white": 255,
         "sizes": {"train": 6, "validation": 3, "test": 3},
         "copies": {},
     }
@@ -278,13 +280,19 @@ def test_own_images_keep_their_splits_groups_and_weights(bench: Workbench) -> No
         },
         "test": labelled(6, seed=2),
     }
-    facts: Any = {"dataset": "own", "class_names": NAMES, "fit": "crop", "test_drawn": True}
+    facts: Any = {
+        "dataset": "own",
+        "class_names": NAMES,
+        "fit": "crop",
+        "white": 4095,
+        "test_drawn": True,
+    }
     given = bench.stored("load", arrays=arrays, **facts, validation=0)
     spec = SubsetSpec(subset=SubsetSettings(method="everything"), drop_copies=True, own=True)
     reads = {"raw": ("train", "test", "facts")}
     done = bench.compute(Stage("subset", spec, reads), raw=given)
     assert done.facts["sizes"] == {"train": 50, "validation": 10, "test": 6}
-    assert done.facts["fit"] == "crop"
+    assert (done.facts["fit"], done.facts["white"]) == ("crop", 4095)
     train, validation = done.arrays("train"), done.arrays("validation")
     assert not set(train["groups"]) & set(validation["groups"])
     rows = done.rows("index")
@@ -326,6 +334,7 @@ def test_weights_and_wide_labels_are_passed_on(bench: Workbench) -> None:
         dataset="own",
         class_names=[f"class {n}" for n in range(300)],
         fit="pad",
+        white=255,
     )
     found = preprocessed(bench, split).arrays("validation")
     assert set(found) == {"x", "y", "weights"}
@@ -354,6 +363,7 @@ def test_facts_describe_the_training_images(bench: Workbench) -> None:
         "dataset": "own",
         "class_names": NAMES,
         "fit": "pad",
+        "white": 255,
         "image_shape": [12, 12, 1],
         "ground": pytest.approx(0.2),
     }

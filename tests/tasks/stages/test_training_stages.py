@@ -47,6 +47,7 @@ def arrays(bench: Workbench, dataset: str = "fashion-mnist") -> Record:
         "image_shape": [12, 12, 1],
         "ground": 0.0,
         "fit": "pad",
+        "white": 255,
     }
     return bench.stored("preprocess", arrays={name: prepared(name) for name in SIZES}, **facts)
 

@@ -157,6 +157,7 @@ ABOUT: dict[str, Any] = {
     "image_shape": [12, 12, 1],
     "ground": 0.0,
     "fit": "pad",
+    "white": 255,
 }
 
 

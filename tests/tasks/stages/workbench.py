@@ -125,7 +125,7 @@ class Workbench:
         given = {name: labelled(size, seed=seed) for seed, (name, size) in enumerate(sizes.items())}
         for name, images in changes.items():
             given[name]["images"] = images
-        facts: Any = {"dataset": "own", "class_names": NAMES, "fit": "pad"}
+        facts: Any = {"dataset": "own", "class_names": NAMES, "fit": "pad", "white": 255}
         return self.stored("subset", arrays=given, **facts, sizes=sizes)
 
     def predicted(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.data.frame_choice import chosen_frame
+from tasks.core.data.frame_choice import Traits, chosen_frame
 from tasks.core.data.photographs import Frame
 from tasks.core.settings.images import ImageSettings
 
@@ -29,9 +29,12 @@ from tasks.core.settings.images import ImageSettings
         ([(28, 28, 1)], {"side": 48, "fit": "crop"}, Frame(48, 48, 1, "crop")),
         ([(28, 28, 1)], {"colour": "rgb"}, Frame(28, 28, 3)),
         ([(28, 28, 3)], {"colour": "grey", "fit": "stretch"}, Frame(28, 28, 1, "stretch")),
+        ([(9, 9, 1, 255), (9, 9, 1, 4095), (9, 9, 1, 1023)], {}, Frame(9, 9, 1, white=4095)),
+        ([(9, 9, 3, 1023)], {"side": 5}, Frame(5, 5, 3, white=1023)),
     ],
 )
 def test_the_frame_follows_the_pictures(
-    shapes: list[tuple[int, int, int]], settings: dict[str, Any], expected: Frame
+    shapes: list[tuple[int, ...]], settings: dict[str, Any], expected: Frame
 ) -> None:
-    assert chosen_frame(shapes, ImageSettings.model_validate(settings)) == expected
+    images = [Traits(*shape) for shape in shapes]
+    assert chosen_frame(images, ImageSettings.model_validate(settings)) == expected

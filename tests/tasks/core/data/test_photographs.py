@@ -21,12 +21,12 @@ from tasks.core.data.photographs import (
     padded,
     prepared,
 )
-from tasks.core.data.picture_modes import eight_bits, in_channels
+from tasks.core.data.picture_modes import Numbers, eight_bits, in_channels
 from tasks.core.errors import UserError
 
 FASHION = ImageFormat(28, 28, 1, background=0.0)
 COLOUR = ImageFormat(24, 32, 3, background=0.9)
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I;16")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB")
 
 inverts = st.sampled_from(["auto", "yes", "no"])
 formats = st.builds(
@@ -51,8 +51,6 @@ def product(height: int, width: int, garment: int, ground: int, mode: str = "L")
     drawn = np.full((height, width), ground, np.uint8)
     drawn[height // 4 : -(height // 4), width // 4 : -(width // 4)] = garment
     image = Image.fromarray(drawn)
-    if mode == "I;16":
-        return Image.fromarray(drawn.astype(np.uint16) * 257)
     # Pillow converts grey to these modes only by way of RGB.
     return (
         image.convert("RGB").convert("P").convert("PA")
@@ -181,12 +179,10 @@ def test_dark_pictures_are_inverted_for_a_data_set_with_a_light_background() -> 
     assert not prepared(product(60, 80, garment=20, ground=250), on_white).inverted
 
 
-@pytest.mark.parametrize(
-    ("mode", "number"), [("I", -1), ("I", 65_536), ("F", -0.5), ("F", 255.5), ("F", np.nan)]
-)
-def test_pixels_without_a_known_white_are_refused(mode: str, number: float) -> None:
+@pytest.mark.parametrize("number", [-0.5, 255.5, np.nan])
+def test_fractions_without_a_known_white_are_refused(number: float) -> None:
     with pytest.raises(UserError, match="8 or 16 bits"):
-        prepared(Image.new(mode, (40, 40), number), FASHION)
+        prepared(Image.new("F", (40, 40), number), FASHION)
 
 
 @pytest.mark.parametrize(
@@ -194,8 +190,17 @@ def test_pixels_without_a_known_white_are_refused(mode: str, number: float) -> N
     [(255, 255), (256, 1023), (1023, 1023), (4000, 4095), (9999, 16_383), (20_000, 65_535)],
 )
 def test_white_is_that_of_the_least_depth(highest: int, white: int) -> None:
-    deep = Image.fromarray(np.array([[0, highest]], np.uint16))
-    assert np.asarray(eight_bits(deep)).tolist() == [[0, round(highest / white * 255)]]
+    deep = Numbers(np.array([[[0], [highest]]], np.uint16), None, highest)
+    assert np.asarray(deep.picture(255)).tolist() == [[0, round(highest / white * 255)]]
+
+
+def test_opacity_may_have_more_bits_than_colours() -> None:
+    colours = np.array([[[0, 2048, 4095], [4095, 0, 1]]], np.uint16)
+    for full in (4095, 65_535):
+        opacity = np.array([[full, full // 2]], np.uint16)
+        found = Numbers(colours, opacity, 4095).picture(255)
+        assert found.mode == "RGBA"
+        assert np.asarray(found).tolist() == [[[0, 128, 255, 255], [255, 0, 0, 127]]]
 
 
 def test_numbers_with_a_fraction_are_from_0_to_1_or_to_255() -> None:
@@ -204,13 +209,11 @@ def test_numbers_with_a_fraction_are_from_0_to_1_or_to_255() -> None:
         assert np.asarray(found).tolist() == [[0, 128, 255]]
 
 
-def test_grey_is_luma_and_16_bits_end_at_white() -> None:
+def test_grey_is_luma() -> None:
     colours = Image.fromarray(
         np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], np.uint8)
     )
     assert np.asarray(in_channels(colours, 1)).tolist() == [[76, 150, 29, 255]]
-    deep = Image.fromarray(np.array([[0, 257, 32_768, 65_535]], np.uint16))
-    assert np.asarray(eight_bits(deep)).tolist() == [[0, 1, 128, 255]]
 
 
 def test_a_cut_out_gets_a_white_background() -> None:

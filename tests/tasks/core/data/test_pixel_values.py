@@ -73,6 +73,35 @@ def test_no_or_two_meanings(pixels: NDArray[Any], expected: str) -> None:
         conversion(pixels.dtype, span, "x")
 
 
+@pytest.mark.parametrize(
+    ("pixels", "given", "white"),
+    [
+        (np.array([0, 100, 900], np.uint16), 255, 1_023),
+        (np.array([0, 100, 900], np.uint16), 4_095, 4_095),
+        (np.array([0, 1], np.int64), 4_095, 4_095),
+        (np.array([0, 9_999], np.int64), 4_095, 16_383),
+    ],
+)
+def test_white_is_not_less_than_that_of_other_images(
+    pixels: NDArray[Any], given: int, white: int
+) -> None:
+    found = conversion(pixels.dtype, span_of(pixels), "x", given)
+    assert found.white == white
+    assert found.convert(pixels).tolist() == [
+        round(255 * number / white) for number in pixels.tolist()
+    ]
+    assert found.note is not None
+    assert f"white is {white}" in found.note
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64, np.bool_])
+def test_the_white_of_other_images_is_for_more_than_8_bits(dtype: Any) -> None:
+    pixels = np.array([0, 1, 1], dtype)
+    found = conversion(pixels.dtype, span_of(pixels), "x", 4_095)
+    assert found.white == 255
+    assert found.convert(pixels).tolist() == [0, 255, 255]
+
+
 @settings(max_examples=50)
 @given(arrays(np.uint8, (5, 4)))
 def test_every_form_of_the_same_images_gives_the_same(pixels: UInt8) -> None:
