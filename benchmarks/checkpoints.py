@@ -34,7 +34,8 @@ def measure(spec: TrainSettings, examples: Any, epochs: int) -> tuple[float, flo
     """Seconds per epoch, seconds to write its checkpoint, and the checkpoint's bytes."""
     from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     trained: list[float] = []
     written: list[float] = []

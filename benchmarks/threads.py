@@ -64,7 +64,8 @@ def measured(way: Way, epochs: int) -> Seconds:
     from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.examples import Examples
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     spec = final_network(epochs)
     rng = np.random.default_rng(0)

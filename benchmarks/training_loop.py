@@ -99,7 +99,7 @@ def flow_loop(
     """The same for the stages' loop; adds the CPU time of its parts to `parts`."""
 
     def measured(_: TrainSettings, examples: Any, epochs: int) -> Epochs:
-        from tasks.core.training.loop import Schedule
+        from tasks.core.training.schedule import Schedule
         from tasks.models.fit import fit
 
         stage = Stage("final", RetrainSpec(training=spec, seed=0))

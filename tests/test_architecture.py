@@ -221,6 +221,8 @@ def test_packages_hold_nothing_but_a_docstring(package: str) -> None:
 
 # The core
 
+# The pipeline that prepares batches, and operations that Keras does not offer.
+USES_TENSORFLOW = {"tasks.core.training.loop", "tasks.core.networks.fast_layers"}
 PURE = {
     "PIL",
     "__future__",
@@ -278,7 +280,7 @@ TOUCHES_THE_WORLD = {
 
 @pytest.mark.parametrize("module", CORE)
 def test_the_core_knows_neither_prefect_nor_disk_nor_network_nor_clock(module: str) -> None:
-    allowed = PURE | ({"tensorflow"} if module == "tasks.core.training.loop" else set())
+    allowed = PURE | ({"tensorflow"} if module in USES_TENSORFLOW else set())
     assert packages(module) <= allowed, "add what is harmless to PURE"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median_low
@@ -51,7 +51,7 @@ def train(
     trained: Trained,
     model: str,
     training: TrainSettings,
-    ahead: Sequence[Mapping[str, Any]] | None = None,
+    ahead: Collection[TrainSettings] | None = None,
 ) -> None:
     """Train a model once for each replicate, in parallel, and draw its learning curves.
 
@@ -69,7 +69,7 @@ def train(
     """
     ahead = candidates(settings, [settings.overfitting], 0) if ahead is None else ahead
     beginnings = [name for name, other in trained.items() if _same_but_epochs(other, training)]
-    other = [later["epochs"] for later in ahead if _same_but_epochs(training, later)]
+    other = [later.epochs for later in ahead if _same_but_epochs(training, later)]
     epochs = {number for number in other if number != training.epochs}
     snapshots = sorted(epochs, key=lambda number: (isinstance(number, str), number))
     trainings = {}
@@ -109,33 +109,31 @@ def iterate(run: Run[Any], settings: Settings, made: dict[str, Any], trained: Tr
 
 def candidates(
     settings: Settings, possible: Sequence[TrainSettings], after: int
-) -> list[dict[str, Any]]:
+) -> set[TrainSettings]:
     """All settings that the iterations after iteration `after` may train.
 
-    `possible` are the settings that may be the incumbent's by then. The result holds fields of
-    `TrainSettings`, in which epochs taken from the overfitting model are not resolved.
+    `possible` are the settings that may be the incumbent's by then. In the result, epochs taken
+    from the overfitting model are not resolved.
     """
-    incumbents = {tuple(dict(known).values()): dict(known) for known in possible}
-    tried = []
+    incumbents = set(possible)
+    tried: set[TrainSettings] = set()
     for number, iteration in enumerate(settings.plan[after:], start=after + 1):
-        with suppress(UserError):  # the change does not fit the overfitting model itself
-            fitting = changed(settings.overfitting, iteration.change)
-            change = {name: getattr(fitting, name) for name in iteration.change}
-            found = [fields | change for fields in incumbents.values()]
-            tried += found
-            forward = {tuple(fields.values()): fields for fields in found}
-            known = _known_decision(settings, number, iteration)
-            if known == "forward":
-                incumbents = forward
-            elif known is None and len(incumbents) + len(forward) <= MOST_AHEAD:
-                incumbents |= forward
+        forward = set()
+        for training in incumbents:
+            with suppress(UserError):  # the change does not fit this incumbent
+                forward.add(changed(training, iteration.change))
+        tried |= forward
+        known = _known_decision(settings, number, iteration)
+        if known == "forward":
+            incumbents = forward
+        elif known is None and len(incumbents) + len(forward) <= MOST_AHEAD:
+            incumbents |= forward
     return tried
 
 
-def _same_but_epochs(training: TrainSettings, other: TrainSettings | Mapping[str, Any]) -> bool:
-    """Whether two settings are equal, or differ only in `epochs`."""
-    fields = dict(other)
-    return dict(training) | {"epochs": fields["epochs"]} == fields
+def _same_but_epochs(training: TrainSettings, other: TrainSettings) -> bool:
+    """Whether a training may begin where another one, of another number of epochs, has been."""
+    return training.is_open_ended and training.model_copy(update={"epochs": other.epochs}) == other
 
 
 def _compared(

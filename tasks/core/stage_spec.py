@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from tasks.core.arithmetic import Arithmetic
 from tasks.core.seal import Origin, Purpose, SealRule
 from tasks.core.settings.base import Spec
-from tasks.core.settings.transfer import Decay, Loss, VGG16Preprocessing
+from tasks.core.settings.transfer import Loss, TransferDecay, VGG16Preprocessing
 
 LEARNS = SealRule(Purpose.LEARN)
 REPORTS = SealRule(Purpose.REPORT)
@@ -70,7 +70,7 @@ class TransferTraining(Spec):
     learning_rate: float
     batch_size: int
     loss: Loss
-    decay: Decay
+    decay: TransferDecay
 
 
 class TransferHead(Spec):

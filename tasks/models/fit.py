@@ -6,20 +6,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tasks.core.array_types import Float32
 from tasks.core.names import HISTORY, MODEL, VALIDATION_PREDICTIONS
+from tasks.core.networks.families import WHITENING, build_network, predicting
 from tasks.core.networks.fast_layers import fast_network
-from tasks.core.networks.stack import build_network
+from tasks.core.networks.whitening import whitening_weights
+from tasks.core.seeds import generator
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
 from tasks.core.tables.arrow import from_columns
 from tasks.core.tables.trainings import EPOCHS
 from tasks.core.training.examples import Examples
-from tasks.core.training.loop import Schedule, evaluate, train
+from tasks.core.training.loop import evaluate, train
 from tasks.core.training.progress import Progress, Row
+from tasks.core.training.schedule import Schedule
 from tasks.models.model_files import save_keras
 from tasks.models.prediction_tables import prediction_table
 from tasks.storage.exchange import Inputs, Outputs
+
+# Images whose patches a first layer whitens.
+_WHITENED = 2_000
 
 
 def stored_examples(inputs: Inputs, role: str, name: str, classes: int) -> Examples:
@@ -43,16 +50,14 @@ def fit_network(
     height, width, channels = examples.x.shape[1:]
     model = build_network(training, (height, width, channels), examples.classes, spec.seed)
     assert isinstance(training.epochs, int), "the recipe resolves epochs before it defines a stage"
-    schedule = Schedule(
-        training.epochs,
-        training.batch_size,
-        training.learning_rate,
-        augmentation=training.augmentation,
-    )
+    whiten(model, examples, spec.seed)
+    schedule = Schedule.of(training)
     quick = fast_network(model)
     # Trainings that differ only in their number of epochs share their beginnings.
-    lineage = spec.model_dump(mode="json", exclude={"training": {"epochs"}})
+    shared = {"training": {"epochs"}} if training.is_open_ended else None
+    lineage = spec.model_dump(mode="json", exclude=shared)
     history = fit(quick, examples, validation, schedule, spec.seed, outputs, lineage)
+    model, quick = (predicting(one, training.network) for one in (model, quick))
     outputs.file(MODEL, "keras", lambda path: save_keras(model, path))
     write_history(history, outputs)
     return model, {
@@ -60,6 +65,16 @@ def fit_network(
         **sizes(model, schedule, examples),
         **turning_points(history),
     }
+
+
+def whiten(model: keras.Model, examples: Examples, seed: int) -> None:
+    """Compute the weights of a whitening first layer, if there is one, from training images."""
+    layer = next((layer for layer in model.layers if layer.name == WHITENING), None)
+    if layer is not None:
+        rng = generator(seed, WHITENING)
+        count = min(_WHITENED, len(examples))
+        chosen = np.sort(rng.choice(len(examples), count, replace=False))
+        layer.set_weights(whitening_weights(examples.x[chosen], layer.kernel_size[0]))
 
 
 def fit(

@@ -22,7 +22,7 @@ def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts
     """
     from tasks.core.networks import vgg16
     from tasks.core.training.class_weights import weighted
-    from tasks.core.training.loop import Schedule
+    from tasks.core.training.schedule import Schedule
     from tasks.models.fit import fit, scores, sizes, stored_examples, turning_points, write_history
     from tasks.models.model_files import save_keras
 

@@ -14,7 +14,14 @@ import keras
 
 
 def fast_network(network: keras.Model) -> keras.Model:
-    """A fast equivalent of a sequential network, which shares its weights."""
+    """A fast equivalent of a network, which shares its weights."""
+    if any(isinstance(layer, keras.layers.Add) for layer in network.layers):
+        return keras.models.clone_model(
+            network,
+            clone_function=lambda layer: layer,
+            # No input is masked, so nothing but the input is given.
+            call_function=lambda layer, x, **_: _fast_form(layer)(x),
+        )
     return keras.Model(network.input, apply_fast(network.layers[1:], network.input))
 
 
@@ -34,8 +41,13 @@ def apply_fast(layers: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> ke
             )
             x = form(layer, pooled)(x)
         else:
-            x = layer(x)
+            x = _fast_form(layer)(x)
     return x
+
+
+def _fast_form(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """A fast equivalent of a layer apart from its neighbours, or the layer itself."""
+    return FastBatchNormalization(layer) if FastBatchNormalization.suits(layer) else layer
 
 
 class FastConvolution(keras.layers.Layer):  # type: ignore[misc]
@@ -122,3 +134,48 @@ class FastConvolution2x2(FastConvolution):
                 parts[o].append(part)
         sums = [first + second + third + fourth for first, second, third, fourth in parts]
         return keras.ops.reshape(keras.ops.stack(sums, axis=1), (-1, 2, 2, filters))
+
+
+class FastBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
+    """Batch normalisation of `(n, h, w, channels)` by TensorFlow's fused operation.
+
+    Keras's layer computes means, variances, the result and their gradients one after the other. The
+    fused operation, which has to be trained in float32, reads the images once for each.
+    """
+
+    def __init__(self, layer: keras.layers.BatchNormalization) -> None:
+        """Share the weights of a built layer."""
+        super().__init__(name=f"{layer.name}_fast", dtype=layer.dtype_policy)
+        self.layer = layer
+        self.built = True
+
+    @staticmethod
+    def suits(layer: keras.layers.Layer) -> bool:
+        """Whether the layer is a batch normalisation of a kind that this class can replace."""
+        return (
+            keras.backend.backend() == "tensorflow"
+            and isinstance(layer, keras.layers.BatchNormalization)
+            and layer.axis == -1
+            and layer.scale
+            and layer.center
+            and layer.compute_dtype == "float32"
+        )
+
+    def call(self, x: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+        """Normalise by the batch in training, by the moving averages otherwise."""
+        layer = self.layer
+        if not training or not layer.trainable:
+            return layer(x, training=False)
+        import tensorflow as tf
+
+        found, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            x, layer.gamma, layer.beta, epsilon=layer.epsilon, is_training=True
+        )
+        # TensorFlow's variance is that of a sample, Keras's that of the batch.
+        count = tf.cast(tf.size(x) / x.shape[-1], "float32")
+        for moving, new in (
+            (layer.moving_mean, mean),
+            (layer.moving_variance, variance * (count - 1) / count),
+        ):
+            moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
+        return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.core.errors import UserError
+from tasks.core.messages import quoted
 
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 
@@ -37,16 +38,57 @@ class Spec(BaseModel):
 S = TypeVar("S", bound=Spec)
 
 
-def changed(settings: S, change: dict[str, Any]) -> S:
-    """Replace the fields in `change` and validate everything again.
+def changed(settings: S, change: Mapping[str, Any]) -> S:
+    """Replace the fields in `change`, see `merged`, and validate everything again.
 
     Raises:
         UserError: an unknown field or a value out of range; the message names the field.
     """
     try:
-        return type(settings).model_validate(settings.model_dump() | change)
+        return type(settings).model_validate(merged(settings.model_dump(), change))
     except ValidationError as error:
         raise UserError(explain(error, f"change to {type(settings).__name__}")) from None
+
+
+def merged(fields: Mapping[str, Any], change: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Nested fields with a change, which is not validated.
+
+    A name with dots leads into a group, e.g. `optimizer.name`; a name without them replaces a whole
+    group. The value `{"times": 2}` multiplies a number, or each of several; whole numbers are
+    rounded.
+
+    Raises:
+        UserError: a name leads into something that is no group, or something that is no number
+            is to be multiplied.
+    """
+    found = dict(fields)
+    for name, value in change.items():
+        first, _, rest = name.partition(".")
+        whole = f"{group}{first}"
+        if rest:
+            inner = found.get(first)
+            if not isinstance(inner, Mapping):
+                raise UserError(
+                    f"{quoted(f'{whole}.{rest}')}: {quoted(whole)} is no group of settings now; "
+                    "set the group as a whole, or check its name."
+                )
+            found[first] = merged(inner, {rest: value}, f"{whole}.")
+        elif isinstance(value, Mapping) and set(value) == {"times"}:
+            found[first] = _times(whole, found.get(first), value["times"])
+        else:
+            found[first] = value
+    return found
+
+
+def _times(name: str, value: Any, factor: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_times(name, each, factor) for each in value)
+    if any(isinstance(one, bool) or not isinstance(one, int | float) for one in (value, factor)):
+        raise UserError(
+            f"{quoted(name)}: {quoted(value)} can't be multiplied by {quoted(factor)}; give a "
+            "number, or the new value itself."
+        )
+    return round(value * factor) if isinstance(value, int) else value * factor
 
 
 def explain(error: ValidationError, origin: str, known: Collection[str] = ()) -> str:

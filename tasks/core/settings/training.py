@@ -7,6 +7,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.core.settings.base import BatchSize, Epochs, Fraction, LearningRate, Spec, Units
+from tasks.core.settings.network import NetworkSettings
+from tasks.core.settings.optimization import (
+    AverageSettings,
+    Decay,
+    OptimizerSettings,
+    VariationSettings,
+)
 
 LOWEST_VALIDATION_LOSS = "lowest_validation_loss"
 
@@ -45,9 +52,12 @@ class AugmentSettings(Spec):
 class TrainSettings(Spec):
     """One network and how it is trained.
 
-    The network is a stack of convolutions (each with optional batch normalisation and 2 x 2 max
-    pooling), then dense layers, then softmax. Without convolutions it is a dense network.
+    By default the network is a stack of convolutions (each with optional batch normalisation and
+    2 x 2 max pooling), then dense layers, then softmax. Without convolutions it is a dense network.
+    `network.family` names others, for which `filters` to `l2` are not used.
     """
+
+    network: NetworkSettings = NetworkSettings()
 
     filters: tuple[Units, ...] = Field(
         (64, 128, 128), description="Filters of each convolution; empty for a dense network."
@@ -72,10 +82,42 @@ class TrainSettings(Spec):
         ),
     )
     batch_size: BatchSize = Field(128, description="Images per gradient step.")
-    learning_rate: LearningRate = Field(0.001, description="Constant learning rate of RMSprop.")
+    final_batch_size: BatchSize | None = Field(
+        None,
+        description=(
+            "Images per gradient step in the last epoch; from `batch_size` on it doubles at equal "
+            "intervals. By default it stays the same."
+        ),
+    )
+    optimizer: OptimizerSettings = OptimizerSettings()
+    learning_rate: LearningRate = Field(
+        0.001, description="Learning rate; with a decay, the highest one."
+    )
+    decay: Decay = Field(
+        "none",
+        description=(
+            "none: a constant learning rate. cosine, linear: it rises linearly during the first "
+            "`warmup` of all steps, then falls to zero. one_cycle: it rises from a 25th and falls "
+            "to zero, both along a cosine (Smith and Topin, 2019)."
+        ),
+    )
+    warmup: Fraction = Field(
+        0.1, description="Part of all steps in which the learning rate rises, if it decays."
+    )
+    label_smoothing: Fraction = Field(
+        0.0, description="Part of each training label that is spread over all classes."
+    )
+    average: AverageSettings = AverageSettings()
+    variation: VariationSettings = VariationSettings()
     augmentation: AugmentSettings | None = Field(
         None, description="Random distortions of the training images; off by default."
     )
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether no epoch depends on the number of epochs."""
+        grows = self.final_batch_size is not None
+        return self.decay == "none" and self.average.kind != "last" and not grows
 
     @model_validator(mode="after")
     def _check_one_entry_per_convolution(self) -> Self:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from tasks.core.settings.base import BatchSize, Epochs, Fraction, LearningRate, Spec, Units
 
 Loss = Literal["binary_crossentropy", "categorical_crossentropy"]
-Decay = Literal["none", "cosine"]
+TransferDecay = Literal["none", "cosine"]
 VGG16Preprocessing = Literal["raw", "vgg16"]
 TransferWeights = Literal["imagenet", "required", "random", "off"]
 
@@ -46,7 +46,7 @@ class TransferVariant(Spec):
     fine_tune_learning_rate: LearningRate = Field(
         1e-5, description="RMSprop's learning rate in fine-tuning."
     )
-    decay: Decay = Field(
+    decay: TransferDecay = Field(
         "none",
         description=(
             "none: a constant learning rate. cosine: rise to the learning rate over the first "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -14,11 +14,13 @@ from tasks.core.array_types import Float32, Int64
 from tasks.core.errors import NumericalError
 from tasks.core.messages import listed
 from tasks.core.seeds import generator
-from tasks.core.settings.training import AugmentSettings
-from tasks.core.settings.transfer import Decay
 from tasks.core.training.augment import Transforms, apply_transforms, draw_transforms
+from tasks.core.training.averages import Averages
 from tasks.core.training.examples import Examples
+from tasks.core.training.optimizers import RateTable, make_optimizer
 from tasks.core.training.progress import Progress, Row
+from tasks.core.training.schedule import Schedule
+from tasks.core.training.variation import Variation, draw_variation
 
 EVALUATION_BATCH = 256
 # Batches prepared in advance.
@@ -35,6 +37,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         size: examples per batch; the last batch may have fewer.
         order: `(n,)` positions of the examples in the order of use; None keeps their order.
         transforms: the transform of each example, in the order of use; None for no transforms.
+        variation: the variations of the examples; None for none.
+        smoothing: the part of each label that is spread over all classes.
     """
 
     def __init__(
@@ -43,12 +47,16 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         size: int,
         order: Int64 | None = None,
         transforms: Transforms | None = None,
+        variation: Variation | None = None,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self._examples = examples
         self._size = size
         self._order = order
         self._transforms = transforms
+        self._variation = variation
+        self._smoothing = smoothing
 
     def __len__(self) -> int:
         return -(-len(self._examples) // self._size)
@@ -57,8 +65,15 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         """Inputs, one-hot labels and, if there are any, weights of a batch, counted from 0."""
         part = slice(number * self._size, (number + 1) * self._size)
         chosen = part if self._order is None else self._order[part]
-        x, *others = self._arrays(chosen)
-        return (apply_transforms(x, self._transforms[part]) if self._transforms else x, *others)
+        x, y, *weights = self._arrays(chosen)
+        if self._transforms:
+            x = apply_transforms(x, self._transforms[part])
+        if self._variation and self._order is not None:
+            x = self._variation.applied(x, self._order[part])
+            x, y = self._variation.mixed(x, y, number)
+        if self._smoothing:
+            y = y * np.float32(1 - self._smoothing) + np.float32(self._smoothing / y.shape[1])
+        return (x, y, *weights)
 
     def _arrays(self, chosen: slice | Int64) -> tuple[Float32, ...]:
         batch, weights = self._examples.batch(chosen), self._examples.weights
@@ -88,23 +103,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         )
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How a model is trained: RMSprop for a number of epochs.
-
-    `decay` is `none` for a constant learning rate. With `cosine` the rate rises linearly to
-    `learning_rate` over the first tenth of all steps (Goyal et al., 2017) and then falls to zero
-    along a cosine (Loshchilov and Hutter, 2017), so each epoch depends on the number of epochs.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    loss: str = "categorical_crossentropy"
-    decay: Decay = "none"
-    augmentation: AugmentSettings | None = None
-
-
 def train(
     model: keras.Model,
     examples: Examples,
@@ -117,53 +115,68 @@ def train(
     """Train `model` in place to the end of the schedule; return its final state.
 
     The history has one row per epoch: `epoch`, `loss` and `accuracy` (Keras's running means over
-    the epoch's batches, in training mode; the loss is weighted if the examples are), `val_loss` and
-    `val_accuracy` (after the epoch, in inference mode). Epoch k depends only on the state after
-    epoch k - 1, the schedule, the seed and k, so a training resumed from `start` ends with the same
-    bytes as one never stopped.
+    the epoch's batches, in training mode, of labels as they were mixed and smoothed; the loss is
+    weighted if the examples are), `val_loss` and `val_accuracy` (after the epoch, in inference
+    mode, of the averaged weights if there are any). Epoch k depends only on the state after epoch
+    k - 1, the schedule, the seed and k, so a training resumed from `start` ends with the same bytes
+    as one never stopped. In the end, the model has the averaged weights if the schedule wants them.
 
     Raises:
         NumericalError: the loss, a score or a weight is not finite.
     """
-    optimizer = keras.optimizers.RMSprop(learning_rate=_rate(schedule, len(examples)))
-    model.compile(optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"])
-    # The optimizer's variables must exist before the first step, to be restored.
-    optimizer.build(model.trainable_variables)
-    variables = [*model.variables, *optimizer.variables]
+    variables = _compiled(model, schedule, len(examples))
+    averages = Averages(schedule.average, schedule.epochs, len(model.variables))
     progress = start or Progress((), ())
-    for variable, value in zip(variables, progress.variables, strict=bool(start)):
-        variable.assign(value)
+    _assign(variables, averages.without(progress.variables))
     held_out = None
     if validation is not None:
         held_out = Batches(replace(validation, weights=None), EVALUATION_BATCH).prefetched()
     for epoch in range(progress.epoch + 1, schedule.epochs + 1):
         batches = _epoch_of(examples, schedule, seed, epoch).prefetched()
-        fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=held_out)
-        row = {"epoch": float(epoch)} | {k: float(v[0]) for k, v in fitted.history.items()}
+        row = _fitted(model, epoch, batches, None if averages.wanted else held_out)
         values = tuple(keras.ops.convert_to_numpy(variable) for variable in variables)
+        state = averages.after(epoch, progress.variables, values)
+        if averages.wanted and held_out is not None:
+            row |= _scores(model, averages.of(state), held_out)
         _check_finite(
             row, {v.path: value for v, value in zip(variables, values, strict=True)}, schedule
         )
-        progress = Progress((*progress.history, row), values)
+        progress = Progress((*progress.history, row), state)
         if on_epoch is not None:
             on_epoch(progress)
+    if averages.wanted:
+        _assign(model.variables, averages.of(progress.variables))
     return progress
 
 
-def _rate(
-    schedule: Schedule, images: int
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    if schedule.decay == "none":
-        return schedule.learning_rate
-    steps = schedule.epochs * -(-images // schedule.batch_size)
-    warmup = -(-steps // 10)
-    return keras.optimizers.schedules.CosineDecay(
-        # The first rate is not zero: a training of a single step would learn nothing.
-        initial_learning_rate=schedule.learning_rate / warmup,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=schedule.learning_rate,
-        warmup_steps=warmup,
-    )
+def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
+    """Restore variables; nothing is done for no values."""
+    for variable, value in zip(variables, values, strict=bool(values)):
+        variable.assign(value)
+
+
+def _compiled(model: keras.Model, schedule: Schedule, images: int) -> list[keras.Variable]:
+    """Compile a model; return its variables and those of its optimizer."""
+    rates = schedule.rates(images)
+    rate = schedule.learning_rate if rates is None else RateTable(rates)
+    optimizer = make_optimizer(schedule.optimizer, rate, model.trainable_variables)
+    model.compile(optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"])
+    return [*model.variables, *optimizer.variables]
+
+
+def _fitted(model: keras.Model, epoch: int, batches: Any, held_out: Any) -> Row:
+    """Train for an epoch; return its row of the history."""
+    fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, validation_data=held_out)
+    return {"epoch": float(epoch)} | {name: float(of[0]) for name, of in fitted.history.items()}
+
+
+def _scores(model: keras.Model, values: Sequence[np.ndarray], held_out: Any) -> Row:
+    """The scores of a model with other values of its variables, as `fit` names them."""
+    kept = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+    _assign(model.variables, values)
+    found = model.evaluate(held_out, verbose=0, return_dict=True)
+    _assign(model.variables, kept)
+    return {f"val_{name}": float(value) for name, value in found.items()}
 
 
 def _epoch_of(examples: Examples, schedule: Schedule, seed: int, epoch: int) -> Batches:
@@ -173,7 +186,14 @@ def _epoch_of(examples: Examples, schedule: Schedule, seed: int, epoch: int) -> 
     if schedule.augmentation is not None:
         rng = generator(seed, "augmentation", epoch)
         transforms = draw_transforms(count, schedule.augmentation, rng)
-    return Batches(examples, schedule.batch_size, order, transforms)
+    return Batches(
+        examples,
+        schedule.size_in(epoch),
+        order,
+        transforms,
+        draw_variation(count, schedule.variation, seed, epoch),
+        schedule.label_smoothing,
+    )
 
 
 def _check_finite(row: Row, values: Mapping[str, np.ndarray], schedule: Schedule) -> None:

@@ -161,7 +161,8 @@ def test_training_the_fast_equivalent_is_training_the_network(settings: TrainSet
     from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.examples import Examples
-    from tasks.core.training.loop import Schedule, evaluate, train
+    from tasks.core.training.loop import evaluate, train
+    from tasks.core.training.schedule import Schedule
 
     rng = np.random.default_rng(0)
     x = rng.random((50, *IMAGE))
@@ -206,7 +207,8 @@ def test_a_trained_network_is_saved_like_an_untrained_copy(tmp_path: Path) -> No
     from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
     from tasks.core.training.examples import Examples
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
     from tasks.models.model_files import save_h5, save_keras
 
     settings = changed(SMALL, {"batch_norm": True, "dropout": 0.5})

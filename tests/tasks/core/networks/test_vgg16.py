@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -314,7 +315,9 @@ def test_training_on_features_equals_training_the_whole_with_frozen_layers(
 
     from tasks.core.networks import vgg16
     from tasks.core.training.examples import Examples
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.optimizers import RateTable
+    from tasks.core.training.schedule import Schedule
 
     numbers = np.arange(40)
     classes = numbers % CLASSES
@@ -328,10 +331,11 @@ def test_training_on_features_equals_training_the_whole_with_frozen_layers(
         vgg16.set_weights(base, weights)
         return vgg16.build_complete(base, way.dense, way.dropout, CLASSES, SEED)
 
-    def train_whole(model: Any, rate: float) -> list[dict[str, float]]:
+    def train_whole(model: Any, rate: Any) -> list[dict[str, float]]:
         if way.decay == "cosine":
-            schedules = keras.optimizers.schedules
-            rate = schedules.CosineDecay(rate, 5, warmup_target=rate, warmup_steps=1)
+            # Keras's `CosineDecay` knows pi to 7 digits only. The first step is the warm-up.
+            falling = [rate * (1 + math.cos(math.pi * step / 5)) / 2 for step in range(6)]
+            rate = RateTable(np.array([rate, *falling]))
         optimizer = keras.optimizers.RMSprop(learning_rate=rate)
         model.compile(loss=way.loss, optimizer=optimizer, metrics=["accuracy"])
         history = []
@@ -389,7 +393,8 @@ def test_training_on_features_equals_training_the_whole_with_frozen_layers(
 def test_a_resumed_training_on_features_ends_with_the_same_bytes(after: str, weights: Any) -> None:
     from tasks.core.networks import vgg16
     from tasks.core.training.examples import Examples
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     rng = np.random.default_rng(5)
     shape = (2, 2, 512) if after == BLOCK_4 else (1, 1, 512)

@@ -67,7 +67,8 @@ def images(n: int, seed: int, shape: tuple[int, ...] = SHAPE, classes: int = CLA
 def trained(seed: int, augmentation: AugmentSettings | None = None) -> tuple[bytes, list[Any]]:
     """Every variable's bytes after a training, seed generators included, and the history."""
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     model = build_network(SMALL, SHAPE, CLASSES, seed)
     schedule = Schedule(2, SMALL.batch_size, 0.001, augmentation=augmentation)
@@ -167,7 +168,8 @@ class Recorder:
 
 
 def recorded(examples: Any, epochs: int, seed: int, augmentation: Any = None) -> Recorder:
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     recorder = Recorder()
     schedule = Schedule(epochs, 16, 0.001, augmentation=augmentation)
@@ -233,7 +235,8 @@ def test_augmentation_depends_on_seed_and_epoch_and_does_not_modify_the_examples
 @pytest.mark.parametrize(("samples", "steps"), [(8_000, 63), (10_000, 79)])
 def test_gradient_steps_per_epoch_are_the_notebooks(samples: int, steps: int) -> None:
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     model = build_network(changed(DENSE, {"dense": ()}), (1, 1, 1), CLASSES, seed=0)
     examples = images(samples, 0, shape=(1, 1, 1))
@@ -247,7 +250,8 @@ def test_gradient_steps_per_epoch_are_the_notebooks(samples: int, steps: int) ->
 def trained_weights(examples: Any, validation: Any = None) -> tuple[list[NDArray[Any]], Any]:
     """The weights after three steps, each on all examples, and the history."""
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     model = build_network(DENSE, SHAPE, CLASSES, seed=0)
     end = train(model, examples, validation, Schedule(3, len(examples), 0.001), seed=0)
@@ -300,7 +304,8 @@ def with_a_broken_pixel() -> Any:
 
 def test_a_loss_that_is_not_finite_stops_the_training_with_advice() -> None:
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     model = build_network(changed(DENSE, {"dense": ()}), (2, 2, 1), CLASSES, seed=0)
     rows: list[Any] = []
@@ -315,7 +320,8 @@ def test_a_loss_that_is_not_finite_stops_the_training_with_advice() -> None:
 def test_weights_that_are_not_finite_stop_the_training_even_if_the_loss_is_finite() -> None:
     """On CPUs, TensorFlow's ReLU turns NaN into 0, so NaN weights do not reach the loss."""
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     model = build_network(DENSE, (2, 2, 1), CLASSES, seed=0)
     with pytest.raises(NumericalError):
@@ -450,7 +456,8 @@ def train_from(start: Progress | None, epochs: int = EPOCHS) -> list[Progress]:
     """The states after each epoch of a training that resumes from `start` with a new network."""
     from tasks.core.networks.fast_layers import fast_network
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     spec = WITH_EVERYTHING
     model = fast_network(build_network(spec, SHAPE, CLASSES, seed=0))
@@ -498,10 +505,13 @@ def test_a_training_stopped_after_each_epoch_ends_with_the_same_bytes(
 def test_a_cosine_rises_over_a_tenth_of_the_steps_and_falls_to_zero(
     count: int, epochs: int, batch: int
 ) -> None:
-    from tasks.core.training.loop import Schedule, _rate
+    from tasks.core.training.optimizers import RateTable
+    from tasks.core.training.schedule import Schedule
 
     peak = 0.25
-    rate: Any = _rate(Schedule(epochs, batch, peak, decay="cosine"), count)
+    rates = Schedule(epochs, batch, peak, decay="cosine").rates(count)
+    assert rates is not None
+    rate = RateTable(rates)
     steps = epochs * math.ceil(count / batch)
     rising = math.ceil(steps / 10)
     found = [float(rate(step)) for step in range(steps + 1)]
@@ -512,13 +522,14 @@ def test_a_cosine_rises_over_a_tenth_of_the_steps_and_falls_to_zero(
             expected = peak * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
         assert value == pytest.approx(expected, abs=1e-6), step
         assert value > 0 or step == steps, "each step learns"
-    assert _rate(Schedule(epochs, batch, peak), count) == peak
+    assert Schedule(epochs, batch, peak).rates(count) is None
 
 
 def test_a_training_with_a_falling_rate_resumes_exactly() -> None:
     """The rate depends on the step, which is part of the state."""
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     def from_epoch(start: Progress | None) -> list[Progress]:
         model = build_network(SMALL, SHAPE, CLASSES, seed=0)
@@ -561,7 +572,8 @@ def never(_progress: Progress) -> None:
 
 def test_a_completed_training_trains_no_further(uninterrupted: list[Progress]) -> None:
     from tasks.core.networks.stack import build_network
-    from tasks.core.training.loop import Schedule, train
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
 
     model = build_network(WITH_EVERYTHING, SHAPE, CLASSES, seed=0)
     start = uninterrupted[1]

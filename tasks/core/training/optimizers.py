@@ -1,0 +1,88 @@
+"""Optimisers from settings: Keras's own, and Muon for convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tasks.core.array_types import Float64
+from tasks.core.settings.optimization import OptimizerSettings
+
+
+class RateTable(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """A learning rate for each step, `(steps,)`; the last one stays."""
+
+    def __init__(self, rates: Float64) -> None:
+        self._rates = rates
+
+    def __call__(self, step: Any) -> Any:
+        """The rate of a step, from 0."""
+        rates = ops.convert_to_tensor(self._rates, keras.config.floatx())
+        return ops.take(rates, ops.minimum(ops.cast(step, "int32"), len(self._rates) - 1))
+
+    def get_config(self) -> dict[str, Any]:
+        """As numbers."""
+        return {"rates": self._rates.tolist()}
+
+
+class MuonOfKernels(keras.optimizers.Muon):  # type: ignore[misc]
+    """Muon in which a convolution's kernel counts as a matrix of patches by filters.
+
+    Keras's own leaves kernels of convolutions to AdamW. Here only the last layer's kernel, biases
+    and normalisations are (Jordan et al., "Muon: an optimizer for hidden layers in neural
+    networks", 2024). The step is scaled as by Liu et al. (arXiv 2502.16982).
+    """
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return len(variable.shape) < 2 or variable.path.startswith(("logits/", "probabilities/"))
+
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+        """Orthogonalise a kernel of any rank, and scale the step."""
+        rows = -1 if len(x.shape) > 2 else x.shape[0]
+        flat = ops.reshape(x, (rows, x.shape[-1]))
+        return ops.reshape(super().zeropower_via_newtonschulz5(flat, steps), x.shape)
+
+    def lr_adjust(self, x: Any) -> Any:
+        """Scale a step as one of the matrix that its kernel is."""
+        columns = x.shape[-1]
+        rows = 1
+        for side in x.shape[:-1]:
+            rows *= side
+        return x * (max(rows, columns) ** 0.5 * self.rms_rate)
+
+
+def make_optimizer(
+    settings: OptimizerSettings, rate: Any, variables: list[Any]
+) -> keras.optimizers.Optimizer:
+    """The optimiser for `variables`, with its own variables built.
+
+    `rate` is a number or a Keras schedule. Only kernels decay.
+    """
+    common: dict[str, Any] = {"learning_rate": rate, "global_clipnorm": settings.clip_norm}
+    decay = settings.weight_decay or None
+    if settings.name == "rmsprop":
+        optimizer = keras.optimizers.RMSprop(weight_decay=decay, **common)
+    elif settings.name == "sgd":
+        optimizer = keras.optimizers.SGD(
+            momentum=settings.momentum, nesterov=True, weight_decay=decay, **common
+        )
+    elif settings.name == "adamw":
+        optimizer = keras.optimizers.AdamW(weight_decay=settings.weight_decay, **common)
+    elif settings.name == "lion":
+        optimizer = keras.optimizers.Lion(weight_decay=decay, **common)
+    else:
+        optimizer = MuonOfKernels(
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            adam_weight_decay=settings.weight_decay,
+            **common,
+        )
+    if settings.weight_decay:
+        optimizer.exclude_from_weight_decay(
+            var_list=[variable for variable in variables if len(variable.shape) < 2]
+        )
+    # The variables must exist before the first step, to be restored.
+    optimizer.build(variables)
+    return optimizer
