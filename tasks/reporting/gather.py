@@ -78,9 +78,6 @@ def gather_view(
         synthetic=settings.dataset == "synthetic",
         class_names=data["class_names"],
         split_sizes={split: data["sizes"][split] for split in SPLITS},
-        counts=(counts := images_per_class(store, records[SUBSET])),
-        look=gather_look(settings, store, records) if LOOK in records else None,
-        class_weights=_class_weights(settings, counts[TRAIN], data["class_names"]),
         overfitting=_first_training(records, OVERFITTING).facts,
         figures=_figures(store, records.values()),
         transfer_skipped=_reason_without_transfer(settings, outcomes),
@@ -96,10 +93,27 @@ def gather_view(
             if MODEL in record.files
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
+        **_about_images(settings, store, records),
         **_about_fonts(records),
         **_scores(settings, store, records),
         **_provenance(run_log, records),
     )
+
+
+def _about_images(
+    settings: Settings, store: Store, records: Mapping[str, Record]
+) -> dict[str, Any]:
+    """Collect the fields of the view that come from the images."""
+    counts = images_per_class(store, records[SUBSET])
+    names = records[SUBSET].facts["class_names"]
+    return {
+        "counts": counts,
+        "class_weights": _class_weights(settings, counts[TRAIN], names),
+        "look": gather_look(settings, store, records) if LOOK in records else None,
+        "reading": reading_of(store, records.get(LOAD)),
+        "copies": records[SUBSET].facts.get("copies", {}),
+        "guard": records[GUARD].facts["counts"],
+    }
 
 
 def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> dict[str, Any]:
@@ -108,9 +122,6 @@ def _scores(settings: Settings, store: Store, records: Mapping[str, Record]) -> 
     classes = len(records[SUBSET].facts["class_names"])
     per_class = store.table(quality, PER_CLASS).to_pylist()
     return {
-        "reading": reading_of(store, records.get(LOAD)),
-        "copies": records[SUBSET].facts.get("copies", {}),
-        "guard": records[GUARD].facts["counts"],
         "selection": records[SELECTION].facts if SELECTION in records else {},
         "label_check": _label_check(store, records.get(LABEL_CHECK)),
         "criteria": records[SUCCESS].facts["criteria"],

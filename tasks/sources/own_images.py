@@ -96,6 +96,29 @@ def report_of(
     can't be read (the first thousand), the frame, and how large the images were before.
     """
     entries = collection.entries
+    return {
+        "lines": _lines(collection, unusable, frame),
+        "images": len(entries),
+        "left_out": dict(collection.left_out),
+        "unreadable": [
+            {"name": entries[position].name, "reason": reason}
+            for position, reason in list(unusable.items())[:_NAMED]
+        ],
+        "unreadable_count": len(unusable),
+        "frame": {
+            "height": frame.height,
+            "width": frame.width,
+            "channels": frame.channels,
+            "fit": frame.fit,
+            "white": frame.white,
+        },
+        "sizes": _sizes(traits),
+    }
+
+
+def _lines(collection: Collection, unusable: Mapping[int, str], frame: Frame) -> list[str]:
+    """What became of the user's files, in sentences."""
+    entries = collection.entries
     colours = "grey" if frame.channels == 1 else "RGB"
     count = len(entries) - len(unusable)
     lines = [
@@ -116,24 +139,7 @@ def report_of(
     read = {entry.label for position, entry in enumerate(entries) if position not in unusable}
     if lost := sorted({entry.label for entry in entries} - read):
         lines.append(f"classes of which no image can be read are left out: {listed(lost)}")
-    return {
-        "lines": lines,
-        "images": len(entries),
-        "left_out": dict(collection.left_out),
-        "unreadable": [
-            {"name": entries[position].name, "reason": reason}
-            for position, reason in list(unusable.items())[:_NAMED]
-        ],
-        "unreadable_count": len(unusable),
-        "frame": {
-            "height": frame.height,
-            "width": frame.width,
-            "channels": frame.channels,
-            "fit": frame.fit,
-            "white": frame.white,
-        },
-        "sizes": _sizes(traits),
-    }
+    return lines
 
 
 def _sizes(traits: Sequence[Traits]) -> dict[str, Any]:
