@@ -61,13 +61,14 @@ def look(spec: LookSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     pairs = inputs.table(DUPLICATES, PAIRS)
     train = inputs.by_rows(SPLIT, TRAIN)
     groups = train["groups"][:] if "groups" in train else None
-    frames = find_frames(train["images"], groups, spec.guard.similarity, spec.guard.shift)
+    guard = spec.guard
+    frames = find_frames(train["images"], groups, guard.similarity, guard.shift, guard.search)
     counts = {
         name: np.bincount(data.labels[at], minlength=len(data.class_names)).tolist()
         for name, at in places.items()
     }
     found = [
-        *_findings(data, places, counts, pairs, frames, dropped=spec.guard.exact == "drop"),
+        *_findings(data, places, counts, pairs, frames, dropped=guard.exact == "drop"),
         *findings.find_unreadable(_reading(inputs) if own else {}),
     ]
     outputs.table(FINDINGS, from_rows(FOUND, [vars(one) for one in found]))

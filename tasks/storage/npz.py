@@ -65,7 +65,12 @@ class StoredRows:
         """
         import numpy as np
 
-        wanted = np.arange(len(self))[chosen]
+        if isinstance(chosen, slice):
+            wanted = np.arange(*chosen.indices(len(self)))
+        else:
+            wanted = np.asarray(chosen, np.int64)
+            if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
+                raise IndexError(f"expected positions from 0 to {len(self) - 1}")
         order = np.argsort(wanted, kind="stable")
         ordered = wanted[order]
         found = np.empty((len(wanted), *self.shape[1:]), self.dtype)

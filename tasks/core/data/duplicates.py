@@ -25,6 +25,7 @@ duplicates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from typing import Literal
 
 import numpy as np
 
-from tasks.core.array_types import Bool, Float32, Int64
+from tasks.core.array_types import Bool, Float32, Int64, UInt8
 from tasks.core.data.gradient_correlation import (
     batches,
     first_of_each_radius,
@@ -44,6 +45,7 @@ from tasks.core.data.gradient_correlation import (
 )
 from tasks.core.data.image_descriptors import DescribedImages, amplitudes
 from tasks.core.data.inverted_file import Matches, inverted_file
+from tasks.core.data.rows import taken
 from tasks.core.errors import UserError
 
 SLACK = 0.05
@@ -57,8 +59,9 @@ MOST_PAIRS = 1_000_000
 _ROWS, _COLUMNS = 4_096, 256
 # Pairs passed on to the second bound at a time.
 _OPEN = 2**21
-# Images whose pairs are compared at a time.
-_THREADS = 4
+# Images of the first set that are in memory at a time, in bytes; images whose pairs are compared at
+# a time.
+_BYTES, _THREADS = 2**28, 4
 # Equal numbers may differ by this much in float32 arithmetic.
 _ROUNDING = 1e-5
 # Codes are in half precision, each part rounded by at most 2 ** -11 of itself.
@@ -229,8 +232,30 @@ def _by_correlation(
     first: DescribedImages, other: DescribedImages, i: Int64, j: Int64, least: float
 ) -> Iterator[Positions]:
     """The pairs that the second bound does not rule out, in batches."""
+    most = max(1, _BYTES // math.prod(first.images.shape[1:]))
+    distinct = np.unique(i)
+    for start in range(0, len(distinct), most):
+        rows = distinct[start : start + most]
+        mine = (i >= rows[0]) & (i <= rows[-1])
+        # Each image is read once, however many pairs it has.
+        found = _correlated(first, taken(first.images, rows), rows, other, i[mine], j[mine], least)
+        for part in batches(first.images, len(found[0])):
+            yield found[0][part], found[1][part]
+
+
+def _correlated(
+    first: DescribedImages,
+    images: UInt8,
+    rows: Int64,
+    other: DescribedImages,
+    i: Int64,
+    j: Int64,
+    least: float,
+) -> Positions:
+    """The pairs that the second bound does not rule out; `images` are those at `rows`, sorted."""
     order = np.argsort(j, kind="stable")
     i, j = i[order], j[order]
+    place = np.searchsorted(rows, i)
     bound = np.empty(len(i), np.float32)
     columns, starts = np.unique(j, return_index=True)
     ends = np.append(starts, len(j))
@@ -240,19 +265,18 @@ def _by_correlation(
         of_part = templates(other.images[columns[part]], first.shift)
         norms = other.norms[columns[part]]
         for at, (start, end) in enumerate(pairwise(ends[part.start : part.stop + 1].tolist())):
-            for some in batches(first.images, end - start):
-                mine = i[start:end][some]
+            for some in batches(images, end - start):
                 highest = np.maximum.reduceat(
-                    products_with(of_part[at], first.images[mine]), rings, axis=1
+                    products_with(of_part[at], images[place[start:end][some]]), rings, axis=1
                 )
-                bound[start:end][some] = (highest / (first.norms[mine] * norms[at])).max(axis=1)
+                mine = first.norms[i[start:end][some]]
+                bound[start:end][some] = (highest / (mine * norms[at])).max(axis=1)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(fill, batches(other.images, len(columns), (2 * first.shift + 1) ** 2)):
             pass
-    left = np.flatnonzero(bound >= least - _CORRELATION_ROUNDING)
-    for part in batches(first.images, len(left)):
-        yield i[left[part]], j[left[part]]
+    left = bound >= least - _CORRELATION_ROUNDING
+    return i[left], j[left]
 
 
 def _by_similarity(

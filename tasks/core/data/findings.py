@@ -233,7 +233,8 @@ def find_imbalance(counts: Sequence[int], class_names: Sequence[str]) -> Iterato
             "note",
             f"The classes are unbalanced: '{class_names[most]}' has {counts[most]:,} training "
             f"images, '{class_names[least]}' {counts[least]:,}.",
-            "Judge by the scores of each class: accuracy hides a class that is never predicted.",
+            "Accuracy hides a class that is never predicted: judge by --metric balanced_accuracy, "
+            "and let rare classes count more by --set class_weight=balanced.",
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.core.array_types import Int64
-from tasks.core.data.duplicates import find_duplicates
+from tasks.core.data.duplicates import Search, find_duplicates
 from tasks.core.data.image_descriptors import describe_images, principal_axes
 from tasks.core.data.rows import Picked, RowReader
 from tasks.core.errors import UserError
@@ -35,7 +35,9 @@ class Frames:
     among: int
 
 
-def find_frames(images: RowReader, groups: Int64 | None, least: float, shift: int) -> Frames:
+def find_frames(
+    images: RowReader, groups: Int64 | None, least: float, shift: int, search: Search = "auto"
+) -> Frames:
     """Compare a sample of a split with the whole of it, or with `AMONG` images of it.
 
     Args:
@@ -44,15 +46,16 @@ def find_frames(images: RowReader, groups: Int64 | None, least: float, shift: in
             known to belong together.
         least: the similarity of near duplicates, as in `find_duplicates`.
         shift: the largest shift considered.
+        search: as in `find_duplicates`; with `off` there are no near duplicates.
     """
     among = _spread(len(images), AMONG)
     sampled = among[_spread(len(among), SAMPLE)]
-    axes = principal_axes(Picked(images, among), shift)
+    axes = None if search == "off" else principal_axes(Picked(images, among), shift)
     every, some = (
         describe_images(Picked(images, chosen), axes, shift) for chosen in (among, sampled)
     )
     try:
-        pairs = find_duplicates(every, some, least)
+        pairs = find_duplicates(every, some, least, search)
     except UserError:
         # Too many pairs for a list: nearly all images are alike.
         return Frames(sampled, np.full(len(sampled), len(among) - 1), sampled, sampled, len(among))

@@ -154,6 +154,16 @@ def blocks(rows: RowReader, size: int | None = None) -> Iterator[NDArray[Any]]:
     return found if isinstance(rows, np.ndarray) else read_ahead(found)
 
 
+def taken(rows: RowReader, positions: Int64) -> NDArray[Any]:
+    """The rows at some positions, as an array; what makes each of them is held for few at once."""
+    found = np.empty((len(positions), *rows.shape[1:]), rows.dtype)
+    row = math.prod(rows.shape[1:]) * rows.dtype.itemsize
+    step = max(1, _BLOCK // max(1, row))
+    for start in range(0, len(positions), step):
+        found[start : start + step] = rows[positions[start : start + step]]
+    return found
+
+
 def read_ahead(parts: Iterable[T]) -> Iterator[T]:
     """The same parts; a thread makes each while the one before is used."""
     remaining, end = iter(parts), object()

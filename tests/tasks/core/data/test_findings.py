@@ -272,6 +272,8 @@ def test_thirty_frames_of_each_object_are_named_unless_they_are_groups() -> None
     assert "half of them 29 or more among 360 images" in found.sentence
     assert len(set(objects[found.images].tolist())) == 1, "the images shown are of one object"
     assert not [*findings.find_many_frames(find_frames(images, objects, 0.95, 2), positions)]
+    unsearched = find_frames(images, None, 0.95, 2, "off")
+    assert not [*findings.find_many_frames(unsearched, positions)]
 
 
 @settings(max_examples=5)
