@@ -108,7 +108,8 @@ def test_nothing_stored_is_pickled(smoke: Path) -> None:
             assert all(archive[name].dtype != object for name in archive.files)
     for path in tables:
         # There need not be images that are alike.
-        assert pq.read_table(path).num_rows > 0 or path.parts[-3] == "guard"
+        # Nothing may have been found.
+        assert pq.read_table(path).num_rows > 0 or path.parts[-3] in ("guard", "look")
     assert not [path for path in smoke.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
 
 

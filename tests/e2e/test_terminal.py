@@ -19,7 +19,7 @@ from tests.terminal import on_terminal
 COLUMNS, ROWS = 100, 40
 EPOCHS, MANY = 2, 5000
 QUICK = (*SMALL, "--set", f"overfitting.epochs={EPOCHS}")
-STAGES = 26
+STAGES = 27
 SHOWN = STAGES + 1  # The report is no stage, but is shown as one.
 NOISE = ("Traceback", "oneDNN", "cuda", "absl", "WARNING", "Warning", "prefect.", "tensorflow")
 # These set colours and widths, or keep TensorFlow quiet in other tests.

@@ -116,6 +116,7 @@ def test_files_are_named_where_they_are_known(bench: Workbench) -> None:
         "split": ["train"] * 18 + ["test"],
         "position": [*range(18), 0],
         "name": [*names, "test.jpg"],
+        "row": [None] * 19,
     }
     load = bench.stored("load", tables={"origins": from_columns(IMAGE_ORIGINS, origins)})
     rows = checked(bench, {**inputs(bench), "load": load}).rows(LABEL_ERRORS)

@@ -23,10 +23,12 @@ ADVICE = (
 )
 COLUMNS = {
     "<split>_labels": "position label class",
-    "origins": "split position name",
+    "origins": "split position name row",
     "class_counts": "class train test",
     "index": "split source_position label class",
     "pairs": "split position label other_split other_position other_label similarity exact",
+    "findings": "kind level sentence advice",
+    "affected": "finding split position class name",
     "folds": "fold label",
     "label_errors": (
         "rank split position source_position origin given suggested self_confidence "
