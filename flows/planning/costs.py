@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from tasks.core.errors import UserError
+from tasks.core.settings.base import merged
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import LOWEST_VALIDATION_LOSS
 from tasks.core.settings.transfer import TransferVariant
@@ -84,7 +87,9 @@ def _changes(settings: Settings) -> list[float]:
     found: list[float] = []
     epochs: int | str = settings.overfitting.epochs
     for entry in settings.plan:
-        epochs = entry.change.get("epochs", epochs)
+        change = {name: value for name, value in entry.change.items() if name == "epochs"}
+        with suppress(UserError):  # the change fits another incumbent
+            epochs = merged({"epochs": epochs}, change)["epochs"]
         found.append(_number(epochs, settings))
     return found
 

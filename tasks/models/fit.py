@@ -57,11 +57,13 @@ def fit_network(
     shared = {"training": {"epochs"}} if training.is_open_ended else None
     lineage = spec.model_dump(mode="json", exclude=shared)
     history = fit(quick, examples, validation, schedule, spec.seed, outputs, lineage)
-    model, quick = (predicting(one, training.network) for one in (model, quick))
-    outputs.file(MODEL, "keras", lambda path: save_keras(model, path))
+    predictor = predicting(model, training.network)
+    outputs.file(MODEL, "keras", lambda path: save_keras(predictor, path))
     write_history(history, outputs)
-    return model, {
-        **scores(quick, examples, validation, schedule.loss, outputs),
+    # The fast form computes the same, but from a single view.
+    scored = quick if predictor is model else predictor
+    return predictor, {
+        **scores(scored, examples, validation, schedule.loss, outputs),
         **sizes(model, schedule, examples),
         **turning_points(history),
     }

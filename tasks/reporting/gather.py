@@ -269,4 +269,6 @@ def _change(field: str, value: Any) -> str:
     if field == "augmentation" and value is not None:
         value = AugmentSettings.model_validate(value).model_dump()
         return "augmentation with " + ", ".join(f"{name} = {v}" for name, v in value.items())
+    if isinstance(value, Mapping) and set(value) == {"times"}:
+        return f"{field} \N{MULTIPLICATION SIGN} {value['times']}"
     return f"{field} = {value}"

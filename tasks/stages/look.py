@@ -83,7 +83,7 @@ def look(spec: LookSpec, inputs: Inputs, outputs: Outputs) -> Facts:
         "frames": {
             "sampled": len(frames.sampled),
             "with_others": int((frames.others > 0).sum()),
-            "among": frames.among,
+            "among": 0 if guard.search == "off" else frames.among,
         },
     }
 
@@ -153,14 +153,15 @@ def _near_across(places: Mapping[str, Int64], pairs: pa.Table) -> Sequence[Findi
     rows = pairs.to_pydict()
     across = [
         (places[one][at], places[other][other_at], other_at)
-        for one, at, other, other_at in zip(
+        for one, at, other, other_at, exact in zip(
             rows["split"],
             rows["position"],
             rows["other_split"],
             rows["other_position"],
+            rows["exact"],
             strict=True,
         )
-        if other == TEST and one != TEST
+        if other == TEST and one != TEST and not exact
     ]
     near = np.unique(np.array([other_at for *_, other_at in across], np.int64))
     shown = [position for pair in across[: SHOWN // 2] for position in pair[:2]]

@@ -11,6 +11,7 @@ A network is built once, as it is trained; `predicting` adds what it does when i
 from __future__ import annotations
 
 import keras
+import numpy as np
 
 from tasks.core.networks.stack import build_network as build_stack
 from tasks.core.networks.stack import glorot
@@ -50,9 +51,20 @@ def predicting(network: keras.Model, settings: NetworkSettings) -> keras.Model:
         return network
     logits = keras.Model(network.input, network.layers[-2].output, name="view_logits")
     inputs = keras.Input(network.input_shape[1:], name="image")
-    mirrored = keras.ops.flip(inputs, axis=2)
-    mean = keras.layers.Average(name="mean_logits")([logits(inputs), logits(mirrored)])
+    mean = keras.layers.Average(name="mean_logits")([logits(inputs), logits(_mirrored(inputs))])
     return keras.Model(inputs, _probabilities(mean), name="network")
+
+
+def _mirrored(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Mirror images `(n, h, w, c)`: each row times the identity matrix read backwards.
+
+    This is a layer because HDF5 files can hold no other operations, and has a name because Keras
+    would number it by what the process built before.
+    """
+    layer = keras.layers.EinsumDense("nhwc,wv->nhvc", x.shape[1:], trainable=False, name="mirrored")
+    found = layer(x)
+    layer.set_weights([np.eye(x.shape[2], dtype=np.float32)[::-1]])
+    return found
 
 
 def _probabilities(logits: keras.KerasTensor) -> keras.KerasTensor:
@@ -92,9 +104,10 @@ class _Builder:
         if not self._settings.whitening:
             x = self._convolution(x, self._settings.widths[0], "stem")
             return self._activation(self._normalised(x, "stem_norm"), "stem_activation")
+        side = min(PATCH, *x.shape[1:3])
         x = keras.layers.Conv2D(
-            2 * PATCH**2 * x.shape[-1],
-            min(PATCH, *x.shape[1:3]),
+            2 * side**2 * x.shape[-1],
+            side,
             # The mean is subtracted by the bias, so padding with zeros would not be neutral.
             padding="valid",
             trainable=False,

@@ -25,7 +25,7 @@ def whitening_weights(images: UInt8, side: int) -> tuple[Float32, Float32]:
     # (n, h, w, c, side, side) to rows of (side, side, c)
     rows = np.moveaxis(patches, 3, -1).reshape(-1, side * side * images.shape[3])
     mean = rows.mean(axis=0)
-    rows -= mean
+    rows = rows - mean
     covariance: Float64 = rows.T @ rows / len(rows)
     variance = covariance.trace() / len(covariance)
     if variance == 0:

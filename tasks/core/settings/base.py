@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
@@ -83,7 +84,11 @@ def merged(fields: Mapping[str, Any], change: Mapping[str, Any], group: str = ""
 def _times(name: str, value: Any, factor: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(_times(name, each, factor) for each in value)
-    if any(isinstance(one, bool) or not isinstance(one, int | float) for one in (value, factor)):
+    numbers = all(
+        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+        for one in (value, factor)
+    )
+    if not numbers:
         raise UserError(
             f"{quoted(name)}: {quoted(value)} can't be multiplied by {quoted(factor)}; give a "
             "number, or the new value itself."

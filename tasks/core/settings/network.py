@@ -81,4 +81,9 @@ class NetworkSettings(Spec):
                     "filters, kernel_sizes, pooled, padding, batch_norm, dense, dropout and l2; "
                     "set family to 'compact' or 'residual'"
                 )
+        if self.family == "compact" and self.stochastic_depth:
+            raise ValueError(
+                "stochastic_depth: 'compact' has no blocks that could be left out; set it to 0, or "
+                "family to 'residual'"
+            )
         return self

@@ -27,6 +27,17 @@ from tasks.core.settings.training import (
 )
 from tasks.core.settings.transfer import TransferSettings
 
+# Each change doubles the incumbents that gates may leave; of more, some are not checked.
+_MOST_INCUMBENTS = 1_024
+
+
+def _depends(iteration: Iteration) -> bool:
+    """Whether a change may fit one incumbent and not another."""
+    return any(
+        "." in name or name == "network" or (isinstance(value, dict) and set(value) == {"times"})
+        for name, value in iteration.change.items()
+    )
+
 
 def _baseline() -> TrainSettings:
     return TrainSettings(filters=(), kernel_sizes=(), pooled=(), dense=(128,), epochs=5)
@@ -145,6 +156,12 @@ class Settings(Spec):
                 candidate = changed(incumbent, iteration.change)
             except UserError as error:
                 raise ValueError(f"{where}: {error}") from None
+            idle = {field for field in iteration.change if field in candidate.unused()}
+            if idle == set(iteration.change):
+                raise ValueError(
+                    f"{where}: {listed(idle)} of no effect in family '{candidate.network.family}'; "
+                    "give a plan of your own (--plan FILE)"
+                )
             if self.rule != "notebook":
                 continue
             if iteration.replay is None:
@@ -154,6 +171,30 @@ class Settings(Spec):
                 )
             if self.force.get(number, iteration.replay) == "forward":
                 incumbent = candidate
+        return self
+
+    @model_validator(mode="after")
+    def _check_what_gates_leave(self) -> Self:
+        """Check that each change fits every incumbent that earlier gates may leave.
+
+        Only changes of parts of groups, of the network, or by a factor depend on what is there.
+        """
+        if self.rule == "notebook" or not any(map(_depends, self.plan)):
+            return self
+        incumbents = {self.overfitting}
+        for number, iteration in enumerate(self.plan, start=1):
+            try:
+                forward = {changed(training, iteration.change) for training in incumbents}
+            except UserError as error:
+                raise ValueError(
+                    f"plan, iteration {number} ({iteration.name}): it does not fit if earlier "
+                    f"changes are kept; set the whole group, or put it first: {error}"
+                ) from None
+            decision = self.force.get(number)
+            if decision == "forward":
+                incumbents = forward
+            elif decision is None and len(incumbents) + len(forward) <= _MOST_INCUMBENTS:
+                incumbents |= forward
         return self
 
     @model_validator(mode="after")

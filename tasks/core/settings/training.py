@@ -19,6 +19,10 @@ LOWEST_VALIDATION_LOSS = "lowest_validation_loss"
 
 Decision = Literal["forward", "back"]
 
+_OF_STACKS = frozenset(
+    ("filters", "kernel_sizes", "pooled", "padding", "batch_norm", "dense", "dropout", "l2")
+)
+
 # Weights by class name or label; None for none. The bounds are those of the weights of images.
 ClassWeight = (
     Literal["balanced"]
@@ -118,6 +122,19 @@ class TrainSettings(Spec):
         """Whether no epoch depends on the number of epochs."""
         grows = self.final_batch_size is not None
         return self.decay == "none" and self.average.kind != "last" and not grows
+
+    def unused(self) -> frozenset[str]:
+        """The fields that the network's family does not use."""
+        return frozenset() if self.network.family == "stack" else _OF_STACKS
+
+    @model_validator(mode="after")
+    def _check_batches_grow(self) -> Self:
+        if self.final_batch_size is not None and self.final_batch_size < self.batch_size:
+            raise ValueError(
+                f"final_batch_size is {self.final_batch_size}, but batches only grow; set it to "
+                f"{self.batch_size} (batch_size) or more, or to none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_one_entry_per_convolution(self) -> Self:

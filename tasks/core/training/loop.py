@@ -65,15 +65,16 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         """Inputs, one-hot labels and, if there are any, weights of a batch, counted from 0."""
         part = slice(number * self._size, (number + 1) * self._size)
         chosen = part if self._order is None else self._order[part]
-        x, y, *weights = self._arrays(chosen)
+        x, *others = self._arrays(chosen)
         if self._transforms:
             x = apply_transforms(x, self._transforms[part])
         if self._variation and self._order is not None:
             x = self._variation.applied(x, self._order[part])
-            x, y = self._variation.mixed(x, y, number)
+            x, *others = self._variation.mixed(number, x, *others)
         if self._smoothing:
-            y = y * np.float32(1 - self._smoothing) + np.float32(self._smoothing / y.shape[1])
-        return (x, y, *weights)
+            kept, spread = 1 - self._smoothing, self._smoothing / others[0].shape[1]
+            others[0] = others[0] * np.float32(kept) + np.float32(spread)
+        return (x, *others)
 
     def _arrays(self, chosen: slice | Int64) -> tuple[Float32, ...]:
         batch, weights = self._examples.batch(chosen), self._examples.weights

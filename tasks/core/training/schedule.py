@@ -51,8 +51,11 @@ class Schedule:
         if self.final_batch_size is None:
             return self.batch_size
         doublings = math.ceil(math.log2(max(1, self.final_batch_size / self.batch_size)))
-        done: int = (doublings + 1) * (epoch - 1) // self.epochs
-        return min(max(self.batch_size, self.final_batch_size), self.batch_size << done)
+        if self.epochs > doublings:
+            done = (doublings + 1) * (epoch - 1) // self.epochs
+        else:
+            done = doublings * (epoch - 1) // max(1, self.epochs - 1)
+        return min(self.final_batch_size, self.batch_size << done)
 
     def rates(self, images: int) -> Float64 | None:
         """The learning rate of every step of a training on so many images, and that after the last.

@@ -14,6 +14,9 @@ from tasks.core.array_types import Bool, Float32, Int64
 from tasks.core.seeds import generator
 from tasks.core.settings.optimization import VariationSettings
 
+# Images, labels and, if there are any, weights.
+Batch = tuple[Float32, ...]
+
 
 @dataclass(frozen=True)
 class Variation:
@@ -44,14 +47,15 @@ class Variation:
             found = _erased(found, self.erased[chosen], self.settings.erase)
         return found
 
-    def mixed(self, images: Float32, labels: Float32, step: int) -> tuple[Float32, Float32]:
-        """Mix the images of a batch in pairs, and their one-hot labels `(m, classes)`.
+    def mixed(self, step: int, images: Float32, labels: Float32, *weights: Float32) -> Batch:
+        """Mix the images of a batch in pairs, their one-hot labels `(m, classes)`, and weights.
 
         Image i is mixed with the image at the same place from the end; batches are in random order.
+        The weight of each label remains that of its image. There are `(m,)` weights or none.
         """
         mixup, cutmix = self.settings.mixup, self.settings.cutmix
         if not mixup and not cutmix:
-            return images, labels
+            return (images, labels, *weights)
         rng = generator(self.seed, "mixture", self.epoch, step)
         by_cutting = bool(cutmix) and (not mixup or rng.random() < 0.5)
         alpha = cutmix if by_cutting else mixup
@@ -60,7 +64,14 @@ class Variation:
             images, share = _cut(images, share, rng)
         else:
             images = _between(images, images[::-1], share)
-        return images, _between(labels, labels[::-1], share)
+        if not weights:
+            return images, _between(labels, labels[::-1], share)
+        weight = weights[0][:, None]
+        whole = _between(weight, weight[::-1], share)
+        labels = _between(weight * labels, (weight * labels)[::-1], share)
+        # Where both weights are 0, so are the labels.
+        labels /= np.maximum(whole, np.finfo(np.float32).tiny)
+        return images, labels, whole[:, 0]
 
 
 def draw_variation(

@@ -168,6 +168,37 @@ def test_the_fast_form_computes_the_same_function_and_moving_averages(
     np.testing.assert_allclose(ours, kerass, atol=1e-4)
 
 
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_model_with_views_has_the_same_bytes_whatever_was_built_before(
+    variant: dict[str, Any], suffix: str, tmp_path: Path
+) -> None:
+    from tasks.core.networks.families import predicting
+    from tasks.core.networks.fast_layers import fast_network
+    from tasks.models.model_files import load_keras, save_h5, save_keras
+
+    saved, x = [], examples(5).batch(slice(None))[0]
+    for number in range(2):
+        network = built(**variant)
+        fast_network(network)
+        model = predicting(network, settings(**variant, views="flips").network)
+        path = tmp_path / f"{number}.{suffix}"
+        (save_keras if suffix == "keras" else save_h5)(model, path)
+        found = np.asarray(load_keras(path)(x, training=False))
+        np.testing.assert_array_equal(found, np.asarray(model(x, training=False)))
+        saved.append(path.read_bytes())
+    assert saved[0] == saved[1]
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1), (1, 9, 1), (2, 2, 3), (2, 5, 1)])
+def test_small_images_are_whitened(shape: tuple[int, int, int]) -> None:
+    from tasks.models.fit import whiten
+
+    model = built(shape)
+    whiten(model, examples(20, shape), 0)
+    assert np.isfinite(model.get_layer("whitening").get_weights()[0]).all()
+
+
 def test_settings_of_other_families_are_refused_for_a_stack() -> None:
     with pytest.raises(ValueError, match="widths: unused in family 'stack'"):
         NetworkSettings(widths=(8,))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tasks.core.settings.base import changed
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import corrected_transfer
 
@@ -99,3 +100,49 @@ def test_rule_significant_needs_three_trainings(evaluation: dict[str, Any], enou
         assert Settings.model_validate(values).rule == "significant"
     else:
         assert "needs 3 trainings of each model" in refusal(**values)
+
+
+def plan(*changes: dict[str, Any], **overfitting: Any) -> dict[str, Any]:
+    entries = [{"name": f"change {at}", "change": change} for at, change in enumerate(changes)]
+    return {"plan": entries, "overfitting": overfitting, "rule": "validation"}
+
+
+def test_a_change_may_name_parts_of_groups_and_be_relative() -> None:
+    change = {"optimizer.name": "adamw", "batch_size": {"times": 0.5}, "filters": {"times": 2}}
+    (found,) = Settings.model_validate(plan(change)).plan
+    candidate = changed(Settings().overfitting, found.change)
+    assert (candidate.optimizer.name, candidate.batch_size) == ("adamw", 64)
+    assert candidate.filters == (128, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (plan({"optimizer.nme": "sgd"}), r"optimizer\.nme: no such setting"),
+        (plan({"dropout.x": 1}), r"'dropout\.x': 'dropout' is no group of settings"),
+        (plan({"network.family": {"times": 2}}), r"'network\.family': 'stack' can't be multiplied"),
+        (plan({"l2": {"times": float("inf")}}), "can't be multiplied by inf"),
+        (plan({"dense": [8]}, network={"family": "compact"}), "dense of no effect in family 'comp"),
+        (
+            plan(
+                {"network": {"family": "stack"}},
+                {"network.depth": 2},
+                network={"family": "compact"},
+            ),
+            r"iteration 2 .* does not fit if earlier changes are kept; .* depth: unused",
+        ),
+    ],
+    ids=str,
+)
+def test_changes_that_would_fail_or_do_nothing_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Settings.model_validate(settings)
+
+
+def test_forced_decisions_count_when_changes_are_checked() -> None:
+    settings = plan(
+        {"network": {"family": "stack"}}, {"network.depth": 2}, network={"family": "compact"}
+    )
+    Settings.model_validate(settings | {"force": {1: "back"}})

@@ -70,7 +70,9 @@ def test_batches_grow_by_doubling_at_equal_intervals() -> None:
     sizes = [schedule.size_in(epoch) for epoch in range(1, 9)]
     assert sizes == [32, 32, 64, 64, 128, 128, 200, 200]
     assert Schedule(1, 32, 0.1, final_batch_size=64).size_in(1) == 32
-    assert Schedule(3, 64, 0.1, final_batch_size=16).size_in(3) == 64
+    assert [Schedule(2, 64, 0.1, final_batch_size=1024).size_in(at) for at in (1, 2)] == [64, 1024]
+    with pytest.raises(ValueError, match="batches only grow; set it to 128"):
+        TrainSettings(final_batch_size=64)
 
 
 @given(

@@ -88,11 +88,25 @@ def test_labels_are_mixed_like_pixels(settings: dict[str, float]) -> None:
     assert variation is not None
     shares = set()
     for step in range(20):
-        x, y = variation.mixed(images, labels, step)
+        x, y = variation.mixed(step, images, labels)
         np.testing.assert_allclose(x.mean(axis=(1, 2, 3)), y[:, 0], atol=1e-6)
         np.testing.assert_allclose(y.sum(axis=1), 1, atol=1e-6)
-        again = variation.mixed(images, labels, step)
+        again = variation.mixed(step, images, labels)
         assert (again[0] == x).all()
         shares.add(float(y[0, 0]))
     assert len(shares) > 10
     assert (images == np.broadcast_to(labels[:, :1, None, None], images.shape)).all()
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"cutmix": 1.0}])
+def test_a_label_keeps_the_weight_of_its_image(settings: dict[str, float]) -> None:
+    labels = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0)
+    weights = np.repeat(np.array([10, 1], np.float32), 10)
+    images = np.zeros((20, 9, 9, 1), np.float32)
+    variation = draw_variation(20, VariationSettings(**settings), 0, 1)
+    assert variation is not None
+    for step in range(5):
+        _, plain = variation.mixed(step, images, labels)
+        _, y, weight = variation.mixed(step, images, labels, weights)
+        np.testing.assert_allclose(y * weight[:, None], plain * [10, 1], rtol=1e-5)
+        np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-5)
