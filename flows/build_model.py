@@ -9,6 +9,7 @@ from prefect import flow
 from flows.planning.stage_selection import EVERYTHING, Enough, StageSelection
 from flows.recipe.contents import build
 from flows.recipe.presets import NOTEBOOK
+from flows.recipe.settle import settled
 from flows.runners.base import LOCAL, ComputeSite, Runner
 from flows.runners.choose import find_site, task_runner
 from flows.running.flow_run import (
@@ -112,9 +113,11 @@ def build_model(
         CriteriaError: every stage has finished, but a required criterion is not met.
         StageError: a stage failed, the run's process has died too often, or the store can't be
             used.
-        UserError: the choice names an unknown stage, or omits `success` although it is required.
+        UserError: settings contradict each other, or the choice names an unknown stage or omits
+            `success` although it is required.
     """
     check_attempts()
+    settings = settled(settings)
     check_request(settings, choice, require_success=require_success)
     tag_run(characteristics(settings))
     opened = Store(store)

@@ -89,10 +89,12 @@ def deploy(
     pool = where.chosen()
     opened = Store(pool.path(store))
     name = name or pool.name
+    # Runs settle the rule, so that it follows what is changed in the run form. Mistakes show now.
+    changes.settings()
     request = DeploymentRequest(
         name,
         pool,
-        _located(changes.settings(), pool, opened),
+        _located(changes.asked(), pool, opened),
         opened,
         require_success=require_success,
         runner=runner.chosen(),

@@ -10,11 +10,12 @@ from cyclopts import Parameter
 
 from flows.cli.common_options import whole_number
 from flows.planning.stage_selection import StageSelection
-from flows.recipe.compose import compose
+from flows.recipe.compose import asked
 from flows.recipe.presets import PRESETS
+from flows.recipe.settle import settled
 from flows.runners.base import Runner, RunnerKind, runner_of
 from tasks.core.errors import UserError
-from tasks.core.settings.evaluation import Metric, Protocol, Rule
+from tasks.core.settings.evaluation import GivenRule, Metric, Protocol
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import TransferWeights
 
@@ -56,11 +57,13 @@ class SettingsOptions:
     rule: Annotated[
         str | None,
         Parameter(
-            choices=get_args(Rule),
+            choices=get_args(GivenRule),
             help=(
                 "How a gate decides whether to keep a change. validation: by validation "
                 "accuracy. significant: by a statistical test. one_standard_error: the simpler "
-                "model, unless the other is clearly better. notebook: as the notebook decided."
+                "model, unless the other is clearly better. replay: as the plan says. notebook: "
+                "as the notebook decided. auto, the default: replay a preset's decisions on the "
+                "images that they were made on, otherwise validation."
             ),
         ),
     ] = None
@@ -124,10 +127,18 @@ class SettingsOptions:
         return not named and self.dataset in (None, "auto")
 
     def settings(self) -> Settings:
-        """The settings composed from these options.
+        """The settings that a run with these options has.
 
         Raises:
             UserError: a setting is unknown, or a value has the wrong type or is out of range.
+        """
+        return settled(self.asked())
+
+    def asked(self) -> Settings:
+        """The settings composed from these options, with the rule as it was given.
+
+        Raises:
+            UserError: as for `settings`.
         """
         given = {
             "dataset": "fashion-mnist" if self.dataset == "auto" else self.dataset,
@@ -143,7 +154,7 @@ class SettingsOptions:
             values["transfer.weights_file"] = str(self.vgg16_weights.expanduser().absolute())
         if self.transfer_weights:
             values["transfer.weights"] = self.transfer_weights
-        return compose(self.preset, self.plan, values, self.set_)
+        return asked(self.preset, self.plan, values, self.set_)
 
     def _forced(self) -> dict[str, Any]:
         decisions = {}

@@ -7,13 +7,16 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 from flows.cli.common_options import ARTIFACTS, StoreOption
-from flows.cli.screen import add_row, shortened, show, show_json, table, warn
+from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from flows.recipe.presets import PRESETS
+from flows.recipe.settle import rule_words
 from tasks.core.errors import UserError
 from tasks.core.messages import listed
+from tasks.core.settings.run_settings import Settings
 from tasks.storage.run_log import all_runs, damaged_runs, no_run
 from tasks.storage.store import Store
 
@@ -52,6 +55,8 @@ def runs(
             ", ".join(_characteristics(row)),
         )
     show(made)
+    for words in dict.fromkeys(filter(None, map(_about_rule, rows))):
+        line(words)
     damaged = damaged_runs(opened)
     if damaged:
         warn(f"The logs of {listed(damaged)} are damaged; delete their folders to forget them.")
@@ -68,8 +73,10 @@ def run_rows(store: Store) -> list[dict[str, Any]]:
 
 
 def _characteristics(row: Mapping[str, Any]) -> list[str]:
-    """The nearest preset, the settings that differ from it, and the stages if not all ran."""
+    """The nearest preset, the rule, the settings that differ, and the stages if not all ran."""
     preset, changes = nearest_preset(row["settings"])
+    if row["settings"]["plan"]:
+        changes = {"rule": row["settings"]["rule"]} | changes
     shown = [
         "another plan" if name == "plan" else f"{name}={shortened(value)}"
         for name, value in changes.items()
@@ -82,15 +89,27 @@ def _characteristics(row: Mapping[str, Any]) -> list[str]:
 
 
 def nearest_preset(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The preset with the fewest settings that differ, and these settings by dotted name."""
-    ours = flat(settings)
-    compared = {}
+    """The preset with the fewest settings that differ, and these settings by dotted name.
+
+    The rule does not count: which one is usual depends on the other settings.
+    """
+    ours = flat({name: value for name, value in settings.items() if name != "rule"})
+    compared = []
     for name, preset in PRESETS.items():
-        theirs = flat(preset.model_dump(mode="json"))
-        # Runs of earlier versions lack newer settings.
-        compared[name] = {key: ours[key] for key in ours if ours[key] != theirs.get(key)}
-    nearest = min(compared, key=lambda name: len(compared[name]))
-    return nearest, compared[nearest]
+        for variant in filter(None, (preset.settings, preset.own)):
+            theirs = flat(variant.model_dump(mode="json"))
+            # Runs of earlier versions lack newer settings.
+            differences = {key: ours[key] for key in ours if ours[key] != theirs.get(key)}
+            compared.append((name, differences))
+    return min(compared, key=lambda one: len(one[1]))
+
+
+def _about_rule(row: Mapping[str, Any]) -> str:
+    """The rule of a run in words; empty without gates, or if an earlier version started it."""
+    try:
+        return rule_words(Settings.model_validate(row["settings"]))
+    except ValidationError:
+        return ""
 
 
 def _duration(started: str, ended: str | None) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from flows.recipe.presets import PRESETS
+from flows.recipe.presets import PRESETS, Preset
+from flows.recipe.settle import settled, validated
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed, quoted
 from tasks.core.settings.base import explain
@@ -26,7 +27,23 @@ def compose(
     values: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
 ) -> Settings:
+    """The settings of a run: those that are `asked` for, with the rule that `auto` stands for.
+
+    Arguments and errors are those of `asked`.
+    """
+    return settled(asked(preset, plan_file, values, assignments))
+
+
+def asked(
+    preset: str = "notebook",
+    plan_file: Path | None = None,
+    values: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> Settings:
     """The preset's settings, changed by a plan file, then `values`, then `assignments`.
+
+    The rule may be `auto`: whoever changes these settings later, as in the run form, does not
+    need to think of it.
 
     Args:
         preset: one of PRESETS.
@@ -39,23 +56,23 @@ def compose(
     """
     if preset not in PRESETS:
         raise UserError(f"unknown preset {quoted(preset)}; expected one of {', '.join(PRESETS)}.")
-    tree = PRESETS[preset].model_dump()
+    given = [*(values or {}).items(), *map(_assigned, assignments)]
+    tree = _base(PRESETS[preset], dict(given)).model_dump()
+    known = list(_names(tree))
     if plan_file is not None:
         tree["plan"] = [entry.model_dump() for entry in read_plan(plan_file)]
-    for name, value in (values or {}).items():
+    for name, value in given:
         _assign(tree, name, value)
-    for assignment in assignments:
-        name, separator, text = assignment.partition("=")
-        if not separator:
-            raise UserError(
-                f"--set {quoted(assignment)}: expected name=value, e.g. overfitting.epochs=3."
-            )
-        _assign(tree, name.strip(), _parsed(text.strip()))
-    try:
-        return Settings.model_validate(tree)
-    except ValidationError as error:
-        known = list(_names(PRESETS[preset].model_dump()))
-        raise UserError(explain(error, "settings", known)) from None
+    return validated(tree, known)
+
+
+def _base(preset: Preset, given: Mapping[str, Any]) -> Settings:
+    """The preset's settings for the data set and the rule among the values by dotted name."""
+    found = preset.settings.model_copy(
+        update={name: given[name] for name in ("dataset", "rule") if name in given}
+    )
+    own = preset.own if found.on_own_images and found.rule == "auto" else None
+    return own or preset.settings
 
 
 def read_plan(path: Path) -> tuple[Iteration, ...]:
@@ -101,6 +118,16 @@ def _names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         yield prefix + name
         if isinstance(value, Mapping):
             yield from _names(value, f"{prefix}{name}.")
+
+
+def _assigned(assignment: str) -> tuple[str, Any]:
+    """The dotted name and the value of a text like `overfitting.epochs=3`."""
+    name, separator, text = assignment.partition("=")
+    if not separator:
+        raise UserError(
+            f"--set {quoted(assignment)}: expected name=value, e.g. overfitting.epochs=3."
+        )
+    return name.strip(), _parsed(text.strip())
 
 
 def _assign(tree: dict[str, Any], name: str, value: Any) -> None:

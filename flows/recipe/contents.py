@@ -13,6 +13,7 @@ from flows.recipe.label_check import label_check
 from flows.recipe.look import look
 from flows.recipe.recipe_model import RecipeModel
 from flows.recipe.run import Run
+from flows.recipe.settle import settled
 from tasks.core.names import (
     BASELINE,
     EXPLORE,
@@ -40,6 +41,7 @@ from tasks.core.statistics.replicates import final_replicates, replicates
 
 def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     """Carry out the whole workflow; return the handle of every stage by the stage's name."""
+    settings = settled(settings)
     made: dict[str, Any] = {}
 
     # Steps 1 to 4: the data, the splits, the arrays.

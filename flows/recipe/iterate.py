@@ -149,7 +149,7 @@ def _compared(
 
 def _known_decision(settings: Settings, gate: int, iteration: Iteration) -> Decision | None:
     """The decision if it is forced or replayed; None if it depends on the trainings."""
-    replayed = iteration.replay if settings.rule == "notebook" else None
+    replayed = iteration.replay if settings.replays else None
     return settings.force.get(gate, replayed)
 
 

@@ -96,7 +96,7 @@ def data_note(settings: Settings) -> str:
 
 def on_own_images(settings: Settings) -> bool:
     """Whether the images are the user's."""
-    return settings.dataset not in ("fashion-mnist", "synthetic")
+    return settings.on_own_images
 
 
 def on_fashion_mnist(settings: Settings) -> bool:
@@ -224,10 +224,10 @@ def decide(
         gate=gate,
         incumbent=incumbent,
         candidate=candidate,
-        rule=settings.rule,
+        rule=settings.gate_rule,
         metric=settings.metric,
         level=gate_level(settings.alpha, len(settings.plan)),
-        replay=replay if settings.rule == "notebook" else None,
+        replay=replay if settings.replays else None,
         forced=settings.force.get(gate),
         trainings=suffixes,
         replicates=settings.evaluation.replicates,

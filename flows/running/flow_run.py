@@ -12,6 +12,7 @@ import prefect.runtime
 from flows.planning.stage_selection import StageSelection
 from flows.recipe.contents import stage_names
 from flows.recipe.presets import NOTEBOOK
+from flows.recipe.settle import settled
 from flows.running.server import announce_run
 from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.names import SUCCESS
@@ -27,8 +28,11 @@ MOST_ATTEMPTS = 5
 def flow_run_name() -> str:
     """The name of the flow run in the UI: the run's id and its characteristics."""
     given = prefect.runtime.flow_run.parameters
-    settings = Settings.model_validate(given.get("settings", NOTEBOOK))
-    return ", ".join([str(given.get("run_id") or "build-model"), *characteristics(settings)])
+    asked = Settings.model_validate(given.get("settings", NOTEBOOK))
+    # A run that can't be settled says so when it starts; until then it needs a name.
+    with suppress(UserError):
+        asked = settled(asked)
+    return ", ".join([str(given.get("run_id") or "build-model"), *characteristics(asked)])
 
 
 def characteristics(settings: Settings) -> list[str]:

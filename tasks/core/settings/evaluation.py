@@ -8,9 +8,15 @@ from pydantic import Field
 
 from tasks.core.settings.base import Spec
 
-Rule = Literal["validation", "significant", "one_standard_error", "notebook"]
+# What decides at a gate.
+Rule = Literal["validation", "significant", "one_standard_error", "replay", "notebook"]
+# What a user may ask for: `auto` becomes one of the rules before a run starts.
+GivenRule = Literal["auto", Rule]
 Protocol = Literal["holdout", "kfold"]
 Metric = Literal["accuracy", "balanced_accuracy", "log_loss"]
+
+# The rules that replay the decisions in the plan. `notebook` is older: it is for Fashion-MNIST.
+REPLAYING: frozenset[str] = frozenset({"replay", "notebook"})
 
 
 class EvaluationSettings(Spec):

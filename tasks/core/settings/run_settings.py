@@ -9,7 +9,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from tasks.core.errors import UserError
 from tasks.core.messages import listed
 from tasks.core.settings.base import Seed, Spec, changed
-from tasks.core.settings.evaluation import EvaluationSettings, Metric, Rule
+from tasks.core.settings.evaluation import (
+    REPLAYING,
+    EvaluationSettings,
+    GivenRule,
+    Metric,
+    Rule,
+)
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.images import (
     GuardSettings,
@@ -69,15 +75,18 @@ class Settings(Spec):
     plan: tuple[Iteration, ...] = Field(
         NOTEBOOK_PLAN, description="The iterations of step 7 in order."
     )
-    rule: Rule = Field(
-        "validation",
+    rule: GivenRule = Field(
+        "auto",
         description=(
+            "auto: replay the decisions in a preset's plan on the images that they were made on; "
+            "validation with other images, another plan, overfitting model or metric. "
             "validation: keep a change with a better validation score by `metric`, or with a lower "
             "loss at an equal score. significant: keep a change that is better in a one-sided "
             "test, each gate at `alpha` divided by the number of gates; needs 3 trainings of each "
             "model. "
             "one_standard_error: keep the simpler of two models unless the other is better by more "
-            "than one standard error. notebook: replay the notebook's decisions."
+            "than one standard error. replay: replay the decisions in the plan. notebook: the "
+            "same, for the notebook's decisions on Fashion-MNIST."
         ),
     )
     metric: Metric = Field(
@@ -118,6 +127,22 @@ class Settings(Spec):
     )
     execution: ExecutionSettings = ExecutionSettings()
 
+    @property
+    def on_own_images(self) -> bool:
+        """Whether the images are the user's."""
+        return self.dataset not in ("fashion-mnist", "synthetic")
+
+    @property
+    def replays(self) -> bool:
+        """Whether gates replay the decisions in the plan."""
+        return self.rule in REPLAYING
+
+    @property
+    def gate_rule(self) -> Rule:
+        """The rule, which must no longer be `auto` when stages are described."""
+        assert self.rule != "auto", "settings are settled first, flows/recipe/settle.py"
+        return self.rule
+
     @field_validator("class_weight", mode="before")
     @classmethod
     def _no_class_weight(cls, value: Any) -> Any:
@@ -146,8 +171,8 @@ class Settings(Spec):
     def _check_plan(self) -> Self:
         """Check that each change gives valid settings.
 
-        With rule `notebook`, it is applied to the incumbent at that point of the replay, otherwise
-        to the overfitting model.
+        If decisions are replayed, it is applied to the incumbent at that point of the replay,
+        otherwise to the overfitting model.
         """
         incumbent = self.overfitting
         for number, iteration in enumerate(self.plan, start=1):
@@ -162,11 +187,11 @@ class Settings(Spec):
                     f"{where}: {listed(idle)} of no effect in family '{candidate.network.family}'; "
                     "give a plan of your own (--plan FILE)"
                 )
-            if self.rule != "notebook":
+            if not self.replays:
                 continue
             if iteration.replay is None:
                 raise ValueError(
-                    f"{where}: rule 'notebook' replays decisions, so each iteration must have "
+                    f"{where}: rule '{self.rule}' replays decisions, so each iteration must have "
                     "replay = 'forward' or 'back'"
                 )
             if self.force.get(number, iteration.replay) == "forward":
@@ -179,7 +204,7 @@ class Settings(Spec):
 
         Only changes of parts of groups, of the network, or by a factor depend on what is there.
         """
-        if self.rule == "notebook" or not any(map(_depends, self.plan)):
+        if self.replays or not any(map(_depends, self.plan)):
             return self
         incumbents = {self.overfitting}
         for number, iteration in enumerate(self.plan, start=1):
@@ -199,7 +224,7 @@ class Settings(Spec):
 
     @model_validator(mode="after")
     def _check_replay(self) -> Self:
-        if self.rule == "notebook" and self.dataset not in ("fashion-mnist", "synthetic"):
+        if self.rule == "notebook" and self.on_own_images:
             raise ValueError(
                 "rule 'notebook' replays what the notebook decided on Fashion-MNIST; use another "
                 "rule for your own images"

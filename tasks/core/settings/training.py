@@ -155,5 +155,5 @@ class Iteration(Spec):
         description="Training settings of the incumbent to replace, with their new values."
     )
     replay: Decision | None = Field(
-        None, description="The decision that rule 'notebook' replays for this iteration."
+        None, description="The decision that rules 'replay' and 'notebook' replay."
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tasks.core.errors import UserError
 from tasks.core.messages import quoted
-from tasks.core.settings.evaluation import Metric
+from tasks.core.settings.evaluation import REPLAYING, Metric
 from tasks.core.settings.training import Decision
 from tasks.core.statistics.estimates import Estimate
 from tasks.core.statistics.evidence import (
@@ -129,9 +129,9 @@ def decide(
 
     Args:
         evidence: the comparison of both.
-        rule: `validation`, `significant`, `one_standard_error` or `notebook`.
+        rule: `validation`, `significant`, `one_standard_error`, `replay` or `notebook`.
         level: the probability of a type I error allowed at this gate, in (0, 1).
-        replay: the decision that `notebook` replays.
+        replay: the decision that `replay` and `notebook` replay.
         forced: a decision that overrides the rule.
 
     Raises:
@@ -155,11 +155,11 @@ def _by_rule(evidence: Evidence, rule: str, level: float, replay: Decision | Non
         return _significant(evidence, level)
     if rule == "one_standard_error":
         return _one_standard_error(evidence)
-    if rule == "notebook":
-        return _notebook(evidence, replay)
+    if rule in REPLAYING:
+        return _replayed(evidence, rule, replay)
     raise UserError(
-        f"unknown rule {quoted(rule)}; expected 'validation', 'significant', 'one_standard_error' "
-        "or 'notebook'"
+        f"unknown rule {quoted(rule)}; expected 'validation', 'significant', "
+        "'one_standard_error', 'replay' or 'notebook'"
     )
 
 
@@ -177,14 +177,15 @@ def opinions(evidence: Evidence, level: float) -> Mapping[str, str | None]:
     }
 
 
-def _notebook(evidence: Evidence, replay: Decision | None) -> Verdict:
-    """Replay the notebook's decision."""
+def _replayed(evidence: Evidence, rule: str, replay: Decision | None) -> Verdict:
+    """Replay the decision in the plan."""
     if replay is None:
         raise UserError(
-            "rule 'notebook' has no decision to replay for this iteration; set its replay to "
+            f"rule '{rule}' has no decision to replay for this iteration; set its replay to "
             "'forward' or 'back'."
         )
-    return _verdict(replay, f"the notebook's decision; {_seen(evidence)}")
+    whose = "the notebook's decision" if rule == "notebook" else "the plan's decision"
+    return _verdict(replay, f"{whose}; {_seen(evidence)}")
 
 
 def _validation(evidence: Evidence) -> Verdict:

@@ -15,7 +15,7 @@ from flows.cli import screen
 from flows.cli.app import COMMANDS, main
 from flows.cli.options import RunnerOptions, SettingsOptions, StageOptions
 from flows.recipe.presets import PRESETS
-from tasks.core.settings.evaluation import Rule
+from tasks.core.settings.evaluation import GivenRule
 
 
 def made(**given: Any) -> dict[str, Any]:
@@ -24,7 +24,10 @@ def made(**given: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_without_other_options_settings_are_those_of_the_preset(preset: str) -> None:
-    assert SettingsOptions(preset=preset).settings() == PRESETS[preset]
+    assert SettingsOptions(preset=preset).asked() == PRESETS[preset].settings
+    rule = PRESETS[preset].replays or "validation"
+    settled = PRESETS[preset].settings.model_copy(update={"rule": rule})
+    assert SettingsOptions(preset=preset).settings() == settled
 
 
 def test_each_option_sets_what_it_names() -> None:
@@ -115,7 +118,7 @@ def test_options_given_twice_add_up_or_the_last_one_counts(
     ("arguments", "message"),
     [
         (["plan", "--preset", "huge"], 'Choose from: "notebook", "smoke", "full".'),
-        (["plan", "--rule", "coin"], ", ".join(f'"{rule}"' for rule in get_args(Rule))),
+        (["plan", "--rule", "coin"], ", ".join(f'"{rule}"' for rule in get_args(GivenRule))),
         (["plan", "--pre", "smoke"], "Unknown option: --pre. Did you mean --preset?"),
         (["plan", "--replicates", "2.7"], 'expected a whole number from 1 to 100, got "2.7"'),
         (["plan", "--replicates", "0"], 'expected a whole number from 1 to 100, got "0"'),

@@ -34,7 +34,8 @@ def test_each_preset_is_found(preset: str) -> None:
     [
         ("notebook", ["seed=3"], {"seed": 3}),
         ("notebook", ["dataset=synthetic"], {"dataset": "synthetic"}),
-        ("full", ["rule=notebook"], {"rule": "notebook"}),
+        ("full", ["rule=notebook"], {}),
+        ("notebook", ["rule=validation", "alpha=0.1"], {"alpha": 0.1}),
         (
             "smoke",
             ["overfitting.epochs=3", "transfer.weights=off", "plan=[]"],
@@ -72,14 +73,36 @@ def test_a_run_is_described_by_its_preset(
             (logged("smoke"), []),
             (logged("notebook", "seed=3"), []),
             (logged("full", "plan=[]", "rule=one_standard_error"), ["load", "explore"]),
+            (logged("full", "rule=one_standard_error"), ["load", "explore"]),
+            (logged("notebook", *many, "alpha=0.1"), []),
             (logged("notebook", *many, "seed=3", "alpha=0.1"), []),
         ],
         start=1,
     ):
         RunLog(Store(str(tmp_path)), f"run-{number}").begin(given, {}, None, only)
     assert shown(tmp_path, capsys) == [
-        "smoke",
-        "notebook, seed=3",
-        "full, another plan, rule=one_standard_error, only load, explore",
-        "notebook, alpha=0.1, baseline.epochs=9, low_capacity.epochs=9, 2 other settings",
+        "smoke, rule=notebook",
+        "notebook, rule=notebook, seed=3",
+        "full, another plan, only load, explore",
+        "full, rule=one_standard_error, only load, explore",
+        "notebook, rule=validation, alpha=0.1, baseline.epochs=9, 2 other settings",
+        "notebook, rule=validation, alpha=0.1, baseline.epochs=9, 3 other settings",
+    ]
+
+
+def test_the_list_says_what_the_rules_in_it_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "_width", 200)
+    old = logged("notebook", "rule=validation") | {"a setting of another version": 1}
+    given = [logged("smoke"), logged("notebook"), logged("full"), logged("full", "plan=[]"), old]
+    for number, settings in enumerate(given):
+        RunLog(Store(str(tmp_path)), f"run-{number}").begin(settings, {}, None, [])
+    assert main(["runs", "--store", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("rule ")] == [
+        "rule notebook: replays the notebook's decisions; --rule validation decides by this run's "
+        "evidence",
+        "rule validation: decides by this run's evidence, as by default on all images of the data "
+        "set",
     ]

@@ -205,9 +205,10 @@ def test_a_replayed_notebook_ends_with_the_notebook_s_network() -> None:
     assert final == overfitting | kept
 
 
-def test_gates_replay_only_under_the_notebook_s_rule() -> None:
+def test_gates_replay_only_under_rules_that_replay() -> None:
     for rule, expected in (
         ("notebook", [entry.replay for entry in NOTEBOOK.plan]),
+        ("replay", [entry.replay for entry in NOTEBOOK.plan]),
         ("validation", [None] * 9),
     ):
         run = FakeRun()
@@ -388,7 +389,7 @@ def test_the_epoch_of_the_lowest_validation_loss_is_kept_as_such() -> None:
 
 
 def test_on_an_empty_store_the_gates_are_open(tmp_path: Path) -> None:
-    settings = compose(values={"dataset": "synthetic"})
+    settings = compose(values={"dataset": "synthetic", "rule": "validation"})
     planned = plan(Store(str(tmp_path)), settings, PROFILE)
     assert [item.stage for item in planned] == stage_names(settings)
     first = planned[0]

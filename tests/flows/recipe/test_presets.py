@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from flows.recipe.compose import compose
+from flows.recipe.compose import asked, compose
 from flows.recipe.presets import FULL, NOTEBOOK, PRESETS, SMOKE
 from tasks.core.data.splitting import NOTEBOOK_SIZES
 from tasks.core.settings.base import changed
@@ -18,21 +18,26 @@ from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_passes_its_own_validation(name: str) -> None:
-    assert Settings.model_validate(PRESETS[name].model_dump()) == PRESETS[name]
-    assert Settings.model_validate_json(PRESETS[name].model_dump_json()) == PRESETS[name]
-    assert compose(name) == PRESETS[name]
+    preset = PRESETS[name]
+    for settings in filter(None, (preset.settings, preset.own)):
+        assert settings.rule == "auto"
+        assert Settings.model_validate(settings.model_dump()) == settings
+        assert Settings.model_validate_json(settings.model_dump_json()) == settings
+    assert asked(name) == preset.settings
+    rule = preset.replays or "validation"
+    assert compose(name) == preset.settings.model_copy(update={"rule": rule})
 
 
 @pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("rule", ["validation", "notebook"])
+@pytest.mark.parametrize("rule", ["validation", "one_standard_error", "replay", "notebook"])
 def test_every_preset_runs_under_every_rule(name: str, rule: str) -> None:
     assert compose(name, values={"rule": rule}).rule == rule
 
 
 def test_the_notebook_s_numbers() -> None:
     settings = compose()
-    assert settings == NOTEBOOK
-    assert (settings.dataset, settings.rule) == ("fashion-mnist", "validation")
+    assert settings.model_copy(update={"rule": "auto"}) == NOTEBOOK
+    assert (settings.dataset, settings.rule) == ("fashion-mnist", "notebook")
     subset = settings.subset
     assert (subset.method, subset.train, subset.validation, subset.test) == (
         "auto",
