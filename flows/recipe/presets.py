@@ -11,6 +11,7 @@ from typing import Any
 from tasks.core.settings.base import changed
 from tasks.core.settings.evaluation import Rule
 from tasks.core.settings.images import SubsetSettings, SyntheticSettings
+from tasks.core.settings.modern_plan import MODERN_OVERFITTING, MODERN_PLAN
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import TransferSettings
 
@@ -70,8 +71,12 @@ SMOKE = Settings(
 # with more images, networks overfit less, so its decisions need not hold.
 FULL = NOTEBOOK.model_copy(update={"subset": SubsetSettings(method="everything")})
 
+# The notebook's workflow with today's building blocks.
+MODERN = NOTEBOOK.model_copy(update={"overfitting": MODERN_OVERFITTING, "plan": MODERN_PLAN})
+
 PRESETS = {
     "notebook": Preset(NOTEBOOK, replays="notebook"),
     "smoke": Preset(SMOKE, replays="notebook"),
     "full": Preset(FULL),
+    "modern": Preset(MODERN),
 }

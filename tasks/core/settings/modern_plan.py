@@ -1,0 +1,104 @@
+"""Preset `modern`: an overfitting network of today and the changes that are tried on it."""
+
+from __future__ import annotations
+
+from tasks.core.settings.network import NetworkSettings
+from tasks.core.settings.training import Iteration, TrainSettings
+
+# It fits nearly all training images and leaves room for each change: small, at a constant rate.
+MODERN_OVERFITTING = TrainSettings(
+    network=NetworkSettings(
+        family="compact", widths=(16, 32, 64), activation="relu", whitening=False
+    ),
+    epochs=6,
+)
+
+MODERN_PLAN = (
+    Iteration(
+        name="AdamW",
+        hypothesis=(
+            "Momentum, and a decay of the weights that the steps' sizes leave alone, find better "
+            "weights than RMSprop (Loshchilov and Hutter, 2019)."
+        ),
+        change={"optimizer.name": "adamw", "optimizer.weight_decay": 0.05},
+    ),
+    Iteration(
+        name="a rate that falls to zero",
+        hypothesis=(
+            "After a warm-up at a higher rate, a linear decay to zero settles what a constant rate "
+            "keeps moving (Defazio et al., arXiv 2310.07831)."
+        ),
+        change={"decay": "linear", "warmup": 0.25, "learning_rate": {"times": 5}},
+    ),
+    Iteration(
+        name="Muon",
+        hypothesis=(
+            "Steps of equal size in all directions of a kernel learn more from each epoch "
+            "(Jordan et al., 2024)."
+        ),
+        change={"optimizer.name": "muon", "learning_rate": 0.02},
+    ),
+    Iteration(
+        name="whitened first layer",
+        hypothesis=(
+            "A first layer that is computed from patches need not be learned (Jordan, arXiv "
+            "2404.00498)."
+        ),
+        change={"network.whitening": True},
+    ),
+    Iteration(
+        name="alternating flips",
+        hypothesis=(
+            "Each image once each way in two epochs stands in for more images (Jordan, arXiv "
+            "2404.00498)."
+        ),
+        change={"variation.flip": "alternating"},
+    ),
+    Iteration(
+        name="both flips averaged",
+        hypothesis=(
+            "An image and its mirror image err apart, so the mean of their logits errs less "
+            "(Krizhevsky et al., 2012)."
+        ),
+        change={"network.views": "flips"},
+    ),
+    Iteration(
+        name="label smoothing",
+        hypothesis=(
+            "Labels that spare a tenth for other classes keep the network from being too sure "
+            "(Szegedy et al., 2016)."
+        ),
+        change={"label_smoothing": 0.1},
+    ),
+    Iteration(
+        name="shifts by one pixel",
+        hypothesis="Small translations stand in for more images (He et al., 2016).",
+        change={"variation.shift": 1},
+    ),
+    Iteration(
+        name="random erasing",
+        hypothesis=(
+            "Hiding a part makes the network look at all parts (Zhong et al., arXiv 1708.04896; "
+            "DeVries and Taylor, arXiv 1708.04552)."
+        ),
+        change={"variation.erase": 8},
+    ),
+    Iteration(
+        name="averaged weights",
+        hypothesis=(
+            "The mean of the weights after the last three epochs is more central than the last "
+            "(Izmailov et al., 2018)."
+        ),
+        change={"average.kind": "last", "average.epochs": 3},
+    ),
+    Iteration(
+        name="twice the channels",
+        hypothesis="A network that is regularised can use more capacity (Chollet, 2021).",
+        change={"network.widths": {"times": 2}},
+    ),
+    Iteration(
+        name="twice the epochs",
+        hypothesis="Varied images can be seen more often before they are learned by heart.",
+        change={"epochs": {"times": 2}},
+    ),
+)
