@@ -1,4 +1,4 @@
-"""The presets: the notebook, a smoke test of it, and the notebook on all images.
+"""The presets: the notebook, a smoke test of it, all images, and the notebook with modern parts.
 
 The settings of all presets leave the rule open (`auto`); flows/recipe/settle.py chooses it.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from tasks.core.settings.base import changed
 from tasks.core.settings.evaluation import Rule
 from tasks.core.settings.images import SubsetSettings, SyntheticSettings
-from tasks.core.settings.modern_plan import MODERN_OVERFITTING, MODERN_PLAN
+from tasks.core.settings.modern_plan import MODERN_OVERFITTING, MODERN_PLAN, settled_plan
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import TransferSettings
 
@@ -74,9 +74,12 @@ FULL = NOTEBOOK.model_copy(update={"subset": SubsetSettings(method="everything")
 # The notebook's workflow with today's building blocks.
 MODERN = NOTEBOOK.model_copy(update={"overfitting": MODERN_OVERFITTING, "plan": MODERN_PLAN})
 
+# On own images, what `modern` settled is tried as a whole, so a run takes minutes.
+MODERN_OWN = MODERN.model_copy(update={"plan": settled_plan()})
+
 PRESETS = {
     "notebook": Preset(NOTEBOOK, replays="notebook"),
     "smoke": Preset(SMOKE, replays="notebook"),
     "full": Preset(FULL),
-    "modern": Preset(MODERN),
+    "modern": Preset(MODERN, replays="replay", own=MODERN_OWN),
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from tasks.core.settings.base import changed
 from tasks.core.settings.network import NetworkSettings
 from tasks.core.settings.training import Iteration, TrainSettings
 
@@ -21,6 +24,7 @@ MODERN_PLAN = (
             "weights than RMSprop (Loshchilov and Hutter, 2019)."
         ),
         change={"optimizer.name": "adamw", "optimizer.weight_decay": 0.05},
+        replay="forward",
     ),
     Iteration(
         name="a rate that falls to zero",
@@ -29,6 +33,7 @@ MODERN_PLAN = (
             "keeps moving (Defazio et al., arXiv 2310.07831)."
         ),
         change={"decay": "linear", "warmup": 0.25, "learning_rate": {"times": 5}},
+        replay="forward",
     ),
     Iteration(
         name="Muon",
@@ -37,6 +42,7 @@ MODERN_PLAN = (
             "(Jordan et al., 2024)."
         ),
         change={"optimizer.name": "muon", "learning_rate": 0.02},
+        replay="forward",
     ),
     Iteration(
         name="whitened first layer",
@@ -45,6 +51,7 @@ MODERN_PLAN = (
             "2404.00498)."
         ),
         change={"network.whitening": True},
+        replay="back",
     ),
     Iteration(
         name="alternating flips",
@@ -53,6 +60,7 @@ MODERN_PLAN = (
             "2404.00498)."
         ),
         change={"variation.flip": "alternating"},
+        replay="forward",
     ),
     Iteration(
         name="both flips averaged",
@@ -61,6 +69,7 @@ MODERN_PLAN = (
             "(Krizhevsky et al., 2012)."
         ),
         change={"network.views": "flips"},
+        replay="forward",
     ),
     Iteration(
         name="label smoothing",
@@ -69,11 +78,13 @@ MODERN_PLAN = (
             "(Szegedy et al., 2016)."
         ),
         change={"label_smoothing": 0.1},
+        replay="forward",
     ),
     Iteration(
         name="shifts by one pixel",
         hypothesis="Small translations stand in for more images (He et al., 2016).",
         change={"variation.shift": 1},
+        replay="back",
     ),
     Iteration(
         name="random erasing",
@@ -82,6 +93,7 @@ MODERN_PLAN = (
             "DeVries and Taylor, arXiv 1708.04552)."
         ),
         change={"variation.erase": 8},
+        replay="back",
     ),
     Iteration(
         name="averaged weights",
@@ -90,15 +102,53 @@ MODERN_PLAN = (
             "(Izmailov et al., 2018)."
         ),
         change={"average.kind": "last", "average.epochs": 3},
+        replay="back",
     ),
     Iteration(
         name="twice the channels",
         hypothesis="A network that is regularised can use more capacity (Chollet, 2021).",
         change={"network.widths": {"times": 2}},
+        replay="forward",
     ),
     Iteration(
         name="twice the epochs",
         hypothesis="Varied images can be seen more often before they are learned by heart.",
         change={"epochs": {"times": 2}},
+        replay="forward",
     ),
 )
+
+# Mirror images mean the same in photographs of things, but not in letters or signs.
+_MIRRORED = ("variation.flip", "network.views")
+
+
+def settled_plan() -> tuple[Iteration, ...]:
+    """The changes that a run on own images begins with: what `MODERN_PLAN` keeps, as a whole.
+
+    What depends on the images is tried apart: mirror images, and how long to train.
+    """
+    kept, mirrored = MODERN_OVERFITTING, dict[str, Any]()
+    for entry in MODERN_PLAN:
+        if entry.replay == "forward":
+            mirrored |= {name: entry.change[name] for name in _MIRRORED if name in entry.change}
+            rest = {name: value for name, value in entry.change.items() if name not in _MIRRORED}
+            kept = changed(kept, rest)
+    before = MODERN_OVERFITTING.model_dump()
+    change = {name: value for name, value in kept.model_dump().items() if value != before[name]}
+    return (
+        Iteration(
+            name="the settled recipe",
+            hypothesis="What preset modern kept on Fashion-MNIST helps on these images, too.",
+            change=change,
+        ),
+        Iteration(
+            name="mirror images",
+            hypothesis="A mirror image of a thing shows the same class.",
+            change=mirrored,
+        ),
+        Iteration(
+            name="three times the epochs",
+            hypothesis="A small data set has few steps an epoch, so it needs more of them.",
+            change={"epochs": {"times": 3}},
+        ),
+    )
