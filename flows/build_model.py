@@ -111,8 +111,7 @@ def build_model(
 
     Raises:
         CriteriaError: every stage has finished, but a required criterion is not met.
-        StageError: a stage failed, the run's process has died too often, or the store can't be
-            used.
+        StageError: a stage failed, the process died too often, or the store can't be used.
         UserError: settings contradict each other or the choice, or it names an unknown stage.
     """
     check_attempts()
