@@ -111,10 +111,8 @@ def build_model(
 
     Raises:
         CriteriaError: every stage has finished, but a required criterion is not met.
-        StageError: a stage failed, the run's process has died too often, or the store can't be
-            used.
-        UserError: settings contradict each other, or the choice names an unknown stage or omits
-            `success` although it is required.
+        StageError: a stage failed, the process died too often, or the store can't be used.
+        UserError: settings contradict each other or the choice, or it names an unknown stage.
     """
     check_attempts()
     settings = settled(settings)

@@ -12,6 +12,7 @@ from flows.cli.results import DECISIONS, score
 from flows.cli.run_tables import metric_of, note_unfinished, result_rows
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
+from flows.recipe.settle import logged_rule_words
 from tasks.core.messages import listed
 from tasks.core.names import FINAL, PREPROCESS
 from tasks.core.settings.evaluation import Metric
@@ -46,6 +47,9 @@ def compare(
         return
     line(f"first: run {first}, second: run {second}")
     _show_settings(found["settings"])
+    for words in dict.fromkeys(found["rules"]):
+        if words:
+            line(words)
     line("")
     if found["same_test_images"] is False:
         warn(
@@ -62,7 +66,7 @@ def compare(
 
 
 def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
-    """The settings that differ between two runs, and their results by model.
+    """The settings that differ between two runs, their rules in words, and results by model.
 
     Settings have dotted names, the plan's iterations are numbered, and `profile.` begins the names
     of the execution profile. Iterations that try different changes are different models. Scores
@@ -85,6 +89,7 @@ def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
     shown = (f"val_{metric}", f"test_{metric}", "state")
     return {
         "runs": [run.run_id for run in runs],
+        "rules": [logged_rule_words(entry["settings"]) for entry in entries],
         "same_test_images": images[0] == images[1] if all(images) else None,
         "metric": metric,
         "profiles": profile_changes(*(entry["profile"] for entry in entries)),

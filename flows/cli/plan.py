@@ -10,6 +10,7 @@ from flows.cli.options import RunnerOptions, SettingsOptions, StageOptions
 from flows.cli.screen import add_row, line, show, table, warn
 from flows.planning.plan import CACHED, Planned
 from flows.planning.plan import plan as planned
+from flows.recipe.settle import rule_words
 from flows.runners.choose import find_site
 from flows.running.dataset_resolution import resolve
 from tasks.storage.store import Store
@@ -29,12 +30,12 @@ def plan(
     settings, notice = resolve(
         opened, wanted, profile, replaceable=changes.replaceable, fetch=False
     )
-    _show(planned(opened, settings, profile, stages.selection()))
+    _show(planned(opened, settings, profile, stages.selection()), rule_words(settings))
     if notice:
         warn(notice)
 
 
-def _show(stages: Sequence[Planned]) -> None:
+def _show(stages: Sequence[Planned], about_rule: str) -> None:
     made = table("stage")
     made.add_column("state", no_wrap=True)
     made.add_column("last time", justify="right", no_wrap=True)
@@ -47,6 +48,8 @@ def _show(stages: Sequence[Planned]) -> None:
         add_row(made, stage.stage, stage.state, seconds, stage.reason + more, style=style)
     show(made)
     ahead = [stage for stage in stages if stage.state != CACHED]
+    if about_rule:
+        line(about_rule)
     line(f"{len(stages) - len(ahead)} of {len(stages)} stages are cached.")
     known = [stage.last["seconds"] for stage in ahead if stage.last]
     if not known:

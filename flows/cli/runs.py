@@ -7,16 +7,14 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from pydantic import ValidationError
 
 from flows.cli.common_options import ARTIFACTS, StoreOption
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from flows.recipe.presets import PRESETS
-from flows.recipe.settle import rule_words
+from flows.recipe.settle import logged_rule_words
 from tasks.core.errors import UserError
 from tasks.core.messages import listed
-from tasks.core.settings.run_settings import Settings
 from tasks.storage.run_log import all_runs, damaged_runs, no_run
 from tasks.storage.store import Store
 
@@ -55,8 +53,9 @@ def runs(
             ", ".join(_characteristics(row)),
         )
     show(made)
-    for words in dict.fromkeys(filter(None, map(_about_rule, rows))):
-        line(words)
+    for words in dict.fromkeys(logged_rule_words(row["settings"]) for row in rows):
+        if words:
+            line(words)
     damaged = damaged_runs(opened)
     if damaged:
         warn(f"The logs of {listed(damaged)} are damaged; delete their folders to forget them.")
@@ -102,14 +101,6 @@ def nearest_preset(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             differences = {key: ours[key] for key in ours if ours[key] != theirs.get(key)}
             compared.append((name, differences))
     return min(compared, key=lambda one: len(one[1]))
-
-
-def _about_rule(row: Mapping[str, Any]) -> str:
-    """The rule of a run in words; empty without gates, or if an earlier version started it."""
-    try:
-        return rule_words(Settings.model_validate(row["settings"]))
-    except ValidationError:
-        return ""
 
 
 def _duration(started: str, ended: str | None) -> str:

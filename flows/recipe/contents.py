@@ -36,6 +36,7 @@ from tasks.core.names import (
 )
 from tasks.core.records import Stage
 from tasks.core.settings.run_settings import Settings
+from tasks.core.settings.training import TrainSettings
 from tasks.core.statistics.replicates import final_replicates, replicates
 
 
@@ -68,12 +69,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     survivor = iterate(run, settings, made, trained)
     for check in _label_checks(settings, survivor.model):
         made[check.name] = run(check, **{role: made[role] for role in check.reads})
-    finals = {}
-    for replicate in final_replicates(settings.evaluation, settings.seed):
-        final = stages.retrain(survivor.training, replicate, settings.class_weight)
-        finals[final.name] = run(final, arrays=arrays)
-    curves = stages.curves(FINAL, list(finals), settings)
-    made |= finals | {curves.name: run(curves, **finals)}
+    made |= _finals(run, settings, survivor.training, arrays)
 
     # Scoring on the test split waits for the last verdict.
     for model in recipe_models(settings):
@@ -85,6 +81,18 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     for stage in _summary_stages(settings):
         made[stage.name] = run(stage, **{role: made[role] for role in stage.reads})
     return made
+
+
+def _finals(
+    run: Run[Any], settings: Settings, training: TrainSettings, arrays: Any
+) -> dict[str, Any]:
+    """Train the final model and draw its learning curves; return the handles by stage name."""
+    finals = {}
+    for replicate in final_replicates(settings.evaluation, settings.seed):
+        final = stages.retrain(training, replicate, settings.class_weight)
+        finals[final.name] = run(final, arrays=arrays)
+    curves = stages.curves(FINAL, list(finals), settings)
+    return finals | {curves.name: run(curves, **finals)}
 
 
 def recipe_models(settings: Settings) -> list[RecipeModel]:

@@ -51,6 +51,14 @@ def rule_words(settings: Settings) -> str:
     return f"rule {settings.rule}: {_reason(settings)}"
 
 
+def logged_rule_words(logged: Mapping[str, Any]) -> str:
+    """`rule_words` of a run in the log; empty, too, if another version has started it."""
+    try:
+        return rule_words(Settings.model_validate(logged))
+    except ValidationError:
+        return ""
+
+
 def validated(tree: Mapping[str, Any], known: Collection[str] = ()) -> Settings:
     """Settings from nested values; for an unknown name, the message suggests one of `known`.
 

@@ -12,6 +12,7 @@ from typing import Any
 from flows.planning.plan import CACHED, Planned, plan
 from flows.planning.stage_selection import StageSelection
 from flows.recipe.contents import stage_names
+from flows.recipe.settle import rule_words
 from flows.runners.base import LOCAL, ComputeSite, Runner
 from flows.runners.choose import find_site
 from flows.running.dataset_resolution import resolve
@@ -124,6 +125,8 @@ def _run(request: RunRequest, view: LiveView | None, ending: Ending) -> None:
         stages = plan(request.store, settings, site.profile, request.choice)
         computing = [stage for stage in stages if stage.state != CACHED]
         log.info("%d of %d stages are cached", len(stages) - len(computing), len(stages))
+        if settings.plan:
+            log.info("%s", rule_words(settings))
         if view:
             _announce_work(view, stages, site, whole=not request.choice.only)
         if computing and request.runner.kind == "local":

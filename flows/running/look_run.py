@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.planning.costs import estimated
 from flows.planning.stage_selection import StageSelection
+from flows.recipe.settle import rule_words
 from flows.running.run_logging import logging_run
 from flows.running.server_address import prepare_prefect
 from tasks.core.names import LOAD, LOOK, SUBSET
@@ -27,7 +28,10 @@ SLOWER = 3
 
 @dataclass(frozen=True)
 class Looked:
-    """What was found, what a run would cost as pairs of name and value, and where the page is."""
+    """What was found, what a run would cost and how it decides, and where the page is.
+
+    `costs` are pairs of name and value.
+    """
 
     view: LookView
     costs: list[tuple[str, str]]
@@ -80,6 +84,8 @@ def _costs(settings: Settings, records: Mapping[str, Record]) -> list[tuple[str,
     rows = [("Time of a run", f"about {_span(found.seconds)}")]
     if found.vgg16_seconds:
         rows.append(("With VGG16's weights", f"about {_span(found.vgg16_seconds)} more"))
+    if settings.plan:
+        rows.append(("Decisions of a run", rule_words(settings)))
     return [
         *rows,
         ("Memory", f"about {found.memory_mib / 1024:.1f} GiB"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tasks.core.names import FINAL, SPLITS
+from tasks.core.settings.evaluation import REPLAYING
 from tasks.reporting.report_view import ReportView
 from tasks.reporting.transfer_section import (
     Difference,
@@ -86,9 +87,10 @@ def _subset_difference(view: ReportView) -> Difference:
 
 def _decision_difference(rule: str) -> Difference:
     here = "Decisions are based on images held out from training, never on test images."
-    if rule == "notebook":
+    if rule in REPLAYING:
+        whose = "notebook's" if rule == "notebook" else "plan's"
         here = (
-            "The notebook's decisions are replayed. The validation scores for and against each "
+            f"The {whose} decisions are replayed. The validation scores for and against each "
             "one are shown with it."
         )
     return Difference("Step 7, decisions", "Decisions are based on test scores.", here)

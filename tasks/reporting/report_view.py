@@ -11,8 +11,9 @@ from jinja2 import Environment
 
 from tasks.core.drawing.titles import title_of
 from tasks.core.names import BASELINE, COMMONEST_CLASS, FINAL
-from tasks.core.settings.evaluation import Metric
+from tasks.core.settings.evaluation import REPLAYING, Metric
 from tasks.core.statistics.metric_words import NAMES, unit
+from tasks.core.statistics.replayed import evidence_sentences, own_decision
 from tasks.core.tables.results import MODELS
 from tasks.core.tables.verdicts import ALL_VERDICTS
 from tasks.reporting import scores
@@ -129,7 +130,10 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
     Besides `view`, templates get `rows` (of results), `row_of(name)`, `verdicts`, the rows
     `baseline`, `final` and `commonest`, the `metric` with its name and
     the `units` of gains, and `better(one, other)`, by how much a row's test score is better.
+    `own_evidence` are sentences on which replayed decisions this run would make differently, and
+    `own_decision(verdict, rule)` says what it would decide.
     """
+    verdicts = [completed(verdict, VERDICT_KEYS) for verdict in view.verdicts]
     rows = [completed(row, RESULT_KEYS) for row in view.results]
     row_of = _row_of(rows)
     metric: Metric = view.settings.get("metric", "accuracy")
@@ -147,7 +151,10 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
             metric_name=NAMES[metric],
             units=unit(metric),
             better=partial(_better, metric),
-            verdicts=[completed(verdict, VERDICT_KEYS) for verdict in view.verdicts],
+            verdicts=verdicts,
+            own_evidence=evidence_sentences(verdicts, [row["change_name"] for row in verdicts]),
+            own_decision=own_decision,
+            replays=view.rule in REPLAYING,
             **more,
         )
     )

@@ -189,7 +189,7 @@ class TestPrefectUI:
     def test_a_cached_run_is_shown_with_its_states(self, page: Page, ui: str, smoke: Path) -> None:
         self.open_run(page, ui, smoke)
         run = latest_run(smoke).run_id
-        page.get_by_text(f"{run}, SYNTHETIC DATA, rule validation", exact=True).first.wait_for()
+        page.get_by_text(f"{run}, SYNTHETIC DATA, rule notebook", exact=True).first.wait_for()
         page.get_by_text("Task Runs", exact=True).click()
         page.get_by_placeholder("Search by run name").fill("overfitting")
         page.get_by_text("Cached", exact=True).first.wait_for()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -85,17 +87,52 @@ def test_the_table_has_a_row_for_each_of_the_notebooks_models(
         assert ("random weights" in (row["reason"] or "")) == row["name"].startswith("vgg16")
 
 
-def test_verdicts_follow_from_validation_scores(smoke: Path, fashion_flow: Command) -> None:
+def better(candidate: dict[str, Any], incumbent: dict[str, Any]) -> bool:
+    scores = [(row["val_accuracy"], -row["val_loss"]) for row in (candidate, incumbent)]
+    return bool(scores[0] > scores[1])
+
+
+def test_the_notebook_s_decisions_are_replayed_beside_the_run_s_own_evidence(
+    smoke: Path, fashion_flow: Command
+) -> None:
     rows = {row["name"]: row for row in result_rows(fashion_flow, smoke)}
+    shown = fashion_flow("verdicts", "--json", "--store", smoke)
+    verdicts = json.loads(shown.out)
+    assert [row["decision"] for row in verdicts] == [entry.replay for entry in SMOKE.plan]
+    incumbent, otherwise = "overfitting", []
+    for row, entry in zip(verdicts, SMOKE.plan, strict=True):
+        assert (row["rule"], row["incumbent"]) == ("notebook", incumbent)
+        own = "forward" if better(rows[row["candidate"]], rows[incumbent]) else "back"
+        assert row["by_validation"] == own
+        if own != row["decision"]:
+            otherwise.append(f"{row['gate']} {entry.name} ({own})")
+        incumbent = row["candidate"] if row["decision"] == "forward" else incumbent
+    listed = f"{len(otherwise)} of 9 differently: {', '.join(otherwise)}."
+    if not otherwise:
+        listed = "none of 9 differently."
+    said = f"The run's own evidence would decide {listed}"
+    assert said in fashion_flow("verdicts", "--store", smoke).out
+    report = on_disk(latest_run(smoke).report).read_text()
+    assert said in html.unescape(report)
+
+
+def test_verdicts_follow_from_validation_scores_if_they_are_asked_for(
+    smoke: Path, fashion_flow: Command, shared_server: Server, tmp_path: Path
+) -> None:
+    # Of the copy, so that the runs of other tests stay the latest.
+    store = tmp_path / "store"
+    shutil.copytree(smoke, store)
+    anew = ("--preset", "smoke", "--rule", "validation", "--transfer-weights", "off")
+    done = fashion_flow("run", *anew, "--store", store, PREFECT_API_URL=shared_server.url)
+    assert done.status == 0, done.err
+    assert "would decide" not in done.out
+    rows = {row["name"]: row for row in result_rows(fashion_flow, store)}
     incumbent = rows["overfitting"]
     for number in range(1, 10):
         candidate = rows[f"iteration_{number}"]
-        better = (candidate["val_accuracy"], -candidate["val_loss"]) > (
-            incumbent["val_accuracy"],
-            -incumbent["val_loss"],
-        )
-        assert candidate["decision"] == ("forward" if better else "back")
-        incumbent = candidate if better else incumbent
+        keep = better(candidate, incumbent)
+        assert candidate["decision"] == ("forward" if keep else "back")
+        incumbent = candidate if keep else incumbent
 
 
 def test_nothing_stored_is_pickled(smoke: Path) -> None:

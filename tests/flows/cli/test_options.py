@@ -14,6 +14,7 @@ import pytest
 from flows.cli import screen
 from flows.cli.app import COMMANDS, main
 from flows.cli.options import RunnerOptions, SettingsOptions, StageOptions
+from flows.deployment.deploy import DeploymentRequest
 from flows.recipe.presets import PRESETS
 from tasks.core.settings.evaluation import GivenRule
 
@@ -193,3 +194,20 @@ def test_help_imports_no_command() -> None:
         "prefect",
         *(f"flows.cli.{name}" for name in COMMANDS),
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"), [([], "auto"), (["--rule", "validation"], "validation")]
+)
+def test_a_deployment_keeps_the_rule_as_it_was_given(
+    options: list[str], rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[DeploymentRequest] = []
+
+    def deployed(request: DeploymentRequest) -> str:
+        asked.append(request)
+        return "http://127.0.0.1:4200/api"
+
+    monkeypatch.setattr("flows.cli.deploy.deployed", deployed)
+    assert main(["deploy", *options, "--store", str(tmp_path)]) == 0
+    assert [request.settings.rule for request in asked] == [rule]

@@ -205,6 +205,41 @@ def test_a_replayed_notebook_ends_with_the_notebook_s_network() -> None:
     assert final == overfitting | kept
 
 
+class HastyRun(FakeRun):
+    """Notes which outcomes the recipe waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.awaited: list[str] = []
+
+    def value(self, handle: Outcome) -> Outcome:
+        self.awaited.append(handle.stage)
+        return super().value(handle)
+
+
+def test_a_replay_waits_for_no_gate_and_the_verdicts_still_come() -> None:
+    run = HastyRun()
+    settings = replayed("force={2 = 'forward'}")
+    build(run, settings)
+    assert run.awaited == [], "all trainings, the final one's too, are submitted at once"
+    gates = [f"gate_{number}" for number in range(1, 10)]
+    assert set(gates) <= set(run.names)
+    assert set(run.after["test_final"]) >= set(gates)
+    assert not any(run.after[f"iteration_{number}"] for number in range(1, 10))
+    decided = HastyRun()
+    build(decided, replayed(rule="validation"))
+    assert decided.awaited == gates
+
+
+def test_of_a_replay_only_the_lowest_validation_loss_has_to_be_awaited() -> None:
+    lowest = Iteration(
+        name="stop early", change={"epochs": "lowest_validation_loss"}, replay="forward"
+    )
+    run = HastyRun()
+    build(run, replace_plan(replayed(), lowest, epochs_only(5)))
+    assert set(run.awaited) == {"overfitting"}
+
+
 def test_gates_replay_only_under_rules_that_replay() -> None:
     for rule, expected in (
         ("notebook", [entry.replay for entry in NOTEBOOK.plan]),

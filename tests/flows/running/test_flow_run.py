@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from flows.running.flow_run import (
     check_request,
     check_success,
     crash_without_server,
+    flow_run_name,
 )
 from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.records import Record
@@ -23,9 +25,12 @@ from tasks.core.records import Record
 LOST = RuntimeError("Failed to reach API at http://127.0.0.1:4200/api")
 
 
-def runtime(monkeypatch: pytest.MonkeyPatch, *, run_count: int = 1, deployment: str = "") -> None:
+def runtime(
+    monkeypatch: pytest.MonkeyPatch, *, run_count: int = 1, deployment: str = "", **parameters: Any
+) -> None:
     found = SimpleNamespace(
-        flow_run=SimpleNamespace(run_count=run_count), deployment=SimpleNamespace(id=deployment)
+        flow_run=SimpleNamespace(run_count=run_count, parameters=parameters),
+        deployment=SimpleNamespace(id=deployment),
     )
     monkeypatch.setattr(flow_run, "prefect", SimpleNamespace(runtime=found))
 
@@ -39,6 +44,16 @@ def test_synthetic_data_stand_out_in_the_list_of_runs() -> None:
     drawn = NOTEBOOK.model_copy(update={"dataset": "synthetic"})
     assert characteristics(drawn)[0] == "SYNTHETIC DATA"
     assert characteristics(NOTEBOOK)[:2] == ["fashion-mnist", f"rule {NOTEBOOK.rule}"]
+
+
+def test_a_run_is_named_by_the_rule_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(**settings: Any) -> str:
+        runtime(monkeypatch, settings=settings, run_id="r1")
+        return flow_run_name()
+
+    assert named() == "r1, fashion-mnist, rule notebook"
+    assert named(dataset="/data/shoes.npz") == "r1, shoes.npz, rule validation"
+    assert named(rule="one_standard_error") == "r1, fashion-mnist, rule one_standard_error"
 
 
 def test_a_path_is_shown_by_its_last_part() -> None:

@@ -99,3 +99,10 @@ def test_every_placeholder_is_filled(tmp_path: Path) -> None:
     for name, settings in (("once", {}), ("thrice", {"evaluation": {"replicates": 3}})):
         text = card(tmp_path / name, **settings)
         assert not re.search(r"\{\{|\{%|&(amp|lt|gt|#\d+);|\bNone\b|\bnan\b", text)
+
+
+def test_a_replayed_plan_is_said_to_be_replayed(tmp_path: Path) -> None:
+    said = "Which changes were kept was decided before this run"
+    replaying = [entry.model_copy(update={"replay": "forward"}) for entry in PLAN]
+    assert f"{said}, in its plan." in card(tmp_path / "replay", rule="replay", plan=replaying)
+    assert said not in card(tmp_path / "validation", rule="validation")

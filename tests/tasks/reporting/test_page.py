@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,6 +13,7 @@ from flows.recipe.presets import NOTEBOOK
 from tasks.reporting.notebook_differences import differences
 from tasks.reporting.page import render_report
 from tasks.reporting.report_view import RESULT_KEYS, ReportView
+from tasks.reporting.summary import render_summary
 
 PNG = b"\x89PNG\r\n\x1a\n...not really a picture"
 EVIL = '<script>alert("x")</script>'
@@ -449,6 +451,42 @@ def test_the_page_says_what_its_tests_account_for() -> None:
     folds = {"evaluation": {"protocol": "kfold", "folds": 5, "replicates": 1}}
     assert "corrected resampled t test" in text_of(replace(with_evidence(), settings=folds))
     assert "divided into 5 folds" in text_of(replace(with_evidence(), settings=folds))
+
+
+def of_replay(rule: str = "notebook", **changed: Any) -> ReportView:
+    found = with_evidence(rule=rule, state="RolledForward", decision="forward", **changed)
+    return replace(found, rule=rule)
+
+
+def test_a_replayed_decision_is_shown_beside_the_run_s_own_evidence() -> None:
+    text = text_of(of_replay())
+    assert "The notebook's decisions are replayed, whatever the scores are." in text
+    said = "The run's own evidence would decide 1 of 1 differently: 1 dropout (back)."
+    assert f"The notebook's decisions were replayed. {said} Step 7 shows the evidence." in text
+    assert f"{said} Rule significant would decide 1 of 1 differently: 1 dropout (back)." in text
+    assert (
+        "Own evidence By rule validation this run would decide rolled back , by rule significant "
+        "inconclusive: rolled back"
+    ) in text
+    once = text_of(of_replay(by_significant=None))
+    assert "By rule validation this run would decide rolled back Reason" in once
+    assert "Rule significant would" not in once
+    assert "The plan's decisions are replayed" in text_of(of_replay("replay"))
+
+
+def test_decisions_of_the_run_itself_are_not_compared_with_its_evidence() -> None:
+    for view in (with_evidence(), with_evidence(forced=True, rule="notebook")):
+        text = text_of(view)
+        assert "own evidence would" not in text
+        assert "Own evidence" not in text
+
+
+@pytest.mark.parametrize("rule", ["notebook", "replay"])
+def test_the_summary_says_which_replayed_decisions_the_evidence_contradicts(rule: str) -> None:
+    text = unescape(render_summary(of_replay(rule), "report.html"))
+    whose = "notebook's" if rule == "notebook" else "plan's"
+    assert f"- The {whose} decisions were replayed. The run's own evidence would decide 1" in text
+    assert "were replayed" not in render_summary(with_evidence(), "report.html")
 
 
 def test_a_forced_gate_is_announced_at_the_top_and_at_the_gate() -> None:
