@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.core.statistics.evidence import Scored
+from tasks.core.settings.evaluation import Metric
+from tasks.core.statistics.evidence import Scored, gain
 from tests.support import encode_idx
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,16 +155,35 @@ def scored(correct: np.ndarray, loss: np.ndarray) -> Scored:
     return Scored(np.zeros(len(loss), np.int64), correct, loss)
 
 
-def test_gates_find_a_gain_that_all_trainings_have_by_the_metric_that_has_it(module: Any) -> None:
+def trained(rng: np.random.Generator, count: int, better: float) -> list[Scored]:
+    """Scores of trainings on the same 200 images."""
+    image = rng.normal(size=200)
+    losses = [np.exp(image + rng.normal(size=200) - better) for _ in range(count)]
+    return [scored(loss < 1, loss) for loss in losses]
+
+
+def test_gates_find_a_gain_by_the_metric_that_has_it(module: Any) -> None:
     power = module("metric_power")
-    rng = np.random.default_rng(0)
-    losses = [rng.exponential(1, 200) for _ in range(6)]
-    before = [scored(loss < 1, loss) for loss in losses]
-    surer = [scored(loss < 1, loss / 2) for loss in losses]
-    found = power.shares(before, surer, 3, 100, 20)
-    assert found == {"accuracy": 0.0, "log_loss": 1.0}
-    worse = power.shares(surer, before, 3, 100, 20)
-    assert worse == {"accuracy": 0.0, "log_loss": 0.0}
+    before = trained(np.random.default_rng(0), 6, 0.0)
+    surer = [scored(one.correct, one.loss / 2 * (1 + 0.01 * k)) for k, one in enumerate(before)]
+    for seeds in (1, 3):
+        found = power.shares(before, before[::-1], seeds, 100, 20)
+        assert max(found.values()) < 0.5
+    better = trained(np.random.default_rng(0), 6, 1.0)
+    assert power.shares(before, better, 3, 100, 20) == {"accuracy": 1.0, "log_loss": 1.0}
+    assert power.shares(better, before, 3, 100, 20) == {"accuracy": 0.0, "log_loss": 0.0}
+    assert power.shares(before, surer, 1, 100, 20) == {"accuracy": 0.0, "log_loss": 1.0}
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+def test_p_values_are_those_of_gates(module: Any, metric: Metric, seeds: int) -> None:
+    power = module("metric_power")
+    rng = np.random.default_rng(seeds)
+    pairs = [(trained(rng, seeds, 0.0), trained(rng, seeds, size)) for size in (-0.1, 0.0, 0.2)]
+    found = power.p_values(metric, [power.differences(metric, *pair) for pair in pairs])
+    expected = [gain(metric, *pair, None).p_value for pair in pairs]
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_study_of_metrics_resumes_from_its_predictions(
@@ -175,7 +195,7 @@ def test_the_study_of_metrics_resumes_from_its_predictions(
     done = run("metric_power.py", *given, environment=environment, data=data)
     assert done.returncode == 0, done.stderr
     assert "6 trainings; to be done: 6" in done.stdout
-    rows = [line for line in done.stdout.splitlines() if line.startswith("| views of both flips |")]
+    rows = [line for line in done.stdout.splitlines() if "views of both flips |" in line]
     assert len(rows) == 2
     assert rows[0].count("(") == 2, "both gains have an interval"
     again = run("metric_power.py", *given, environment=environment, data=data)
