@@ -167,8 +167,8 @@ def main() -> None:
         f"recipe {name}, {training.epochs} epochs",
         flush=True,
     )
-    file = given.store / "rows.jsonl"
-    written = {row.training for row in rows(file)}
+    table_of_rows = given.store / "rows.jsonl"
+    written = {row.training for row in rows(table_of_rows)}
     arrays = run.preprocessed(settings)
     model = next(model for model in recipe_models(settings) if model.name == FINAL)
     known = given.store / "seconds.json"
@@ -205,7 +205,7 @@ def main() -> None:
             speed=products,
         )
         if row.training not in written:
-            append(file, row)
+            append(table_of_rows, row)
         if given.predictions:
             with run.store.opened(run.made[evaluation_name(stage.name)], TEST_PREDICTIONS) as file:
                 table = pq.read_table(file)
