@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def fastai_fit(epochs: int, seed: int) -> Fit:
     from fastai.torch_core import set_seed
     from fastai.vision.models.xresnet import xresnet18
 
-    class NoValidation(Callback):  # type: ignore[misc]
+    class NoValidation(Callback):
         """All images are trained on, so none are left for scores after each epoch."""
 
         def before_validate(self) -> None:
@@ -142,7 +143,7 @@ def fastai_fit(epochs: int, seed: int) -> Fit:
         mean, deviation = x.mean(), x.std()
         x, y = (x - mean) / deviation, torch.tensor(labels.astype(np.int64))
 
-        class Batches(DataLoader):  # type: ignore[misc]
+        class Batches(DataLoader):
             """Whole batches of the tensors: collating them image by image would cost time."""
 
             def create_batches(self, samples: Iterator[int]) -> Iterator[Any]:
@@ -207,12 +208,12 @@ def trainings(given: argparse.Namespace) -> Iterator[tuple[Training, Callable[[]
                 epochs = given.epochs or epochs
                 recipe = f"convnet {', '.join(map(str, widths))}"
                 program, known = "Keras", f"{version('tensorflow')}, {version('keras')}"
-                make = lambda w=widths, e=epochs, s=seed: keras_fit(w, e, s)  # noqa: E731
+                make = partial(keras_fit, widths, epochs, seed)
             else:
                 epochs = given.epochs or FASTAI[budget]
                 program, recipe = "fastai", "xresnet18, one cycle"
                 known = f"{version('torch')}, {version('fastai')}"
-                make = lambda e=epochs, s=seed: fastai_fit(e, s)  # noqa: E731
+                make = partial(fastai_fit, epochs, seed)
             chosen_for = None if given.epochs else budget
             yield Training(program, recipe, epochs, given.images, seed, chosen_for, known), make
 

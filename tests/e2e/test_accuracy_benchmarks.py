@@ -189,9 +189,10 @@ def test_p_values_are_those_of_gates(module: Any, metric: Metric, seeds: int) ->
 def test_the_study_of_metrics_resumes_from_its_predictions(
     environment: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
-    given = ("--store", tmp_path, "--train-images", "40", "--held-out", "60", "--replicates", "2")
-    given += ("--epochs", "1", "--changes", "views of both flips", "--workers", "1")
-    given += ("--images", "30", "--seeds", "1", "2", "--draws", "4")
+    sizes = ("--train-images", "40", "--held-out", "60", "--replicates", "2", "--epochs", "1")
+    changes = ("--changes", "views of both flips", "--workers", "1")
+    gates = ("--images", "30", "--seeds", "1", "2", "--draws", "4")
+    given = ("--store", tmp_path, *sizes, *changes, *gates)
     done = run("metric_power.py", *given, environment=environment, data=data)
     assert done.returncode == 0, done.stderr
     assert "6 trainings; to be done: 6" in done.stdout
