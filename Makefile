@@ -10,7 +10,8 @@ JOBS ?= 2
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-reliability test-distributed screenshots lint format lock clean
+.PHONY: help setup run test test-reliability test-distributed screenshots lint format lock \
+	peers lock-peers clean
 
 help: ## Show what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -49,8 +50,24 @@ lock: ## Resolve all dependencies again into the lock files (needs uv).
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-annotate --quiet --upgrade
 
+# What benchmarks/peers.py compares with, apart from everything else. Always with pip: where PyTorch's
+# CPU build comes from is said by pip's own settings (docs/performance.md).
+PEERS := benchmarks/.peers-venv
+
+peers: $(PEERS)/done ## Install fastai, PyTorch and scikit-learn for benchmarks/peers.py.
+
+$(PEERS)/done: benchmarks/peers.lock
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+lock-peers: ## Resolve benchmarks/peers.in again; WHEELS is a folder with PyTorch's CPU wheel (needs uv).
+	uv pip compile benchmarks/peers.in --find-links $(WHEELS) --no-emit-find-links \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate --quiet --upgrade -o benchmarks/peers.lock
+
 clean: ## Remove the environment and caches; data and artifacts stay.
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Everything is installed from a lock file, by hash; the project itself without resolving anything.

@@ -13,6 +13,9 @@ How much fits is estimated from the speed of a convolution like those of the net
 first, in billions of floating-point operations per second. The sizes and rates of `RECIPES` were
 chosen on images that are neither test images nor among those trained on.
 
+Each training is also a row of `rows.jsonl` in the store, for `benchmarks/accuracy_plot.py`, with
+the machine's speed in a product of matrices.
+
 `--predictions` writes a Parquet file with the class predicted for each test image, in the data
 set's order (`predicted`), by the training of the last seed.
 """
@@ -31,7 +34,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from accuracy_rows import Row, append, rows
 from bare import BareRun, settings_of
+from fashion import product_speed
 
 from flows.recipe import stages
 from flows.recipe.contents import recipe_models
@@ -156,7 +161,14 @@ def main() -> None:
     run = BareRun(given.store, profile)
     speed = training_speed()
     name, training = chosen(given.seconds, given.images, speed)
-    print(f"convolutions: {speed:.0f} GFLOP/s; recipe {name}, {training.epochs} epochs", flush=True)
+    products = product_speed()
+    print(
+        f"convolutions: {speed:.0f} GFLOP/s, products of matrices: {products:.0f}; "
+        f"recipe {name}, {training.epochs} epochs",
+        flush=True,
+    )
+    table_of_rows = given.store / "rows.jsonl"
+    written = {row.training for row in rows(table_of_rows)}
     arrays = run.preprocessed(settings)
     model = next(model for model in recipe_models(settings) if model.name == FINAL)
     known = given.store / "seconds.json"
@@ -179,6 +191,21 @@ def main() -> None:
             f"{made.facts['params']:,} parameters",
             flush=True,
         )
+        row = Row(
+            program="fashion-flow",
+            recipe=name,
+            epochs=training.epochs,
+            images=given.images,
+            seed=seed,
+            budget=given.seconds,
+            version=key[:12],
+            accuracy=accuracies[-1],
+            seconds=seconds.get(key),
+            parameters=made.facts["params"],
+            speed=products,
+        )
+        if row.training not in written:
+            append(table_of_rows, row)
         if given.predictions:
             with run.store.opened(run.made[evaluation_name(stage.name)], TEST_PREDICTIONS) as file:
                 table = pq.read_table(file)
