@@ -10,8 +10,8 @@ place of the test images: each shifted by one or two pixels across, down or both
 made darker (x 0.6) or lighter (+ 40). Then there are many pairs to find.
 
 Each search runs in a new process, which reads images by rows from the store, describes them and
-finds the pairs; the table has its fastest round. `compared` is how many vectors the index compared:
-images with images, and images with centroids once built. Recall is the share of the exact search's
+finds the pairs; the table has its fastest round. `compared` is how many pairs of vectors the index compares:
+images with images, images with centroids, and the sample with centroids in each round of k-means. Recall is the share of the exact search's
 pairs that the index finds; with `--planted` and `--index-only` it is the share of the planted pairs
 that are near duplicates by definition.
 
@@ -91,7 +91,6 @@ def searched(root: str, raw: Record, given: argparse.Namespace, search: str) -> 
 
     from tasks.core.data.duplicates import find_duplicates
     from tasks.core.data.image_descriptors import describe_images, principal_axes
-    from tasks.core.data.nearest import cells
 
     inputs = Store(root).inputs(READER, {RAW: raw})
     train, test = (inputs.by_rows(RAW, name)["images"] for name in (TRAIN, TEST))
@@ -110,12 +109,20 @@ def searched(root: str, raw: Record, given: argparse.Namespace, search: str) -> 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
     places = zip(found.first.tolist(), found.second.tolist(), strict=True)
     pairs = dict(zip(places, found.similarity.tolist(), strict=True))
-    compared = faiss.cvar.indexIVF_stats.ndis + cells(len(first)) * (len(first) + len(second))
+    compared = faiss.cvar.indexIVF_stats.ndis + with_centroids(len(first), len(second))
     share = None
     if given.planted:
         planted = planted_pairs(one, other, chosen, guard.similarity)
         share = len(planted & pairs.keys()) / len(planted)
     return Search(described - began, ended - described, peak, compared, share, pairs)
+
+
+def with_centroids(first: int, second: int) -> int:
+    """How many images an index compares with centroids, to build it and to choose cells."""
+    from tasks.core.data.nearest import ROUNDS, SAMPLE, cells
+
+    count = cells(first)
+    return count * (ROUNDS * min(first, SAMPLE * count) + first + second)
 
 
 def planted_pairs(one, other, chosen, least: float) -> set[tuple[int, int]]:  # type: ignore[no-untyped-def]

@@ -73,7 +73,7 @@ _CORRELATION_ROUNDING = 1e-3
 _NONE = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
 # Images whose nearest are looked for at a time; pairs whose codes are multiplied at a time.
-_ASKED, _MULTIPLIED = 2**15, 2**14
+_ASKED, _MULTIPLIED = 2**13, 2**14
 
 Positions = tuple[Int64, Int64]
 # Positions of two images, and the product of their codes.

@@ -24,7 +24,7 @@ from tasks.core.seeds import generator
 # Cells per square root of the number of vectors, and how many of them a query visits.
 _CELLS, _VISITED = 4, 64
 # The cells are fitted to so many vectors each, in so many rounds.
-_SAMPLE, _ROUNDS = 32, 4
+SAMPLE, ROUNDS = 32, 4
 # Vectors at a time, to bound the memory of their float32 versions.
 _BLOCK = 2**16
 
@@ -69,9 +69,9 @@ def nearest(vectors: Vectors, positions: Int64) -> Nearest:
     )
     index.nprobe = _VISITED
     index.cp.int_centroids = True
-    index.cp.niter = _ROUNDS
-    index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, _SAMPLE
-    sample = np.sort(generator(0, "cells").permutation(len(vectors))[: _SAMPLE * count])
+    index.cp.niter = ROUNDS
+    index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, SAMPLE
+    sample = np.sort(generator(0, "cells").permutation(len(vectors))[: SAMPLE * count])
     index.train(vectors[sample].astype(np.float32))
     for start in range(0, len(vectors), _BLOCK):
         index.add(vectors[start : start + _BLOCK].astype(np.float32))

@@ -29,7 +29,8 @@ def vectors(count: int, seed: int) -> Vectors:
 def distances(some: Vectors, queries: Vectors) -> Int64:
     """`(q, n)` squared distances."""
     apart = queries[:, None].astype(np.int64) - some[None].astype(np.int64)
-    return np.square(apart).sum(axis=2)
+    found: Int64 = np.square(apart).sum(axis=2)
+    return found
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 70))
