@@ -317,12 +317,12 @@ def test_an_index_is_asked_for_more_where_many_are_near_duplicates(
     many: UInt8, within: bool
 ) -> None:
     """Frames of one object: each has far more near duplicates than are asked for first."""
-    frames = np.repeat(framed(GARMENTS[:1]), 5 * NEIGHBOURS, axis=0)
+    frames = np.repeat(framed(GARMENTS[:1]), 2 * NEIGHBOURS, axis=0)
     noise = np.random.default_rng(0).integers(0, 6, frames.shape, dtype=np.uint8)
     frames = np.where(frames > 30, frames - noise, frames)
-    first = np.concatenate([framed(many[:1_000]), frames])
-    found = found_by_search(first, None if within else frames[:40], 0.95, 2, "index")
-    every = found_by_search(first, None if within else frames[:40], 0.95, 2, "exact")
+    first = np.concatenate([framed(many[:300]), frames])
+    found = found_by_search(first, None if within else frames[:20], 0.95, 2, "index")
+    every = found_by_search(first, None if within else frames[:20], 0.95, 2, "exact")
     assert len(every) > NEIGHBOURS * 30
     assert rows_of(found).items() <= rows_of(every).items()
     assert len(found) >= 0.995 * len(every)
