@@ -10,10 +10,10 @@ place of the test images: each shifted by one or two pixels across, down or both
 made darker (x 0.6) or lighter (+ 40). Then there are many pairs to find.
 
 Each search runs in a new process, which reads images by rows from the store, describes them and
-finds the pairs; the table has its fastest round. `compared` is how many pairs of vectors the index compares:
-images with images, images with centroids, and the sample with centroids in each round of k-means. Recall is the share of the exact search's
-pairs that the index finds; with `--planted` and `--index-only` it is the share of the planted pairs
-that are near duplicates by definition.
+finds the pairs; the table has its fastest round. `compared` is how many pairs of vectors the index
+compares: images with images, images with centroids, and the sample with centroids in each round of
+k-means. Recall is the share of the exact search's pairs that the index finds; with `--planted` and
+`--index-only` it is the share of the planted pairs that are near duplicates by definition.
 
 `--growth` searches with the index only, in sets of 1/64, 1/16, 1/4 and all of both sizes, and
 prints the exponents e of `(first x second) ^ e` that fit the comparisons and the CPU seconds best.
