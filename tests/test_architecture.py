@@ -232,6 +232,7 @@ PURE = {
     "dataclasses",
     "difflib",
     "enum",
+    "faiss",
     "functools",
     "hashlib",
     "io",

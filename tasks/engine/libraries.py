@@ -22,7 +22,7 @@ IMPLIED = {
     "jax": ("jaxlib",),
 }
 # Where a library's package has another name on PyPI.
-DISTRIBUTIONS = {"PIL": "pillow"}
+DISTRIBUTIONS = {"PIL": "pillow", "faiss": "faiss-cpu"}
 MODULES = {"pillow": "PIL"}
 # They fetch files, whose digests are compared.
 NEUTRAL = {"httpx", "boto3", "botocore"}

@@ -167,11 +167,14 @@ def _blas() -> str:
     from threadpoolctl import threadpool_info
 
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    # SciPy's own copy may be loaded or not, and no stage uses it.
+    # The copies of SciPy and faiss may be loaded or not. No stage uses SciPy's; all that faiss
+    # multiplies is exact.
     names = {
         f"{library['internal_api']} {library.get('architecture') or UNKNOWN}"
         for library in found
-        if not Path(library["filepath"]).parent.name.startswith("scipy")
+        if not any(
+            part.startswith(("scipy", "faiss")) for part in Path(library["filepath"]).parts[-3:-1]
+        )
     }
     return ", ".join(sorted(names)) or UNKNOWN
 

@@ -16,8 +16,9 @@ never a near duplicate:
 2. For these, another matrix product gives the correlation at every shift before normalisation. It
    is divided by the smallest norm that any overlap leaves.
 
-For many images, `index` replaces the first product: an inverted file of the codes (see
-`tasks.core.data.inverted_file`) proposes nearly all pairs whose codes are similar.
+For many images, `index` replaces the first product: an index (see `tasks.core.data.nearest`)
+proposes the nearest images of each one, so most pairs are never looked at. More are asked for where
+many of these are near duplicates.
 
 An image that equals an earlier one of its set is not compared again: both have the same near
 duplicates.
@@ -35,6 +36,7 @@ from typing import Literal
 import numpy as np
 
 from tasks.core.array_types import Bool, Float32, Int64, UInt8
+from tasks.core.data.copy_axes import CopyAxes, copy_axes
 from tasks.core.data.gradient_correlation import (
     batches,
     first_of_each_radius,
@@ -44,13 +46,14 @@ from tasks.core.data.gradient_correlation import (
     templates,
 )
 from tasks.core.data.image_descriptors import DescribedImages, amplitudes
-from tasks.core.data.inverted_file import Matches, inverted_file
+from tasks.core.data.nearest import Nearest, nearest
 from tasks.core.data.rows import taken
 from tasks.core.errors import UserError
 
 SLACK = 0.05
-# With an index, codes are compared if their product is at most so much below the threshold.
-INDEX_SLACK = SLACK / 2
+# An index is asked for so many nearest images of each one first. Where at least `_CONFIRMED` of
+# them are near duplicates, it is asked for `_MORE` times as many, and so on.
+NEIGHBOURS, _MORE, _CONFIRMED = 64, 8, 1 / 16
 # More pairs than these are searched with an index by default.
 EXACT_PAIRS = 200_000_000
 # A longer list would fill the memory and help no reader.
@@ -69,7 +72,14 @@ _CODE_ROUNDING = 2e-3
 _CORRELATION_ROUNDING = 1e-3
 _NONE = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
+# Images whose nearest are looked for at a time; pairs whose codes are multiplied at a time.
+_ASKED, _MULTIPLIED = 2**13, 2**14
+
 Positions = tuple[Int64, Int64]
+# Positions of two images, and the product of their codes.
+Matches = tuple[Int64, Int64, Float32]
+# ... and their similarity.
+Scored = tuple[Int64, Int64, Float32]
 Search = Literal["auto", "exact", "index", "off"]
 
 
@@ -123,9 +133,8 @@ def find_duplicates(
     equal = _equal(first, other, within=within)
     near = [_NONE]
     if search != "off":
-        products = _in_cells if search == "index" else _all_products
-        left = _by_codes(first, other, least, products(first, other, least, within), within)
-        near += _near_duplicates(first, other, least, len(equal[0]), left)
+        look = _by_index if search == "index" else _by_products
+        near += _limited(first, other, least, len(equal[0]), look(first, other, least, within))
     i, j, score = (np.concatenate(column) for column in zip(*near, strict=True))
     i, j, pair = _with_copies(first, other, i, j)
     if within:
@@ -137,23 +146,20 @@ def find_duplicates(
     return Pairs(i[order], j[order], score[order], exact[order])
 
 
-def _near_duplicates(
+def _limited(
     first: DescribedImages,
     other: DescribedImages,
     least: float,
     count: int,
-    left: Iterable[Positions],
-) -> Iterator[tuple[Int64, Int64, Float32]]:
-    """The near duplicates among the pairs of distinct images that are `left`.
-
-    `count` pairs are already known.
+    found: Iterable[Scored],
+) -> Iterator[Scored]:
+    """The near duplicates that are `found`; `count` pairs are already known.
 
     Raises:
         UserError: there are more than `MOST_PAIRS` in all, copies included.
     """
     sizes, other_sizes = _copies(first), _copies(other)
-    for candidates in left:
-        i, j, score = _by_similarity(first, other, *candidates, least)
+    for i, j, score in found:
         yield i, j, score
         count += int((sizes[i] * other_sizes[j]).sum())
         if count > MOST_PAIRS:
@@ -198,13 +204,69 @@ def _by_codes(
         yield from _by_correlation(first, other, *_joined(open_), least)
 
 
-def _in_cells(
+def _by_products(
     first: DescribedImages, other: DescribedImages, least: float, within: bool
+) -> Iterator[Scored]:
+    """All near duplicates among distinct images."""
+    left = _by_codes(first, other, least, _all_products(first, other, least, within), within)
+    for i, j in left:
+        yield _by_similarity(first, other, i, j, least)
+
+
+def _by_index(
+    first: DescribedImages, other: DescribedImages, least: float, within: bool
+) -> Iterator[Scored]:
+    """Nearly all near duplicates among distinct images, found among the nearest of each."""
+    distinct, asked = (np.flatnonzero(_copies(one)) for one in (first, other))
+    axes = copy_axes(first, distinct)
+    index = nearest(axes.vectors(first.codes[distinct]), distinct)
+    known, count = 0, NEIGHBOURS
+    while len(asked) and known < len(distinct):
+        confirmed = np.zeros(len(other), np.int64)
+        pairs = _proposed(index, axes, other, asked, (known, count))
+        matches = _multiplied(first, other, least, pairs)
+        for i, j in _by_codes(first, other, least, matches, within):
+            near = _by_similarity(first, other, i, j, least)
+            np.add.at(confirmed, near[1], 1)
+            if within:
+                np.add.at(confirmed, near[0], 1)
+            yield near
+        asked = asked[confirmed[asked] >= _CONFIRMED * count]
+        known, count = count, count * _MORE
+
+
+def _proposed(
+    index: Nearest, axes: CopyAxes, other: DescribedImages, asked: Int64, ranks: tuple[int, int]
+) -> Iterator[Positions]:
+    """Each image `asked` with its nearest `ranks[1]`, without its nearest `ranks[0]`."""
+    known, count = ranks
+    size = max(1, _ASKED * NEIGHBOURS // count)
+    for start in range(0, len(asked), size):
+        some = asked[start : start + size]
+        vectors = axes.vectors(other.codes[some])
+        i, j = index.of(vectors, count)
+        if known:
+            # Not by rank: equally near ones may change places.
+            earlier, its = index.of(vectors, known)
+            new = np.isin(j * index.end + i, its * index.end + earlier, invert=True)
+            i, j = i[new], j[new]
+        yield i, some[j]
+
+
+def _multiplied(
+    first: DescribedImages, other: DescribedImages, least: float, pairs: Iterable[Positions]
 ) -> Iterator[Matches]:
-    """Nearly all pairs that may be near duplicates, found by an inverted file of codes."""
-    del within
-    distinct, others = (np.flatnonzero(_copies(one)) for one in (first, other))
-    return inverted_file(first.codes, distinct).matches(other.codes, others, least - INDEX_SLACK)
+    """Those of the pairs that may be near duplicates by the product of their codes."""
+    for i, j in pairs:
+        product = np.empty(len(i), np.float32)
+        for start in range(0, len(i), _MULTIPLIED):
+            part = slice(start, start + _MULTIPLIED)
+            mine, theirs = (
+                one.codes[at[part]].astype(np.float32) for one, at in ((first, i), (other, j))
+            )
+            product[part] = np.einsum("nk,nk->n", mine, theirs)
+        left = product >= least - SLACK - _CODE_ROUNDING
+        yield i[left], j[left], product[left]
 
 
 def _all_products(
@@ -281,7 +343,7 @@ def _correlated(
 
 def _by_similarity(
     first: DescribedImages, other: DescribedImages, i: Int64, j: Int64, least: float
-) -> tuple[Int64, Int64, Float32]:
+) -> Scored:
     """The pairs that are near duplicates but not equal, with their similarity."""
     mine, theirs = first.images[i], other.images[j]
     found = similarity(gradients(mine), gradients(theirs), first.shift)

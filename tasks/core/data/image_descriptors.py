@@ -36,6 +36,7 @@ class DescribedImages:
         codes: `(n, k)` float16, the amplitude spectra along the principal axes and the norm of
             the rest; zeros for an image that equals an earlier one.
         norms: `(n, shift + 1)` float32, see `least_overlap_norms`.
+        axes: `(d, k - 1)`, those of `codes`; None if `codes` is empty.
     """
 
     images: RowReader
@@ -44,6 +45,7 @@ class DescribedImages:
     earliest: Int64
     codes: NDArray[np.float16]
     norms: Float32
+    axes: Float32 | None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -99,7 +101,7 @@ def describe_images(images: RowReader, axes: Float32 | None, shift: int) -> Desc
         codes, norms = _codes_and_norms(images, axes, shift)
         # Only the first of equal images is compared with others.
         codes[earliest != np.arange(len(images))] = 0
-    return DescribedImages(images, shift, digests, earliest, codes, norms)
+    return DescribedImages(images, shift, digests, earliest, codes, norms, axes)
 
 
 def _codes_and_norms(
@@ -110,16 +112,22 @@ def _codes_and_norms(
 
     def fill(part: slice) -> None:
         some = images[part]
-        spectra = amplitudes(some, shift)
-        along = spectra @ axes
-        rest = np.square(spectra).sum(axis=1) - np.square(along).sum(axis=1)
-        codes[part] = np.column_stack([along, np.sqrt(np.maximum(rest, 0))])
+        codes[part] = codes_of(some, axes, shift)
         norms[part] = least_overlap_norms(some, shift)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(fill, batches(images)):
             pass
     return codes, norms
+
+
+def codes_of(images: UInt8, axes: Float32, shift: int) -> Float32:
+    """`(n, k + 1)`: the spectra along the `k` axes, and the norm of the rest."""
+    spectra = amplitudes(images, shift)
+    along = spectra @ axes
+    rest = np.square(spectra).sum(axis=1) - np.square(along).sum(axis=1)
+    found: Float32 = np.column_stack([along, np.sqrt(np.maximum(rest, 0))])
+    return found
 
 
 def amplitudes(images: UInt8, shift: int) -> Float32:
