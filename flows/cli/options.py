@@ -39,7 +39,8 @@ class SettingsOptions:
             choices=tuple(PRESETS),
             help=(
                 "The settings to start from. notebook: as in the notebook. smoke: every stage, "
-                "with few images and small networks. full: all images."
+                "with few images and small networks. full: all images. modern: networks and "
+                "training of today (docs/modern.md)."
             ),
         ),
     ] = "notebook"

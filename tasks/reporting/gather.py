@@ -37,6 +37,7 @@ from tasks.core.names import (
     replicate_suffix,
 )
 from tasks.core.records import Outcome, Record, Skipped
+from tasks.core.settings.evaluation import REPLAYING
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import AugmentSettings
 from tasks.core.training.class_weights import class_weights
@@ -251,13 +252,14 @@ def _confusion(cells: list[dict[str, Any]], classes: int) -> dict[str, list[list
 
 
 def _verdicts(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The verdicts, each with the name, hypothesis and change of its iteration in the plan."""
+    """The verdicts, each with what the plan says of its iteration."""
     return [
         row
         | {
             "iteration": row["candidate"],
             "change_name": entry.name,
             "hypothesis": entry.hypothesis,
+            "evidence": entry.evidence if row["rule"] in REPLAYING else "",
             "change": ", ".join(_change(*item) for item in entry.change.items()),
         }
         for row, entry in zip(rows, settings.plan, strict=True)

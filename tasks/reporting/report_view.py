@@ -22,7 +22,7 @@ from tasks.reporting.rendering import UNKNOWN, environment
 
 RESULT_KEYS = MODELS.names
 # The iteration's entry in the plan is shown with its verdict.
-VERDICT_KEYS = (*ALL_VERDICTS.names, "iteration", "change_name", "hypothesis", "change")
+VERDICT_KEYS = (*ALL_VERDICTS.names, "iteration", "change_name", "hypothesis", "evidence", "change")
 OVERFITTING_KEYS = (
     "lowest_validation_loss",
     "lowest_validation_loss_epoch",

@@ -157,3 +157,4 @@ class Iteration(Spec):
     replay: Decision | None = Field(
         None, description="The decision that rules 'replay' and 'notebook' replay."
     )
+    evidence: str = Field("", max_length=200, description="What the replayed decision is based on.")

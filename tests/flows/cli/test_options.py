@@ -118,7 +118,7 @@ def test_options_given_twice_add_up_or_the_last_one_counts(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plan", "--preset", "huge"], 'Choose from: "notebook", "smoke", "full".'),
+        (["plan", "--preset", "huge"], 'Choose from: "notebook", "smoke", "full", "modern".'),
         (["plan", "--rule", "coin"], ", ".join(f'"{rule}"' for rule in get_args(GivenRule))),
         (["plan", "--pre", "smoke"], "Unknown option: --pre. Did you mean --preset?"),
         (["plan", "--replicates", "2.7"], 'expected a whole number from 1 to 100, got "2.7"'),

@@ -611,7 +611,9 @@ def test_another_rule_changes_the_gates_and_opens_what_follows(filled: Store) ->
 
 def test_another_hypothesis_changes_nothing(filled: Store) -> None:
     entries = [
-        entry.model_copy(update={"hypothesis": f"hypothesis {number}"})
+        entry.model_copy(
+            update={"hypothesis": f"hypothesis {number}", "evidence": f"evidence {number}"}
+        )
         for number, entry in enumerate(replayed().plan)
     ]
     assert not_cached(filled, replace_plan(replayed(), *entries)) == set()

@@ -192,7 +192,7 @@ def test_all_wrong_fields_are_named_in_one_message() -> None:
 
 def test_an_unknown_preset() -> None:
     with pytest.raises(
-        UserError, match=r"unknown preset 'huge'; expected one of notebook, smoke, full"
+        UserError, match=r"unknown preset 'huge'; expected one of notebook, smoke, full, modern"
     ):
         compose("huge")
 

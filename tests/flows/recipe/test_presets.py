@@ -10,6 +10,7 @@ from flows.recipe.compose import asked, compose
 from flows.recipe.presets import FULL, NOTEBOOK, PRESETS, SMOKE
 from tasks.core.data.splitting import NOTEBOOK_SIZES
 from tasks.core.settings.base import changed
+from tasks.core.settings.modern_plan import MODERN_OVERFITTING, MODERN_PLAN
 from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import TrainSettings
@@ -117,3 +118,32 @@ def test_the_settings_describe_networks_of_the_size_that_the_notebook_reports() 
         assert parameters(candidate) == NOTEBOOK_RESULTS[f"iteration_{number}"].params
         incumbent = candidate if entry.replay == "forward" else incumbent
     assert parameters(incumbent) == NOTEBOOK_RESULTS["final"].params
+
+
+def test_modern_has_eight_to_twelve_changes_with_hypothesis_and_evidence() -> None:
+    assert 8 <= len(MODERN_PLAN) <= 12
+    for entry in MODERN_PLAN:
+        assert entry.hypothesis
+        assert entry.replay in ("forward", "back")
+        assert entry.evidence
+
+
+def test_own_images_start_from_what_modern_settled() -> None:
+    own = compose("modern", values={"dataset": "photos"})
+    settled = MODERN_OVERFITTING
+    for entry in MODERN_PLAN:
+        if entry.replay == "forward":
+            settled = changed(settled, entry.change)
+    assert own.overfitting == MODERN_OVERFITTING
+    recipe, mirror, longer = own.plan
+    found = changed(changed(own.overfitting, recipe.change), mirror.change)
+    assert found == settled
+    assert changed(found, longer.change).epochs == 3 * settled.epochs
+    # What shows mirror images is apart, since they mean something else in letters and signs.
+    without = changed(own.overfitting, recipe.change)
+    assert (without.variation.flip, without.network.views) == ("none", "one")
+
+
+def test_with_a_rule_own_images_are_decided_on_change_by_change() -> None:
+    own = compose("modern", values={"dataset": "photos", "rule": "validation"})
+    assert own.plan == MODERN_PLAN

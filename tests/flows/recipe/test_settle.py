@@ -48,6 +48,9 @@ def plan_file(tmp_path: Path) -> Path:
         ("full", "fashion-mnist", "validation"),
         ("full", "synthetic", "validation"),
         ("full", OWN_IMAGES, "validation"),
+        ("modern", "fashion-mnist", "replay"),
+        ("modern", "synthetic", "replay"),
+        ("modern", OWN_IMAGES, "validation"),
     ],
 )
 def test_the_rule_follows_from_preset_and_data_set(

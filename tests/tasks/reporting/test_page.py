@@ -96,6 +96,7 @@ def verdict(number: int, decision: str) -> dict[str, Any]:
         "iteration": f"iteration_{number}",
         "change_name": "dropout",
         "hypothesis": "Dropout overfits less.",
+        "evidence": "",
         "change": "dropout = 0.25",
         "incumbent": "overfitting",
         "candidate": f"iteration_{number}",
@@ -278,7 +279,10 @@ def test_everything_that_comes_from_outside_is_escaped() -> None:
         dataset=EVIL,
         class_names=(EVIL, '" onload="x'),
         results=[*FULL.results, row(EVIL, 0.5)],
-        verdicts=[verdict(1, "forward") | {"hypothesis": EVIL, "change": EVIL, "reason": EVIL}],
+        verdicts=[
+            verdict(1, "forward")
+            | {"hypothesis": EVIL, "evidence": EVIL, "change": EVIL, "reason": EVIL}
+        ],
         transfer_skipped=EVIL,
         transfer_weights=EVIL,
         rule=EVIL,
