@@ -133,8 +133,9 @@ def settled_plan() -> tuple[Iteration, ...]:
             mirrored |= {name: entry.change[name] for name in _MIRRORED if name in entry.change}
             rest = {name: value for name, value in entry.change.items() if name not in _MIRRORED}
             kept = changed(kept, rest)
-    before = MODERN_OVERFITTING.model_dump()
-    change = {name: value for name, value in kept.model_dump().items() if value != before[name]}
+    before = MODERN_OVERFITTING.model_dump(mode="json")
+    settled = kept.model_dump(mode="json")
+    change = {name: value for name, value in settled.items() if value != before[name]}
     return (
         Iteration(
             name="the settled recipe",
