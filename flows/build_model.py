@@ -14,6 +14,7 @@ from flows.runners.choose import find_site, task_runner
 from flows.running.flow_run import (
     characteristics,
     check_attempts,
+    check_functions,
     check_request,
     check_success,
     crash_without_server,
@@ -116,6 +117,7 @@ def build_model(
     """
     check_attempts()
     check_request(settings, choice, require_success=require_success)
+    check_functions(settings)
     tag_run(characteristics(settings))
     opened = Store(store)
     opened.check_usable()

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from flows.recipe.own_code import located
 from flows.recipe.presets import PRESETS
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed, quoted
@@ -34,6 +35,9 @@ def compose(
         values: values by dotted name, e.g. `{"overfitting.epochs": 3}`.
         assignments: texts like `overfitting.epochs=3`, with a TOML value.
 
+    The file of a network's function becomes an absolute path. If it was relative, it is below the
+    folder of the plan file or, elsewhere, below the working folder.
+
     Raises:
         UserError: a preset or setting is unknown, or a value has the wrong type or is out of range.
     """
@@ -41,7 +45,8 @@ def compose(
         raise UserError(f"unknown preset {quoted(preset)}; expected one of {', '.join(PRESETS)}.")
     tree = PRESETS[preset].model_dump()
     if plan_file is not None:
-        tree["plan"] = [entry.model_dump() for entry in read_plan(plan_file)]
+        plan = [entry.model_dump() for entry in read_plan(plan_file)]
+        tree |= located({"plan": plan}, plan_file.expanduser().absolute().parent)
     for name, value in (values or {}).items():
         _assign(tree, name, value)
     for assignment in assignments:
@@ -52,7 +57,7 @@ def compose(
             )
         _assign(tree, name.strip(), _parsed(text.strip()))
     try:
-        return Settings.model_validate(tree)
+        return Settings.model_validate(located(tree, Path.cwd()))
     except ValidationError as error:
         known = list(_names(PRESETS[preset].model_dump()))
         raise UserError(explain(error, "settings", known)) from None
