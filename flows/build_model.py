@@ -14,7 +14,6 @@ from flows.runners.choose import find_site, task_runner
 from flows.running.flow_run import (
     characteristics,
     check_attempts,
-    check_functions,
     check_request,
     check_success,
     crash_without_server,
@@ -117,7 +116,6 @@ def build_model(
     """
     check_attempts()
     check_request(settings, choice, require_success=require_success)
-    check_functions(settings)
     tag_run(characteristics(settings))
     opened = Store(store)
     opened.check_usable()

@@ -43,7 +43,6 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     """Carry out the whole workflow; return the handle of every stage by the stage's name."""
     made: dict[str, Any] = {}
     run.own_code = read_codes(settings)
-
     # Steps 1 to 4: the data, the splits, the arrays.
     raw = made[LOAD] = run(stages.load(settings))
     made[EXPLORE] = run(stages.explore(settings), raw=raw)

@@ -55,11 +55,13 @@ def check_attempts() -> None:
 
 
 def check_request(settings: Settings, choice: StageSelection, *, require_success: bool) -> None:
-    """Refuse a choice of stages that the run can't satisfy.
+    """Refuse a choice of stages that the run can't satisfy, and functions that it may not execute.
 
     Raises:
-        UserError: it names an unknown stage, or omits `success` although it is required.
+        UserError: it names an unknown stage, or omits `success` although it is required; a
+            function, see `check_functions`.
     """
+    check_functions(settings)
     choice.check(stage_names(settings))
     if require_success and choice.only and SUCCESS not in choice.only:
         raise UserError("--require-success needs the stage success; add --only success.")

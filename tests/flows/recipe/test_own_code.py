@@ -94,7 +94,8 @@ def test_relative_files_are_below_the_plan_s_or_the_working_folder(
         read_codes(settings)
     written(tmp_path / "plans" / "nets")
     assert len(read_codes(settings)) == 2
-    assert compose("smoke", None, {}, ["overfitting.network.function=a.b:build"])
+    named = compose("smoke", None, {}, ["plan=[]", "overfitting.network.function=a.b:build"])
+    assert named.overfitting.network.function == "a.b:build"
 
 
 def test_a_function_or_an_application_implies_its_family(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_a_function_or_an_application_implies_its_family(tmp_path: Path) -> None
     ("network", "message"),
     [
         ({"function": "nets.py"}, "expected FILE.py:FUNCTION"),
-        ({"function": "nets.txt:build"}, "expected FILE.py:FUNCTION"),
+        ({"function": "nets/it.txt:build"}, "expected FILE.py:FUNCTION"),
         ({"family": "function"}, "family 'function' needs function"),
         ({"function": "a:b", "application": "VGG16"}, "application: unused in family 'function'"),
         ({"function": "a:b", "widths": [8]}, "widths: unused in family 'function'"),

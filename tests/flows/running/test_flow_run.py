@@ -60,7 +60,7 @@ def test_a_run_that_dies_again_and_again_is_given_up(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "settings",
     [
-        {"overfitting": {"network": {"function": "/nets/mine.py:build"}}},
+        {"plan": [], "overfitting": {"network": {"function": "/nets/mine.py:build"}}},
         {"plan": [{"name": "a", "change": {"network.function": "/nets/mine.py:build"}}]},
         {"plan": [{"name": "a", "change": {"network": {"function": "/nets/mine.py:build"}}}]},
     ],
@@ -73,7 +73,7 @@ def test_parameters_of_a_deployment_name_a_function_only_if_the_worker_allows_it
     monkeypatch.delenv("FASHION_FLOW_ALLOW_FUNCTIONS", raising=False)
     runtime(monkeypatch, deployment="an id")
     with pytest.raises(UserError, match=r"'/nets/mine.py:build': this worker does not allow it"):
-        check_functions(given)
+        check_request(given, EVERYTHING, require_success=False)
     monkeypatch.setenv("FASHION_FLOW_ALLOW_FUNCTIONS", "/other")
     with pytest.raises(UserError, match="FASHION_FLOW_ALLOW_FUNCTIONS"):
         check_functions(given)
