@@ -49,13 +49,16 @@ def own_network(
         UserError: it is no Keras model of this shape, or not one that plain Keras can load, or
             depends on more than its arguments.
     """
-    model = _apart(lambda: _checked_settings(make, what))
-    _check_shapes(model, shape, classes, what)
+
+    def described() -> keras.Model:
+        return _checked_shapes(_checked_settings(make, what), shape, classes, what)
+
+    model = _apart(described)
     config = _config_of(model, what)
     again = None
     if twice:
-        again = _apart(lambda: _checked_settings(make, what))
-        if not isinstance(again, keras.Model) or _config_of(again, what) != config:
+        again = _apart(described)
+        if _config_of(again, what) != config:
             raise UserError(
                 f"{what} made two different models of the same arguments; everything that it "
                 "chooses must follow from them."
@@ -94,10 +97,16 @@ def _checked_settings(make: Callable[[], Any], what: str) -> Any:
             )
 
 
-def _check_shapes(model: Any, shape: Shape, classes: int, what: str) -> None:
+def _checked_shapes(model: Any, shape: Shape, classes: int, what: str) -> keras.Model:
+    """The model, built, if it takes such images and has an output for each class."""
     if not isinstance(model, keras.Model):
         raise UserError(
             f"{what} returned {type(model).__name__} instead of a keras.Model; return the model."
+        )
+    if not type(model).__module__.startswith("keras."):
+        raise UserError(
+            f"{what} returned {type(model).__name__}, a class of its own, which plain Keras can't "
+            "load; return keras.Model(inputs, outputs) or keras.Sequential."
         )
     if not model.built:
         try:
@@ -107,19 +116,14 @@ def _check_shapes(model: Any, shape: Shape, classes: int, what: str) -> None:
                 f"the variables of {what}'s model are not built ({first_line(error)}); begin it "
                 "with keras.Input(input_shape)."
             ) from None
-    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    if not inputs or not outputs:
+    found = [tuple(tensor.shape) for tensor in model.inputs]
+    kinds = [tensor.dtype for tensor in model.inputs]
+    if found != [(None, *shape)] or kinds != ["float32"]:
         raise UserError(
-            f"{what} returned {type(model).__name__}, a class of its own, which plain Keras can't "
-            "load; return keras.Model(inputs, outputs) or keras.Sequential."
-        )
-    found = [tuple(tensor.shape) for tensor in inputs]
-    if found != [(None, *shape)] or inputs[0].dtype != "float32":
-        raise UserError(
-            f"{what}'s model takes {listed([(*found, inputs[0].dtype)])}; expected one input "
+            f"{what}'s model takes {listed(found)} of {listed(kinds)}; expected one input "
             f"{(None, *shape)} of float32: keras.Input(input_shape)."
         )
-    found = [tuple(tensor.shape) for tensor in outputs]
+    found = [tuple(tensor.shape) for tensor in model.outputs]
     if found != [(None, classes)]:
         raise UserError(
             f"{what}'s model returns {listed(found)}; expected one output {(None, classes)}: a "
@@ -127,6 +131,7 @@ def _check_shapes(model: Any, shape: Shape, classes: int, what: str) -> None:
         )
     if not model.trainable_weights:
         raise UserError(f"{what}'s model has no weights that could be trained; add a layer.")
+    return model
 
 
 def _config_of(model: keras.Model, what: str) -> Any:
