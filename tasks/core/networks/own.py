@@ -17,7 +17,7 @@ import numpy as np
 
 from tasks.core.array_types import Float32
 from tasks.core.errors import UserError
-from tasks.core.messages import first_line, listed, quoted
+from tasks.core.messages import first_line, listed, quoted, shortened
 from tasks.core.seeds import generator, layer_seed
 
 Shape = tuple[int, int, int]
@@ -306,7 +306,12 @@ def _check_same(
     weights = model.get_weights()
     fits = [value.shape for value in weights] == [value.shape for value in rebuilt.get_weights()]
     images = generator(0, "probe").random((_PROBES, *shape), dtype=np.float32)
-    expected = _outputs(model, images)
+    try:
+        expected = _outputs(model, images)
+    except Exception as error:
+        raise UserError(
+            f"{what}'s model can't be called with images ({_last_line(error)}); correct its layers."
+        ) from None
     if fits:
         rebuilt.set_weights(weights)
         found = _outputs(rebuilt, images)
@@ -322,6 +327,12 @@ def _check_same(
             f"{what}'s model returns probabilities, but its last layer has no softmax; let softmax "
             "be the activation of the last layer, or return logits (classifier_activation=None)."
         )
+
+
+def _last_line(error: Exception) -> str:
+    """What Keras says of an error, below where it was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return shortened(lines[1] if len(lines) > 1 else first_line(error), 160)
 
 
 def _outputs(model: keras.Model, images: Float32) -> Float32:

@@ -220,7 +220,13 @@ def wrong() -> dict[str, tuple[Callable[..., Any], str]]:
     def patched(_shape: Any, _classes: int) -> Any:
         dense = layers.Dense(3)
         model = sequential(layers.Flatten(), dense)
-        dense.call = lambda x: keras.ops.zeros_like(x)[:, :3] + 1
+        dense.call = lambda x, **_: keras.ops.zeros_like(x)[:, :3] + 1
+        return model
+
+    def broken(_shape: Any, _classes: int) -> Any:
+        dense = layers.Dense(3)
+        model = sequential(layers.Flatten(), dense)
+        dense.call = lambda: 1 / 0
         return model
 
     def configured(shape: Any, _classes: int) -> Any:
@@ -257,6 +263,7 @@ def wrong() -> dict[str, tuple[Callable[..., Any], str]]:
         "chance": (counted, "two different models"),
         "weights": (set_weights, "sets the weights of .*mine/kernel"),
         "patched": (patched, "predicts otherwise"),
+        "broken": (broken, "can't be called with images"),
         "configuration": (configured, "changes Keras's configuration"),
         "activity": (
             ends(layers.Dense(5, activity_regularizer="l2"), layers.Dense(3)),
