@@ -108,7 +108,8 @@ def test_a_training_resumes_to_the_same_bytes(optimizer: str) -> None:
     )
 
     def trained(start: Any) -> tuple[list[Any], bytes]:
-        model, states = built(random_everywhere, seed=3), []
+        model = built(random_everywhere, seed=3)
+        states: list[Any] = []
         train(model, examples(), examples(20), Schedule.of(training), 3, start, states.append)
         return states, b"".join(value.tobytes() for value in weights(model))
 
