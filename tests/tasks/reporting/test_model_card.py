@@ -105,9 +105,9 @@ def test_a_user_s_own_network_is_named_with_its_code(tmp_path: Path) -> None:
     training = {"network": {"family": "function", "function": "own:build"}}
     code = {"": "1" * 64, "blocks": "2" * 64}
     basis = {**final.basis, "settings": {"training": training}, OWN_CODE: code}
-    run.outcomes["final"] = replace(final, basis=basis)
+    own = run.outcomes["final"] = replace(final, basis=basis)
     view = gather_view(run.settings, run.outcomes, run.log, PROFILE)
-    text = render_model_card(view, run.outcomes["final"], {"image_shape": [28, 28, 1]})
+    text = render_model_card(view, own, {"image_shape": [28, 28, 1]})
     assert "a function of the user, `build`" in text
     assert short_digest(code) in text
     assert f"final <code>{short_digest(code)}</code>" in render_report(view)
