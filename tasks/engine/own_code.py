@@ -99,7 +99,7 @@ def check_call(code: OwnCode, options: Collection[str]) -> None:
     missing = [each for each in needed if each not in options]
     where = f"{file}, line {found.lineno}: {code.function}"
     if len(positional) < len(_GIVEN) and not arguments.vararg:
-        raise UserError(f"{where} is called with (input_shape, classes, **options); take both.")
+        raise UserError(f"{where} is called with (input_shape, classes, **options); add both.")
     if unknown:
         raise UserError(
             f"{where} has no argument {listed(unknown)}; take it, or remove it from "
@@ -208,7 +208,7 @@ class _Reader:
             ):
                 raise UserError(
                     f"{where}, line {node.lineno}: {node.func.id} runs code that the key can't "
-                    "cover; import what you need with `import`."
+                    "cover; use `import`."
                 )
 
     def _base(self, node: ast.ImportFrom, name: str) -> str:

@@ -101,19 +101,19 @@ def _checked_shapes(model: Any, shape: Shape, classes: int, what: str) -> keras.
     """The model, built, if it takes such images and has an output for each class."""
     if not isinstance(model, keras.Model):
         raise UserError(
-            f"{what} returned {type(model).__name__} instead of a keras.Model; return the model."
+            f"{what} returned {type(model).__name__} instead of a keras.Model; it must return one."
         )
     if not type(model).__module__.startswith("keras."):
         raise UserError(
             f"{what} returned {type(model).__name__}, a class of its own, which plain Keras can't "
-            "load; return keras.Model(inputs, outputs) or keras.Sequential."
+            "load; it must return keras.Model(inputs, outputs) or keras.Sequential."
         )
     if not model.built:
         try:
             model.build((None, *shape))
         except Exception as error:
             raise UserError(
-                f"the variables of {what}'s model are not built ({first_line(error)}); begin it "
+                f"the variables of {what}'s model are not built ({first_line(error)}); start it "
                 "with keras.Input(input_shape)."
             ) from None
     found = [tuple(tensor.shape) for tensor in model.inputs]
@@ -160,7 +160,7 @@ def _config_of(model: keras.Model, what: str) -> Any:
             name = node["config"] if kind == "function" else kind
             raise UserError(
                 f"{what}'s layer {quoted(layer)} uses {quoted(name)}, which plain Keras can't load "
-                "without your code; build it from Keras's own layers."
+                "without your code; use Keras's own layers."
             )
         if node.get("activity_regularizer") or kind == "ActivityRegularization":
             raise UserError(
@@ -252,7 +252,9 @@ def _as_logits(layer: dict[str, Any], what: str) -> bool:
         }
         return True
     if layer["module"] == "keras.src.ops.nn" and layer["class_name"] == "Softmax":
-        raise UserError(f"{what} ends with keras.ops.softmax; return logits, or end with a layer.")
+        raise UserError(
+            f"{what} ends with keras.ops.softmax; use a layer instead, or leave it out."
+        )
     activation = config.get("activation", "linear")
     if activation not in ("linear", "softmax"):
         raise UserError(
@@ -294,8 +296,8 @@ def _loaded(config: Any, what: str) -> keras.Model:
         return keras.saving.deserialize_keras_object(config, safe_mode=True)
     except Exception as error:
         raise UserError(
-            f"plain Keras can't load {what}'s model again ({first_line(error)}); build it from "
-            "Keras's own layers."
+            f"plain Keras can't load {what}'s model again ({first_line(error)}); use Keras's "
+            "own layers."
         ) from None
 
 
@@ -324,8 +326,8 @@ def _check_same(
     sums = expected.sum(axis=1)
     if not softmax and (expected >= 0).all() and np.allclose(sums, 1, _RTOL, _ATOL):
         raise UserError(
-            f"{what}'s model returns probabilities, but its last layer has no softmax; let softmax "
-            "be the activation of the last layer, or return logits (classifier_activation=None)."
+            f"{what}'s model returns probabilities, but its last layer has no softmax; make it the "
+            "activation of the last layer, or return logits (classifier_activation=None)."
         )
 
 
@@ -362,7 +364,7 @@ def _check_weights(
         if not np.array_equal(weights[place], plain[place]):
             raise UserError(
                 f"{what} sets the weights of {quoted(model.weights[place].path)}, which the key "
-                "does not cover; let an initializer of the layer give them."
+                "does not cover; use an initializer of the layer."
             )
 
 

@@ -104,7 +104,7 @@ def test_a_missing_file_or_module_is_refused(tmp_path: Path) -> None:
 
 
 CALLS = {
-    "def build(input_shape): ...": (["width"], "take both"),
+    "def build(input_shape): ...": (["width"], "add both"),
     "def build(input_shape, classes): ...": (["width"], "has no argument width"),
     "def build(input_shape, classes, depth, *, width): ...": (["width"], "needs depth"),
     "def build(input_shape, classes, *, depth, width=1): ...": (["width"], "needs depth"),
