@@ -192,7 +192,7 @@ def test_nothing_imports_in_ways_that_fingerprints_cannot_follow(module: str) ->
     # Of installed packages only what is written about them.
     dynamic = {name for name in dynamic if not name.startswith("importlib.metadata")}
     assert dynamic <= {"importlib.util", "importlib.util.find_spec"}
-    assert "__import__" not in {name for name, _ in calls(module)}
+    assert module in RUNS_TEXT or "__import__" not in {name for name, _ in calls(module)}
 
 
 @pytest.mark.parametrize("kind", sorted(stage_kinds()))
@@ -233,6 +233,8 @@ PURE = {
     "difflib",
     "enum",
     "faiss",
+    # Of functions, of which arguments they take.
+    "inspect",
     "functools",
     "hashlib",
     "io",
@@ -335,10 +337,15 @@ def test_models_are_loaded_without_their_code(module: str) -> None:
         assert name not in ("enable_unsafe_deserialization", "Lambda"), place(module, call)
 
 
+# At most one, with its reason.
+RUNS_TEXT = {"tasks.models.own_modules": "the function of a user's own network"}
+
+
 @pytest.mark.parametrize("module", FILES)
 def test_no_text_becomes_code(module: str) -> None:
+    assert len(RUNS_TEXT) <= 1
     for name, call in calls(module):
-        plain = isinstance(call.func, ast.Name)
+        plain = isinstance(call.func, ast.Name) and module not in RUNS_TEXT
         assert not (plain and name in ("eval", "exec", "compile")), place(module, call)
         assert keyword(call, "shell") in (None, False), place(module, call)
         assert name not in ("system", "popen"), place(module, call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from flows.planning.differences import flat
 from flows.recipe.settle import logged_rule_words
 from tasks.core.messages import listed
 from tasks.core.names import FINAL, PREPROCESS
+from tasks.core.own_code import OWN_CODE, short_digest
 from tasks.core.settings.evaluation import Metric
 from tasks.core.statistics.metric_words import NAMES, gain_words
 from tasks.engine.profile import profile_changes
@@ -69,14 +71,15 @@ def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
     """The settings that differ between two runs, their rules in words, and results by model.
 
     Settings have dotted names, the plan's iterations are numbered, and `profile.` begins the names
-    of the execution profile. Iterations that try different changes are different models. Scores
-    are by `metric`: that of both runs, or accuracy if they differ. `same_test_images` is None until
+    of the execution profile, `code of` those of the code of the user's own networks. Iterations
+    that try different changes are different models. Scores are by `metric`: that of both runs, or
+    accuracy if they differ. `same_test_images` is None until
     both runs have test images; `profiles` says how the second run's execution profile differs.
     """
     runs = (one, other)
     entries = [run.read() for run in runs]
     plans = [entry["settings"]["plan"] for entry in entries]
-    flattened = [_flat(entry) for entry in entries]
+    flattened = [_flat(entry) | _own_code(run) for run, entry in zip(runs, entries, strict=True)]
     names = dict.fromkeys(name for values in flattened for name in values)
     tables = [
         {_label(row["name"], plan, others): row for row in result_rows(run)}
@@ -115,6 +118,19 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     given = entry["settings"] | {"plan": numbered, "profile": entry["profile"]}
     # An empty plan has no iteration that could differ.
     return flat({name: value for name, value in given.items() if value != {}})
+
+
+def _own_code(run: RunLog) -> dict[str, str]:
+    """By training, the digest of the code that built its network, if a function of the user did."""
+    used = run.read()["settings"]
+    if '"function": "' not in json.dumps(used) and ".function" not in json.dumps(used):
+        return {}
+    records = [run.record(line["stage"]) for line in run.stages()]
+    return {
+        f"code of {record.stage}": short_digest(record.basis[OWN_CODE])
+        for record in records
+        if record and OWN_CODE in record.basis
+    }
 
 
 def _label(model: str, plan: Plan, other: Plan) -> str:

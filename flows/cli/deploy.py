@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -16,8 +18,10 @@ from flows.cli.screen import line
 from flows.deployment.deploy import DeploymentRequest
 from flows.deployment.deploy import deploy as deployed
 from flows.deployment.pools import KUBERNETES, PROCESS, Pool, PoolType
+from flows.recipe.own_code import ALLOW_FUNCTIONS, networks_with_functions, read_codes
 from flows.runners.base import is_loopback
 from flows.running.dataset_resolution import resolve
+from tasks.core.settings.network import function_parts
 from tasks.core.settings.run_settings import Settings
 from tasks.storage.store import Store
 
@@ -102,7 +106,7 @@ def deploy(
         timezone=timezone,
         env=where.env,
     )
-    _show(name, pool, deployed(request))
+    _show(name, pool, deployed(request), _folders(request.settings))
 
 
 def _located(settings: Settings, pool: Pool, store: Store) -> Settings:
@@ -110,6 +114,7 @@ def _located(settings: Settings, pool: Pool, store: Store) -> Settings:
     if pool.type == PROCESS:
         # The profile is not needed: it only serves to look up a replaceable data set.
         settings, _ = resolve(store, settings, {}, replaceable=False, fetch=False)
+        read_codes(settings)
     elif settings.dataset not in ("fashion-mnist", "synthetic"):
         # Whether the path exists in the container cannot be checked from here.
         settings = settings.model_copy(update={"dataset": pool.path(settings.dataset)})
@@ -125,7 +130,14 @@ def _spared(address: str) -> list[tuple[str, str]]:
     return [(f"export no_proxy={exceptions}", "so that no proxy is asked for it")]
 
 
-def _show(name: str, pool: Pool, address: str) -> None:
+def _folders(settings: Settings) -> list[str]:
+    """The folders that workers must allow, as the networks of the settings are the user's own."""
+    functions = [str(network.function) for network in networks_with_functions(settings)]
+    files = [Path(function_parts(function)[0]) for function in functions]
+    return list(dict.fromkeys(str(file.parent) if file.suffix else "1" for file in files))
+
+
+def _show(name: str, pool: Pool, address: str, folders: Sequence[str]) -> None:
     """Print the commands that run the deployment, for copying."""
     worker = f"prefect worker start --pool {pool.name}"
     purpose = "start a worker" + ("" if pool.type == PROCESS else f", with prefect-{pool.type}")
@@ -135,6 +147,16 @@ def _show(name: str, pool: Pool, address: str) -> None:
     steps = [
         (f"export PREFECT_API_URL={address}", "on each machine"),
         *_spared(address),
+        *(
+            [
+                (
+                    f"export {ALLOW_FUNCTIONS}={shlex.quote(os.pathsep.join(folders))}",
+                    "as above; allows the functions of your own networks",
+                )
+            ]
+            if folders
+            else []
+        ),
         start,
         (f"prefect deployment run build-model/{name}", "start a run now"),
     ]

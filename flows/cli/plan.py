@@ -10,9 +10,12 @@ from flows.cli.options import RunnerOptions, SettingsOptions, StageOptions
 from flows.cli.screen import add_row, line, show, table, warn
 from flows.planning.plan import CACHED, Planned
 from flows.planning.plan import plan as planned
+from flows.recipe.own_code import read_codes
 from flows.recipe.settle import rule_words
 from flows.runners.choose import find_site
 from flows.running.dataset_resolution import resolve
+from tasks.core.own_code import short_digest
+from tasks.core.settings.network import shown_function
 from tasks.storage.store import Store
 
 
@@ -31,6 +34,9 @@ def plan(
         opened, wanted, profile, replaceable=changes.replaceable, fetch=False
     )
     _show(planned(opened, settings, profile, stages.selection()), rule_words(settings))
+    for function, code in read_codes(settings).items():
+        name, modules = shown_function(function), ", ".join(sorted(code.files.values()))
+        line(f"{name} has code {short_digest(code.digests)} ({modules}).")
     if notice:
         warn(notice)
 

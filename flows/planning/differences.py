@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tasks.core.own_code import ITSELF, OWN_CODE
 from tasks.core.records import Record, canonical_json
 from tasks.engine.profile import profile_changes
 
@@ -40,8 +41,21 @@ def changes(
         *(f"{producers[role]} changed" for role in inputs),
         *(["an external file changed"] if external else []),
         *(f"code of {name} {how}" for name, how in _modules(before["code"], now["code"])),
+        *_own_code(before, now),
         *_machine(before, now),
         *(_fonts(before, now) if now["inputs"].keys() >= before["inputs"].keys() else ()),
+    ]
+
+
+def _own_code(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """How the code of a user's own network differs."""
+    found = [basis.get(OWN_CODE, {}) for basis in (before, now)]
+    if not all(found):
+        # Another family, which the settings say.
+        return []
+    return [
+        f"your code of {name if name != ITSELF else 'the function'} {how}"
+        for name, how in _modules(*found)
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from flows.recipe.own_code import located
 from flows.recipe.presets import PRESETS, Preset
 from flows.recipe.settle import settled, validated
 from tasks.core.errors import UserError
@@ -51,6 +52,9 @@ def asked(
         values: values by dotted name, e.g. `{"overfitting.epochs": 3}`.
         assignments: texts like `overfitting.epochs=3`, with a TOML value.
 
+    The file of a network's function becomes an absolute path. If it was relative, it is below the
+    folder of the plan file or, elsewhere, below the working folder.
+
     Raises:
         UserError: a preset or setting is unknown, or a value has the wrong type or is out of range.
     """
@@ -60,10 +64,11 @@ def asked(
     tree = _base(PRESETS[preset], dict(given)).model_dump()
     known = list(_names(tree))
     if plan_file is not None:
-        tree["plan"] = [entry.model_dump() for entry in read_plan(plan_file)]
+        plan = [entry.model_dump() for entry in read_plan(plan_file)]
+        tree |= located({"plan": plan}, plan_file.expanduser().absolute().parent)
     for name, value in given:
         _assign(tree, name, value)
-    return validated(tree, known)
+    return validated(located(tree, Path.cwd()), known)
 
 
 def _base(preset: Preset, given: Mapping[str, Any]) -> Settings:

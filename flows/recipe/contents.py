@@ -11,6 +11,7 @@ from flows.recipe import stages, transfer
 from flows.recipe.iterate import Trained, iterate, train
 from flows.recipe.label_check import label_check
 from flows.recipe.look import look
+from flows.recipe.own_code import read_codes
 from flows.recipe.recipe_model import RecipeModel
 from flows.recipe.run import Run
 from flows.recipe.settle import settled
@@ -44,7 +45,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     """Carry out the whole workflow; return the handle of every stage by the stage's name."""
     settings = settled(settings)
     made: dict[str, Any] = {}
-
+    run.own_code = read_codes(settings)
     # Steps 1 to 4: the data, the splits, the arrays.
     raw = made[LOAD] = run(stages.load(settings))
     made[EXPLORE] = run(stages.explore(settings), raw=raw)

@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from flows.recipe.own_code import with_code
 from tasks.core.errors import SealedError
 from tasks.core.messages import quoted
+from tasks.core.own_code import OwnCode
 from tasks.core.records import Outcome, Stage
 from tasks.core.seal import MarkedFiles, check_seal
 
@@ -32,6 +34,8 @@ class Run(ABC, Generic[H]):
 
     def __init__(self) -> None:
         self._marks: dict[str, MarkedFiles] = {}
+        # By function, the code of the user's own networks, read when the recipe begins.
+        self.own_code: Mapping[str, OwnCode] = {}
 
     def __call__(self, stage: Stage, after: Sequence[H] = (), **inputs: H) -> H:
         """Add a stage that starts once its inputs and the stages in `after` have ended.
@@ -43,6 +47,7 @@ class Run(ABC, Generic[H]):
             SealedError: the stage would read sealed data, or a stage of the same name has other
                 marks.
         """
+        stage = with_code(stage, self.own_code)
         read = {role: self._marks[given.stage] for role, given in inputs.items()}
         marks = check_seal(stage.name, stage.spec.seal, stage.reads, read)
         if self._marks.setdefault(stage.name, marks) != marks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,10 +12,12 @@ import prefect.runtime
 
 from flows.planning.stage_selection import StageSelection
 from flows.recipe.contents import stage_names
+from flows.recipe.own_code import ALLOW_FUNCTIONS, is_allowed, networks_with_functions
 from flows.recipe.presets import NOTEBOOK
 from flows.recipe.settle import settled
 from flows.running.server import announce_run
 from tasks.core.errors import CriteriaError, StageError, UserError
+from tasks.core.messages import quoted
 from tasks.core.names import SUCCESS
 from tasks.core.records import Outcome, Record
 from tasks.core.settings.run_settings import Settings
@@ -56,14 +59,36 @@ def check_attempts() -> None:
 
 
 def check_request(settings: Settings, choice: StageSelection, *, require_success: bool) -> None:
-    """Refuse a choice of stages that the run can't satisfy.
+    """Refuse a choice of stages that the run can't satisfy, and functions that it may not execute.
 
     Raises:
-        UserError: it names an unknown stage, or omits `success` although it is required.
+        UserError: it names an unknown stage, or omits `success` although it is required; a
+            function, see `check_functions`.
     """
+    check_functions(settings)
     choice.check(stage_names(settings))
     if require_success and choice.only and SUCCESS not in choice.only:
         raise UserError("--require-success needs the stage success; add --only success.")
+
+
+def check_functions(settings: Settings) -> None:
+    """Refuse a function of a deployment's parameters unless the worker's environment allows it.
+
+    Whoever may start runs of a deployment would otherwise choose which code its worker executes.
+
+    Raises:
+        UserError: it is not allowed; the message names the function and the variable.
+    """
+    if not prefect.runtime.deployment.id:
+        return
+    for network in networks_with_functions(settings):
+        function = str(network.function)
+        if not is_allowed(function, os.environ.get(ALLOW_FUNCTIONS, "")):
+            raise UserError(
+                f"network.function {quoted(function, 120)}: this worker does not allow it. Set "
+                f"{ALLOW_FUNCTIONS} in the worker's environment to the folder of the file (or to 1 "
+                "for any), or run it with `fashion-flow run` (docs/deployment.md)."
+            )
 
 
 def check_success(outcome: Outcome, report: str) -> None:

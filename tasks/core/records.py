@@ -12,6 +12,7 @@ from tasks.core.names import FACTS
 from tasks.core.seal import Mark, MarkedFiles
 
 if TYPE_CHECKING:
+    from tasks.core.own_code import OwnCode
     from tasks.core.stage_spec import StageSpec
 
 # Increase this when the meaning of stored files changes but the code of their stages does not.
@@ -42,6 +43,7 @@ class Stage:
         data_set: the path or address of the user's data set; its spec has the digest.
         optional: whether the stage and its dependents are skipped if its data are unavailable.
         snapshots: the epochs of this training that other trainings begin from.
+        own_code: the code of the user's own network; its digests are part of the key.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Stage:
     data_set: str = ""
     optional: bool = False
     snapshots: tuple[int | str, ...] = ()
+    own_code: OwnCode | None = None
 
     @property
     def kind(self) -> str:

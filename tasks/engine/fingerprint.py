@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from tasks.core.errors import StageError, UserError
-from tasks.core.messages import listed
+from tasks.core.messages import first_line, listed
 
 _parser_lock = threading.Lock()
 
@@ -31,6 +31,7 @@ NEUTRAL = (
     "tasks.core.settings",
     "tasks.core.characters",
     "tasks.core.training.progress",
+    "tasks.core.own_code",
     "tasks.core.records",
     "tasks.core.names",
     "tasks.core.arithmetic",
@@ -148,18 +149,37 @@ def _parsed(path: Path) -> _Module:
     return _parse(path, path.read_text(encoding="utf-8"))
 
 
-def _parse(path: Path, text: str) -> _Module:
+def syntax_tree(path: Path, text: str) -> ast.Module:
+    """The syntax tree of a module.
+
+    Raises:
+        UserError: it is not valid Python.
+    """
     try:
         # Python 3.11's parser counts its recursion depth for all threads together.
         with _parser_lock:
-            tree = ast.parse(text, filename=str(path))
-    except SyntaxError as error:
-        where = f"{path}, line {error.lineno}"
+            return ast.parse(text, filename=str(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        found = error if isinstance(error, SyntaxError) else None
+        where = f"{path}, line {found.lineno}" if found else f"{path}"
         raise UserError(
-            f"{where}: {error.msg}. This is not valid Python, so nothing can run; correct it first."
+            f"{where}: {found.msg if found else first_line(error)}. This is not valid Python, so "
+            "nothing can run; correct it first."
         ) from None
+
+
+def tree_digest(tree: ast.Module) -> str:
+    """The SHA-256 of a syntax tree without docstrings."""
+    return _digest(_dumped(tree, set()))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parse(path: Path, text: str) -> _Module:
     imports: set[str] = set()
-    digest = hashlib.sha256(_dumped(tree, imports).encode()).hexdigest()
+    digest = _digest(_dumped(syntax_tree(path, text), imports))
     roots = {name.split(".")[0] for name in imports}
     return _Module(
         text,

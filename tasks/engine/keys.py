@@ -9,10 +9,11 @@ from typing import Any
 from tasks.core.arithmetic import Arithmetic
 from tasks.core.errors import StageError
 from tasks.core.messages import listed
+from tasks.core.own_code import OWN_CODE
 from tasks.core.records import FORMAT_VERSION, Outcome, Stage, digest_of
 from tasks.engine.fingerprint import code_of, refuse_edits
 from tasks.engine.lettering import fonts_entry, refuse_other_fonts
-from tasks.engine.libraries import library_versions
+from tasks.engine.libraries import library_version, library_versions
 from tasks.engine.profile import profile_of
 from tasks.storage.files import file_digest
 
@@ -31,6 +32,7 @@ def basis_of(
     """Everything that the key of a stage covers; inputs that are not known yet are left out."""
     module = f"tasks.stages.{stage.kind}"
     network = stage.spec.arithmetic is Arithmetic.NETWORK
+    own = stage.own_code
     return {
         "format": FORMAT_VERSION,
         "stage": stage.name,
@@ -44,9 +46,11 @@ def basis_of(
         # The content of an external file matters, its path does not.
         "external": _digests(stage.external),
         "code": code_of(module),
-        "libraries": library_versions(module, profile.get("backend") if network else None),
+        "libraries": library_versions(module, profile.get("backend") if network else None)
+        | {name: library_version(name) for name in (own.libraries if own else ())},
         "profile": profile_of(stage.spec.arithmetic, profile),
         **fonts_entry(stage, inputs),
+        **({OWN_CODE: dict(own.digests)} if own else {}),
     }
 
 

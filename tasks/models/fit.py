@@ -22,6 +22,7 @@ from tasks.core.training.loop import evaluate, train
 from tasks.core.training.progress import Progress, Row
 from tasks.core.training.schedule import Schedule
 from tasks.models.model_files import save_keras
+from tasks.models.own_modules import own_function
 from tasks.models.prediction_tables import prediction_table
 from tasks.storage.exchange import Inputs, Outputs
 
@@ -48,11 +49,21 @@ def fit_network(
     """Build, train and save the network of `spec`; return it and the stage's facts."""
     training = spec.training
     height, width, channels = examples.x.shape[1:]
-    model = build_network(training, (height, width, channels), examples.classes, spec.seed)
+    code = outputs.stage.own_code
+    model = build_network(
+        training,
+        (height, width, channels),
+        examples.classes,
+        spec.seed,
+        own_function(code) if code else None,
+    )
     assert isinstance(training.epochs, int), "the recipe resolves epochs before it defines a stage"
-    whiten(model, examples, spec.seed)
+    ours = training.network.family not in ("function", "application")
+    if ours:
+        whiten(model, examples, spec.seed)
     schedule = Schedule.of(training)
-    quick = fast_network(model)
+    # What the quick form knows of our networks' layers need not hold for others.
+    quick = fast_network(model) if ours else model
     # Trainings that differ only in their number of epochs share their beginnings.
     shared = {"training": {"epochs"}} if training.is_open_ended else None
     lineage = spec.model_dump(mode="json", exclude=shared)

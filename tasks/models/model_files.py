@@ -42,6 +42,15 @@ def save_h5(model: keras.Model, path: Path) -> None:
     model.save(path)
 
 
+def fits_hdf5(model: keras.Model) -> bool:
+    """Whether an HDF5 file can hold the model: not operations such as `x + y` between layers."""
+    return all(
+        isinstance(operation, keras.layers.Layer)
+        and (not isinstance(operation, keras.Model) or fits_hdf5(operation))
+        for operation in model.operations
+    )
+
+
 def load_keras(path: Path) -> keras.Model:
     """Load a `.keras` or `.h5` model, uncompiled; a model that contains code is refused."""
     return keras.models.load_model(path, compile=False, safe_mode=True)

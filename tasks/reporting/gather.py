@@ -36,8 +36,10 @@ from tasks.core.names import (
     VGG16_WEIGHTS,
     replicate_suffix,
 )
+from tasks.core.own_code import OWN_CODE, short_digest
 from tasks.core.records import Outcome, Record, Skipped
 from tasks.core.settings.evaluation import REPLAYING
+from tasks.core.settings.network import shown_function
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import AugmentSettings
 from tasks.core.training.class_weights import class_weights
@@ -94,6 +96,7 @@ def gather_view(
             if MODEL in record.files
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
+        own_networks=_own_networks(records.values()),
         **_about_images(settings, store, records),
         **_about_fonts(records),
         **_scores(settings, store, records),
@@ -204,6 +207,15 @@ def _about_fonts(records: Mapping[str, Record]) -> dict[str, Any]:
     }
 
 
+def _own_networks(records: Iterable[Record]) -> dict[str, str]:
+    """By stage of a training, the digest of the code that built its network, if a function did."""
+    return {
+        record.stage: short_digest(record.basis[OWN_CODE])
+        for record in records
+        if OWN_CODE in record.basis
+    }
+
+
 def _first_training(records: Mapping[str, Record], model: str) -> Record:
     """The record of a model's first training, which under k-fold validation is that of fold 1."""
     return records.get(model) or records[model + replicate_suffix(1, fold=1)]
@@ -273,4 +285,11 @@ def _change(field: str, value: Any) -> str:
         return "augmentation with " + ", ".join(f"{name} = {v}" for name, v in value.items())
     if isinstance(value, Mapping) and set(value) == {"times"}:
         return f"{field} \N{MULTIPLICATION SIGN} {value['times']}"
+    if field == "network.function" and isinstance(value, str):
+        value = shown_function(value)
+    if field == "network" and isinstance(value, Mapping):
+        value = {
+            name: shown_function(item) if name == "function" and item else item
+            for name, item in value.items()
+        }
     return f"{field} = {value}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.core.names import MODEL
 from tasks.core.records import Record
+from tasks.core.settings.network import function_parts
 from tasks.reporting.report_view import ReportView, render_view
 
 WEAKEST = 3
@@ -35,5 +36,14 @@ def render_model_card(view: ReportView, final: Record, about_images: Mapping[str
         model_accuracy=first["test_accuracy"],
         model_loss=first["test_loss"],
         digest=final.files[MODEL].sha256,
+        own_function=_own_function(final),
+        final_stage=final.stage,
         weakest=by_recall[:WEAKEST],
     )
+
+
+def _own_function(final: Record) -> str:
+    """The name of the user's function that built the network; empty if none did."""
+    network = final.basis["settings"]["training"].get("network", {})
+    function = network.get("function")
+    return function_parts(function)[1] if function else ""

@@ -10,11 +10,11 @@ from tasks.models.usage import SCALED, write_usage
 
 @stage_task(RetrainSpec)
 def retrain(spec: RetrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Train the final model; store it as .keras and .h5, with its `usage.json`."""
+    """Train the final model; store it as .keras and, if possible, .h5, with its `usage.json`."""
     from tasks.core.training.class_weights import weighted
     from tasks.core.training.examples import joined
     from tasks.models.fit import fit_network, stored_examples
-    from tasks.models.model_files import save_h5
+    from tasks.models.model_files import fits_hdf5, save_h5
 
     about = inputs.facts(ARRAYS)
     classes = len(about["class_names"])
@@ -22,12 +22,9 @@ def retrain(spec: RetrainSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     examples = weighted(examples, about["class_names"], spec.class_weight)
     model, facts = fit_network(spec, examples, None, outputs)
     h5 = FINAL if about["dataset"] == "own" else FINAL_H5
-    outputs.file(h5, "h5", lambda path: save_h5(model, path))
-    write_usage(
-        outputs,
-        about,
-        examples.x.shape[1:],
-        SCALED,
-        {"keras": "model.keras", "hdf5": f"{h5}.h5"},
-    )
+    files = {"keras": "model.keras"}
+    if fits_hdf5(model):
+        outputs.file(h5, "h5", lambda path: save_h5(model, path))
+        files["hdf5"] = f"{h5}.h5"
+    write_usage(outputs, about, examples.x.shape[1:], SCALED, files)
     return facts

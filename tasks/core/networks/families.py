@@ -6,13 +6,20 @@ identity shortcuts in which normalisation and activation come first (He et al., 
 in deep residual networks", 2016).
 
 A network is built once, as it is trained; `predicting` adds what it does when it predicts.
+Networks of a user's function and of `keras.applications` go the same way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import keras
 import numpy as np
 
+from tasks.core.networks.applications import application
+from tasks.core.networks.own import own_network
 from tasks.core.networks.stack import build_network as build_stack
 from tasks.core.networks.stack import glorot
 from tasks.core.seeds import layer_seed
@@ -29,16 +36,31 @@ _MOMENTUM = 0.8
 Shape = tuple[int, int, int]
 
 
-def build_network(settings: TrainSettings, shape: Shape, classes: int, seed: int) -> keras.Model:
+def build_network(
+    settings: TrainSettings,
+    shape: Shape,
+    classes: int,
+    seed: int,
+    function: Callable[..., Any] | None = None,
+) -> keras.Model:
     """Build an uncompiled network from `(n, h, w, c)` in [0, 1] to `(n, classes)` probabilities.
 
     Initial weights, dropout and stochastic depth depend on `seed` and the layer's name. Where
     images become too small for pooling, it is left out. A whitened first layer is not whitened yet,
-    see `tasks.core.networks.whitening`.
+    see `tasks.core.networks.whitening`. `function` builds the network of family `function`.
     """
-    if settings.network.family == "stack":
+    network = settings.network
+    if network.family == "stack":
         return build_stack(settings, shape, classes, seed)
-    return _Builder(settings.network, seed).build(shape, classes)
+    if network.family == "application":
+        make = partial(application, network, shape, classes)
+        return own_network(make, shape, classes, seed, str(network.application), twice=False)
+    if network.family == "function":
+        assert function is not None, "the stage has the code of its network"
+        make = partial(function, shape, classes, **network.options)
+        what = str(network.function).rpartition(":")[2]
+        return own_network(make, shape, classes, seed, what, twice=True)
+    return _Builder(network, seed).build(shape, classes)
 
 
 def predicting(network: keras.Model, settings: NetworkSettings) -> keras.Model:

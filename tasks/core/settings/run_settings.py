@@ -45,6 +45,22 @@ def _depends(iteration: Iteration) -> bool:
     )
 
 
+def _candidate(incumbent: TrainSettings, iteration: Iteration) -> TrainSettings:
+    """The incumbent's settings with a change.
+
+    Raises:
+        UserError: the change does not fit.
+    """
+    candidate = changed(incumbent, iteration.change)
+    wanted = iteration.change.get("network.family", candidate.network.family)
+    if wanted != candidate.network.family:
+        raise UserError(
+            f"network.family: the incumbent's function or application is still there, so it stays "
+            f"'{candidate.network.family}'; set the whole group, network = {{ family = ... }}"
+        )
+    return candidate
+
+
 def _baseline() -> TrainSettings:
     return TrainSettings(filters=(), kernel_sizes=(), pooled=(), dense=(128,), epochs=5)
 
@@ -178,7 +194,7 @@ class Settings(Spec):
         for number, iteration in enumerate(self.plan, start=1):
             where = f"plan, iteration {number} ({iteration.name})"
             try:
-                candidate = changed(incumbent, iteration.change)
+                candidate = _candidate(incumbent, iteration)
             except UserError as error:
                 raise ValueError(f"{where}: {error}") from None
             idle = {field for field in iteration.change if field in candidate.unused()}
@@ -209,7 +225,7 @@ class Settings(Spec):
         incumbents = {self.overfitting}
         for number, iteration in enumerate(self.plan, start=1):
             try:
-                forward = {changed(training, iteration.change) for training in incumbents}
+                forward = {_candidate(training, iteration) for training in incumbents}
             except UserError as error:
                 raise ValueError(
                     f"plan, iteration {number} ({iteration.name}): it does not fit if earlier "

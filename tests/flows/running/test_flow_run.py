@@ -14,6 +14,7 @@ from flows.running.flow_run import (
     MOST_ATTEMPTS,
     characteristics,
     check_attempts,
+    check_functions,
     check_request,
     check_success,
     crash_without_server,
@@ -21,6 +22,7 @@ from flows.running.flow_run import (
 )
 from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.records import Record
+from tasks.core.settings.run_settings import Settings
 
 LOST = RuntimeError("Failed to reach API at http://127.0.0.1:4200/api")
 
@@ -67,6 +69,35 @@ def test_a_run_that_dies_again_and_again_is_given_up(monkeypatch: pytest.MonkeyP
     runtime(monkeypatch, run_count=MOST_ATTEMPTS + 1)
     with pytest.raises(StageError, match=f"died {MOST_ATTEMPTS} times"):
         check_attempts()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"plan": [], "overfitting": {"network": {"function": "/nets/mine.py:build"}}},
+        {"plan": [{"name": "a", "change": {"network.function": "/nets/mine.py:build"}}]},
+        {"plan": [{"name": "a", "change": {"network": {"function": "/nets/mine.py:build"}}}]},
+    ],
+    ids=str,
+)
+def test_parameters_of_a_deployment_name_a_function_only_if_the_worker_allows_it(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Settings.model_validate(settings)
+    monkeypatch.delenv("FASHION_FLOW_ALLOW_FUNCTIONS", raising=False)
+    runtime(monkeypatch, deployment="an id")
+    with pytest.raises(UserError, match=r"'/nets/mine.py:build': this worker does not allow it"):
+        check_request(given, EVERYTHING, require_success=False)
+    monkeypatch.setenv("FASHION_FLOW_ALLOW_FUNCTIONS", "/other")
+    with pytest.raises(UserError, match="FASHION_FLOW_ALLOW_FUNCTIONS"):
+        check_functions(given)
+    for allowed in ("/nets", "1"):
+        monkeypatch.setenv("FASHION_FLOW_ALLOW_FUNCTIONS", allowed)
+        check_functions(given)
+    # On a user's own command line.
+    monkeypatch.delenv("FASHION_FLOW_ALLOW_FUNCTIONS")
+    runtime(monkeypatch)
+    check_functions(given)
 
 
 def test_success_can_be_required_only_of_a_run_that_determines_it() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tasks.core.own_code import OWN_CODE, short_digest
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
-from tasks.reporting.gather import gather_view
+from tasks.reporting.gather import _change, gather_view
 from tasks.reporting.model_card import render_model_card
+from tasks.reporting.page import render_report
 from tests.tasks.reporting.fabricated import PLAN, PROFILE, accuracy_of, fabricated_run
 
 
@@ -93,6 +96,30 @@ def test_of_several_trainings_the_first_is_the_stored_model(tmp_path: Path) -> N
     )
     assert "Per class, all 3 trainings pooled:" in text
     assert "The interval of the mean includes this variation." in text
+
+
+def test_a_user_s_own_network_is_named_with_its_code(tmp_path: Path) -> None:
+    run = fabricated_run(str(tmp_path), Settings.model_validate({"plan": PLAN}))
+    final = run.outcomes["final"]
+    assert isinstance(final, Record)
+    training = {"network": {"family": "function", "function": "own:build"}}
+    code = {"": "1" * 64, "blocks": "2" * 64}
+    basis = {**final.basis, "settings": {"training": training}, OWN_CODE: code}
+    own = run.outcomes["final"] = replace(final, basis=basis)
+    view = gather_view(run.settings, run.outcomes, run.log, PROFILE)
+    text = render_model_card(view, own, {"image_shape": [28, 28, 1]})
+    assert "a function of the user, `build`" in text
+    assert short_digest(code) in text
+    assert f"final <code>{short_digest(code)}</code>" in render_report(view)
+    assert "function of the user" not in card(tmp_path / "other")
+
+
+def test_a_function_is_shown_without_its_folder() -> None:
+    function = "/home/someone/my_nets.py:build"
+    assert _change("network.function", function) == "network.function = my_nets.py:build"
+    shown = _change("network", {"function": function, "options": {"width": 3}})
+    assert "someone" not in shown
+    assert "my_nets.py:build" in shown
 
 
 def test_every_placeholder_is_filled(tmp_path: Path) -> None:
