@@ -155,6 +155,38 @@ def test_other_convolutions_are_not_replaced(other: dict[str, Any]) -> None:
     assert keras.Model(inputs, apply_fast([layer], inputs)).layers[1:] == [layer]
 
 
+def test_the_fast_gelu_is_keras_s_with_its_gradient() -> None:
+    import keras
+    import tensorflow as tf
+
+    from tasks.core.networks.fast_layers import FastGelu, apply_fast
+
+    x = tf.constant(np.linspace(-12, 12, 4_001)[None])
+    for precision, error in (("float64", 1e-15), ("float32", 1e-6)):
+        with computing_in(precision):
+            plain = keras.layers.Activation("gelu")
+            inputs = keras.Input((4_001,))
+            fast = keras.Model(inputs, apply_fast([plain], inputs)).layers[-1]
+            assert isinstance(fast, FastGelu)
+            for graph in (False, True):
+                given = tf.cast(x, precision)
+                expected = output_and_gradients(plain, given, [], graph=graph)
+                found = output_and_gradients(fast, given, [], graph=graph)
+                for one, other in zip(found, expected, strict=True):
+                    np.testing.assert_allclose(one, other, rtol=0, atol=12 * 8 * error)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_other_activations_are_not_replaced(activation: str) -> None:
+    import keras
+
+    from tasks.core.networks.fast_layers import apply_fast
+
+    layer = keras.layers.Activation(activation)
+    inputs = keras.Input((3,))
+    assert keras.Model(inputs, apply_fast([layer], inputs)).layers[1:] == [layer]
+
+
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
 def test_training_the_fast_equivalent_is_training_the_network(settings: TrainSettings) -> None:
     """Both are trained from the same weights in float64, so only rounding can differ."""
