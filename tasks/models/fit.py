@@ -12,6 +12,7 @@ from tasks.core.array_types import Float32
 from tasks.core.names import HISTORY, MODEL, VALIDATION_PREDICTIONS
 from tasks.core.networks.families import WHITENING, build_network, predicting
 from tasks.core.networks.fast_layers import fast_network
+from tasks.core.networks.precision import MIXED, mixed_precision
 from tasks.core.networks.whitening import whitening_weights
 from tasks.core.seeds import generator
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
@@ -52,16 +53,25 @@ def fit_network(
     assert isinstance(training.epochs, int), "the recipe resolves epochs before it defines a stage"
     whiten(model, examples, spec.seed)
     schedule = Schedule.of(training)
-    quick = fast_network(model)
+    trained = model
+    if outputs.precision in MIXED:
+        with mixed_precision(outputs.precision):
+            shape = (height, width, channels)
+            trained = build_network(training, shape, examples.classes, spec.seed)
+        trained.set_weights(model.get_weights())
+    quick = fast_network(trained)
     # Trainings that differ only in their number of epochs share their beginnings.
     shared = {"training": {"epochs"}} if training.is_open_ended else None
     lineage = spec.model_dump(mode="json", exclude=shared)
     history = fit(quick, examples, validation, schedule, spec.seed, outputs, lineage)
+    if trained is not model:
+        # What is saved and scored computes in float32, on every machine.
+        model.set_weights(trained.get_weights())
     predictor = predicting(model, training.network)
     outputs.file(MODEL, "keras", lambda path: save_keras(predictor, path))
     write_history(history, outputs)
     # The fast form computes the same, but from a single view.
-    scored = quick if predictor is model else predictor
+    scored = quick if predictor is trained else predictor
     return predictor, {
         **scores(scored, examples, validation, schedule.loss, outputs),
         **sizes(model, schedule, examples),
