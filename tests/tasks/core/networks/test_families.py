@@ -339,7 +339,6 @@ def on_jax(folder: Path) -> dict[str, Any]:
         one.predict(x, verbose=0) for one in (model, load_keras(folder / "model.keras"))
     )
     found["loaded"] = bool((ours == loaded).all())
-    found["tensorflow"] = "tensorflow" in sys.modules
     return found
 
 
