@@ -229,6 +229,7 @@ PURE = {
     "collections",
     # Of threads, which read ahead.
     "concurrent",
+    "contextlib",
     "dataclasses",
     "difflib",
     "enum",

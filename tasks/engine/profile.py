@@ -48,7 +48,8 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
     The environment variable `KERAS_BACKEND` selects the backend, as it does for Keras.
 
     Raises:
-        UserError: a GPU is requested but none is visible, or the backend is not available.
+        UserError: a GPU is requested but none is visible, a precision is requested that needs one,
+            or the backend is not available.
     """
     backend = _backend()
     visible = visible_gpus()
@@ -60,11 +61,17 @@ def resolve_profile(settings: ExecutionSettings) -> dict[str, Any]:
     # `nvidia` is the namespace of PyPI's CUDA libraries, which TensorFlow needs to use a GPU.
     usable = bool(visible) and find_spec("nvidia") is not None
     gpu = settings.device == "gpu" or (settings.device == "auto" and usable)
+    if settings.precision != "float32" and not gpu:
+        raise UserError(
+            f"execution.precision is {quoted(settings.precision)}, which is for GPUs, but networks "
+            "are computed on the CPU here; set execution.precision=float32, or see that a GPU and "
+            "CUDA's libraries are there (requirements-gpu.lock)."
+        )
     return {
         "device": "gpu" if gpu else "cpu",
         "threads": settings.threads,
         "backend": backend,
-        "precision": "float32",
+        "precision": settings.precision,
         "onednn": backend == "tensorflow",
         "deterministic": True,
         **(graphics(visible) if gpu else {}),
@@ -155,7 +162,8 @@ def configure(profile: Mapping[str, Any]) -> None:
         if _configured is None:
             _configure(profile)
             _configured = dict(profile)
-        fix_keras(profile["precision"])
+        # Trainings in mixed precision choose it for their network alone.
+        fix_keras("float32")
         if _configured != dict(profile):
             raise StageError(
                 f"this process has another execution profile than the run "

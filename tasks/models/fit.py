@@ -12,6 +12,7 @@ from tasks.core.array_types import Float32
 from tasks.core.names import HISTORY, MODEL, VALIDATION_PREDICTIONS
 from tasks.core.networks.families import WHITENING, build_network, predicting
 from tasks.core.networks.fast_layers import fast_network
+from tasks.core.networks.precision import MIXED, mixed_precision
 from tasks.core.networks.whitening import whitening_weights
 from tasks.core.seeds import generator
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
@@ -62,22 +63,38 @@ def fit_network(
     if ours:
         whiten(model, examples, spec.seed)
     schedule = Schedule.of(training)
+    # Layers of own networks have the precision that their function gives them.
+    trained = _in_precision(model, spec, outputs.precision) if ours else model
     # What the quick form knows of our networks' layers need not hold for others.
-    quick = fast_network(model) if ours else model
+    quick = fast_network(trained) if ours else trained
     # Trainings that differ only in their number of epochs share their beginnings.
     shared = {"training": {"epochs"}} if training.is_open_ended else None
     lineage = spec.model_dump(mode="json", exclude=shared)
     history = fit(quick, examples, validation, schedule, spec.seed, outputs, lineage)
+    if trained is not model:
+        # What is saved and scored computes in float32, on every machine.
+        model.set_weights(trained.get_weights())
     predictor = predicting(model, training.network)
     outputs.file(MODEL, "keras", lambda path: save_keras(predictor, path))
     write_history(history, outputs)
     # The fast form computes the same, but from a single view.
-    scored = quick if predictor is model else predictor
+    scored = quick if predictor is trained else predictor
     return predictor, {
         **scores(scored, examples, validation, schedule.loss, outputs),
         **sizes(model, schedule, examples),
         **turning_points(history),
     }
+
+
+def _in_precision(model: keras.Model, spec: TrainSpec | RetrainSpec, precision: str) -> keras.Model:
+    """The network, with the same weights, as it is trained in `precision`."""
+    if precision not in MIXED:
+        return model
+    with mixed_precision(precision):
+        shape, classes = model.input_shape[1:], model.output_shape[1]
+        trained = build_network(spec.training, shape, classes, spec.seed)
+    trained.set_weights(model.get_weights())
+    return trained
 
 
 def whiten(model: keras.Model, examples: Examples, seed: int) -> None:

@@ -108,6 +108,11 @@ class Outputs:
         """Announce that a training has finished an epoch; `row` is its row of the history."""
         self.on_epoch(epoch, epochs, row)
 
+    @property
+    def precision(self) -> str:
+        """The precision of trainings in the execution profile."""
+        return str(self.basis.get("profile", {}).get("precision", "float32"))
+
     def check_held(self) -> None:
         """Refuse to write if the stage's lock was lost.
 

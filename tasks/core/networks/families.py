@@ -18,13 +18,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from tasks.core.array_types import Int64
 from tasks.core.networks.applications import application
 from tasks.core.networks.own import own_network
+from tasks.core.networks.precision import output_precision
 from tasks.core.networks.stack import build_network as build_stack
 from tasks.core.networks.stack import glorot
 from tasks.core.seeds import layer_seed
 from tasks.core.settings.network import NetworkSettings
 from tasks.core.settings.training import TrainSettings
+from tasks.core.training.variation import reflected
 
 WHITENING = "whitening"
 # The side of a whitened patch, in pixels.
@@ -66,31 +69,55 @@ def build_network(
 def predicting(network: keras.Model, settings: NetworkSettings) -> keras.Model:
     """The network that predicts, with the same weights.
 
-    With one view it is the network itself. Otherwise it takes the mean of the logits of all views
-    of an image, and softmax comes last, so its output can be used in the same way.
+    With one view it is the network itself. Otherwise it takes a mean of the logits of all views of
+    an image, and softmax comes last, so its output can be used in the same way. Crops weigh half as
+    much as the image, as in airbench (Jordan, arXiv 2404.00498, section 3.5).
     """
     if settings.views == "one":
         return network
     logits = keras.Model(network.input, network.layers[-2].output, name="view_logits")
     inputs = keras.Input(network.input_shape[1:], name="image")
-    mean = keras.layers.Average(name="mean_logits")([logits(inputs), logits(_mirrored(inputs))])
+    mirror = _moved(network, "mirrored", 2, np.arange(inputs.shape[2])[::-1])
+
+    def both_ways(x: keras.KerasTensor) -> list[keras.KerasTensor]:
+        return [logits(x), logits(mirror(x))]
+
+    mean = keras.layers.Average(name="mean_logits")(both_ways(inputs))
+    if settings.views == "crops":
+        crops = []
+        for name, pixels in (("down_right", 1), ("up_left", -1)):
+            x = inputs
+            for axis, side in enumerate(inputs.shape[1:3], start=1):
+                x = _moved(network, f"{name}_{axis}", axis, _shifted(side, pixels))(x)
+            crops += both_ways(x)
+        crop_mean = keras.layers.Average(name="mean_crop_logits")(crops)
+        mean = keras.layers.Average(name="mean_view_logits")([mean, crop_mean])
     return keras.Model(inputs, _probabilities(mean), name="network")
 
 
-def _mirrored(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Mirror images `(n, h, w, c)`: each row times the identity matrix read backwards.
+def _shifted(side: int, pixels: int) -> Int64:
+    """Where the pixels of a row come from if they move on by so many pixels."""
+    return reflected(np.arange(side) - pixels, side)
 
-    This is a layer because HDF5 files can hold no other operations, and has a name because Keras
-    would number it by what the process built before.
+
+def _moved(network: keras.Model, name: str, axis: int, places: Int64) -> keras.layers.Layer:
+    """A layer that takes rows (`axis` 1) or columns (2) of `(n, h, w, c)` from other places.
+
+    It multiplies by a matrix of zeros and ones: HDF5 files can hold no operations but layers. It
+    has a name because Keras would number it by what the process built before.
     """
-    layer = keras.layers.EinsumDense("nhwc,wv->nhvc", x.shape[1:], trainable=False, name="mirrored")
-    found = layer(x)
-    layer.set_weights([np.eye(x.shape[2], dtype=np.float32)[::-1]])
-    return found
+    equation = "nhwc,hv->nvwc" if axis == 1 else "nhwc,wv->nhvc"
+    shape = network.input_shape[1:]
+    layer = keras.layers.EinsumDense(equation, shape, trainable=False, name=name)
+    layer.build((None, *shape))
+    layer.set_weights([np.eye(len(places), dtype=np.float32)[:, places]])
+    return layer
 
 
 def _probabilities(logits: keras.KerasTensor) -> keras.KerasTensor:
-    return keras.layers.Activation("softmax", dtype="float32", name="probabilities")(logits)
+    return keras.layers.Activation("softmax", dtype=output_precision(), name="probabilities")(
+        logits
+    )
 
 
 class _Builder:

@@ -7,7 +7,8 @@ differ only by the order of summation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import product, zip_longest
 
 import keras
@@ -47,7 +48,10 @@ def apply_fast(layers: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> ke
 
 def _fast_form(layer: keras.layers.Layer) -> keras.layers.Layer:
     """A fast equivalent of a layer apart from its neighbours, or the layer itself."""
-    return FastBatchNormalization(layer) if FastBatchNormalization.suits(layer) else layer
+    for form in (FastBatchNormalization, FastGelu):
+        if form.suits(layer):
+            return form(layer)
+    return layer
 
 
 class FastConvolution(keras.layers.Layer):  # type: ignore[misc]
@@ -179,3 +183,45 @@ class FastBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
         ):
             moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
         return found
+
+
+class FastGelu(keras.layers.Layer):  # type: ignore[misc]
+    """The activation GELU, x times the normal distribution function of x.
+
+    TensorFlow's goes through the numbers a dozen times forwards and backwards, once more for each
+    factor, and its complementary error function is slower than the error function. Here the
+    gradient uses what the forward pass computed.
+    """
+
+    def __init__(self, layer: keras.layers.Activation) -> None:
+        """Replace a layer that `suits` accepts."""
+        super().__init__(name=f"{layer.name}_fast", dtype=layer.dtype_policy)
+        self.built = True
+
+    @staticmethod
+    def suits(layer: keras.layers.Layer) -> bool:
+        """Whether the layer is an activation of the kind that this class can replace."""
+        return (
+            keras.backend.backend() == "tensorflow"
+            and isinstance(layer, keras.layers.Activation)
+            and layer.activation is keras.activations.gelu
+            and layer.compute_dtype in ("float32", "float64")
+        )
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Apply GELU to each number."""
+        import tensorflow as tf
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def gelu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            scaled = x * math.sqrt(0.5)
+            below = 0.5 * tf.math.erf(scaled) + 0.5
+
+            def gradient(above: tf.Tensor) -> tf.Tensor:
+                # The density of x, times x. TensorFlow merges the three functions into one.
+                density = scaled * tf.exp(tf.negative(tf.square(scaled))) * math.sqrt(1 / math.pi)
+                return above * (below + density)
+
+            return x * below, gradient
+
+        return gelu(x)

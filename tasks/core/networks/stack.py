@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from tasks.core.networks.precision import output_precision
 from tasks.core.seeds import layer_seed
 from tasks.core.settings.training import TrainSettings
 
@@ -41,6 +42,7 @@ def build_network(
         classes,
         activation="softmax",
         kernel_initializer=glorot(seed, "probabilities"),
+        dtype=output_precision(),
         name="probabilities",
     )(x)
     return keras.Model(inputs, outputs, name="network")

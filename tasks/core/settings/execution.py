@@ -16,6 +16,13 @@ class ExecutionSettings(Spec):
         "auto",
         description="auto: use a GPU if one is visible and CUDA's libraries are installed.",
     )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description=(
+            "bfloat16, float16: trainings on GPUs compute in it and keep their weights in float32; "
+            "what is saved and scored computes in float32."
+        ),
+    )
     threads: int = Field(
         2,
         ge=1,

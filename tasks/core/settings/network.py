@@ -127,11 +127,12 @@ class NetworkSettings(Spec):
     logit_scale: float = Field(
         1 / 9, gt=0, le=10, allow_inf_nan=False, description="Factor of the last layer's outputs."
     )
-    views: Literal["one", "flips"] = Field(
+    views: Literal["one", "flips", "crops"] = Field(
         "one",
         description=(
-            "flips: predict from the mean of the logits of an image and of its mirror image. The "
-            "saved model does so by itself."
+            "flips: predict from the mean of the logits of an image and of its mirror image. "
+            "crops: also from both moved by a pixel down and right, and up and left, which weigh "
+            "half as much (Jordan, 2024). The saved model does so by itself."
         ),
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 from tasks.core.array_types import Float32, Int64
 from tasks.core.errors import NumericalError
 from tasks.core.messages import listed
+from tasks.core.networks.precision import scaled_optimizer
 from tasks.core.seeds import generator
 from tasks.core.training.augment import Transforms, apply_transforms, draw_transforms
 from tasks.core.training.averages import Averages
@@ -161,7 +162,10 @@ def _compiled(model: keras.Model, schedule: Schedule, images: int) -> list[keras
     rates = schedule.rates(images)
     rate = schedule.learning_rate if rates is None else RateTable(rates)
     optimizer = make_optimizer(schedule.optimizer, rate, model.trainable_variables)
-    model.compile(optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"])
+    optimizer = scaled_optimizer(optimizer, model)
+    model.compile(
+        optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"], auto_scale_loss=False
+    )
     return [*model.variables, *optimizer.variables]
 
 

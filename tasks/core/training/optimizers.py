@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -33,24 +34,37 @@ class MuonOfKernels(keras.optimizers.Muon):  # type: ignore[misc]
     Keras's own leaves kernels of convolutions to AdamW. Here only the last layer's kernel, biases
     and normalisations are (Jordan et al., "Muon: an optimizer for hidden layers in neural
     networks", 2024). The step is scaled as by Liu et al. (arXiv 2502.16982).
+
+    A kernel's matrix has far more rows than columns, and Keras multiplies by it twice in each of
+    the five steps of Newton and Schulz. All factors are polynomials of one symmetric matrix, the
+    product of the kernel with itself, so here they are multiplied first, as small squares. Errors
+    of that product grow a hundred thousand times, so not on GPUs, which use TensorFloat-32.
     """
 
     def _should_use_adamw(self, variable: Any) -> bool:
         return len(variable.shape) < 2 or variable.path.startswith(("logits/", "probabilities/"))
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
-        """Orthogonalise a kernel of any rank, and scale the step."""
-        rows = -1 if len(x.shape) > 2 else x.shape[0]
-        flat = ops.reshape(x, (rows, x.shape[-1]))
-        return ops.reshape(super().zeropower_via_newtonschulz5(flat, steps), x.shape)
+        """Orthogonalise a kernel of any rank by an odd polynomial of its matrix."""
+        flat = ops.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+        if not all(name.startswith("cpu") for name in keras.distribution.list_devices()):
+            return ops.reshape(super().zeropower_via_newtonschulz5(flat, steps), x.shape)
+        flat = flat / (ops.norm(flat) + 1e-7)
+        tall = flat.shape[0] > flat.shape[1]
+        turned = ops.transpose(flat)
+        square = turned @ flat if tall else flat @ turned
+        one = self.muon_a * ops.eye(square.shape[0], dtype=square.dtype)
+        factor = None
+        for step in range(steps):
+            new = one + self.muon_b * square + self.muon_c * (square @ square)
+            factor = new if factor is None else factor @ new
+            if step < steps - 1:
+                square = square @ new @ new
+        return ops.reshape(flat @ factor if tall else factor @ flat, x.shape)
 
     def lr_adjust(self, x: Any) -> Any:
         """Scale a step as one of the matrix that its kernel is."""
-        columns = x.shape[-1]
-        rows = 1
-        for side in x.shape[:-1]:
-            rows *= side
-        return x * (max(rows, columns) ** 0.5 * self.rms_rate)
+        return x * (max(math.prod(x.shape[:-1]), x.shape[-1]) ** 0.5 * self.rms_rate)
 
 
 def make_optimizer(

@@ -97,13 +97,13 @@ def draw_variation(
 def _shifted(images: Float32, shift: Int64) -> Float32:
     """Move each image; what comes in at an edge is what is within it, mirrored."""
     _, height, width, _ = images.shape
-    rows = _reflected(np.arange(height) - shift[:, :1], height)
-    columns = _reflected(np.arange(width) - shift[:, 1:], width)
+    rows = reflected(np.arange(height) - shift[:, :1], height)
+    columns = reflected(np.arange(width) - shift[:, 1:], width)
     number = np.arange(len(images))[:, None, None]
     return images[number, rows[:, :, None], columns[:, None, :]]
 
 
-def _reflected(place: Int64, size: int) -> Int64:
+def reflected(place: Int64, size: int) -> Int64:
     """Positions in [0, size), mirrored at the centres of the first and the last pixel."""
     period = max(1, 2 * (size - 1))
     place = np.abs(place) % period

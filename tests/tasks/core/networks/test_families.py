@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,23 +119,48 @@ def test_a_whitened_layer_is_computed_from_the_training_images_and_stays() -> No
         np.testing.assert_array_equal(one, two)
 
 
+def moved(x: Any, down: int, right: int) -> Any:
+    """Images moved by a pixel, written anew: padded with their reflection, then cut out."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+    height, width = x.shape[1:3]
+    return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+
+
+def views_of(x: Any, views: str) -> list[tuple[float, Any]]:
+    """The views of images, and their weights in airbench's `infer_mirror_translate`."""
+    if views == "flips":
+        return [(0.5, x), (0.5, x[:, :, ::-1])]
+    found = [(0.25, x), (0.25, x[:, :, ::-1])]
+    for pixels in (1, -1):
+        crop = moved(x, pixels, pixels)
+        found += [(0.125, crop), (0.125, crop[:, :, ::-1])]
+    return found
+
+
+@pytest.mark.parametrize("views", ["flips", "crops"])
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_saved_network_predicts_from_both_flips_in_plain_keras(
-    variant: dict[str, Any], tmp_path: Path
+def test_a_saved_network_predicts_from_all_views_in_plain_keras(
+    variant: dict[str, Any], views: str, tmp_path: Path
 ) -> None:
     from tasks.core.networks.families import predicting
     from tasks.models.model_files import save_keras
 
     network = built(**variant)
-    model = predicting(network, NetworkSettings(family="compact", views="flips"))
+    model = predicting(network, settings(**variant, views=views).network)
     assert predicting(network, NetworkSettings()) is network
     x = examples(9).batch(slice(None))[0]
     found = np.asarray(model(x, training=False))
-    # A softmax of the mean of two logits is the normalised product of the roots.
-    product = np.sqrt(
-        np.asarray(network(x, training=False)) * np.asarray(network(x[:, :, ::-1], training=False))
+    # A softmax of a mean of logits is the normalised product of the powers.
+    product = np.prod(
+        [
+            np.asarray(network(view, training=False)) ** weight
+            for weight, view in views_of(x, views)
+        ],
+        axis=0,
     )
     np.testing.assert_allclose(found, product / product.sum(axis=1, keepdims=True), atol=1e-5)
+    one = np.asarray(network(x, training=False))
+    assert np.abs(found - one).max() > 1e-4
     save_keras(model, tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", x)
     code = (
@@ -144,6 +171,15 @@ def test_a_saved_network_predicts_from_both_flips_in_plain_keras(
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), found, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 3), (2, 2, 1)])
+def test_the_smallest_images_have_crops(shape: tuple[int, int, int]) -> None:
+    from tasks.core.networks.families import predicting
+
+    model = predicting(built(shape, whitening=False), settings(views="crops").network)
+    x = examples(4, shape).batch(slice(None))[0]
+    np.testing.assert_allclose(np.asarray(model(x, training=False)).sum(axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -169,9 +205,11 @@ def test_the_fast_form_computes_the_same_function_and_moving_averages(
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize(
+    ("suffix", "views"), [("keras", "flips"), ("h5", "flips"), ("h5", "crops")]
+)
 def test_a_model_with_views_has_the_same_bytes_whatever_was_built_before(
-    variant: dict[str, Any], suffix: str, tmp_path: Path
+    variant: dict[str, Any], suffix: str, views: str, tmp_path: Path
 ) -> None:
     from tasks.core.networks.families import predicting
     from tasks.core.networks.fast_layers import fast_network
@@ -181,7 +219,7 @@ def test_a_model_with_views_has_the_same_bytes_whatever_was_built_before(
     for number in range(2):
         network = built(**variant)
         fast_network(network)
-        model = predicting(network, settings(**variant, views="flips").network)
+        model = predicting(network, settings(**variant, views=views).network)
         path = tmp_path / f"{number}.{suffix}"
         (save_keras if suffix == "keras" else save_h5)(model, path)
         found = np.asarray(load_keras(path)(x, training=False))
@@ -218,12 +256,10 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{}, {"average.kind": "last", "average.epochs": 2}, {"optimizer.name": "lion"}],
-    ids=str,
-)
-def test_a_training_with_everything_resumes_to_the_same_bytes(change: dict[str, Any]) -> None:
+def train_everything(change: dict[str, Any], start: Any = None) -> tuple[list[Any], bytes]:
+    """The states after each epoch, and the weights in the end; on any backend."""
+    import keras
+
     from tasks.core.networks.families import build_network
     from tasks.core.networks.fast_layers import fast_network
     from tasks.core.training.loop import train
@@ -231,22 +267,106 @@ def test_a_training_with_everything_resumes_to_the_same_bytes(change: dict[str, 
     from tasks.models.fit import whiten
 
     training = changed(changed(TrainSettings(), EVERYTHING), change)
+    model = build_network(training, SHAPE, CLASSES, 3)
+    whiten(model, examples(), 3)
+    states: list[Any] = []
+    quick = fast_network(model)
+    train(quick, examples(), examples(20), Schedule.of(training), 3, start, states.append)
+    values = map(keras.ops.convert_to_numpy, model.variables)
+    return states, b"".join(value.tobytes() for value in values)
 
-    def trained(start: Any) -> tuple[list[Any], bytes]:
-        model = build_network(training, SHAPE, CLASSES, 3)
-        whiten(model, examples(), 3)
-        states: list[Any] = []
-        quick = fast_network(model)
-        train(quick, examples(), examples(20), Schedule.of(training), 3, start, states.append)
-        return states, b"".join(np.array(weight).tobytes() for weight in model.get_weights())
 
-    whole, weights = trained(None)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"average.kind": "last", "average.epochs": 2},
+        {"optimizer.name": "lion", "decay": "linear"},
+        {"optimizer.name": "adamw", "decay": "cosine", "final_batch_size": None},
+    ],
+    ids=str,
+)
+def test_a_training_with_everything_resumes_to_the_same_bytes(change: dict[str, Any]) -> None:
+    whole, weights = train_everything(change)
     assert [row["epoch"] for row in whole[-1].history] == [1, 2, 3, 4]
     assert {"val_loss", "val_accuracy"} < set(whole[-1].history[0])
     for epoch in (1, 3):
-        resumed, again = trained(whole[epoch - 1])
+        resumed, again = train_everything(change, whole[epoch - 1])
         assert again == weights
         assert resumed[-1].history == whole[-1].history
     # What is scored is the average, not the last weights.
     values = b"".join(np.asarray(value).tobytes() for value in whole[-1].variables)
     assert not values.startswith(weights)
+
+
+# Families, optimisers and averages, each at least once.
+ON_JAX: tuple[dict[str, Any], ...] = (
+    {},
+    {
+        "network": {"family": "compact", "widths": [8, 16], "normalisation": "group"},
+        "optimizer.name": "lion",
+        "average": {"kind": "last", "epochs": 2},
+        "decay": "linear",
+    },
+    {
+        "network": {"family": "compact", "widths": [8, 16], "depth": 2},
+        "optimizer.name": "adamw",
+        "average": {"kind": "none"},
+        "decay": "cosine",
+    },
+)
+
+
+def on_jax(folder: Path) -> dict[str, Any]:
+    """Called in a process whose backend is JAX."""
+    import keras
+
+    from tasks.core.networks.families import predicting
+    from tasks.models.model_files import load_keras, save_keras
+
+    found: dict[str, Any] = {"backend": keras.backend.backend(), "same": []}
+    for change in ON_JAX:
+        # XLA compiles each step anew for each size of batches; these have one.
+        change = {**change, "batch_size": 20, "final_batch_size": None}
+        whole, weights = train_everything(change)
+        resumed, again = train_everything(change, whole[1])
+        same = resumed[-1].history == whole[-1].history and again == weights
+        found["same"].append(same and [row["epoch"] for row in whole[-1].history] == [1, 2, 3, 4])
+    model = predicting(built(), settings(views="crops").network)
+    save_keras(model, folder / "model.keras")
+    x = examples(5).batch(slice(None))[0]
+    ours, loaded = (
+        one.predict(x, verbose=0) for one in (model, load_keras(folder / "model.keras"))
+    )
+    found["loaded"] = bool((ours == loaded).all())
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_today_s_trainings_resume_to_the_same_bytes_on_jax(tmp_path: Path) -> None:
+    code = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from tasks.core.settings.execution import ExecutionSettings\n"
+        "from tasks.engine.profile import configure, resolve_profile\n"
+        "configure(resolve_profile(ExecutionSettings(device='cpu')))\n"
+        "from tests.tasks.core.networks.test_families import on_jax\n"
+        "print(json.dumps(on_jax(Path(sys.argv[1]))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).resolve().parents[4],
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=840,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {
+        "backend": "jax",
+        "same": [True] * len(ON_JAX),
+        "loaded": True,
+        "tensorflow": False,
+    }

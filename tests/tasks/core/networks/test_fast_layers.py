@@ -155,6 +155,45 @@ def test_other_convolutions_are_not_replaced(other: dict[str, Any]) -> None:
     assert keras.Model(inputs, apply_fast([layer], inputs)).layers[1:] == [layer]
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_the_fast_gelu_is_gelu_with_its_gradient(precision: str) -> None:
+    """Keras's is compared to seven digits only: its constants have 32 bits in any precision."""
+    import keras
+    import tensorflow as tf
+    from scipy.stats import norm
+
+    from tasks.core.networks.fast_layers import FastGelu, apply_fast
+
+    x = np.linspace(-12, 12, 4_001)[None].astype(precision)
+    weights = np.arange(x.size) % 17 - 8
+    exact = x.astype(np.float64)
+    expected = [exact * norm.cdf(exact), weights * (norm.cdf(exact) + exact * norm.pdf(exact))]
+    with computing_in(precision):
+        plain = keras.layers.Activation("gelu")
+        inputs = keras.Input(x.shape[1:])
+        fast = keras.Model(inputs, apply_fast([plain], inputs)).layers[-1]
+        assert isinstance(fast, FastGelu)
+        for graph in (False, True):
+            found = output_and_gradients(fast, tf.constant(x), [], graph=graph)
+            kerass = output_and_gradients(plain, tf.constant(x), [], graph=graph)
+            for one, value, other in zip(found, expected, kerass, strict=True):
+                assert one.dtype == precision
+                atol = 1e-5 if precision == "float32" else 1e-13
+                np.testing.assert_allclose(one, value, rtol=0, atol=atol)
+                np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_other_activations_are_not_replaced(activation: str) -> None:
+    import keras
+
+    from tasks.core.networks.fast_layers import apply_fast
+
+    layer = keras.layers.Activation(activation)
+    inputs = keras.Input((3,))
+    assert keras.Model(inputs, apply_fast([layer], inputs)).layers[1:] == [layer]
+
+
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
 def test_training_the_fast_equivalent_is_training_the_network(settings: TrainSettings) -> None:
     """Both are trained from the same weights in float64, so only rounding can differ."""

@@ -144,6 +144,7 @@ class Recorder:
 
     weights: tuple[Any, ...] = ()
     variables: tuple[Any, ...] = ()
+    layers: tuple[Any, ...] = ()
 
     def __init__(self) -> None:
         import keras
@@ -723,6 +724,35 @@ def test_a_longer_training_starts_where_a_shorter_one_ended(tmp_path: Path) -> N
     record, after = fit_stage(store, training_stage(), beginning=beginning)
     assert after == 2
     assert record == fit_stage(elsewhere, training_stage())[0]
+
+
+def decaying(decay: str, name: str = "iteration_1", epochs: int = EPOCHS, **more: Any) -> Stage:
+    """A training whose rates depend on its number of epochs."""
+    stage = training_stage(name, epochs, **more)
+    assert isinstance(stage.spec, TrainSpec)
+    training = changed(stage.spec.training, {"decay": decay, "average": {"kind": "last"}})
+    return replace(stage, spec=stage.spec.model_copy(update={"training": training}))
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "one_cycle"])
+def test_a_training_with_a_decay_pauses_and_goes_on_to_the_same_number_of_epochs(
+    tmp_path: Path, decay: str
+) -> None:
+    expected, _ = fit_stage(Store(str(tmp_path / "whole")), decaying(decay))
+    # Stopped after two epochs of four, and continued.
+    store = Store(str(tmp_path / "paused"))
+    with pytest.raises(StoppedError):
+        fit_stage(store, decaying(decay), stopped_after=2)
+    record, after = fit_stage(store, decaying(decay))
+    assert (record, after) == (expected, 2)
+    # Continued from a snapshot that another stage left after two epochs of four, not of five.
+    for epochs, continued in ((EPOCHS, 2), (EPOCHS + 1, 0)):
+        store = Store(str(tmp_path / f"of_{epochs}"))
+        first = decaying(decay, "overfitting", epochs, snapshots=(2,))
+        beginning, _ = fit_stage(store, first)
+        assert "snapshot-000002.npz" in names_in(store, beginning)
+        record, after = fit_stage(store, decaying(decay), beginning=beginning)
+        assert (record, after) == (expected, continued)
 
 
 def test_a_training_does_not_start_from_one_with_other_settings(

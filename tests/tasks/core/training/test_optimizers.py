@@ -93,6 +93,21 @@ def test_muon_orthogonalises_kernels_as_matrices_of_patches_by_filters(
     np.testing.assert_allclose(found.reshape(flat.shape), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("decades", [0, 2, 8])
+def test_products_of_small_squares_orthogonalise_in_float32_too(decades: int) -> None:
+    """Even if the singular values of a kernel range over many powers of ten."""
+    from tasks.core.training.optimizers import MuonOfKernels
+
+    rng = np.random.default_rng(decades)
+    left, right = (np.linalg.qr(rng.normal(size=(side, 32)))[0] for side in (288, 32))
+    kernel = (left * 10.0 ** -np.linspace(0, decades, 32)) @ right.T
+    kernel = kernel.astype(np.float32).reshape(3, 3, 32, 32)
+    found = np.asarray(MuonOfKernels().zeropower_via_newtonschulz5(kernel, 5))
+    expected = orthogonalised(kernel.reshape(-1, 32).astype(np.float64))
+    error = np.linalg.norm(found.reshape(-1, 32) - expected) / np.linalg.norm(expected)
+    assert error < 2e-3
+
+
 @pytest.mark.parametrize("layer", ["logits", "probabilities"])
 def test_muon_leaves_the_last_layer_to_adamw(layer: str) -> None:
     gradient = [np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)]
