@@ -574,6 +574,24 @@ def test_an_append_to_an_empty_log_begins_it(root: S3Path) -> None:
         ("s3://Bucket:1/x", {}, "expected s3://bucket/prefix", 2),
         ("S3://id:a-secret-of-the-tests@bucket/x", {}, "expected a folder, or s3://bucket", 2),
         ("s3://bucket/x", {"AWS_ENDPOINT_URL": "minio:9000"}, "AWS_ENDPOINT_URL: expected", 2),
+        (
+            "s3://bucket/x",
+            {"AWS_DEFAULT_REGION": "a b"},
+            "settings of the AWS SDK (Provided region_name 'a b' doesn't match",
+            1,
+        ),
+        (
+            "s3://bucket/x",
+            {"AWS_CONFIG_FILE": __file__},
+            "correct its file, by default ~/.aws/config",
+            1,
+        ),
+        (
+            "s3://bucket/x",
+            {"AWS_STS_REGIONAL_ENDPOINTS": "no"},
+            "(STS regional endpoints option no is invalid.",
+            1,
+        ),
         ("s3://bucket/x", {"AWS_PROFILE": "nobody"}, "profile (nobody) could not be found", 1),
         (
             "s3://bucket/x",
@@ -592,7 +610,8 @@ def test_errors_are_explained(
     status: int,
 ) -> None:
     none = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
-    command = "runs" if "AWS_PROFILE" in changes or "AWS_ENDPOINT_URL" in changes else "verify"
+    settings = changes.keys() - {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    command = "runs" if settings else "verify"
     done = fashion_flow(command, "--store", store, **(server | none | changes))
     assert done.status == status, done.err
     assert said in " ".join(done.err.split())
