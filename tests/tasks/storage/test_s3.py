@@ -556,6 +556,20 @@ def test_an_append_to_an_empty_log_begins_it(root: S3Path) -> None:
     assert read_lines(root / "log") == [{"a": 1}, {"b": 2}]
 
 
+def test_settings_of_requests_are_the_programs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_RETRY_MODE": "legacy",
+        "AWS_MAX_ATTEMPTS": "99",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_supported",
+    }.items():
+        monkeypatch.setenv(name, value)
+    config = s3_client.client.__wrapped__().meta.config
+    assert config.retries == {"mode": "standard", "total_max_attempts": 5}
+    assert config.request_checksum_calculation == "when_required"
+    assert config.response_checksum_validation == "when_required"
+
+
 # What goes wrong
 
 
