@@ -145,7 +145,7 @@ def test_a_healthy_server_is_asked_once_with_prefects_credentials() -> None:
             "",
             r"answers \(200 OK\), but not as Prefect's API does; write /api at its end",
         ),
-        (200, HTML, "/api", "but not as Prefect's API does; is there another program?"),
+        (200, HTML, "/api", "but not as Prefect's API does; name another: this is another program"),
         (404, "{}", "/", "write /api at its end"),
         (500, "", "/api", r"is overloaded or failing \(500 Internal Server Error\); try again"),
         (429, "", "/api", r"is overloaded or failing \(429 Too Many Requests\); try again"),
