@@ -120,7 +120,8 @@ def _log_failure(error: BaseException, run_log: RunLog, *, lost: bool) -> int:
         )
     else:
         log.error(
-            "%s: %s; see whether `fashion-flow doctor` finds what is wrong, else report it with its log",
+            "%s: %s; see whether `fashion-flow doctor` finds what is wrong, else report it with "
+            "the log",
             type(error).__name__,
             first_line(error, 200) if str(error) else "no message",
         )

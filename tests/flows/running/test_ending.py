@@ -28,7 +28,7 @@ REFUSED = (
     "the system refuses this process more memory or threads ({}); raise its limits (`ulimit -v`, "
     "`ulimit -u`, the container's), or set execution.workers=1"
 )
-UNKNOWN = "see whether `fashion-flow doctor` finds what is wrong, else report it with its log"
+UNKNOWN = "see whether `fashion-flow doctor` finds what is wrong, else report it with the log"
 
 
 class Left(BaseException):
@@ -63,7 +63,7 @@ def run_log(tmp_path: Path) -> RunLog:
         (
             ValueError("odd\nmore"),
             STAGE_FAILED,
-            "ValueError: odd; see whether `fashion-flow doctor` finds",
+            f"ValueError: odd; {UNKNOWN}",
         ),
         (ValueError(), STAGE_FAILED, f"ValueError: no message; {UNKNOWN}"),
         (MemoryError(), STAGE_FAILED, REFUSED.format("MemoryError")),
