@@ -37,14 +37,7 @@ def start_watched(
         The command's process, and the watcher's, which also ends the command when its standard
         input is closed.
     """
-    watcher = subprocess.Popen(  # noqa: S603 - the command is a constant
-        ["/bin/sh", "-c", WATCH],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        # In a new session, so that Ctrl-C at the terminal does not reach it.
-        start_new_session=True,
-    )
+    watcher = _watcher()
     assert watcher.stdin is not None
     try:
         process = subprocess.Popen(  # noqa: S603 - callers give constants and numbers
@@ -62,3 +55,14 @@ def start_watched(
         watcher.wait()
         raise
     return process, watcher
+
+
+def _watcher() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - the command is a constant
+        ["/bin/sh", "-c", WATCH],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # In a new session, so that Ctrl-C at the terminal does not reach it.
+        start_new_session=True,
+    )

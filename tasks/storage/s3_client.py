@@ -94,12 +94,21 @@ def explained(bucket: str, path: str) -> Iterator[None]:
         yield
     except boto.ClientError as error:
         raise _of_answer(bucket, path, error) from None
-    except boto.NoCredentialsError:
-        raise StorageError(
+    except boto.BotoCoreError as error:
+        raise _of_sdk(bucket, error) from None
+
+
+def _of_sdk(bucket: str, error: Any) -> StorageError:
+    """What an error means that the SDK raised without an answer of the service."""
+    from botocore import exceptions as boto
+
+    why = shortened(without_password(str(error)), 130)
+    if isinstance(error, boto.NoCredentialsError):
+        return StorageError(
             f"the store s3://{bucket} needs credentials: set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-        ) from None
-    except (
+        )
+    network = (
         boto.HTTPClientError,
         boto.ConnectionError,
         boto.IncompleteReadError,
@@ -109,20 +118,18 @@ def explained(bucket: str, path: str) -> Iterator[None]:
         boto.MetadataRetrievalError,
         boto.CredentialRetrievalError,
         boto.TokenRetrievalError,
-    ) as error:
-        why = shortened(without_password(str(error)), 120)
-        raise StorageError(
+    )
+    if isinstance(error, network):
+        return StorageError(
             f"the store s3://{bucket} can't be reached ({why}); check the network, "
             "AWS_ENDPOINT_URL and AWS_REGION.",
             transient=True,
-        ) from None
-    except boto.BotoCoreError as error:
-        why = shortened(without_password(str(error)), 150)
-        raise StorageError(
-            f"the store s3://{bucket} can't be used with these settings of the AWS SDK ({why}); "
-            "correct or unset the variable AWS_..., or correct its file, by default ~/.aws/config "
-            "or ~/.aws/credentials."
-        ) from None
+        )
+    return StorageError(
+        f"the store s3://{bucket} can't be used with these settings of the AWS SDK ({why}); "
+        "correct or unset the variable AWS_..., or correct its file, by default ~/.aws/config "
+        "or ~/.aws/credentials."
+    )
 
 
 def _of_answer(bucket: str, path: str, error: Any) -> Exception:

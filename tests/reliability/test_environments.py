@@ -23,6 +23,9 @@ import pytest
 from tests.conftest import RUN_S, running_server
 from tests.processes import Server
 
+# Whichever test comes first also waits for the runs in the usual environment.
+pytestmark = pytest.mark.timeout(4 * RUN_S)
+
 STAGES = ("baseline", "low_capacity", "guard", "explore", "look")
 # In a second run into the same store: the index of the guard, and a network of today's.
 NEWER = ("overfitting", "guard", "look")
@@ -51,7 +54,7 @@ def options(stages: Sequence[str], settings: Mapping[str, object]) -> list[str]:
     ]
 
 
-RUNS = (options(STAGES, SIZES), options(NEWER, SIZES | NEWER_SETTINGS))
+RUNS = (options(STAGES, SIZES), options(NEWER, {**SIZES, **NEWER_SETTINGS}))
 TRAINED = ("baseline", "low_capacity", "overfitting")
 KERAS_JSON = json.dumps(
     {

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,8 @@ def test_it_is_left_alone_until_then(tmp_path: Path) -> None:
     process, watcher = start_watched(
         command, env=os.environ | {"A": "b"}, cwd=tmp_path, output=subprocess.PIPE
     )
-    assert process.communicate() == (f"{tmp_path} b\n".encode(), None)
+    said, _ = process.communicate()
+    assert said == f"{tmp_path} b\n".encode()
     assert process.returncode == 0
     watcher.communicate()
 
@@ -85,9 +87,9 @@ def test_a_command_that_can_not_be_started_leaves_no_watcher(
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
-    class Noting(subprocess.Popen):  # type: ignore[type-arg]
-        def __init__(self, *given: object, **named: object) -> None:
-            super().__init__(*given, **named)  # type: ignore[call-overload]
+    class Noting(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
             started.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", Noting)

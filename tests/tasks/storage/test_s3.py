@@ -564,7 +564,7 @@ def test_settings_of_requests_are_the_programs_own(monkeypatch: pytest.MonkeyPat
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_supported",
     }.items():
         monkeypatch.setenv(name, value)
-    config = s3_client.client.__wrapped__().meta.config
+    config: Any = s3_client.client.__wrapped__().meta.config
     assert config.retries == {"mode": "standard", "total_max_attempts": 5}
     assert config.request_checksum_calculation == "when_required"
     assert config.response_checksum_validation == "when_required"
