@@ -101,6 +101,27 @@ def test_a_broken_link_is_found() -> None:
     assert fault("docs/usage.md", "plans.md#single-settings") == ""
 
 
+def stray_rows(page_text: str) -> list[str]:
+    """Rows of tables that are shown as text: their paragraph does not begin with a header."""
+    paragraphs = re.split(r"\n\s*\n", FENCE.sub("", page_text))
+    tables = [found.strip().splitlines() for found in paragraphs if found.lstrip().startswith("|")]
+    return [
+        rows[0] for rows in tables if len(rows) < 2 or not re.fullmatch(r"\s*[|:\- ]+", rows[1])
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_have_headers(page: str) -> None:
+    assert stray_rows(text(page)) == []
+
+
+def test_a_table_with_an_empty_line_in_it_is_found() -> None:
+    table = "text\n\n| a | b |\n| --- | ---: |\n| 1 | 2 |\n"
+    assert stray_rows(table) == []
+    assert stray_rows(f"{table}\n| 3 | 4 |\n| 5 | 6 |\n") == ["| 3 | 4 |"]
+    assert stray_rows(f"```\n{table}\n| 3 | 4 |\n```\n") == []
+
+
 def test_anchors_are_those_of_github() -> None:
     assert anchor("8. `auto` is the command line's, not the flow's") == (
         "8-auto-is-the-command-lines-not-the-flows"

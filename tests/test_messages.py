@@ -106,7 +106,8 @@ def found() -> Iterator[Message]:
             message = Message(place(module, node), foreign=foreign.get(id(node), frozenset()))
             render(shown, module, message)
             # A text that came as a whole from elsewhere, where it is held to these rules, too.
-            if re.search(r"\w", message.text.replace("%s", "")):
+            # A log line that is put together from parts, such as the name of an error, is not one.
+            if re.search(r"\w", message.text.replace("%s", "")) or message.text.count("%s") > 1:
                 yield message
 
 
@@ -246,6 +247,7 @@ BAD = {
     f"raise UserError('expected {'a, ' * 140}')": "long",
     "log.warning('%s is damaged', path)": "silent",
     "raise StageError(f'{path} is missing.')": "silent",
+    "log.error('%s: %s', type(error).__name__, error)": "silent",
     "raise StageError(f'the disk of {path} may only mean what it needs.')": "silent",
 }
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flows.runners.base import ComputeSite, Runner
+from tasks.core.errors import UserError
+from tasks.core.messages import shortened
 from tasks.core.settings.execution import ExecutionSettings
 from tasks.engine.profile import resolve_profile
 
@@ -24,10 +26,11 @@ def find_site(runner: Runner, execution: ExecutionSettings) -> ComputeSite:
     Raises:
         StageError: the cluster is unreachable, has no workers, or has workers with different code
             or libraries.
-        UserError: the settings require a GPU and there is none.
+        UserError: the settings require a GPU and there is none; Dask can't read its own settings.
     """
     if runner.kind == "local":
         return ComputeSite(resolve_profile(execution), execution.workers)
+    check_dask()
     if runner.address:
         from flows.runners.survey import survey
 
@@ -35,6 +38,22 @@ def find_site(runner: Runner, execution: ExecutionSettings) -> ComputeSite:
     from flows.runners.dask import own_site
 
     return own_site(execution)
+
+
+def check_dask() -> None:
+    """Refuse settings of Dask that it can't read, so that it can't be imported.
+
+    Raises:
+        UserError: a file of settings is malformed; the message names it.
+    """
+    try:
+        import distributed  # noqa: F401 - it reads them when it is imported
+    except Exception as error:
+        why = shortened(" ".join(str(error).split()), 170)
+        raise UserError(
+            f"Dask can't be used with its settings ({why}); correct or remove that file (in "
+            "DASK_CONFIG, ~/.config/dask, /etc/dask) or the variable DASK_..."
+        ) from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -153,6 +154,9 @@ def own_cluster(environments: Sequence[Mapping[str, str]]) -> SpecCluster:
     """A scheduler in this process, and worker processes that end with it even if it is killed.
 
     TLS with certificates that exist only in memory keeps out other users of the machine.
+
+    Raises:
+        StageError: they do not start, most likely because of Dask's own settings.
     """
     common = {
         "host": LOOPBACK,
@@ -180,13 +184,26 @@ def own_cluster(environments: Sequence[Mapping[str, str]]) -> SpecCluster:
     # By default the scheduler restarts workers that it has not heard from for five minutes of the
     # wall clock: all of them, after the laptop has slept. On one machine, a worker that dies closes
     # its connection.
-    with dask.config.set({"distributed.scheduler.worker-ttl": None}):
+    with _started_or_refused(), dask.config.set({"distributed.scheduler.worker-ttl": None}):
         return SpecCluster(
             workers=workers,
             scheduler={"cls": Scheduler, "options": {**common, "port": 0}},
             security=common["security"],
             silence_logs=logging.WARNING,
         )
+
+
+@contextmanager
+def _started_or_refused() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        given = sorted(name for name in os.environ if name.startswith("DASK_"))
+        settings = listed(given, 80) if given else "none of the variables DASK_... is set"
+        raise StageError(
+            f"the run's own Dask workers do not start ({first_line(error, 150)}); correct Dask's "
+            f"settings: {settings}; or its files in ~/.config/dask or DASK_CONFIG."
+        ) from error
 
 
 def _stage_of(key: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,11 +14,13 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from tasks.core.errors import FashionFlowError, without_password
-from tasks.core.messages import first_line, listed, shortened
+from tasks.core.messages import first_line, listed, quoted, shortened
 
 GB = 1e9
 # A run of the notebook's settings needs about this much in its store, with its log and report.
 RUN_GB = 1.0
+# Bytes that are written to see whether a folder can be written.
+WRITTEN = 4096
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def check_up(store: str, dataset: str) -> Iterator[Finding]:
     """
     yield from _program()
     yield from _computation()
+    yield from _variables()
     yield from _environment()
     yield from _homes()
     yield from _store(store)
@@ -152,6 +156,29 @@ def _computation() -> Iterator[Finding]:
 
 # Variables
 
+# Those of docs/usage.md; proxies are a finding of their own.
+SHOWN = re.compile(
+    r"(AWS|DASK|PREFECT)_.+|FASHION_(FLOW|MNIST)_.+|KERAS_(HOME|BACKEND)|ONEDNN_MAX_CPU_ISA"
+    r"|CUDA_VISIBLE_DEVICES|TMPDIR",
+    re.IGNORECASE,
+)
+# Whose values are not shown, even if a variable only might hold one; names of files are no secrets.
+SECRET = re.compile(
+    r"(KEY|TOKEN|SECRET|PASSWORD|AUTH|CREDENTIAL|HEADER|CONNECTION|LICENSE)(?!.*(FILE|PATH)$)",
+    re.IGNORECASE,
+)
+LONGEST_VALUE = 60
+
+
+def _variables() -> Iterator[Finding]:
+    """The variables that are set and in use, before the program sets its own."""
+    from flows.running.server_address import PREFECT_DEFAULTS
+
+    for name, value in sorted(os.environ.items()):
+        if SHOWN.fullmatch(name) and PREFECT_DEFAULTS.get(name) != value:
+            plain = shortened(without_password(value), LONGEST_VALUE)
+            yield Finding("variables", name, "set" if SECRET.search(name) else plain)
+
 
 def _environment() -> Iterator[Finding]:
     from tasks.engine.environment import changing_variables, ignored
@@ -165,9 +192,20 @@ def _environment() -> Iterator[Finding]:
         return proxies_described() or "none"
 
     yield _found("environment", "proxies", described)
+    yield _found("environment", "Dask's settings", _dask)
     yield Finding(
         "environment", "locale", f"{sys.stdout.encoding}, {os.environ.get('TZ', 'local')}"
     )
+
+
+def _dask() -> str:
+    from flows.runners.choose import check_dask
+
+    check_dask()
+    import dask.config
+
+    folders = [folder for folder in dask.config.paths if any(Path(folder).glob("*.y*ml"))]
+    return f"read from {listed(folders)}" if folders else "no files"
 
 
 # Folders
@@ -182,12 +220,7 @@ def _homes() -> Iterator[Finding]:
     yield Finding("folders", "home", os.environ.get("HOME", "HOME is not set"))
     yield _found("folders", "Prefect's home", _prefect_home)
     yield _writable("folders", "cache", cache_folder, f"name another folder with {CACHE_VARIABLE}")
-    yield _writable(
-        "folders",
-        "temporary",
-        lambda: Path(tempfile.gettempdir()),
-        "name another folder with TMPDIR",
-    )
+    yield _temporary_folder()
 
 
 def _prefect_home() -> str:
@@ -201,6 +234,17 @@ def _prefect_home() -> str:
     return str(writable_home())
 
 
+def _temporary_folder() -> Finding:
+    advice = "free some space there, or name another folder with TMPDIR"
+    found = _writable("folders", "temporary", lambda: Path(tempfile.gettempdir()), advice)
+    # Python takes the first of these folders that it can write to, without a word about the others.
+    given = [name for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
+    if given and not found.problem and os.path.abspath(os.environ[given[0]]) != found.value:
+        wanted = quoted(os.environ[given[0]])
+        return replace(found, problem=f"{given[0]} names {wanted}, which can't be used; {advice}.")
+    return found
+
+
 def _writable(topic: str, name: str, find: Callable[[], Path], advice: str) -> Finding:
     found = _found(topic, name, lambda: str(find()), advice)
     if found.problem:
@@ -208,8 +252,9 @@ def _writable(topic: str, name: str, find: Callable[[], Path], advice: str) -> F
     folder = Path(found.value)
     nearest = next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
     try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            # A full disk may have room for an empty file.
+            file.write(bytes(WRITTEN))
     except OSError as error:
         return replace(found, problem=f"it can't be written ({error.strerror}); {advice}.")
     return found
@@ -243,17 +288,26 @@ def _store(url: str) -> Iterator[Finding]:
 
 def _server() -> Iterator[Finding]:
     from flows.running.server_address import prepare_prefect, ui_server
-    from flows.running.server_check import problem_with
+    from flows.running.server_check import (
+        prefect_settings,
+        problem_with,
+        require_settings,
+        settings_of_servers,
+    )
 
     try:
         named = prepare_prefect()
-        if named is None:
-            running = ui_server()
-            yield Finding("server", "address", running or "none; a run starts a temporary one")
-            return
-        problem = problem_with(named)
+        settings = prefect_settings()
+        require_settings()
+        problem = problem_with(named) if named else None
     except FashionFlowError as error:
         yield Finding("server", "address", "-", str(error))
+        return
+    if named is None:
+        running = ui_server()
+        unused = settings_of_servers(settings)
+        yield Finding("server", "address", running or "none; a run starts a temporary one")
+        yield Finding("server", "settings it ignores", listed(unused) if unused else "none")
         return
     yield Finding(
         "server",

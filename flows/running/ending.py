@@ -120,7 +120,10 @@ def _log_failure(error: BaseException, run_log: RunLog, *, lost: bool) -> int:
         )
     else:
         log.error(
-            "%s: %s", type(error).__name__, first_line(error, 300) if str(error) else "no message"
+            "%s: %s; see whether `fashion-flow doctor` finds what is wrong, else report it with "
+            "the log",
+            type(error).__name__,
+            first_line(error, 200) if str(error) else "no message",
         )
     log.error(
         "finished stages are kept in %s; start the same command again to continue. Details: %s",

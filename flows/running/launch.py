@@ -26,7 +26,7 @@ from flows.running.server import (
     find_server,
     start_server,
 )
-from flows.running.server_check import prefect_settings
+from flows.running.server_check import import_prefect, require_settings
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.fingerprint import remember_code
 from tasks.engine.profile import configure
@@ -109,6 +109,9 @@ def _run(request: RunRequest, view: LiveView | None, ending: Ending) -> None:
     """Run the flow in its own thread and note how it ends."""
     try:
         remember_code()
+        # Says what is wrong with them. A temporary server does not read them, and its address must
+        # be known before Prefect is imported.
+        require_settings()
         # Checked before a data set is downloaded for a run that can't start.
         request.choice.check(stage_names(request.settings))
         site = find_site(request.runner, request.settings.execution)
@@ -151,8 +154,7 @@ def _announce_work(
 
 
 def _call_flow(request: RunRequest, settings: Settings, *, computes: bool) -> None:
-    # Says what is wrong with them, if they are not valid.
-    prefect_settings()
+    import_prefect()
     from flows.build_model import build_model
 
     await_server(RunLog(request.store, request.run_id).log.log_file())

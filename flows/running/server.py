@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.running.prefect_home import writable_home
+from flows.running.prefect_home import server_environment, server_folder, writable_home
 from flows.running.server_address import (
     LOOPBACK,
     SERVER_DEFAULTS,
@@ -22,7 +22,7 @@ from flows.running.server_address import (
     wait_until_healthy,
 )
 from flows.running.server_check import require_server
-from flows.running.watcher import watch
+from flows.running.watcher import start_watched
 from tasks.core.errors import StageError, without_password
 from tasks.storage.run_log import RunLog
 
@@ -116,12 +116,13 @@ def start_server() -> None:
 def _started(port: int) -> TemporaryServer:
     application = ("--factory", "prefect.server.api.server:create_app", "--lifespan", "on")
     listening = ("--host", LOOPBACK, "--port", str(port), "--log-level", "error")
-    process = subprocess.Popen(  # noqa: S603 - the command is a constant, the port a number
+    process, watcher = start_watched(
         [sys.executable, "-m", "uvicorn", *application, *listening],
-        env=os.environ | TEMPORARY_SETTINGS,
-        stdout=subprocess.DEVNULL,
+        env=server_environment(TEMPORARY_SETTINGS),
+        cwd=server_folder(),
+        output=subprocess.DEVNULL,
     )
-    return TemporaryServer(port, process, watch(process.pid))
+    return TemporaryServer(port, process, watcher)
 
 
 def announce_server() -> None:

@@ -12,8 +12,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flows.running.server_address import NamedServer
+from flows.running.server_address import PREFECT_DEFAULTS, NamedServer
 from tasks.core.errors import StageError, UserError, without_password
+from tasks.core.messages import first_line, shortened
 from tasks.storage.proxies import proxy_for
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def prefect_settings() -> Settings:
         UserError: a setting is malformed.
     """
     from pydantic import ValidationError
+    from pydantic_settings.exceptions import SettingsError
 
     try:
         with warnings.catch_warnings():
@@ -91,10 +93,57 @@ def prefect_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join((error.title, *map(str, first["loc"])))
+        raise _invalid(f"{name}: {_cut(first['msg'])}") from None
+    except SettingsError as error:
+        raise _invalid(_cut(error)) from None
+
+
+def require_settings() -> None:
+    """Refuse settings of Prefect with which no run works, whichever server it uses.
+
+    Raises:
+        UserError: a setting is malformed, or the file of certificates can't be read.
+    """
+    settings = prefect_settings()
+    try:
+        # Even for http, Prefect's client reads it.
+        _certificates(settings)
+    except OSError as error:
         raise UserError(
-            f"Prefect's settings are not valid ({name}: {_cut(first['msg'])}); correct the "
-            "variable PREFECT_... in the environment, .env, prefect.toml or Prefect's profile."
+            f"PREFECT_API_SSL_CERT_FILE names {shortened(str(settings.api.ssl_cert_file), 100)}, "
+            f"which is no readable file of certificates ({first_line(error)}); correct or unset it."
         ) from None
+
+
+def import_prefect() -> None:
+    """Import all of Prefect, which reads more of its settings then.
+
+    Raises:
+        UserError: they keep it from being imported.
+    """
+    try:
+        import prefect.main  # noqa: F401 - for its effect
+    except Exception as error:
+        raise UserError(
+            f"Prefect can't be imported ({type(error).__name__}: {first_line(error)}); unset or "
+            "correct PREFECT_LOGGING_SETTINGS_PATH and other variables PREFECT_... in the "
+            "environment or .env; if there are none, run make setup again."
+        ) from error
+
+
+def settings_of_servers(settings: Settings) -> list[str]:
+    """The names of settings that the user gives to servers; servers of this program ignore them."""
+    given = settings.server.to_environment_variables(exclude_unset=True)
+    # The second is set in the profile that Prefect brings.
+    ours = {*PREFECT_DEFAULTS, "PREFECT_SERVER_EPHEMERAL_ENABLED"}
+    return sorted(given.keys() - ours)
+
+
+def _invalid(reason: str) -> UserError:
+    return UserError(
+        f"Prefect's settings are not valid ({shortened(reason, 150)}); correct the variable "
+        "PREFECT_... in the environment, .env, prefect.toml or Prefect's profile."
+    )
 
 
 def _problem(address: str, settings: Settings) -> str | None:
@@ -215,7 +264,7 @@ def _problem_of(answer: httpx.Response, address: str, settings: Settings) -> str
 
 def _no_api(status: str, address: str) -> str:
     complete = urlsplit(address).path.rstrip("/").endswith("/api")
-    advice = "is there another program?" if complete else "write /api at its end"
+    advice = "name another: this is another program" if complete else "write /api at its end"
     return f"answers ({status}), but not as Prefect's API does; {advice}{_through(address)}"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from flows.running.prefect_home import writable_home
+from flows.running.prefect_home import server_environment, server_folder, writable_home
 from flows.running.server_address import (
     HEALTH_S,
     LOOPBACK,
@@ -25,7 +25,7 @@ from flows.running.server_address import (
     ui_server,
     wait_until_healthy,
 )
-from flows.running.watcher import watch
+from flows.running.watcher import start_watched
 from tasks.core.errors import StageError, UserError, without_password
 from tasks.storage.files import write_atomically
 from tasks.storage.proxies import check_certificates, check_proxies
@@ -74,15 +74,15 @@ def _serving(url: str, port: int, output: Any) -> Iterator[subprocess.Popen[byte
     """Start a server; end it on leaving the context. A Ctrl-C is a normal end."""
     settings = SERVER_SETTINGS | {"PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
     arguments = ("--host", LOOPBACK, "--port", str(port))
-    server = subprocess.Popen(  # noqa: S603 - the command is a constant, the port a number
+    server, watcher = start_watched(
         [sys.executable, "-m", "prefect", "server", "start", *arguments],
-        env=os.environ | settings,
-        stdout=output,
-        stderr=output,
+        env=server_environment(settings),
+        cwd=server_folder(),
+        output=output,
+        errors=output,
         # Ctrl-C reaches only this process, which then ends the server.
-        start_new_session=True,
+        new_session=True,
     )
-    watcher = watch(server.pid)
     try:
         yield server
     except KeyboardInterrupt:

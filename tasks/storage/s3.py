@@ -68,9 +68,10 @@ class S3Path(S3Object):
         # Credentials or a port are refused, and not repeated: they do not belong in a log.
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
             raise UserError(
-                "store s3://...: expected s3://bucket/prefix, with the name of a bucket in lower "
-                "case and nothing else; credentials and endpoint are environment variables "
-                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)."
+                "store s3://...: expected s3://bucket/prefix and nothing else, where the bucket's "
+                "name has 3 to 63 lower-case letters, digits, dots and hyphens; credentials and "
+                "endpoint are environment variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+                "AWS_ENDPOINT_URL)."
             )
         return cls(bucket, "/".join(part for part in prefix.split("/") if part))
 

@@ -43,9 +43,11 @@ def client(*, patient: bool = True) -> S3Client:
 
     Raises:
         UserError: the endpoint is not an address.
+        BotoCoreError: another setting of the SDK can't be used; `explained` says which.
     """
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     waits = PATIENT if patient else HASTY
     config = Config(
@@ -65,6 +67,9 @@ def client(*, patient: bool = True) -> S3Client:
             config = config.merge(Config(proxies={}))
             made = boto3.session.Session().client("s3", config=config)
         return made
+    except BotoCoreError:
+        # Some of them are ValueErrors, too.
+        raise
     except ValueError:
         # The address is not repeated, since it may contain a password.
         raise UserError("AWS_ENDPOINT_URL: expected https://HOST or https://HOST:PORT.") from None
@@ -83,24 +88,48 @@ def explained(bucket: str, path: str) -> Iterator[None]:
         ConflictError: the condition of a write does not hold.
         StorageError: anything else; it may pass if the network or the server is at fault.
     """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore import exceptions as boto
 
     try:
         yield
-    except ClientError as error:
+    except boto.ClientError as error:
         raise _of_answer(bucket, path, error) from None
-    except NoCredentialsError:
-        raise StorageError(
+    except boto.BotoCoreError as error:
+        raise _of_sdk(bucket, error) from None
+
+
+def _of_sdk(bucket: str, error: Any) -> StorageError:
+    """What an error means that the SDK raised without an answer of the service."""
+    from botocore import exceptions as boto
+
+    why = shortened(without_password(str(error)), 130)
+    if isinstance(error, boto.NoCredentialsError):
+        return StorageError(
             f"the store s3://{bucket} needs credentials: set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-        ) from None
-    except BotoCoreError as error:
-        why = shortened(without_password(str(error)), 120)
-        raise StorageError(
+        )
+    network = (
+        boto.HTTPClientError,
+        boto.ConnectionError,
+        boto.IncompleteReadError,
+        boto.ChecksumError,
+        boto.FlexibleChecksumError,
+        # Credentials that another service would have given.
+        boto.MetadataRetrievalError,
+        boto.CredentialRetrievalError,
+        boto.TokenRetrievalError,
+    )
+    if isinstance(error, network):
+        return StorageError(
             f"the store s3://{bucket} can't be reached ({why}); check the network, "
             "AWS_ENDPOINT_URL and AWS_REGION.",
             transient=True,
-        ) from None
+        )
+    return StorageError(
+        f"the store s3://{bucket} can't be used with these settings of the AWS SDK ({why}); "
+        "correct or unset the variable AWS_..., or correct its file, by default ~/.aws/config "
+        "or ~/.aws/credentials."
+    )
 
 
 def _of_answer(bucket: str, path: str, error: Any) -> Exception:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.conftest import RUN_S
 from tests.processes import DEAD_PROXY, Command, Start, free_port, wait_for
 
 GONE_S = 30
@@ -43,6 +44,41 @@ def test_a_server_that_is_killed_leaves_nothing_that_runs_or_misleads(
     again = start("ui", "--port", str(port), **home)
     assert again.stdout
     assert again.stdout.readline().strip() == f"Prefect UI: {url}"
+
+
+# Settings of a server for several people, in every place where Prefect looks for them. With any of
+# them, our client would not reach a server of ours.
+FOR_OTHERS = {
+    "PREFECT_SERVER_API_AUTH_STRING": "admin:secret",
+    "PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////nowhere/x.db",
+    "UVICORN_ROOT_PATH": "/elsewhere",
+    "WEB_CONCURRENCY": "many",
+}
+FILES_FOR_OTHERS = {
+    ".env": "PREFECT_SERVER_API_BASE_PATH=/elsewhere\nPREFECT_SERVER_API_AUTH_STRING=x:y\n",
+    "prefect.toml": "[server.database]\nmigrate_on_start = false\n",
+    "home/profiles.toml": (
+        'active = "x"\n[profiles.x]\nPREFECT_SERVER_DATABASE_CONNECTION_URL = "postgresql+asyncpg://nowhere/x"\n'
+    ),
+}
+
+
+def test_settings_of_other_servers_are_not_those_of_ours(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    for name, text in FILES_FOR_OTHERS.items():
+        (tmp_path / name).write_text(text)
+    given = {**FOR_OTHERS, "PREFECT_HOME": str(tmp_path / "home")}
+    load = ("run", "--preset", "smoke", "--only", "load", "--store")
+    temporary = start(*load, tmp_path / "one", **given)
+    said, _ = temporary.communicate(timeout=RUN_S)
+    assert temporary.returncode == 0, said
+    ui = start("ui", "--port", str(free_port()), **given)
+    assert ui.stdout
+    assert ui.stdout.readline().startswith("Prefect UI: http://127.0.0.1:")
+    with_ui = start(*load, tmp_path / "two", **given)
+    said, _ = with_ui.communicate(timeout=RUN_S)
+    assert with_ui.returncode == 0, said
+    assert "in the Prefect UI: http://127.0.0.1:" in said
 
 
 def test_a_port_that_is_taken_is_a_users_mistake(fashion_flow: Command, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -23,7 +23,12 @@ import pytest
 from tests.conftest import RUN_S, running_server
 from tests.processes import Server
 
-STAGES = ("baseline", "low_capacity", "guard", "explore")
+# Whichever test comes first also waits for the runs in the usual environment.
+pytestmark = pytest.mark.timeout(4 * RUN_S)
+
+STAGES = ("baseline", "low_capacity", "guard", "explore", "look")
+# In a second run into the same store: the index of the guard, and a network of today's.
+NEWER = ("overfitting", "guard", "look")
 SIZES = {
     "synthetic.train": 600,
     "synthetic.test": 200,
@@ -31,12 +36,26 @@ SIZES = {
     "subset.validation": 100,
     "subset.test": 100,
 }
-SETTINGS = [
-    *("--preset", "smoke", "--transfer-weights", "off"),
-    *(option for stage in STAGES for option in ("--only", stage)),
-    *(option for name, size in SIZES.items() for option in ("--set", f"{name}={size}")),
-]
-TRAINED = ("baseline", "low_capacity")
+NEWER_SETTINGS = {
+    "guard.search": "index",
+    "class_weight": "balanced",
+    "overfitting.network.family": "compact",
+    "overfitting.epochs": "1",
+    "plan": "[]",
+}
+
+
+def options(stages: Sequence[str], settings: Mapping[str, object]) -> list[str]:
+    """The options of `run` for some stages."""
+    return [
+        *("--preset", "smoke", "--transfer-weights", "off"),
+        *(option for stage in stages for option in ("--only", stage)),
+        *(option for name, value in settings.items() for option in ("--set", f"{name}={value}")),
+    ]
+
+
+RUNS = (options(STAGES, SIZES), options(NEWER, {**SIZES, **NEWER_SETTINGS}))
+TRAINED = ("baseline", "low_capacity", "overfitting")
 KERAS_JSON = json.dumps(
     {
         "floatx": "float16",
@@ -125,6 +144,31 @@ SAME = {
         {"matplotlibrc": "figure.dpi: 30\nfont.size: 30\nlines.linewidth: 9\n"},
     ),
     "Python's switches": Environment({"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": "1"}),
+    "Prefect's settings": Environment(
+        {
+            "PREFECT_TASKS_DEFAULT_RETRIES": "3",
+            "PREFECT_TASKS_REFRESH_CACHE": "1",
+            "PREFECT_TASKS_DEFAULT_NO_CACHE": "1",
+            "PREFECT_TASKS_DEFAULT_PERSIST_RESULT": "1",
+            "PREFECT_FLOWS_DEFAULT_RETRIES": "2",
+            "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+            "PREFECT_LOCAL_STORAGE_PATH": "/proc/x",
+            "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "1",
+            "PREFECT_API_KEY": "of-no-server",
+            "PREFECT_API_AUTH_STRING": "joe:of-no-server",
+            "PREFECT_API_ENABLE_HTTP2": "1",
+            "PREFECT_LOGGING_LEVEL": "ERROR",
+        }
+    ),
+    "settings of Dask and AWS": Environment(
+        {
+            "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
+            "DASK_CONFIG": "{home}",
+            "AWS_DEFAULT_REGION": "a b",
+            "AWS_CONFIG_FILE": "{home}/dask.yaml",
+        },
+        {"dask.yaml": "[broken\n"},
+    ),
     "no home": Environment({"HOME": "/proc/1/nope", "MPLCONFIGDIR": "/proc/1/nope"}),
 }
 
@@ -138,6 +182,7 @@ TOGETHER = {
     "libraries": (
         *("threads", "stages one after the other", "keras.json", "Keras's variables", "XLA"),
         *("oneDNN's precision", "oneDNN's hints", "a proxy", "Matplotlib's settings"),
+        *("Prefect's settings", "settings of Dask and AWS"),
     ),
     "home": ("keras.json in the home folder", "ASCII"),
     "broken": ("broken keras.json", "no home"),
@@ -166,24 +211,25 @@ def stored_in(
         (home / name).parent.mkdir(exist_ok=True)
         (home / name).write_text(text)
     variables = {name: value.format(home=home) for name, value in given.variables.items()}
-    command = [sys.executable, "-m", "flows", "run", *SETTINGS, *given.options]
 
     def before() -> None:
         for step in given.before:
             step()
 
-    done = subprocess.run(
-        [*command, "--store", str(store)],
-        cwd=folder,
-        env={**usual, "PREFECT_API_URL": server.url, **variables},
-        preexec_fn=before,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=RUN_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    for asked in RUNS:
+        command = [sys.executable, "-m", "flows", "run", *asked, *given.options]
+        done = subprocess.run(
+            [*command, "--store", str(store)],
+            cwd=folder,
+            env={**usual, "PREFECT_API_URL": server.url, **variables},
+            preexec_fn=before,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=RUN_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return {
         f"{path.parent.parent.name} {found['key']}": {
             name: file["sha256"] for name, file in found["files"].items()
@@ -199,7 +245,9 @@ def usual(
 ) -> dict[str, dict[str, str]]:
     """What a run in the usual environment stores."""
     stored = stored_in(Environment(), tmp_path_factory.mktemp("usual"), clean, server)
-    assert {stage.split()[0] for stage in stored} >= set(STAGES)
+    made = [stage.split()[0] for stage in stored]
+    assert set(made) >= {*STAGES, *NEWER}
+    assert [made.count(stage) for stage in ("guard", "look")] == [2, 2]
     return stored
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,13 @@ import pytest
 from flows.cli.app import main
 from flows.running import checkup
 from flows.running.checkup import Finding, check_up
+from tests.conftest import ROOT
+from tests.processes import Command
 
-TOPICS = ["program", "computation", "environment", "folders", "store", "server", "data"]
+TOPICS = [
+    *("program", "computation", "variables", "environment"),
+    *("folders", "store", "server", "data"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +76,87 @@ def test_what_is_wrong_is_named_with_what_to_do(
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert said in problems()[name]
+
+
+def test_a_full_temporary_folder_is_a_problem(
+    healthy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a full disk: Python then takes another folder without a word.
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", "/proc/none")
+    assert problems()["folders, temporary"].startswith("TMPDIR names '/proc/none', which can't be")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(healthy))
+    assert problems() == {}
+    assert found()["folders, temporary"].value == str(healthy)
+    monkeypatch.setattr(checkup, "WRITTEN", -1)
+    monkeypatch.setattr(checkup, "bytes", lambda _: full_disk(), raising=False)
+    assert "No space left on device" in problems()["folders, temporary"]
+
+
+def full_disk() -> bytes:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def variables_of_users() -> list[str]:
+    """The names in the table of docs/usage.md, with an end for those that end in dots."""
+    page = (ROOT / "docs" / "usage.md").read_text()
+    table = page.partition("## Environment variables")[2].partition("`fashion-flow doctor`")[0]
+    first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    names = [name for cell in first for name in re.findall("`([A-Z0-9_.]+)`", cell)]
+    return [name.replace("...", "X") for name in names if not name.endswith("_PROXY")]
+
+
+def test_every_variable_of_the_manual_is_shown_and_secrets_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = variables_of_users()
+    assert len(names) > 10
+    secrets = {
+        "AWS_SECRET_ACCESS_KEY": "no",
+        "PREFECT_API_KEY": "no",
+        "PREFECT_CLIENT_CUSTOM_HEADERS": '{"a": "no"}',
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://me:no@far/x",
+    }
+    shown = {
+        "AWS_SHARED_CREDENTIALS_FILE": "/etc/keys",
+        "AWS_ENDPOINT_URL": "https://me:no@far",
+        "DASK_CONFIG": "/etc/dask",
+    }
+    with monkeypatch.context() as given:
+        for name in names:
+            given.setenv(name, "seen")
+        for name, value in (secrets | shown).items():
+            given.setenv(name, value)
+        rows = {one.name: one.value for one in checkup._variables()}
+    assert set(names) <= set(rows)
+    assert {rows[name] for name in secrets} == {"set"}
+    assert rows["AWS_SHARED_CREDENTIALS_FILE"] == "/etc/keys"
+    assert rows["AWS_ENDPOINT_URL"] == "https://far"
+    assert rows["DASK_CONFIG"] == "/etc/dask"
+
+
+def test_prefects_settings_are_checked_even_if_no_server_is_named(
+    fashion_flow: Command, tmp_path: Path
+) -> None:
+    quick = ("doctor", "--store", str(tmp_path / "store"))
+    wrong = {"PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "maybe", "PREFECT_HOME": str(tmp_path)}
+    done = fashion_flow(*quick, **wrong)
+    assert done.status == 1
+    said = " ".join(done.err.split())
+    assert "server, address: Prefect's settings are not valid (APISettings.tls_insecure" in said
+    # Each is a finding of its own.
+    (tmp_path / "broken.yaml").write_text("a: [b\n")
+    done = fashion_flow(*quick, **wrong, DASK_CONFIG=str(tmp_path))
+    said = " ".join(done.err.split())
+    assert "environment, Dask's settings: Dask can't be used with its settings" in said
+    assert "server, address: Prefect's settings are not valid" in said
+    unused = {"PREFECT_SERVER_API_AUTH_STRING": "a:b", "PREFECT_HOME": str(tmp_path)}
+    done = fashion_flow(*quick, "--json", **unused)
+    assert done.status == 0
+    rows = {row["name"]: row["value"] for row in json.loads(done.out)}
+    assert rows["settings it ignores"] == "PREFECT_SERVER_API_AUTH_STRING"
+    assert "a:b" not in done.out
 
 
 def test_a_store_that_cannot_be_written_is_a_problem() -> None:

@@ -28,6 +28,7 @@ REFUSED = (
     "the system refuses this process more memory or threads ({}); raise its limits (`ulimit -v`, "
     "`ulimit -u`, the container's), or set execution.workers=1"
 )
+UNKNOWN = "see whether `fashion-flow doctor` finds what is wrong, else report it with the log"
 
 
 class Left(BaseException):
@@ -59,8 +60,12 @@ def run_log(tmp_path: Path) -> RunLog:
         (CriteriaError("too weak"), NO_SUCCESS, "too weak"),
         (StageError("the disk is full"), STAGE_FAILED, "the disk is full"),
         (OSError("broken pipe"), STAGE_FAILED, "broken pipe"),
-        (ValueError("odd\nmore"), STAGE_FAILED, "ValueError: odd"),
-        (ValueError(), STAGE_FAILED, "ValueError: no message"),
+        (
+            ValueError("odd\nmore"),
+            STAGE_FAILED,
+            f"ValueError: odd; {UNKNOWN}",
+        ),
+        (ValueError(), STAGE_FAILED, f"ValueError: no message; {UNKNOWN}"),
         (MemoryError(), STAGE_FAILED, REFUSED.format("MemoryError")),
         (
             RuntimeError("can't start new thread"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.running import server
+from flows.running.prefect_home import server_environment
 from flows.running.server import (
     STARTS,
     TEMPORARY_SETTINGS,
@@ -18,7 +19,7 @@ from flows.running.server import (
     stop_temporary_server,
 )
 from flows.running.ui_server import SERVER_SETTINGS
-from flows.running.watcher import watch
+from flows.running.watcher import start_watched
 from tasks.core.errors import StageError
 from tests.processes import free_port
 
@@ -33,9 +34,15 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def start(port: int) -> TemporaryServer:
         answers = (sys.executable, "-m", "http.server", str(port), "--directory", str(tmp_path))
         command = answers if len(listed) == STARTS - 1 else ("false",)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process, watcher = start_watched(
+            command,
+            env=os.environ,
+            cwd=tmp_path,
+            output=subprocess.DEVNULL,
+            errors=subprocess.DEVNULL,
+        )
         listed.append(process.pid)
-        return TemporaryServer(port, process, watch(process.pid))
+        return TemporaryServer(port, process, watcher)
 
     monkeypatch.setattr(server, "_started", start)
     monkeypatch.setattr(server, "_temporary", [start(free_port())])
@@ -65,7 +72,7 @@ def test_a_server_that_always_ends_is_given_up(
 
 def test_a_module_of_the_working_folder_does_not_stand_in_for_a_library(tmp_path: Path) -> None:
     (tmp_path / "random.py").write_text("raise ImportError('not this one')")
-    settings = os.environ | TEMPORARY_SETTINGS | SERVER_SETTINGS
+    settings = server_environment(TEMPORARY_SETTINGS | SERVER_SETTINGS)
     asked = [sys.executable, "-m", "uvicorn", "--version"]
     done = subprocess.run(asked, cwd=tmp_path, env=settings, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

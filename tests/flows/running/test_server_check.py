@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from flows.running.server_address import NamedServer
 from flows.running.server_check import problem_with, require_server
 from tasks.core.errors import StageError
 from tasks.storage.proxies import spare_loopback
+from tests.conftest import ROOT
 
 HEALTHY = json.dumps(prefect.__version__)
 HTML = "<!DOCTYPE html><title>Prefect</title>"
@@ -143,7 +145,7 @@ def test_a_healthy_server_is_asked_once_with_prefects_credentials() -> None:
             "",
             r"answers \(200 OK\), but not as Prefect's API does; write /api at its end",
         ),
-        (200, HTML, "/api", "but not as Prefect's API does; is there another program?"),
+        (200, HTML, "/api", "but not as Prefect's API does; name another: this is another program"),
         (404, "{}", "/", "write /api at its end"),
         (500, "", "/api", r"is overloaded or failing \(500 Internal Server Error\); try again"),
         (429, "", "/api", r"is overloaded or failing \(429 Too Many Requests\); try again"),
@@ -302,3 +304,32 @@ def test_a_proxy_in_between_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert got[0][0] == "http://prefect.invalid:4200/api/admin/version"
     assert f"The proxy {proxy} is used" in (found or "")
     assert "add prefect.invalid to NO_PROXY" in (found or "")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "maybe"}, "APISettings.tls_insecure_skip_verify"),
+        ({"PREFECT_CLIENT_CUSTOM_HEADERS": "x"}, 'field "custom_headers"'),
+        ({"PREFECT_API_SSL_CERT_FILE": "/nowhere.pem"}, "names /nowhere.pem, which is no readable"),
+        ({"PREFECT_LOGGING_SETTINGS_PATH": "logging.yaml"}, "Prefect can't be imported ("),
+    ],
+)
+def test_settings_with_which_no_run_works_are_refused(
+    given: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    code = (
+        "from flows.running.server_check import import_prefect, require_settings\n"
+        "from tasks.core.errors import UserError\n"
+        "try: require_settings(); import_prefect()\n"
+        "except UserError as error: print(error)"
+    )
+    (tmp_path / "logging.yaml").write_text("a\nb: [c")
+    surroundings = os.environ | {"PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)} | given
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said in done.stdout
+    assert "PREFECT_" in done.stdout
+    assert len(done.stdout) <= 401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError
 
@@ -13,6 +14,7 @@ from tasks.core.stage_specs import SPECS
 from tasks.engine import libraries
 from tasks.engine.fingerprint import libraries_of
 from tasks.engine.libraries import installation, library_version, library_versions
+from tests.conftest import ROOT
 
 KINDS = [spec.kind for spec in SPECS]
 
@@ -29,6 +31,14 @@ def test_every_stage_has_those_that_write_its_files() -> None:
 def test_figures_depend_on_all_that_draws_them() -> None:
     for kind in ("explore", "guard", "look", "curves", "quality", "figures"):
         assert of(kind) >= {"matplotlib", "pillow", "kiwisolver", "contourpy"}
+
+
+def test_the_page_on_reliability_lists_all_of_them() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    (row,) = (line for line in page.splitlines() if line.startswith("| versions of Python"))
+    listed = set(re.findall(r"\w+", row.split("|")[1].lower())) | {"pil"}
+    every = {name for kind in KINDS for name in of(kind, "tensorflow") | of(kind, "jax")}
+    assert {name.lower() for name in every} - listed == set()
 
 
 def test_a_stage_that_does_not_use_a_library_is_not_recomputed_for_it() -> None:

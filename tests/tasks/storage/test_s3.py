@@ -556,6 +556,20 @@ def test_an_append_to_an_empty_log_begins_it(root: S3Path) -> None:
     assert read_lines(root / "log") == [{"a": 1}, {"b": 2}]
 
 
+def test_settings_of_requests_are_the_programs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_RETRY_MODE": "legacy",
+        "AWS_MAX_ATTEMPTS": "99",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_supported",
+    }.items():
+        monkeypatch.setenv(name, value)
+    config: Any = s3_client.client.__wrapped__().meta.config
+    assert config.retries == {"mode": "standard", "total_max_attempts": 5}
+    assert config.request_checksum_calculation == "when_required"
+    assert config.response_checksum_validation == "when_required"
+
+
 # What goes wrong
 
 
@@ -574,6 +588,24 @@ def test_an_append_to_an_empty_log_begins_it(root: S3Path) -> None:
         ("s3://Bucket:1/x", {}, "expected s3://bucket/prefix", 2),
         ("S3://id:a-secret-of-the-tests@bucket/x", {}, "expected a folder, or s3://bucket", 2),
         ("s3://bucket/x", {"AWS_ENDPOINT_URL": "minio:9000"}, "AWS_ENDPOINT_URL: expected", 2),
+        (
+            "s3://bucket/x",
+            {"AWS_DEFAULT_REGION": "a b"},
+            "settings of the AWS SDK (Provided region_name 'a b' doesn't match",
+            1,
+        ),
+        (
+            "s3://bucket/x",
+            {"AWS_CONFIG_FILE": __file__},
+            "correct its file, by default ~/.aws/config",
+            1,
+        ),
+        (
+            "s3://bucket/x",
+            {"AWS_STS_REGIONAL_ENDPOINTS": "no"},
+            "(STS regional endpoints option no is invalid.",
+            1,
+        ),
         ("s3://bucket/x", {"AWS_PROFILE": "nobody"}, "profile (nobody) could not be found", 1),
         (
             "s3://bucket/x",
@@ -592,7 +624,8 @@ def test_errors_are_explained(
     status: int,
 ) -> None:
     none = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
-    command = "runs" if "AWS_PROFILE" in changes or "AWS_ENDPOINT_URL" in changes else "verify"
+    settings = changes.keys() - {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    command = "runs" if settings else "verify"
     done = fashion_flow(command, "--store", store, **(server | none | changes))
     assert done.status == status, done.err
     assert said in " ".join(done.err.split())
