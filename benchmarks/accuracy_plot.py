@@ -56,7 +56,8 @@ def points(found: Sequence[Row], images: int) -> list[Point]:
     groups: dict[tuple[Any, ...], dict[int, Row]] = defaultdict(dict)
     for row in found:
         if row.images == images and row.seconds is not None:
-            groups[row.program, row.recipe, row.budget or row.epochs][row.seed] = row
+            size = (row.budget, None if row.budget else row.epochs)
+            groups[row.program, row.recipe, size][row.seed] = row
     made = []
     for (program, recipe, _), by_seed in groups.items():
         of = list(by_seed.values())

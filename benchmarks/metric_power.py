@@ -43,6 +43,8 @@ from tasks.core.settings.execution import ExecutionSettings
 from tasks.core.settings.training import TrainSettings
 from tasks.core.statistics.estimates import mean_squares
 from tasks.core.statistics.evidence import Scored, gain
+from tasks.engine.libraries import installation
+from tasks.engine.profile import configure, resolve_profile
 
 LEVEL = 0.05
 SEEDS_OF_A_JOB = 6
@@ -147,8 +149,6 @@ class Trainer:
 
 def trained(job: Job, train: int, held_out: int) -> str:
     """Store for each seed of a job whether each image is right, and its loss; what was done."""
-    from tasks.engine.profile import configure, resolve_profile
-
     configure(resolve_profile(ExecutionSettings(device="cpu")))
     trainer = Trainer(job.training, train, held_out)
     for seed, path in job.paths.items():
@@ -163,13 +163,15 @@ def all_scored(given: argparse.Namespace) -> dict[str, list[Scored]]:
     """The scores of every training, by the name of its change; what is missing is trained."""
     folder = given.store / f"{given.train_images}-{given.held_out}"
     folder.mkdir(parents=True, exist_ok=True)
+    made_by = [installation(), resolve_profile(ExecutionSettings(device="cpu"))]
     paths: dict[str, list[Path]] = {}
     jobs = []
     for name in (INCUMBENT, *given.changes):
         training = settings_of(name, given.epochs)
         # Twice as many of the incumbent, so that two groups of them can be compared.
         count = given.replicates * (2 if name == INCUMBENT else 1)
-        digest = digest_of(training.model_dump(mode="json"))[:8]
+        settings = training.model_dump(mode="json")
+        digest = digest_of({"training": settings, "made by": made_by})[:8]
         paths[name] = [folder / f"{digest}-{seed}.npz" for seed in range(count)]
         missing = [seed for seed, path in enumerate(paths[name]) if not path.exists()]
         for first in range(0, len(missing), SEEDS_OF_A_JOB):

@@ -45,7 +45,10 @@ def write_images(folder: Path, path: Path) -> None:
         arrays |= {f"x_{name}": images[chosen], f"y_{name}": labels[chosen]}
         begin += count
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
+    # Under another name first, so that a file that is there is whole.
+    part = path.with_name(f"part-{path.name}")
+    np.savez(part, **arrays)
+    part.replace(path)
 
 
 def print_table(store: Path) -> None:

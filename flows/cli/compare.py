@@ -13,7 +13,7 @@ from flows.cli.results import DECISIONS, score
 from flows.cli.run_tables import metric_of, note_unfinished, result_rows
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
-from flows.recipe.settle import logged_rule_words
+from flows.recipe.settle import logged_rule_words, logged_settings
 from tasks.core.messages import listed
 from tasks.core.names import FINAL, PREPROCESS
 from tasks.core.own_code import OWN_CODE, short_digest
@@ -113,9 +113,10 @@ def comparison(one: RunLog, other: RunLog) -> dict[str, Any]:
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A run's settings and profile by dotted name."""
-    plan = entry["settings"]["plan"]
+    settings = dict(logged_settings(entry["settings"]))
+    plan = settings["plan"]
     numbered = {str(number): iteration for number, iteration in enumerate(plan, start=1)}
-    given = entry["settings"] | {"plan": numbered, "profile": entry["profile"]}
+    given = settings | {"plan": numbered, "profile": entry["profile"]}
     # An empty plan has no iteration that could differ.
     return flat({name: value for name, value in given.items() if value != {}})
 

@@ -15,7 +15,7 @@ from flows.recipe.stages import on_fashion_mnist
 from tasks.core.errors import StageError
 from tasks.core.names import evaluation_name
 from tasks.core.settings.run_settings import Settings
-from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
+from tasks.core.statistics.notebook_results import notebook_result
 from tasks.core.tables.results import MODELS, SIZES, TESTED, TRAINED
 from tasks.storage.store import Store
 
@@ -70,7 +70,9 @@ def _partial_row(
     """A row with the columns of the stored table; None for what is not known yet."""
     scored = [facts[name] for name in map(evaluation_name, model.trainings) if name in facts]
     verdict = facts.get(model.gate or "", {})
-    reported = NOTEBOOK_RESULTS.get(model.name) if on_fashion_mnist(settings) else None
+    reported = None
+    if on_fashion_mnist(settings):
+        reported = notebook_result(model.name, same_plan=settings.has_notebook_plan)
     return dict.fromkeys(MODELS.names) | {
         "name": model.name,
         "step": model.step,

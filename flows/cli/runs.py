@@ -12,7 +12,7 @@ from flows.cli.common_options import ARTIFACTS, StoreOption
 from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from flows.recipe.presets import PRESETS
-from flows.recipe.settle import logged_rule_words
+from flows.recipe.settle import logged_rule_words, logged_settings
 from tasks.core.errors import UserError
 from tasks.core.messages import listed
 from tasks.storage.run_log import all_runs, damaged_runs, no_run
@@ -92,12 +92,12 @@ def nearest_preset(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
     The rule does not count: which one is usual depends on the other settings.
     """
-    ours = flat({name: value for name, value in settings.items() if name != "rule"})
+    logged = logged_settings(settings)
+    ours = flat({name: value for name, value in logged.items() if name != "rule"})
     compared = []
     for name, preset in PRESETS.items():
         for variant in filter(None, (preset.settings, preset.own)):
             theirs = flat(variant.model_dump(mode="json"))
-            # Runs of earlier versions lack newer settings.
             differences = {key: ours[key] for key in ours if ours[key] != theirs.get(key)}
             compared.append((name, differences))
     return min(compared, key=lambda one: len(one[1]))

@@ -7,7 +7,9 @@ come to the same.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +18,7 @@ from flows.recipe.presets import PRESETS, Preset
 from tasks.core.errors import UserError
 from tasks.core.settings.base import explain
 from tasks.core.settings.evaluation import Rule
+from tasks.core.settings.notebook_plan import NOTEBOOK_PLAN
 from tasks.core.settings.run_settings import Settings
 
 # What the decisions in a plan were made on, besides the images.
@@ -31,10 +34,18 @@ def settled(settings: Settings) -> Settings:
     Raises:
         UserError: with that rule, the settings contradict each other.
     """
+    if settings.rule == "notebook" and not _has_notebook_s_decisions(settings):
+        # Earlier versions had one name for replaying any plan.
+        return validated(settings.model_dump() | {"rule": "replay"})
     if settings.rule != "auto":
         return settings
     started = _on_own_images(settings)
     return validated(started.model_dump() | {"rule": default_rule(started)})
+
+
+def _has_notebook_s_decisions(settings: Settings) -> bool:
+    decided = [(entry.name, entry.replay) for entry in settings.plan]
+    return decided == [(entry.name, entry.replay) for entry in NOTEBOOK_PLAN]
 
 
 def default_rule(settings: Settings) -> Rule:
@@ -52,11 +63,24 @@ def rule_words(settings: Settings) -> str:
 
 
 def logged_rule_words(logged: Mapping[str, Any]) -> str:
-    """`rule_words` of a run in the log; empty, too, if another version has started it."""
+    """`rule_words` of a run in the log; empty, too, if these settings are no longer valid."""
+    settings = _valid(json.dumps(logged))
+    return rule_words(settings) if settings else ""
+
+
+def logged_settings(logged: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a run in the log, with the defaults of those that did not exist then."""
+    settings = _valid(json.dumps(logged))
+    return settings.model_dump(mode="json") if settings else logged
+
+
+@lru_cache
+def _valid(text: str) -> Settings | None:
+    """Settings from JSON, None if not valid. It takes long, and many runs have the same."""
     try:
-        return rule_words(Settings.model_validate(logged))
+        return Settings.model_validate(json.loads(text))
     except ValidationError:
-        return ""
+        return None
 
 
 def validated(tree: Mapping[str, Any], known: Collection[str] = ()) -> Settings:

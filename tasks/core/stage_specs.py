@@ -295,7 +295,7 @@ class ModelInResults(Model):
 
 
 class ResultsSpec(StageSpec):
-    """The tables of results; `notebook` adds the notebook's figures."""
+    """The tables of results; with the notebook's figures, of all steps if its plan is followed."""
 
     kind = "results"
     seal = REPORTS
@@ -305,6 +305,7 @@ class ResultsSpec(StageSpec):
     gates: tuple[str, ...]
     folds: int | None
     notebook: bool
+    notebook_plan: bool
     random_transfer: bool
 
 

@@ -23,7 +23,7 @@ from tasks.core.stage_spec import Model
 from tasks.core.stage_specs import ModelInResults, ResultsSpec
 from tasks.core.statistics.evidence import Scored, constant, score
 from tasks.core.statistics.multiple_testing import holm
-from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
+from tasks.core.statistics.notebook_results import notebook_result
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import MODELS, SCORES, SIZES, TRAININGS
 from tasks.core.tables.verdicts import ALL_VERDICTS
@@ -80,7 +80,9 @@ def _row(model: ModelInResults, trainings: Sequence[Row], inputs: Inputs, spec: 
     stages = [training.stage for training in model.trainings]
     sizes = inputs.facts(stages[0])
     verdict = inputs.facts(model.gate) if model.gate else {}
-    reported = NOTEBOOK_RESULTS.get(model.name) if spec.notebook else None
+    reported = None
+    if spec.notebook:
+        reported = notebook_result(model.name, same_plan=spec.notebook_plan)
     control = spec.random_transfer and model.name.startswith("vgg16")
     row: Row = {
         "name": model.name,

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from tasks.core.array_types import Float64
 from tasks.core.names import SELECTION, VALIDATION
 from tasks.core.seeds import generator
-from tasks.core.settings.evaluation import REPLAYING, Metric
+from tasks.core.settings.evaluation import Metric
 from tasks.core.stage_spec import Model
 from tasks.core.stage_specs import SelectionSpec
 from tasks.core.statistics.balanced import Strata
+from tasks.core.statistics.decisions import REPLAYED
 from tasks.core.statistics.optimism import Optimism, optimism
 from tasks.core.tables.arrow import from_rows
 from tasks.core.tables.results import OPTIMISM
@@ -33,7 +34,7 @@ FEW_IMAGES = "; where a class has few images, the interval is too narrow"
 def selection(spec: SelectionSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     """Store one row: the number of decisions on held-out images, optimism, corrected score."""
     verdicts = [inputs.facts(gate) for gate in spec.gates]
-    decided = sum(not v["forced"] and v["rule"] not in REPLAYING for v in verdicts)
+    decided = sum(not v["forced"] and v["rule"] not in REPLAYED for v in verdicts)
     survivor = spec.models[0].name
     for verdict in verdicts:
         kept = "candidate" if verdict["decision"] == "forward" else "incumbent"

@@ -221,18 +221,31 @@ def _by_index(
     axes = copy_axes(first, distinct)
     index = nearest(axes.vectors(first.codes[distinct]), distinct)
     known, count = 0, NEIGHBOURS
+    seen = np.empty(0, np.int64)
     while len(asked) and known < len(distinct):
         confirmed = np.zeros(len(other), np.int64)
         pairs = _proposed(index, axes, other, asked, (known, count))
+        if within:
+            # Of two images, either may be among the other's nearest.
+            pairs = ((np.minimum(i, j), np.maximum(i, j)) for i, j in pairs)
         matches = _multiplied(first, other, least, pairs)
         for i, j in _by_codes(first, other, least, matches, within):
             near = _by_similarity(first, other, i, j, least)
-            np.add.at(confirmed, near[1], 1)
             if within:
+                near, seen = _new(near, seen, len(other))
                 np.add.at(confirmed, near[0], 1)
+            np.add.at(confirmed, near[1], 1)
             yield near
         asked = asked[confirmed[asked] >= _CONFIRMED * count]
         known, count = count, count * _MORE
+
+
+def _new(near: Scored, seen: Int64, width: int) -> tuple[Scored, Int64]:
+    """The pairs that were not `seen` before, each once, and all that are seen now."""
+    pairs, first = np.unique(near[0] * width + near[1], return_index=True)
+    first = first[np.isin(pairs, seen, invert=True)]
+    i, j, score = near
+    return (i[first], j[first], score[first]), np.union1d(seen, pairs)
 
 
 def _proposed(

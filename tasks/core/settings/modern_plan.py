@@ -136,20 +136,21 @@ def settled_plan() -> tuple[Iteration, ...]:
     before = MODERN_OVERFITTING.model_dump(mode="json")
     settled = kept.model_dump(mode="json")
     change = {name: value for name, value in settled.items() if value != before[name]}
-    return (
-        Iteration(
-            name="the settled recipe",
-            hypothesis="What preset modern kept on Fashion-MNIST helps on these images, too.",
-            change=change,
-        ),
+    recipe = Iteration(
+        name="the settled recipe",
+        hypothesis="What preset modern kept on Fashion-MNIST helps on these images, too.",
+        change=change,
+    )
+    mirror = [
         Iteration(
             name="mirror images",
             hypothesis="A mirror image of a thing shows the same class.",
             change=mirrored,
-        ),
-        Iteration(
-            name="three times the epochs",
-            hypothesis="A small data set has few steps an epoch, so it needs more of them.",
-            change={"epochs": {"times": 3}},
-        ),
+        )
+    ]
+    longer = Iteration(
+        name="three times the epochs",
+        hypothesis="A small data set has few steps an epoch, so it needs more of them.",
+        change={"epochs": {"times": 3}},
     )
+    return (recipe, *(mirror if mirrored else ()), longer)

@@ -149,6 +149,13 @@ class Settings(Spec):
         return self.dataset not in ("fashion-mnist", "synthetic")
 
     @property
+    def has_notebook_plan(self) -> bool:
+        """Whether the overfitting model and its changes are the notebook's."""
+        changes = [(entry.change, entry.replay) for entry in self.plan]
+        notebooks = [(entry.change, entry.replay) for entry in NOTEBOOK_PLAN]
+        return self.overfitting == TrainSettings() and changes == notebooks
+
+    @property
     def replays(self) -> bool:
         """Whether gates replay the decisions in the plan."""
         return self.rule in REPLAYING

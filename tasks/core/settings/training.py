@@ -152,7 +152,8 @@ class Iteration(Spec):
     name: str = Field(min_length=1, max_length=80, description="Short name of the change.")
     hypothesis: str = Field("", max_length=500, description="Expected effect of the change.")
     change: dict[str, Any] = Field(
-        description="Training settings of the incumbent to replace, with their new values."
+        min_length=1,
+        description="Training settings of the incumbent to replace, with their new values.",
     )
     replay: Decision | None = Field(
         None, description="The decision that rules 'replay' and 'notebook' replay."

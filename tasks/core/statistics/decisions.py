@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tasks.core.errors import UserError
 from tasks.core.messages import quoted
-from tasks.core.settings.evaluation import REPLAYING, Metric
+from tasks.core.settings.evaluation import Metric
 from tasks.core.settings.training import Decision
 from tasks.core.statistics.estimates import Estimate
 from tasks.core.statistics.evidence import (
@@ -118,6 +118,10 @@ def gather(
     )
 
 
+# The rules that replay a plan's decisions. Settings name them too, but no key covers that module.
+REPLAYED = frozenset({"replay", "notebook"})
+
+
 def decide(
     evidence: Evidence,
     rule: str,
@@ -155,7 +159,7 @@ def _by_rule(evidence: Evidence, rule: str, level: float, replay: Decision | Non
         return _significant(evidence, level)
     if rule == "one_standard_error":
         return _one_standard_error(evidence)
-    if rule in REPLAYING:
+    if rule in REPLAYED:
         return _replayed(evidence, rule, replay)
     raise UserError(
         f"unknown rule {quoted(rule)}; expected 'validation', 'significant', "

@@ -48,3 +48,13 @@ NOTEBOOK_RESULTS = {
         "3e", 14_848_586, 0.10779331624507904, 0.8450, val_accuracy=0.8505
     ),
 }
+
+
+def notebook_result(model: str, *, same_plan: bool) -> NotebookResult | None:
+    """What the notebook reports of a model; None if it reports nothing that can be compared.
+
+    `same_plan` is false if the overfitting model or its changes are others than the notebook's: the
+    models of steps 6 and 7 are others, then, though they have the same names.
+    """
+    result = NOTEBOOK_RESULTS.get(model)
+    return result if same_plan or (result and result.step not in ("6", "7")) else None

@@ -54,7 +54,7 @@ def test_a_shortened_name_ends_in_dots_where_there_is_only_ascii(
     assert done.returncode == 0
     lines = done.stdout.decode("ascii").splitlines()
     (row,) = [line for line in lines if line.startswith("1 a rather")]
-    assert row.startswith("1 a rather long na... |forward ")
+    assert row.startswith("1 a rather long n... |forward ")
     assert "\\u" not in done.stdout.decode()
     assert all(len(line) <= 80 for line in lines)
     assert done.stderr.decode("ascii").startswith("+- note ---")
@@ -62,7 +62,7 @@ def test_a_shortened_name_ends_in_dots_where_there_is_only_ascii(
 
 def test_a_shortened_name_ends_in_an_ellipsis_elsewhere(store: Path) -> None:
     done = flow("verdicts", "--run", "run-1", "--store", store, PYTHONIOENCODING="utf-8")
-    assert "\n1 a rather long name\u2026  forward " in done.stdout.decode()
+    assert "\n1 a rather long nam\u2026  forward " in done.stdout.decode()
 
 
 @pytest.mark.parametrize("environment", ASCII, ids=str)

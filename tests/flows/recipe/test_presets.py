@@ -32,7 +32,17 @@ def test_a_preset_passes_its_own_validation(name: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("rule", ["validation", "one_standard_error", "replay", "notebook"])
 def test_every_preset_runs_under_every_rule(name: str, rule: str) -> None:
-    assert compose(name, values={"rule": rule}).rule == rule
+    found = compose(name, values={"rule": rule}).rule
+    # What another plan replays are not the notebook's decisions.
+    assert found == ("replay" if (name, rule) == ("modern", "notebook") else rule)
+
+
+def test_only_the_notebook_s_plan_has_the_notebook_s_figures() -> None:
+    assert NOTEBOOK.has_notebook_plan
+    assert FULL.has_notebook_plan
+    assert not SMOKE.has_notebook_plan
+    assert not compose("modern").has_notebook_plan
+    assert not compose(assignments=["overfitting.epochs=3"]).has_notebook_plan
 
 
 def test_the_notebook_s_numbers() -> None:

@@ -75,7 +75,12 @@ def tabulated(
     gates: Sequence[str] = (),
     **changes: Any,
 ) -> Computed:
-    given = {"folds": None, "notebook": False, "random_transfer": False} | changes
+    given = {
+        "folds": None,
+        "notebook": False,
+        "notebook_plan": False,
+        "random_transfer": False,
+    } | changes
     spec = ResultsSpec(models=tuple(models), gates=tuple(gates), **given)
     reads: dict[str, tuple[str, ...]] = {
         role: ("facts",)
@@ -309,6 +314,16 @@ def test_the_notebook_s_figures_are_beside_ours_if_asked_for(bench: Workbench) -
         0.75,
     )
     assert another["notebook_test_accuracy"] is None
+
+
+def test_models_of_another_plan_are_not_compared_with_the_notebook_s(bench: Workbench) -> None:
+    names = ("baseline", "overfitting", "iteration_1")
+    models = [model(name, once(name)) for name in names]
+    inputs = inputs_of(bench, **dict.fromkeys(names, (8, 6)))
+    for same_plan, compared in ((True, 3), (False, 1)):
+        rows = trained(tabulated(bench, models, inputs, notebook=True, notebook_plan=same_plan))
+        assert [row["notebook_test_loss"] is not None for row in rows].count(True) == compared
+        assert rows[0]["notebook_test_accuracy"] == 0.75
 
 
 def test_transfer_from_random_weights_is_called_a_control(bench: Workbench) -> None:

@@ -16,6 +16,7 @@ from tasks.core.data.duplicates import (
     SLACK,
     Pairs,
     Search,
+    _new,
     find_duplicates,
     search_for,
 )
@@ -350,3 +351,12 @@ def test_without_a_search_only_equal_images_are_found() -> None:
         (2, 1): (1, True),
     }
     assert set(rows_of(found_by_search(images, None, 0.8, 2, "off"))) == {(0, 5), (1, 6)}
+
+
+def test_a_pair_proposed_from_both_sides_is_counted_once() -> None:
+    i, j = np.array([0, 0, 2, 0]), np.array([1, 3, 3, 1])
+    score = np.array([0.96, 0.97, 0.98, 0.96], np.float32)
+    near, seen = _new((i, j, score), np.array([2 * 9 + 3]), 9)
+    assert [column.tolist() for column in near[:2]] == [[0, 0], [1, 3]]
+    assert near[2].tolist() == score[[0, 1]].tolist()
+    assert seen.tolist() == [1, 3, 2 * 9 + 3]
