@@ -54,6 +54,21 @@ MODERN_PLAN = (
         replay="back",
     ),
     Iteration(
+        name="half as many channels again",
+        hypothesis=(
+            "More capacity first, even if it overfits more: what regularises comes after it "
+            "(Chollet, 2021)."
+        ),
+        change={"network.widths": {"times": 1.5}},
+        replay="forward",
+    ),
+    Iteration(
+        name="twice the epochs",
+        hypothesis="With a rate that falls to zero, a longer training ends at a better place.",
+        change={"epochs": {"times": 2}},
+        replay="forward",
+    ),
+    Iteration(
         name="alternating flips",
         hypothesis=(
             "Each image once each way in two epochs stands in for more images (Jordan, arXiv "
@@ -103,18 +118,6 @@ MODERN_PLAN = (
         ),
         change={"average.kind": "last", "average.epochs": 3},
         replay="back",
-    ),
-    Iteration(
-        name="twice the channels",
-        hypothesis="A network that is regularised can use more capacity (Chollet, 2021).",
-        change={"network.widths": {"times": 2}},
-        replay="forward",
-    ),
-    Iteration(
-        name="twice the epochs",
-        hypothesis="Varied images can be seen more often before they are learned by heart.",
-        change={"epochs": {"times": 2}},
-        replay="forward",
     ),
 )
 
