@@ -17,7 +17,7 @@ from tasks.core.settings.network import NetworkSettings, function_parts
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import TrainSettings
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
-from tasks.engine.own_code import check_call, file_of, read_code
+from tasks.engine.own_code import absolute_path, check_call, files_of, read_code
 
 # What a worker's environment allows the parameters of a deployment to name: folders, or 1.
 ALLOW_FUNCTIONS = "FASHION_FLOW_ALLOW_FUNCTIONS"
@@ -92,18 +92,27 @@ def is_allowed(function: str, allowed: str) -> bool:
     Args:
         function: as in `network.function`.
         allowed: the value of `FASHION_FLOW_ALLOW_FUNCTIONS`: 1 for all, or folders, separated like
-            those of PATH. Links out of them don't count as being in them.
+            those of PATH. The function's file and the local modules that it imports must be in
+            them; links out of them don't count as being in them.
+
+    Raises:
+        UserError: the code is in these folders but can't be read.
     """
     if allowed.strip() in ("", "1"):
         return allowed.strip() == "1"
-    place, _ = function_parts(function)
-    file = Path(place).absolute() if place.endswith(".py") else file_of(function)
     folders = [Path(each).resolve() for each in allowed.split(os.pathsep) if each.strip()]
-    return all(
-        any(path.is_relative_to(folder) for folder in folders)
-        # Other modules are read from the folder in which the file was named.
-        for path in (file.resolve(), file.parent.resolve())
-    )
+
+    def within(path: Path) -> bool:
+        return any(path.resolve().is_relative_to(folder) for folder in folders)
+
+    place, _ = function_parts(function)
+    if place.endswith(".py"):
+        file = absolute_path(place)
+        # Other modules are read from the folder in which the file is named. Nothing is read
+        # elsewhere, so that no error says whether there is a file.
+        if not (within(file) and within(file.parent)):
+            return False
+    return all(map(within, files_of(function)))
 
 
 def read_codes(settings: Settings) -> dict[str, OwnCode]:

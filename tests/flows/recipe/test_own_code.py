@@ -143,7 +143,7 @@ def test_a_family_that_a_function_would_override_is_refused_in_a_plan() -> None:
         )
 
 
-def test_a_worker_allows_folders_or_all(tmp_path: Path) -> None:
+def test_a_worker_allows_folders_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     allowed, other = tmp_path / "allowed", tmp_path / "other"
     function, foreign = written(allowed), written(other)
     both = os.pathsep.join([str(tmp_path / "none"), str(allowed)])
@@ -157,3 +157,30 @@ def test_a_worker_allows_folders_or_all(tmp_path: Path) -> None:
     (other / "link.py").symlink_to(allowed / "nets.py")
     assert not is_allowed(f"{allowed}/link.py:build", both)
     assert not is_allowed(f"{other}/link.py:build", both)
+    # A home folder is not a folder of the name `~`.
+    monkeypatch.setenv("HOME", str(other))
+    monkeypatch.chdir(allowed)
+    assert not is_allowed("~/nets.py:build", both)
+    monkeypatch.setenv("HOME", str(allowed))
+    monkeypatch.chdir(other)
+    assert is_allowed("~/nets.py:build", both)
+
+
+def test_a_worker_allows_only_functions_whose_imports_are_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, other = tmp_path / "allowed", tmp_path / "other"
+    function = written(allowed)
+    written(other)
+    (allowed / "blocks.py").unlink()
+    (allowed / "blocks.py").symlink_to(other / "blocks.py")
+    assert not is_allowed(function, str(allowed))
+    assert is_allowed(function, os.pathsep.join(map(str, (allowed, other))))
+    # Nothing is said about files elsewhere, not even that they are missing.
+    assert not is_allowed(f"{other}/missing.py:build", str(allowed))
+    package = tmp_path / "library" / "vision"
+    written(package / "nets", "from vision import blocks\ndef build(input_shape, classes): ...")
+    (package / "blocks.py").write_text("")
+    monkeypatch.syspath_prepend(str(package.parent))
+    assert is_allowed("vision.nets.nets:build", str(package))
+    assert not is_allowed("vision.nets.nets:build", str(package / "nets"))
