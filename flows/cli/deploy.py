@@ -18,7 +18,8 @@ from flows.cli.screen import line
 from flows.deployment.deploy import DeploymentRequest
 from flows.deployment.deploy import deploy as deployed
 from flows.deployment.pools import KUBERNETES, PROCESS, Pool, PoolType
-from flows.recipe.own_code import ALLOW_FUNCTIONS, networks_with_functions, read_codes
+from flows.recipe.own_code import ALLOW_FUNCTIONS, functions_of, read_codes
+from flows.recipe.settle import settled
 from flows.runners.base import is_loopback
 from flows.running.dataset_resolution import resolve
 from tasks.core.settings.network import function_parts
@@ -114,7 +115,7 @@ def _located(settings: Settings, pool: Pool, store: Store) -> Settings:
     if pool.type == PROCESS:
         # The profile is not needed: it only serves to look up a replaceable data set.
         settings, _ = resolve(store, settings, {}, replaceable=False, fetch=False)
-        read_codes(settings)
+        read_codes(settled(settings))
     elif settings.dataset not in ("fashion-mnist", "synthetic"):
         # Whether the path exists in the container cannot be checked from here.
         settings = settings.model_copy(update={"dataset": pool.path(settings.dataset)})
@@ -132,8 +133,7 @@ def _spared(address: str) -> list[tuple[str, str]]:
 
 def _folders(settings: Settings) -> list[str]:
     """The folders that workers must allow, as the networks of the settings are the user's own."""
-    functions = [str(network.function) for network in networks_with_functions(settings)]
-    files = [Path(function_parts(function)[0]) for function in functions]
+    files = [Path(function_parts(function)[0]) for function in functions_of(settings)]
     return list(dict.fromkeys(str(file.parent) if file.suffix else "1" for file in files))
 
 

@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import UserError
+from flows.recipe.ahead import candidates
 from tasks.core.own_code import OwnCode
 from tasks.core.records import Stage
-from tasks.core.settings.base import changed
-from tasks.core.settings.network import NetworkSettings, function_parts
+from tasks.core.settings.network import function_parts
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import TrainSettings
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
@@ -65,25 +64,14 @@ def _absolute(function: Any, folder: Path) -> Any:
     return function
 
 
-def networks_with_functions(settings: Settings) -> list[NetworkSettings]:
-    """Every network of these settings, and of each change of the plan, that a function builds.
-
-    A change may be made to several incumbents; it is shown as made to the overfitting model.
-    """
-    trainings = [getattr(settings, model) for model in MODELS]
-    for entry in settings.plan:
-        with suppress(UserError):  # it may fit other incumbents
-            trainings.append(changed(settings.overfitting, entry.change))
-    networks = [training.network for training in trainings]
+def functions_of(settings: Settings) -> list[str]:
+    """Every function that these settings or a change of the plan name, as in `network.function`."""
+    named = [getattr(settings, model).network.function for model in MODELS]
     for entry in settings.plan:
         group = entry.change.get("network")
-        named = [
-            entry.change.get("network.function"),
-            group.get("function") if isinstance(group, Mapping) else None,
-        ]
-        known = {network.function for network in networks}
-        networks += [NetworkSettings(function=each) for each in named if each and each not in known]
-    return [network for network in dict.fromkeys(networks) if network.function]
+        named.append(entry.change.get("network.function"))
+        named.append(group.get("function") if isinstance(group, Mapping) else None)
+    return [str(function) for function in dict.fromkeys(named) if function]
 
 
 def is_allowed(function: str, allowed: str) -> bool:
@@ -118,15 +106,22 @@ def is_allowed(function: str, allowed: str) -> bool:
 def read_codes(settings: Settings) -> dict[str, OwnCode]:
     """The code of every function that builds a network of these settings, as it is now.
 
+    Its arguments are checked for every network that may be trained, whatever gates decide.
+
+    Args:
+        settings: settled, as the rule says which decisions are known.
+
     Raises:
         UserError: a file, a function or an argument of one is missing, or code can't be read.
     """
-    found: dict[str, OwnCode] = {}
-    for network in networks_with_functions(settings):
-        function = str(network.function)
-        if function not in found:
-            found[function] = read_code(function)
-        check_call(found[function], network.options)
+    found = {function: read_code(function) for function in functions_of(settings)}
+    if found:
+        trainings = [getattr(settings, model) for model in MODELS]
+        trainings += candidates(settings, [settings.overfitting], 0)
+        # Candidates are in no order, but one of several mistakes is always named first.
+        for network in sorted({each.network for each in trainings}, key=str):
+            if network.function:
+                check_call(found[network.function], network.options)
     return found
 
 

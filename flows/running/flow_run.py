@@ -12,7 +12,7 @@ import prefect.runtime
 
 from flows.planning.stage_selection import StageSelection
 from flows.recipe.contents import stage_names
-from flows.recipe.own_code import ALLOW_FUNCTIONS, is_allowed, networks_with_functions
+from flows.recipe.own_code import ALLOW_FUNCTIONS, functions_of, is_allowed
 from flows.recipe.presets import NOTEBOOK
 from flows.recipe.settle import settled
 from flows.running.server import announce_run
@@ -81,8 +81,7 @@ def check_functions(settings: Settings) -> None:
     """
     if not prefect.runtime.deployment.id:
         return
-    for network in networks_with_functions(settings):
-        function = str(network.function)
+    for function in functions_of(settings):
         if not is_allowed(function, os.environ.get(ALLOW_FUNCTIONS, "")):
             raise UserError(
                 f"network.function {quoted(function, 120)}: this worker does not allow it. Set "
