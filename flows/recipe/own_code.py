@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from flows.recipe.ahead import candidates
@@ -25,10 +25,11 @@ MODELS = ("baseline", "low_capacity", "overfitting")
 _ANYWHERE = "own"
 
 
-def located(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def located(tree: Mapping[str, Any], folder: PurePath) -> dict[str, Any]:
     """Settings that are not validated yet, with the files of functions as absolute paths.
 
-    Relative ones are below `folder`.
+    Relative ones are below `folder`, which is absolute. If it is no `Path`, it is on another
+    machine, whose home folders are unknown: `~` is then a name like others.
     """
     found = dict(tree)
     for model in MODELS:
@@ -39,7 +40,7 @@ def located(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
-def _in_iteration(entry: Any, folder: Path) -> Any:
+def _in_iteration(entry: Any, folder: PurePath) -> Any:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("change"), Mapping):
         return entry
     change = _in_group(entry["change"], "network", folder)
@@ -48,19 +49,20 @@ def _in_iteration(entry: Any, folder: Path) -> Any:
     return {**entry, "change": change}
 
 
-def _in_group(fields: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+def _in_group(fields: Mapping[str, Any], name: str, folder: PurePath) -> dict[str, Any]:
     group = fields.get(name)
     if not isinstance(group, Mapping) or "function" not in group:
         return dict(fields)
     return {**fields, name: {**group, "function": _absolute(group["function"], folder)}}
 
 
-def _absolute(function: Any, folder: Path) -> Any:
+def _absolute(function: Any, folder: PurePath) -> Any:
     """A function with its file's absolute path; anything else as it is."""
     with suppress(ValueError, TypeError, RuntimeError):
         place, name = function_parts(function)
         if place.endswith(".py"):
-            return f"{folder.absolute() / Path(place).expanduser()}:{name}"
+            file = Path(place).expanduser() if isinstance(folder, Path) else place
+            return f"{folder / file}:{name}"
     return function
 
 

@@ -85,8 +85,9 @@ def check_functions(settings: Settings) -> None:
         if not is_allowed(function, os.environ.get(ALLOW_FUNCTIONS, "")):
             raise UserError(
                 f"network.function {quoted(function, 120)}: this worker does not allow it. Set "
-                f"{ALLOW_FUNCTIONS} in the worker's environment to the folder of the file (or to 1 "
-                "for any), or run it with `fashion-flow run` (docs/deployment.md)."
+                f"{ALLOW_FUNCTIONS} to the folder of the file (or to 1 for any) in the worker's "
+                "environment, for containers by `fashion-flow deploy --env`; or run it with "
+                "`fashion-flow run` (docs/deployment.md)."
             )
 
 
