@@ -74,7 +74,9 @@ def check_request(settings: Settings, choice: StageSelection, *, require_success
 def check_functions(settings: Settings) -> None:
     """Refuse a function of a deployment's parameters unless the worker's environment allows it.
 
-    Whoever may start runs of a deployment would otherwise choose which code its worker executes.
+    Parameters alone, such as those of the run form, then don't choose which code a worker executes.
+    Job variables of a run can set the environment variable, unless the pool's template prevents it
+    (docs/deployment.md).
 
     Raises:
         UserError: it is not allowed; the message names the function and the variable.
