@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,13 +16,17 @@ from flows.cli.options import RequireSuccessFlag, RunnerOptions, SettingsOptions
 from flows.cli.screen import line
 from flows.deployment.deploy import DeploymentRequest
 from flows.deployment.deploy import deploy as deployed
-from flows.deployment.pools import KUBERNETES, PROCESS, Pool, PoolType
-from flows.recipe.own_code import ALLOW_FUNCTIONS, networks_with_functions, read_codes
+from flows.deployment.pools import KUBERNETES, PROCESS, WORK, Pool, PoolType
+from flows.recipe.own_code import ALLOW_FUNCTIONS, functions_of, read_codes
+from flows.recipe.settle import settled
 from flows.runners.base import is_loopback
 from flows.running.dataset_resolution import resolve
 from tasks.core.settings.network import function_parts
 from tasks.core.settings.run_settings import Settings
 from tasks.storage.store import Store
+
+# Commands to copy, each with its purpose.
+Steps = list[tuple[str, str]]
 
 
 @Parameter("*")
@@ -98,7 +101,7 @@ def deploy(
     request = DeploymentRequest(
         name,
         pool,
-        _located(changes.asked(), pool, opened),
+        _located(changes.asked(None if pool.type == PROCESS else WORK), pool, opened),
         opened,
         require_success=require_success,
         runner=runner.chosen(),
@@ -106,7 +109,7 @@ def deploy(
         timezone=timezone,
         env=where.env,
     )
-    _show(name, pool, deployed(request), _folders(request.settings))
+    _show(name, pool, deployed(request), _allowing(name, pool, where, request.settings))
 
 
 def _located(settings: Settings, pool: Pool, store: Store) -> Settings:
@@ -114,14 +117,14 @@ def _located(settings: Settings, pool: Pool, store: Store) -> Settings:
     if pool.type == PROCESS:
         # The profile is not needed: it only serves to look up a replaceable data set.
         settings, _ = resolve(store, settings, {}, replaceable=False, fetch=False)
-        read_codes(settings)
+        read_codes(settled(settings))
     elif settings.dataset not in ("fashion-mnist", "synthetic"):
         # Whether the path exists in the container cannot be checked from here.
         settings = settings.model_copy(update={"dataset": pool.path(settings.dataset)})
     return settings
 
 
-def _spared(address: str) -> list[tuple[str, str]]:
+def _spared(address: str) -> Steps:
     """What workers on this machine need if it uses a proxy and the server is its own."""
     proxies = [name for name in os.environ if name.lower() in ("http_proxy", "all_proxy")]
     if not proxies or not is_loopback(urlsplit(address).hostname or ""):
@@ -130,14 +133,24 @@ def _spared(address: str) -> list[tuple[str, str]]:
     return [(f"export no_proxy={exceptions}", "so that no proxy is asked for it")]
 
 
-def _folders(settings: Settings) -> list[str]:
-    """The folders that workers must allow, as the networks of the settings are the user's own."""
-    functions = [str(network.function) for network in networks_with_functions(settings)]
-    files = [Path(function_parts(function)[0]) for function in functions]
-    return list(dict.fromkeys(str(file.parent) if file.suffix else "1" for file in files))
+def _allowing(name: str, pool: Pool, where: PoolOptions, settings: Settings) -> Steps:
+    """What lets workers execute the functions of the user's own networks, if there are any."""
+    given = any(item.partition("=")[0] == ALLOW_FUNCTIONS for item in where.env)
+    places = [function_parts(function)[0] for function in functions_of(settings)]
+    if given or not places:
+        return []
+    files = all(place.endswith(".py") for place in places)
+    # Where a module is found depends on the worker's path.
+    folders = dict.fromkeys(str(Path(place).parent) for place in places) if files else ["1"]
+    variable = f"{ALLOW_FUNCTIONS}={shlex.quote(os.pathsep.join(folders))}"
+    if pool.type == PROCESS:
+        return [(f"export {variable}", "as above; allows the functions of your own networks")]
+    # A container does not get its worker's environment.
+    purpose = "again, with all other options; allows the functions of your own networks"
+    return [(f"fashion-flow deploy {shlex.quote(name)} --env {variable}", purpose)]
 
 
-def _show(name: str, pool: Pool, address: str, folders: Sequence[str]) -> None:
+def _show(name: str, pool: Pool, address: str, allowing: Steps) -> None:
     """Print the commands that run the deployment, for copying."""
     worker = f"prefect worker start --pool {pool.name}"
     purpose = "start a worker" + ("" if pool.type == PROCESS else f", with prefect-{pool.type}")
@@ -147,16 +160,7 @@ def _show(name: str, pool: Pool, address: str, folders: Sequence[str]) -> None:
     steps = [
         (f"export PREFECT_API_URL={address}", "on each machine"),
         *_spared(address),
-        *(
-            [
-                (
-                    f"export {ALLOW_FUNCTIONS}={shlex.quote(os.pathsep.join(folders))}",
-                    "as above; allows the functions of your own networks",
-                )
-            ]
-            if folders
-            else []
-        ),
+        *allowing,
         start,
         (f"prefect deployment run build-model/{name}", "start a run now"),
     ]

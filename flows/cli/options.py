@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter
@@ -135,8 +135,11 @@ class SettingsOptions:
         """
         return settled(self.asked())
 
-    def asked(self) -> Settings:
+    def asked(self, folder: PurePath | None = None) -> Settings:
         """The settings composed from these options, with the rule as it was given.
+
+        Args:
+            folder: as for `flows.recipe.compose.asked`.
 
         Raises:
             UserError: as for `settings`.
@@ -155,7 +158,7 @@ class SettingsOptions:
             values["transfer.weights_file"] = str(self.vgg16_weights.expanduser().absolute())
         if self.transfer_weights:
             values["transfer.weights"] = self.transfer_weights
-        return asked(self.preset, self.plan, values, self.set_)
+        return asked(self.preset, self.plan, values, self.set_, folder)
 
     def _forced(self) -> dict[str, Any]:
         decisions = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -30,7 +30,7 @@ def compose(
 ) -> Settings:
     """The settings of a run: those that are `asked` for, with the rule that `auto` stands for.
 
-    Arguments and errors are those of `asked`.
+    Arguments and errors are those of `asked`; relative files are on this machine.
     """
     return settled(asked(preset, plan_file, values, assignments))
 
@@ -40,6 +40,7 @@ def asked(
     plan_file: Path | None = None,
     values: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
+    folder: PurePath | None = None,
 ) -> Settings:
     """The preset's settings, changed by a plan file, then `values`, then `assignments`.
 
@@ -51,9 +52,8 @@ def asked(
         plan_file: a TOML file whose iterations replace the preset's.
         values: values by dotted name, e.g. `{"overfitting.epochs": 3}`.
         assignments: texts like `overfitting.epochs=3`, with a TOML value.
-
-    The file of a network's function becomes an absolute path. If it was relative, it is below the
-    folder of the plan file or, elsewhere, below the working folder.
+        folder: the absolute folder that relative files of networks' functions are below; by default
+            that of the plan file or, elsewhere, the working folder. They become absolute paths.
 
     Raises:
         UserError: a preset or setting is unknown, or a value has the wrong type or is out of range.
@@ -65,10 +65,10 @@ def asked(
     known = list(_names(tree))
     if plan_file is not None:
         plan = [entry.model_dump() for entry in read_plan(plan_file)]
-        tree |= located({"plan": plan}, plan_file.expanduser().absolute().parent)
+        tree |= located({"plan": plan}, folder or plan_file.expanduser().absolute().parent)
     for name, value in given:
         _assign(tree, name, value)
-    return validated(located(tree, Path.cwd()), known)
+    return validated(located(tree, folder or Path.cwd()), known)
 
 
 def _base(preset: Preset, given: Mapping[str, Any]) -> Settings:

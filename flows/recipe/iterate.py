@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import median_low
 from typing import Any
 
 from flows.recipe import stages
+from flows.recipe.ahead import candidates, known_decision
 from flows.recipe.run import Run
-from tasks.core.errors import UserError
 from tasks.core.names import (
     ARRAYS,
     CANDIDATE,
@@ -24,12 +23,8 @@ from tasks.core.names import (
 from tasks.core.records import Record
 from tasks.core.settings.base import changed
 from tasks.core.settings.run_settings import Settings
-from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, Decision, Iteration, TrainSettings
+from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, TrainSettings
 from tasks.core.statistics.replicates import replicates
-
-# Each open decision doubles the settings that may be tried later. Beyond this number, some are
-# ignored, and a training may then start from scratch although a snapshot could have been kept.
-MOST_AHEAD = 4_096
 
 # The settings of the models trained so far, by name and in order.
 Trained = dict[str, TrainSettings]
@@ -95,7 +90,7 @@ def iterate(run: Run[Any], settings: Settings, made: dict[str, Any], trained: Tr
         name = iteration_name(number)
         candidate = resolved(run, changed(training, iteration.change), settings, made)
         # If the decision is known in advance, the next iteration does not wait for the gate.
-        known = _known_decision(settings, number, iteration)
+        known = known_decision(settings, number, iteration)
         possible = {"forward": [candidate], "back": [training], None: [training, candidate]}[known]
         ahead = candidates(settings, possible, number)
         train(run, settings, made, trained, name, candidate, ahead)
@@ -105,30 +100,6 @@ def iterate(run: Run[Any], settings: Settings, made: dict[str, Any], trained: Tr
         if (known or _decision(run, verdict)) == "forward":
             incumbent, training = name, candidate
     return Survivor(incumbent, training, tuple(verdicts))
-
-
-def candidates(
-    settings: Settings, possible: Sequence[TrainSettings], after: int
-) -> set[TrainSettings]:
-    """All settings that the iterations after iteration `after` may train.
-
-    `possible` are the settings that may be the incumbent's by then. In the result, epochs taken
-    from the overfitting model are not resolved.
-    """
-    incumbents = set(possible)
-    tried: set[TrainSettings] = set()
-    for number, iteration in enumerate(settings.plan[after:], start=after + 1):
-        forward = set()
-        for training in incumbents:
-            with suppress(UserError):  # the change does not fit this incumbent
-                forward.add(changed(training, iteration.change))
-        tried |= forward
-        known = _known_decision(settings, number, iteration)
-        if known == "forward":
-            incumbents = forward
-        elif known is None and len(incumbents) + len(forward) <= MOST_AHEAD:
-            incumbents |= forward
-    return tried
 
 
 def _same_but_epochs(training: TrainSettings, other: TrainSettings) -> bool:
@@ -145,12 +116,6 @@ def _compared(
         for replicate in replicates(settings.evaluation, settings.seed)
         for role, model in ((INCUMBENT, incumbent), (CANDIDATE, candidate))
     }
-
-
-def _known_decision(settings: Settings, gate: int, iteration: Iteration) -> Decision | None:
-    """The decision if it is forced or replayed; None if it depends on the trainings."""
-    replayed = iteration.replay if settings.replays else None
-    return settings.force.get(gate, replayed)
 
 
 def _decision(run: Run[Any], verdict: Any) -> str:

@@ -6,18 +6,17 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from tasks.core.errors import UserError
+from flows.recipe.ahead import candidates
 from tasks.core.own_code import OwnCode
 from tasks.core.records import Stage
-from tasks.core.settings.base import changed
-from tasks.core.settings.network import NetworkSettings, function_parts
+from tasks.core.settings.network import function_parts
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import TrainSettings
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
-from tasks.engine.own_code import check_call, file_of, read_code
+from tasks.engine.own_code import absolute_path, check_call, files_of, read_code
 
 # What a worker's environment allows the parameters of a deployment to name: folders, or 1.
 ALLOW_FUNCTIONS = "FASHION_FLOW_ALLOW_FUNCTIONS"
@@ -26,10 +25,11 @@ MODELS = ("baseline", "low_capacity", "overfitting")
 _ANYWHERE = "own"
 
 
-def located(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def located(tree: Mapping[str, Any], folder: PurePath) -> dict[str, Any]:
     """Settings that are not validated yet, with the files of functions as absolute paths.
 
-    Relative ones are below `folder`.
+    Relative ones are below `folder`, which is absolute. If it is no `Path`, it is on another
+    machine, whose home folders are unknown: `~` is then a name like others.
     """
     found = dict(tree)
     for model in MODELS:
@@ -40,7 +40,7 @@ def located(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
-def _in_iteration(entry: Any, folder: Path) -> Any:
+def _in_iteration(entry: Any, folder: PurePath) -> Any:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("change"), Mapping):
         return entry
     change = _in_group(entry["change"], "network", folder)
@@ -49,41 +49,31 @@ def _in_iteration(entry: Any, folder: Path) -> Any:
     return {**entry, "change": change}
 
 
-def _in_group(fields: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+def _in_group(fields: Mapping[str, Any], name: str, folder: PurePath) -> dict[str, Any]:
     group = fields.get(name)
     if not isinstance(group, Mapping) or "function" not in group:
         return dict(fields)
     return {**fields, name: {**group, "function": _absolute(group["function"], folder)}}
 
 
-def _absolute(function: Any, folder: Path) -> Any:
+def _absolute(function: Any, folder: PurePath) -> Any:
     """A function with its file's absolute path; anything else as it is."""
     with suppress(ValueError, TypeError, RuntimeError):
         place, name = function_parts(function)
         if place.endswith(".py"):
-            return f"{folder.absolute() / Path(place).expanduser()}:{name}"
+            file = Path(place).expanduser() if isinstance(folder, Path) else place
+            return f"{folder / file}:{name}"
     return function
 
 
-def networks_with_functions(settings: Settings) -> list[NetworkSettings]:
-    """Every network of these settings, and of each change of the plan, that a function builds.
-
-    A change may be made to several incumbents; it is shown as made to the overfitting model.
-    """
-    trainings = [getattr(settings, model) for model in MODELS]
-    for entry in settings.plan:
-        with suppress(UserError):  # it may fit other incumbents
-            trainings.append(changed(settings.overfitting, entry.change))
-    networks = [training.network for training in trainings]
+def functions_of(settings: Settings) -> list[str]:
+    """Every function that these settings or a change of the plan name, as in `network.function`."""
+    named = [getattr(settings, model).network.function for model in MODELS]
     for entry in settings.plan:
         group = entry.change.get("network")
-        named = [
-            entry.change.get("network.function"),
-            group.get("function") if isinstance(group, Mapping) else None,
-        ]
-        known = {network.function for network in networks}
-        networks += [NetworkSettings(function=each) for each in named if each and each not in known]
-    return [network for network in dict.fromkeys(networks) if network.function]
+        named.append(entry.change.get("network.function"))
+        named.append(group.get("function") if isinstance(group, Mapping) else None)
+    return [str(function) for function in dict.fromkeys(named) if function]
 
 
 def is_allowed(function: str, allowed: str) -> bool:
@@ -92,32 +82,48 @@ def is_allowed(function: str, allowed: str) -> bool:
     Args:
         function: as in `network.function`.
         allowed: the value of `FASHION_FLOW_ALLOW_FUNCTIONS`: 1 for all, or folders, separated like
-            those of PATH. Links out of them don't count as being in them.
+            those of PATH. The function's file and the local modules that it imports must be in
+            them; links out of them don't count as being in them.
+
+    Raises:
+        UserError: the code is in these folders but can't be read.
     """
     if allowed.strip() in ("", "1"):
         return allowed.strip() == "1"
-    place, _ = function_parts(function)
-    file = Path(place).absolute() if place.endswith(".py") else file_of(function)
     folders = [Path(each).resolve() for each in allowed.split(os.pathsep) if each.strip()]
-    return all(
-        any(path.is_relative_to(folder) for folder in folders)
-        # Other modules are read from the folder in which the file was named.
-        for path in (file.resolve(), file.parent.resolve())
-    )
+
+    def within(path: Path) -> bool:
+        return any(path.resolve().is_relative_to(folder) for folder in folders)
+
+    place, _ = function_parts(function)
+    if place.endswith(".py"):
+        file = absolute_path(place)
+        # Other modules are read from the folder in which the file is named. Nothing is read
+        # elsewhere, so that no error says whether there is a file.
+        if not (within(file) and within(file.parent)):
+            return False
+    return all(map(within, files_of(function)))
 
 
 def read_codes(settings: Settings) -> dict[str, OwnCode]:
     """The code of every function that builds a network of these settings, as it is now.
 
+    Its arguments are checked for every network that may be trained, whatever gates decide.
+
+    Args:
+        settings: settled, as the rule says which decisions are known.
+
     Raises:
         UserError: a file, a function or an argument of one is missing, or code can't be read.
     """
-    found: dict[str, OwnCode] = {}
-    for network in networks_with_functions(settings):
-        function = str(network.function)
-        if function not in found:
-            found[function] = read_code(function)
-        check_call(found[function], network.options)
+    found = {function: read_code(function) for function in functions_of(settings)}
+    if found:
+        trainings = [getattr(settings, model) for model in MODELS]
+        trainings += candidates(settings, [settings.overfitting], 0)
+        # Candidates are in no order, but one of several mistakes is always named first.
+        for network in sorted({each.network for each in trainings}, key=str):
+            if network.function:
+                check_call(found[network.function], network.options)
     return found
 
 

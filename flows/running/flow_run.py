@@ -12,7 +12,7 @@ import prefect.runtime
 
 from flows.planning.stage_selection import StageSelection
 from flows.recipe.contents import stage_names
-from flows.recipe.own_code import ALLOW_FUNCTIONS, is_allowed, networks_with_functions
+from flows.recipe.own_code import ALLOW_FUNCTIONS, functions_of, is_allowed
 from flows.recipe.presets import NOTEBOOK
 from flows.recipe.settle import settled
 from flows.running.server import announce_run
@@ -74,20 +74,22 @@ def check_request(settings: Settings, choice: StageSelection, *, require_success
 def check_functions(settings: Settings) -> None:
     """Refuse a function of a deployment's parameters unless the worker's environment allows it.
 
-    Whoever may start runs of a deployment would otherwise choose which code its worker executes.
+    Parameters alone, such as those of the run form, then don't choose which code a worker executes.
+    Job variables of a run can set the environment variable, unless the pool's template prevents it
+    (docs/deployment.md).
 
     Raises:
         UserError: it is not allowed; the message names the function and the variable.
     """
     if not prefect.runtime.deployment.id:
         return
-    for network in networks_with_functions(settings):
-        function = str(network.function)
+    for function in functions_of(settings):
         if not is_allowed(function, os.environ.get(ALLOW_FUNCTIONS, "")):
             raise UserError(
                 f"network.function {quoted(function, 120)}: this worker does not allow it. Set "
-                f"{ALLOW_FUNCTIONS} in the worker's environment to the folder of the file (or to 1 "
-                "for any), or run it with `fashion-flow run` (docs/deployment.md)."
+                f"{ALLOW_FUNCTIONS} to the folder of the file (or to 1 for any) in the worker's "
+                "environment, for containers by `fashion-flow deploy --env`; or run it with "
+                "`fashion-flow run` (docs/deployment.md)."
             )
 
 

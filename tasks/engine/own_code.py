@@ -60,16 +60,32 @@ def read_code(function: str) -> OwnCode:
     )
 
 
-def file_of(function: str) -> Path:
-    """The file that has the function, which exists.
+def files_of(function: str) -> list[Path]:
+    """The absolute paths of the files that `read_code` reads, not resolved.
 
     Raises:
-        UserError: there is none.
+        UserError: as for `read_code`.
     """
-    root, module, _ = _found(function_parts(function)[0])
-    source = _source(root, module)
-    assert source is not None
-    return source
+    root, module, scope = _found(function_parts(function)[0])
+    reader = _Reader(root, scope)
+    reader.read(module)
+    files = (root / file for file in reader.files.values())
+    return [file for file in files if file.is_file()]  # not folders without `__init__.py`
+
+
+def absolute_path(file: str) -> Path:
+    """The absolute path of `FILE.py`, which need not exist; a leading `~` is a home folder.
+
+    Raises:
+        UserError: there is no such home folder.
+    """
+    try:
+        return Path(file).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(
+            f"network.function: the home folder in {quoted(file, 150)} is unknown; expected an "
+            "absolute path, FILE.py:FUNCTION."
+        ) from None
 
 
 def check_call(code: OwnCode, options: Collection[str]) -> None:
@@ -115,7 +131,7 @@ def _found(place: str) -> tuple[Path, str, str]:
     The package is empty if all that is in the folder is local.
     """
     if place.endswith(".py"):
-        path = Path(place).expanduser().absolute()
+        path = absolute_path(place)
         if not path.is_file():
             raise UserError(
                 f"network.function: there is no file {quoted(str(path), 150)}; expected "

@@ -51,11 +51,7 @@ def differences(view: ReportView) -> list[Difference]:
             "(63 steps per epoch).",
             _final_training(view),
         ),
-        Difference(
-            "Saved model",
-            "One .h5 file.",
-            "A .keras file for every model, and also an .h5 file for the final one.",
-        ),
+        Difference("Saved model", "One .h5 file.", _saved_models(view)),
     ]
     if any(row.get("name") == _SIXTH and row.get("notebook_test_accuracy") for row in view.results):
         points.insert(4, _ITERATION_6)
@@ -104,3 +100,13 @@ def _final_training(view: ReportView) -> str:
     if images and batch:
         here += f": {images:,} images ({math.ceil(images / batch)} steps per epoch)"
     return here + "."
+
+
+def _saved_models(view: ReportView) -> str:
+    files = [file for row in view.stages if row["stage"] == FINAL for file in row["files"]]
+    if any(file["path"].endswith(".h5") for file in files):
+        return "A .keras file for every model, and also an .h5 file for the final one."
+    here = "A .keras file for every model."
+    if files:
+        here += " The final one's operations between layers can't be stored in an .h5 file."
+    return here

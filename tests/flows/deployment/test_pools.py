@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import json
 import re
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -73,3 +76,27 @@ def test_templates_describe_every_variable_and_use_it(kind: str) -> None:
     assert set(used) == set(variables)
     assert all(variable.get("description") for variable in variables.values())
     assert template["variables"]["required"] == ["image"]
+
+
+def test_job_variables_of_a_run_are_kept_out_only_by_a_template_without_env() -> None:
+    """What docs/deployment.md says about Prefect: a fixed `env` is merged with that of a run."""
+    from prefect.workers.base import BaseJobConfiguration
+
+    wanted = {"env": {"FASHION_FLOW_ALLOW_FUNCTIONS": "1"}, "command": "anything"}
+
+    def configured(**changes: Any) -> BaseJobConfiguration:
+        template = copy.deepcopy(base_job_template("process"))
+        template["job_configuration"] = {
+            name: value
+            for name, value in (template["job_configuration"] | changes).items()
+            if value is not ...
+        }
+        # No block is looked up, so nobody is asked.
+        made = BaseJobConfiguration.from_template_and_values(template, wanted, client=Mock())
+        return asyncio.run(made)
+
+    assert (configured().env, configured().command) == (wanted["env"], "anything")
+    fixed = configured(env={"FIXED": "yes"}, command=None)
+    assert fixed.env == {"FIXED": "yes"} | {"FASHION_FLOW_ALLOW_FUNCTIONS": "1"}
+    assert fixed.command is None
+    assert configured(env=...).env == {}

@@ -10,7 +10,7 @@ import pytest
 
 from flows.planning.differences import changes
 from flows.recipe.compose import compose
-from flows.recipe.own_code import is_allowed, networks_with_functions, read_codes
+from flows.recipe.own_code import functions_of, is_allowed, read_codes
 from tasks.core.errors import UserError
 from tasks.core.own_code import OWN_CODE
 from tasks.core.records import digest_of
@@ -84,8 +84,9 @@ def test_relative_files_are_below_the_plan_s_or_the_working_folder(
     settings = compose("smoke", plan, {}, ["overfitting.network.function=nets.py:build", "seed=1"])
     assert settings.overfitting.network.function == f"{tmp_path}/work/nets.py:build"
     assert settings.plan[0].change["network.function"] == f"{tmp_path}/plans/nets/nets.py:build"
-    functions = [network.function for network in networks_with_functions(settings)]
-    assert functions == [f"{tmp_path}/{at}/nets.py:build" for at in ("work", "plans/nets")]
+    assert functions_of(settings) == [
+        f"{tmp_path}/{at}/nets.py:build" for at in ("work", "plans/nets")
+    ]
     with pytest.raises(UserError, match=r"there is no file '.*work/nets.py'"):
         read_codes(settings)
     written(tmp_path / "work")
@@ -96,6 +97,48 @@ def test_relative_files_are_below_the_plan_s_or_the_working_folder(
     assert len(read_codes(settings)) == 2
     named = compose("smoke", None, {}, ["plan=[]", "overfitting.network.function=a.b:build"])
     assert named.overfitting.network.function == "a.b:build"
+
+
+def test_options_that_come_later_than_the_function_are_no_mistake(tmp_path: Path) -> None:
+    needs = NETS.replace("width=4", "width")
+    settings = Settings.model_validate(
+        {
+            "rule": "replay",
+            "overfitting": {"network": {"family": "compact"}},
+            "plan": [
+                {"name": "stack", "change": {"network": {"family": "stack"}}, "replay": "forward"},
+                {
+                    "name": "mine",
+                    "change": {
+                        "network.function": written(tmp_path, needs),
+                        "network.options": {"width": 6},
+                    },
+                    "replay": "forward",
+                },
+            ],
+        }
+    )
+    assert list(read_codes(settings)) == [f"{tmp_path}/nets.py:build"]
+
+
+@pytest.mark.parametrize("force", [{}, {1: "forward"}], ids=["open", "forced"])
+def test_options_of_several_changes_are_checked_before_the_run(
+    force: dict[int, str], tmp_path: Path
+) -> None:
+    function = written(tmp_path)
+    written(tmp_path / "other", NETS.replace("width=4", "depth=4"))
+    given = {
+        "rule": "validation",
+        "overfitting": {"network": {"function": function}},
+        "plan": [
+            {"name": "wide", "change": {"network.options": {"width": 6}}},
+            {"name": "other", "change": {"network.function": f"{tmp_path}/other/nets.py:build"}},
+        ],
+    }
+    with pytest.raises(UserError, match=r"build has no argument width"):
+        read_codes(Settings.model_validate(given | {"force": force}))
+    # What a decision excludes is never called.
+    assert len(read_codes(Settings.model_validate(given | {"force": {1: "back"}}))) == 2
 
 
 def test_a_function_or_an_application_implies_its_family(tmp_path: Path) -> None:
@@ -143,7 +186,7 @@ def test_a_family_that_a_function_would_override_is_refused_in_a_plan() -> None:
         )
 
 
-def test_a_worker_allows_folders_or_all(tmp_path: Path) -> None:
+def test_a_worker_allows_folders_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     allowed, other = tmp_path / "allowed", tmp_path / "other"
     function, foreign = written(allowed), written(other)
     both = os.pathsep.join([str(tmp_path / "none"), str(allowed)])
@@ -157,3 +200,30 @@ def test_a_worker_allows_folders_or_all(tmp_path: Path) -> None:
     (other / "link.py").symlink_to(allowed / "nets.py")
     assert not is_allowed(f"{allowed}/link.py:build", both)
     assert not is_allowed(f"{other}/link.py:build", both)
+    # A home folder is not a folder of the name `~`.
+    monkeypatch.setenv("HOME", str(other))
+    monkeypatch.chdir(allowed)
+    assert not is_allowed("~/nets.py:build", both)
+    monkeypatch.setenv("HOME", str(allowed))
+    monkeypatch.chdir(other)
+    assert is_allowed("~/nets.py:build", both)
+
+
+def test_a_worker_allows_only_functions_whose_imports_are_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, other = tmp_path / "allowed", tmp_path / "other"
+    function = written(allowed)
+    written(other)
+    (allowed / "blocks.py").unlink()
+    (allowed / "blocks.py").symlink_to(other / "blocks.py")
+    assert not is_allowed(function, str(allowed))
+    assert is_allowed(function, os.pathsep.join(map(str, (allowed, other))))
+    # Nothing is said about files elsewhere, not even that they are missing.
+    assert not is_allowed(f"{other}/missing.py:build", str(allowed))
+    package = tmp_path / "library" / "vision"
+    written(package / "nets", "from vision import blocks\ndef build(input_shape, classes): ...")
+    (package / "blocks.py").write_text("")
+    monkeypatch.syspath_prepend(str(package.parent))
+    assert is_allowed("vision.nets.nets:build", str(package))
+    assert not is_allowed("vision.nets.nets:build", str(package / "nets"))

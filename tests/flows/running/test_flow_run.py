@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +25,7 @@ from flows.running.flow_run import (
 from tasks.core.errors import CriteriaError, StageError, UserError
 from tasks.core.records import Record
 from tasks.core.settings.run_settings import Settings
+from tests.own_nets import written
 
 LOST = RuntimeError("Failed to reach API at http://127.0.0.1:4200/api")
 
@@ -72,26 +75,28 @@ def test_a_run_that_dies_again_and_again_is_given_up(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "named",
     [
-        {"plan": [], "overfitting": {"network": {"function": "/nets/mine.py:build"}}},
-        {"plan": [{"name": "a", "change": {"network.function": "/nets/mine.py:build"}}]},
-        {"plan": [{"name": "a", "change": {"network": {"function": "/nets/mine.py:build"}}}]},
+        lambda function: {"plan": [], "overfitting": {"network": {"function": function}}},
+        lambda function: {"plan": [{"name": "a", "change": {"network.function": function}}]},
+        lambda function: {"plan": [{"name": "a", "change": {"network": {"function": function}}}]},
     ],
-    ids=str,
+    ids=["overfitting", "part of a change", "change"],
 )
 def test_parameters_of_a_deployment_name_a_function_only_if_the_worker_allows_it(
-    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    named: Callable[[str], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = Settings.model_validate(settings)
+    function = written(tmp_path / "nets")
+    given = Settings.model_validate(named(function))
     monkeypatch.delenv("FASHION_FLOW_ALLOW_FUNCTIONS", raising=False)
     runtime(monkeypatch, deployment="an id")
-    with pytest.raises(UserError, match=r"'/nets/mine.py:build': this worker does not allow it"):
+    with pytest.raises(UserError, match=r"nets.py:build': this worker does not allow it"):
         check_request(given, EVERYTHING, require_success=False)
-    monkeypatch.setenv("FASHION_FLOW_ALLOW_FUNCTIONS", "/other")
-    with pytest.raises(UserError, match="FASHION_FLOW_ALLOW_FUNCTIONS"):
+    monkeypatch.setenv("FASHION_FLOW_ALLOW_FUNCTIONS", str(tmp_path / "other"))
+    ways = r"FASHION_FLOW_ALLOW_FUNCTIONS .*worker's environment, for containers by .*deploy --env"
+    with pytest.raises(UserError, match=ways):
         check_functions(given)
-    for allowed in ("/nets", "1"):
+    for allowed in (str(tmp_path / "nets"), "1"):
         monkeypatch.setenv("FASHION_FLOW_ALLOW_FUNCTIONS", allowed)
         check_functions(given)
     # On a user's own command line.

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.core.errors import UserError
 from tasks.core.own_code import ITSELF, short_digest
-from tasks.engine.own_code import check_call, file_of, read_code
+from tasks.engine.own_code import check_call, files_of, read_code
 from tests.own_nets import BLOCKS, NETS, written
 
 
@@ -26,7 +26,7 @@ def test_the_module_and_the_local_ones_that_it_imports_are_read(tmp_path: Path) 
     assert code.files == {"nets": "nets.py", "blocks": "blocks.py"}
     assert set(code.digests) == {ITSELF, "blocks"}
     assert code.libraries == ("keras",)
-    assert file_of(function) == tmp_path / "nets.py"
+    assert files_of(function) == [tmp_path / "nets.py", tmp_path / "blocks.py"]
 
 
 def test_the_digests_follow_code_and_not_comments_or_places(tmp_path: Path) -> None:
@@ -101,6 +101,8 @@ def test_a_missing_file_or_module_is_refused(tmp_path: Path) -> None:
         read_code(f"{tmp_path}/missing.py:build")
     with pytest.raises(UserError, match=r"there is no module 'no_such\.package'"):
         read_code("no_such.package:build")
+    with pytest.raises(UserError, match=r"the home folder in '~nobody-here/nets\.py' is unknown"):
+        read_code("~nobody-here/nets.py:build")
 
 
 CALLS = {

@@ -9,6 +9,7 @@ import pytest
 
 from tasks.core.settings.run_settings import Settings
 from tasks.reporting.gather import gather_view
+from tasks.reporting.notebook_differences import differences
 from tasks.reporting.report_view import ReportView
 from tests.tasks.reporting.fabricated import (
     NETWORKS,
@@ -55,6 +56,8 @@ def test_a_whole_run_is_gathered(tmp_path: Path) -> None:
     assert view.calibration_error == {"final": {"test": 0.0312}}
     assert view.model_files["final"] == f"{tmp_path}/stages/final/key/model.keras"
     assert view.profile == PROFILE
+    saved = next(point.here for point in differences(view) if point.where == "Saved model")
+    assert "also an .h5 file" in saved
 
 
 def test_figures_come_from_the_stages_that_draw(tmp_path: Path) -> None:

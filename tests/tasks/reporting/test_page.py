@@ -413,6 +413,23 @@ def test_differences_follow_the_run() -> None:
     assert not {"VGG16, start", "VGG16, frozen layers", "Step 7, iteration 6"} & set(there)
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["model.keras", "final.h5"], "and also an .h5 file for the final one"),
+        (["model.keras"], "operations between layers can't be stored in an .h5 file"),
+    ],
+    ids=["with", "without"],
+)
+def test_an_h5_file_is_promised_only_if_there_is_one(files: list[str], said: str) -> None:
+    stages = [
+        {"stage": "baseline", "files": [{"path": "stages/baseline/key/model.keras"}]},
+        {"stage": "final", "files": [{"path": f"stages/final/key/{name}"} for name in files]},
+    ]
+    here = {point.where: point.here for point in differences(replace(FULL, stages=stages))}
+    assert said in here["Saved model"]
+
+
 # Decisions
 
 
