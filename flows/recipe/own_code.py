@@ -17,7 +17,7 @@ from tasks.core.settings.network import NetworkSettings, function_parts
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import TrainSettings
 from tasks.core.stage_specs import RetrainSpec, TrainSpec
-from tasks.engine.own_code import check_call, file_of, read_code
+from tasks.engine.own_code import check_call, files_of, read_code
 
 # What a worker's environment allows the parameters of a deployment to name: folders, or 1.
 ALLOW_FUNCTIONS = "FASHION_FLOW_ALLOW_FUNCTIONS"
@@ -92,16 +92,19 @@ def is_allowed(function: str, allowed: str) -> bool:
     Args:
         function: as in `network.function`.
         allowed: the value of `FASHION_FLOW_ALLOW_FUNCTIONS`: 1 for all, or folders, separated like
-            those of PATH. Links out of them don't count as being in them.
+            those of PATH. Links out of them don't count as being in them. The local modules that
+            the function's module imports must be there, too.
+
+    Raises:
+        UserError: the function's file is in one of the folders, but the code can't be read.
     """
     if allowed.strip() in ("", "1"):
         return allowed.strip() == "1"
-    place, _ = function_parts(function)
-    file = Path(place).absolute() if place.endswith(".py") else file_of(function)
     folders = [Path(each).resolve() for each in allowed.split(os.pathsep) if each.strip()]
     return all(
         any(path.is_relative_to(folder) for folder in folders)
-        # Other modules are read from the folder in which the file was named.
+        for file in files_of(function)
+        # A link into the folders, from elsewhere, does not count either.
         for path in (file.resolve(), file.parent.resolve())
     )
 

@@ -61,15 +61,33 @@ def read_code(function: str) -> OwnCode:
 
 
 def file_of(function: str) -> Path:
-    """The file that has the function, which exists.
+    """The file that has the function; that of a module exists.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such module, or no such home folder.
     """
-    root, module, _ = _found(function_parts(function)[0])
+    place, _ = function_parts(function)
+    if place.endswith(".py"):
+        return _absolute(place)
+    root, module, _ = _found(place)
     source = _source(root, module)
     assert source is not None
     return source
+
+
+def files_of(function: str) -> Iterator[Path]:
+    """The files whose code `read_code` reads; the function's own is first and may be missing.
+
+    Nothing but that one's path is looked at before it is asked for the next.
+
+    Raises:
+        UserError: the code can't be read.
+    """
+    file = file_of(function)
+    yield file
+    if file.is_file():
+        root, _, _ = _found(function_parts(function)[0])
+        yield from filter(Path.is_file, map(root.joinpath, read_code(function).files.values()))
 
 
 def check_call(code: OwnCode, options: Collection[str]) -> None:
@@ -115,7 +133,7 @@ def _found(place: str) -> tuple[Path, str, str]:
     The package is empty if all that is in the folder is local.
     """
     if place.endswith(".py"):
-        path = Path(place).expanduser().absolute()
+        path = _absolute(place)
         if not path.is_file():
             raise UserError(
                 f"network.function: there is no file {quoted(str(path), 150)}; expected "
@@ -134,6 +152,17 @@ def _found(place: str) -> tuple[Path, str, str]:
         f"network.function: there is no module {quoted(place)} on Python's path (PYTHONPATH); "
         "expected package.module:FUNCTION, or FILE.py:FUNCTION."
     )
+
+
+def _absolute(place: str) -> Path:
+    """The absolute path of `FILE.py`; `~` is a home folder."""
+    try:
+        return Path(place).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(
+            f"network.function: {quoted(place, 150)} is in the home folder of an unknown user; "
+            "give an absolute path."
+        ) from None
 
 
 def _source(root: Path, name: str) -> Path | None:

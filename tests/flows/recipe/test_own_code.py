@@ -143,7 +143,7 @@ def test_a_family_that_a_function_would_override_is_refused_in_a_plan() -> None:
         )
 
 
-def test_a_worker_allows_folders_or_all(tmp_path: Path) -> None:
+def test_a_worker_allows_folders_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     allowed, other = tmp_path / "allowed", tmp_path / "other"
     function, foreign = written(allowed), written(other)
     both = os.pathsep.join([str(tmp_path / "none"), str(allowed)])
@@ -157,3 +157,34 @@ def test_a_worker_allows_folders_or_all(tmp_path: Path) -> None:
     (other / "link.py").symlink_to(allowed / "nets.py")
     assert not is_allowed(f"{allowed}/link.py:build", both)
     assert not is_allowed(f"{other}/link.py:build", both)
+    # A home folder elsewhere, although the working folder has one named `~` that is allowed.
+    monkeypatch.setenv("HOME", str(other))
+    monkeypatch.chdir(allowed)
+    written(allowed / "~")
+    assert is_allowed("nets.py:build", both)
+    assert not is_allowed("~/nets.py:build", both)
+    monkeypatch.setenv("HOME", str(allowed))
+    assert is_allowed("~/nets.py:build", both)
+    with pytest.raises(UserError, match="is in the home folder of an unknown user"):
+        is_allowed("~nobody-here/nets.py:build", both)
+
+
+def test_a_worker_looks_at_every_file_that_a_function_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, other = tmp_path / "allowed", tmp_path / "other"
+    function = written(allowed)
+    written(other)
+    (allowed / "blocks.py").unlink()
+    (allowed / "blocks.py").symlink_to(other / "blocks.py")
+    assert not is_allowed(function, str(allowed))
+    assert is_allowed(function, os.pathsep.join([str(allowed), str(other)]))
+    # A package's `__init__.py` is executed before its modules.
+    inner = tmp_path / "vision" / "nets"
+    inner.mkdir(parents=True)
+    for name in ("__init__.py", "nets/__init__.py"):
+        (tmp_path / "vision" / name).touch()
+    (inner / "small.py").write_text("def build(input_shape, classes): ...")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert is_allowed("vision.nets.small:build", str(tmp_path / "vision"))
+    assert not is_allowed("vision.nets.small:build", str(inner))
