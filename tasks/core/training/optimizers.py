@@ -45,7 +45,7 @@ class MuonOfKernels(keras.optimizers.Muon):  # type: ignore[misc]
         return len(variable.shape) < 2 or variable.path.startswith(("logits/", "probabilities/"))
 
     def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
-        # In TensorFlow's graphs, some gradients don't say their shapes, and a side of 1 could be any.
+        # In TensorFlow's graphs, some gradients don't say all sides of their shapes.
         super()._muon_update_step(ops.reshape(gradient, variable.shape), variable, lr, m)
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
