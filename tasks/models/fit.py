@@ -65,8 +65,9 @@ def fit_network(
     schedule = Schedule.of(training)
     # Layers of own networks have the precision that their function gives them.
     trained = _in_precision(model, spec, outputs.precision) if ours else model
-    # What the quick form knows of our networks' layers need not hold for others.
-    quick = fast_network(trained) if ours else trained
+    # What the quick form knows of our networks' layers need not hold for others. Theirs is trained
+    # by a model apart, too: training compiles it, and what is saved has no optimizer of ours.
+    quick = fast_network(trained) if ours else keras.Model(trained.input, trained.output)
     # Trainings that differ only in their number of epochs share their beginnings.
     shared = {"training": {"epochs"}} if training.is_open_ended else None
     lineage = spec.model_dump(mode="json", exclude=shared)

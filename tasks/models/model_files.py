@@ -47,7 +47,8 @@ def fits_hdf5(model: keras.Model) -> bool:
     return all(
         isinstance(operation, keras.layers.Layer)
         and (not isinstance(operation, keras.Model) or fits_hdf5(operation))
-        for operation in model.operations
+        # A sequence has layers only.
+        for operation in getattr(model, "operations", model.layers)
     )
 
 

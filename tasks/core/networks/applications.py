@@ -14,7 +14,7 @@ from tasks.core.settings.network import NetworkSettings
 Shape = tuple[int, int, int]
 
 # The smallest side that an architecture takes; the others take 32.
-_SMALLEST = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
+_SMALLEST = {"InceptionV3": 75, "Xception": 71}
 _SMALLEST_OF_OTHERS = 32
 _GIVEN = {
     "weights", "classes", "input_shape", "input_tensor", "include_top", "classifier_activation",

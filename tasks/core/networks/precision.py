@@ -33,8 +33,11 @@ def output_precision() -> str:
 def scaled_optimizer(
     optimizer: keras.optimizers.Optimizer, model: keras.Model
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of a model; it scales the loss if layers of the model compute in float16."""
-    if all(layer.compute_dtype != "float16" for layer in model.layers):
+    """The optimizer of a model; it scales the loss if layers of the model compute in float16.
+
+    Layers of models and layers within it count, too.
+    """
+    if all(layer.compute_dtype != "float16" for layer in model._flatten_layers()):
         return optimizer
     scaled = keras.optimizers.LossScaleOptimizer(optimizer)
     scaled.build(model.trainable_variables)

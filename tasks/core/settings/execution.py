@@ -19,8 +19,9 @@ class ExecutionSettings(Spec):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
         description=(
-            "bfloat16, float16: trainings on GPUs compute in it and keep their weights in float32; "
-            "what is saved and scored computes in float32."
+            "bfloat16, float16: on GPUs, trainings of families stack, compact and residual compute "
+            "in it and keep their weights in float32. Functions, applications and transfer from "
+            "VGG16 train in float32. What is saved and scored computes in float32."
         ),
     )
     threads: int = Field(

@@ -11,13 +11,14 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from tasks.core.messages import listed, quoted
 from tasks.core.settings.base import Fraction, Spec, Units
 
-# Classifiers of `keras.applications` whose layers are all Keras's own. (Those of ConvNeXt are not.)
+# Classifiers of `keras.applications` whose layers are all Keras's public ones. (Some of ConvNeXt's
+# and InceptionResNetV2's are not.)
 Application = Literal[
     "DenseNet121", "DenseNet169", "DenseNet201", "EfficientNetB0", "EfficientNetB1",
     "EfficientNetB2", "EfficientNetB3", "EfficientNetB4", "EfficientNetB5", "EfficientNetB6",
     "EfficientNetB7", "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2",
     "EfficientNetV2B3", "EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S",
-    "InceptionResNetV2", "InceptionV3", "MobileNet", "MobileNetV2", "MobileNetV3Large",
+    "InceptionV3", "MobileNet", "MobileNetV2", "MobileNetV3Large",
     "MobileNetV3Small", "NASNetLarge", "NASNetMobile", "ResNet101", "ResNet101V2", "ResNet152",
     "ResNet152V2", "ResNet50", "ResNet50V2", "VGG16", "VGG19", "Xception",
 ]  # fmt: skip

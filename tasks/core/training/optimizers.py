@@ -44,6 +44,10 @@ class MuonOfKernels(keras.optimizers.Muon):  # type: ignore[misc]
     def _should_use_adamw(self, variable: Any) -> bool:
         return len(variable.shape) < 2 or variable.path.startswith(("logits/", "probabilities/"))
 
+    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        # In TensorFlow's graphs, some gradients don't say all sides of their shapes.
+        super()._muon_update_step(ops.reshape(gradient, variable.shape), variable, lr, m)
+
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
         """Orthogonalise a kernel of any rank by an odd polynomial of its matrix."""
         flat = ops.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))

@@ -308,8 +308,35 @@ def test_every_application_is_one_of_keras_s_and_the_others_are_known() -> None:
     import keras
 
     there = {name for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
-    left_out = {name for name in there if name.startswith("ConvNeXt")}
+    left_out = {name for name in there if name.startswith("ConvNeXt")} | {"InceptionResNetV2"}
     assert set(get_args(Application)) == there - left_out
+
+
+# A small one of each architecture; the others differ by numbers of layers and channels.
+ARCHITECTURES = (
+    "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "InceptionV3", "MobileNet", "MobileNetV2",
+    "MobileNetV3Small", "NASNetMobile", "ResNet50", "ResNet50V2", "VGG16", "Xception",
+)  # fmt: skip
+
+
+def test_each_architecture_has_public_layers_only() -> None:
+    from tasks.core.networks.applications import application
+    from tasks.core.networks.own import _config_of
+
+    for name in ARCHITECTURES:
+        model = application(settings(application=name).network, (32, 32, 1), CLASSES)
+        assert _config_of(model, name)["class_name"] == "Functional"
+
+
+def test_architectures_that_are_left_out_have_others() -> None:
+    import keras
+
+    from tasks.core.networks.own import _config_of
+
+    for name in ("InceptionResNetV2", "ConvNeXtTiny"):
+        model = getattr(keras.applications, name)(weights=None, input_shape=(75, 75, 3))
+        with pytest.raises(UserError, match="which plain Keras can't load without your code"):
+            _config_of(model, name)
 
 
 @pytest.mark.parametrize(

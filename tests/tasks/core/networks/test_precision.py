@@ -84,6 +84,32 @@ def test_only_float16_scales_the_loss_and_the_scale_is_resumed(precision: str) -
         assert one.tobytes() == two.tobytes()
 
 
+@pytest.mark.parametrize("kind", ["nested", "wrapped", "float32"])
+def test_layers_of_models_and_layers_within_a_network_scale_the_loss_too(kind: str) -> None:
+    import keras
+    from keras import layers
+
+    from tasks.core.networks.families import build_network
+    from tasks.core.networks.precision import scaled_optimizer
+
+    def build(shape: Any, classes: int) -> Any:
+        dtype = "float32" if kind == "float32" else "mixed_float16"
+        part: Any = layers.Dense(4, dtype=dtype)
+        inputs = keras.Input(shape)
+        if kind == "wrapped":
+            x = layers.TimeDistributed(part, dtype="float32")(inputs)
+        else:
+            x = keras.Sequential([keras.Input(shape), keras.Sequential([part])])(inputs)
+        return keras.Model(inputs, layers.Dense(classes)(layers.Flatten()(x)))
+
+    training = changed(TrainSettings(), {"network": {"function": "own:build"}})
+    model = build_network(training, SHAPE, CLASSES, 0, build)
+    plain = keras.optimizers.SGD()
+    plain.build(model.trainable_variables)
+    found = scaled_optimizer(plain, model)
+    assert isinstance(found, keras.optimizers.LossScaleOptimizer) == (kind != "float32")
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("training", NETWORKS.values(), ids=NETWORKS)
 def test_what_is_saved_and_scored_computes_in_float32(

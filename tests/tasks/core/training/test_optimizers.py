@@ -108,6 +108,27 @@ def test_products_of_small_squares_orthogonalise_in_float32_too(decades: int) ->
     assert error < 2e-3
 
 
+def test_muon_takes_gradients_that_do_not_say_their_shapes() -> None:
+    """As those of attention with one head in TensorFlow's graphs."""
+    import tensorflow as tf
+
+    from tasks.core.training.optimizers import make_optimizer
+
+    settings = OptimizerSettings(name="muon")
+    gradient = np.random.default_rng(1).normal(size=(6, 1, 4)).astype(np.float32)
+    given = variables((6, 1, 4))
+    optimizer = make_optimizer(settings, 0.1, given)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 4), "float32")])  # type: ignore[untyped-decorator]
+    def step(one: Any) -> None:
+        optimizer.apply([one], given)
+
+    for _ in range(2):
+        step(gradient)
+    expected = stepped(settings, variables((6, 1, 4)), [gradient])
+    np.testing.assert_allclose(given[0].numpy(), expected[0], atol=1e-6)
+
+
 @pytest.mark.parametrize("layer", ["logits", "probabilities"])
 def test_muon_leaves_the_last_layer_to_adamw(layer: str) -> None:
     gradient = [np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)]
