@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tasks.core.settings.base import changed
 from tasks.core.settings.network import NetworkSettings
 from tasks.core.settings.training import Iteration, TrainSettings
@@ -25,6 +23,7 @@ MODERN_PLAN = (
         ),
         change={"optimizer.name": "adamw", "optimizer.weight_decay": 0.05},
         replay="forward",
+        evidence="+3.04 points of validation accuracy (+1.43 to +4.65), 10 trainings of each",
     ),
     Iteration(
         name="a rate that falls to zero",
@@ -34,6 +33,7 @@ MODERN_PLAN = (
         ),
         change={"decay": "linear", "warmup": 0.25, "learning_rate": {"times": 5}},
         replay="forward",
+        evidence="+2.30 points of validation accuracy (+1.72 to +2.87), 10 trainings of each",
     ),
     Iteration(
         name="Muon",
@@ -43,6 +43,7 @@ MODERN_PLAN = (
         ),
         change={"optimizer.name": "muon", "learning_rate": 0.02},
         replay="forward",
+        evidence="+0.73 points of validation accuracy (+0.58 to +0.88), 10 trainings of each",
     ),
     Iteration(
         name="whitened first layer",
@@ -52,77 +53,12 @@ MODERN_PLAN = (
         ),
         change={"network.whitening": True},
         replay="back",
-    ),
-    Iteration(
-        name="half as many channels again",
-        hypothesis=(
-            "More capacity first, even if it overfits more: what regularises comes after it "
-            "(Chollet, 2021)."
-        ),
-        change={"network.widths": {"times": 1.5}},
-        replay="forward",
-    ),
-    Iteration(
-        name="twice the epochs",
-        hypothesis="With a rate that falls to zero, a longer training ends at a better place.",
-        change={"epochs": {"times": 2}},
-        replay="forward",
-    ),
-    Iteration(
-        name="alternating flips",
-        hypothesis=(
-            "Each image once each way in two epochs stands in for more images (Jordan, arXiv "
-            "2404.00498)."
-        ),
-        change={"variation.flip": "alternating"},
-        replay="forward",
-    ),
-    Iteration(
-        name="both flips averaged",
-        hypothesis=(
-            "An image and its mirror image err apart, so the mean of their logits errs less "
-            "(Krizhevsky et al., 2012)."
-        ),
-        change={"network.views": "flips"},
-        replay="forward",
-    ),
-    Iteration(
-        name="label smoothing",
-        hypothesis=(
-            "Labels that spare a tenth for other classes keep the network from being too sure "
-            "(Szegedy et al., 2016)."
-        ),
-        change={"label_smoothing": 0.1},
-        replay="forward",
-    ),
-    Iteration(
-        name="shifts by one pixel",
-        hypothesis="Small translations stand in for more images (He et al., 2016).",
-        change={"variation.shift": 1},
-        replay="back",
-    ),
-    Iteration(
-        name="random erasing",
-        hypothesis=(
-            "Hiding a part makes the network look at all parts (Zhong et al., arXiv 1708.04896; "
-            "DeVries and Taylor, arXiv 1708.04552)."
-        ),
-        change={"variation.erase": 8},
-        replay="back",
-    ),
-    Iteration(
-        name="averaged weights",
-        hypothesis=(
-            "The mean of the weights after the last three epochs is more central than the last "
-            "(Izmailov et al., 2018)."
-        ),
-        change={"average.kind": "last", "average.epochs": 3},
-        replay="back",
+        evidence="-0.38 points of validation accuracy (-0.54 to -0.22), 10 trainings of each",
     ),
 )
 
 # Mirror images mean the same in photographs of things, but not in letters or signs.
-_MIRRORED = ("variation.flip", "network.views")
+_MIRRORED = {"variation.flip": "alternating", "network.views": "flips"}
 
 
 def settled_plan() -> tuple[Iteration, ...]:
@@ -130,30 +66,27 @@ def settled_plan() -> tuple[Iteration, ...]:
 
     What depends on the images is tried apart: mirror images, and how long to train.
     """
-    kept, mirrored = MODERN_OVERFITTING, dict[str, Any]()
+    kept = MODERN_OVERFITTING
     for entry in MODERN_PLAN:
         if entry.replay == "forward":
-            mirrored |= {name: entry.change[name] for name in _MIRRORED if name in entry.change}
             rest = {name: value for name, value in entry.change.items() if name not in _MIRRORED}
             kept = changed(kept, rest)
     before = MODERN_OVERFITTING.model_dump(mode="json")
     settled = kept.model_dump(mode="json")
-    change = {name: value for name, value in settled.items() if value != before[name]}
-    recipe = Iteration(
-        name="the settled recipe",
-        hypothesis="What preset modern kept on Fashion-MNIST helps on these images, too.",
-        change=change,
-    )
-    mirror = [
+    return (
+        Iteration(
+            name="the settled recipe",
+            hypothesis="What preset modern kept on Fashion-MNIST helps on these images, too.",
+            change={name: value for name, value in settled.items() if value != before[name]},
+        ),
         Iteration(
             name="mirror images",
             hypothesis="A mirror image of a thing shows the same class.",
-            change=mirrored,
-        )
-    ]
-    longer = Iteration(
-        name="three times the epochs",
-        hypothesis="A small data set has few steps an epoch, so it needs more of them.",
-        change={"epochs": {"times": 3}},
+            change=dict(_MIRRORED),
+        ),
+        Iteration(
+            name="three times the epochs",
+            hypothesis="A small data set has few steps an epoch, so it needs more of them.",
+            change={"epochs": {"times": 3}},
+        ),
     )
-    return (recipe, *(mirror if mirrored else ()), longer)
