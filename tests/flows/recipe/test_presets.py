@@ -134,7 +134,9 @@ def test_each_change_of_modern_has_hypothesis_and_evidence() -> None:
     assert len(MODERN_PLAN) <= 12
     for entry in MODERN_PLAN:
         assert entry.hypothesis
-        assert entry.replay == ("forward" if entry.evidence.startswith("+") else "back")
+        assert entry.evidence
+        # A gain alone is not enough to be kept.
+        assert entry.replay == "back" or entry.evidence.startswith("+")
 
 
 def test_own_images_start_from_what_modern_settled() -> None:
