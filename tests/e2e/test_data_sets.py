@@ -101,8 +101,11 @@ def test_the_real_images_stand_beside_the_notebooks_figures(
     assert done.status == 0, done.err
     assert "SYNTHETIC" not in done.err
     _, *rows = json.loads(fashion_flow("results", "--json", "--store", tmp_path).out)
-    for row in rows:
-        assert row["notebook_test_accuracy"] == NOTEBOOK_RESULTS[row["name"]].test_accuracy
+    # The overfitting model is smaller than the notebook's, so it is not compared.
+    compared = {row["name"]: row["notebook_test_accuracy"] for row in rows}
+    for name in ("baseline", "low_capacity", "final"):
+        assert compared.pop(name) == NOTEBOOK_RESULTS[name].test_accuracy
+    assert set(compared.values()) == {None}
     assert rows[0]["name"] == "baseline"
     assert rows[0]["test_accuracy"] > 0.3, "one epoch suffices to be well above guessing"
     assert "SYNTHETIC DATA" not in latest_run(tmp_path).report.read_text()
