@@ -274,7 +274,7 @@ def results(models: Sequence[RecipeModel], settings: Settings) -> Stage:
         gates=tuple(gates),
         folds=_folds(settings),
         notebook=on_fashion_mnist(settings),
-        notebook_plan=settings.has_notebook_plan,
+        notebook_plan=on_fashion_mnist(settings) and settings.has_notebook_plan,
         random_transfer=settings.transfer.weights == "random",
     )
     reads = _predictions(models, FACTS) | dict.fromkeys(gates, (FACTS,))

@@ -154,7 +154,7 @@ def test_stage_names_are_those_that_the_recipe_makes(
             "dataset": "synthetic",
             "rule": rule,
             "transfer.weights": weights,
-            "plan": [entry.model_dump() for entry in NOTEBOOK.plan[:plan_length]],
+            "plan": [entry.model_dump() for entry in PRESETS[preset].settings.plan[:plan_length]],
         },
     )
     run = FakeRun()
