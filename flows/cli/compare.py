@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from flows.cli.common_options import ARTIFACTS, JsonFlag, StoreOption
 from flows.cli.results import DECISIONS, score
 from flows.cli.run_tables import metric_of, note_unfinished, result_rows
-from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
+from flows.cli.screen import add_row, line, sentence, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from flows.recipe.settle import logged_rule_words, logged_settings
 from tasks.core.messages import listed
@@ -51,7 +51,7 @@ def compare(
     _show_settings(found["settings"])
     for words in dict.fromkeys(found["rules"]):
         if words:
-            line(words)
+            sentence(words)
     line("")
     if found["same_test_images"] is False:
         warn(

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from flows.cli.common_options import ARTIFACTS, StoreOption
 from flows.cli.options import RunnerOptions, SettingsOptions, StageOptions
-from flows.cli.screen import add_row, line, show, table, warn
+from flows.cli.screen import add_row, line, sentence, show, table, warn
 from flows.planning.plan import CACHED, Planned
 from flows.planning.plan import plan as planned
 from flows.recipe.own_code import read_codes
@@ -55,7 +55,7 @@ def _show(stages: Sequence[Planned], about_rule: str) -> None:
     show(made)
     ahead = [stage for stage in stages if stage.state != CACHED]
     if about_rule:
-        line(about_rule)
+        sentence(about_rule)
     line(f"{len(stages) - len(ahead)} of {len(stages)} stages are cached.")
     known = [stage.last["seconds"] for stage in ahead if stage.last]
     if not known:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from flows.cli.common_options import ARTIFACTS, StoreOption
-from flows.cli.screen import add_row, line, shortened, show, show_json, table, warn
+from flows.cli.screen import add_row, sentence, shortened, show, show_json, table, warn
 from flows.planning.differences import flat
 from flows.recipe.presets import PRESETS
 from flows.recipe.settle import logged_rule_words, logged_settings
@@ -55,7 +55,7 @@ def runs(
     show(made)
     for words in dict.fromkeys(logged_rule_words(row["settings"]) for row in rows):
         if words:
-            line(words)
+            sentence(words)
     damaged = damaged_runs(opened)
     if damaged:
         warn(f"The logs of {listed(damaged)} are damaged; delete their folders to forget them.")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import textwrap
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -124,6 +125,12 @@ def line(text: str) -> None:
         out.on_broken_pipe()
     except OSError as error:
         out.on_unwritable(error)
+
+
+def sentence(text: str) -> None:
+    """Print a sentence; it continues on the next line if it is wider than the narrowest screen."""
+    for part in textwrap.wrap(text, 80):
+        line(part)
 
 
 def show_json(value: Any) -> None:

@@ -134,6 +134,8 @@ def with_code(stage: Stage, codes: Mapping[str, OwnCode]) -> Stage:
         UserError: the function lacks an argument.
     """
     spec = stage.spec
+    if not codes:
+        return stage
     if not isinstance(spec, TrainSpec | RetrainSpec) or not spec.training.network.function:
         return stage
     network = spec.training.network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -33,6 +34,9 @@ from tasks.engine.profile import configure
 from tasks.storage.files import explaining
 from tasks.storage.run_log import RunLog
 from tasks.storage.store import Store
+
+# Columns of the narrowest screen that the time and a few spaces leave.
+_LINE = 68
 
 log = logging.getLogger("fashion_flow")
 
@@ -129,7 +133,8 @@ def _run(request: RunRequest, view: LiveView | None, ending: Ending) -> None:
         computing = [stage for stage in stages if stage.state != CACHED]
         log.info("%d of %d stages are cached", len(stages) - len(computing), len(stages))
         if settings.plan:
-            log.info("%s", rule_words(settings))
+            for part in textwrap.wrap(rule_words(settings), _LINE):
+                log.info("%s", part)
         if view:
             _announce_work(view, stages, site, whole=not request.choice.only)
         if computing and request.runner.kind == "local":

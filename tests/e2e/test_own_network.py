@@ -7,7 +7,6 @@ import re
 import signal
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -30,6 +29,7 @@ def overfitting(store: Path) -> Record:
     return record
 
 
+@pytest.mark.usefixtures("tensorflow_ready")
 def test_it_resumes_to_the_bytes_that_another_machine_s_workers_compute(
     start: Start, fashion_flow: Command, shared_server: Server, tmp_path: Path
 ) -> None:
@@ -61,6 +61,8 @@ def test_it_resumes_to_the_bytes_that_another_machine_s_workers_compute(
     assert one.files == two.files
 
     # Plain Keras predicts what was stored; edits are named, runs compared.
+    import keras
+
     model = keras.models.load_model(str(store / one.files["model"].path), safe_mode=True)
     arrays = all_runs(Store(str(store)))[-1].record("preprocess")
     assert arrays is not None
