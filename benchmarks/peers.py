@@ -166,7 +166,7 @@ def fastai_fit(epochs: int, seed: int) -> Fit:
 
         def predict(some: Array) -> Array:
             scaled = (torch.tensor(some[:, None].astype(np.float32) / 255) - mean) / deviation
-            learner.model.eval()
+            learner.model.train(False)
             with torch.no_grad():
                 logits = torch.cat([learner.model(part) for part in scaled.split(256)])
             found: Array = torch.softmax(logits, 1).numpy()

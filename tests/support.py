@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,3 +102,27 @@ def on_disk(path: StorePath) -> LocalPath:
     """A path in a store on this machine as the local path that it is."""
     assert isinstance(path, LocalPath)
     return path
+
+
+_PLAIN_KERAS = """
+import sys
+import keras
+import numpy as np
+
+*paths, x, found = sys.argv[1:]
+models = [keras.models.load_model(path, safe_mode=True) for path in paths]
+assert not any(model.compiled for model in models)
+np.save(found, [model.predict(np.load(x), verbose=0) for model in models])
+assert "tasks" not in sys.modules
+"""
+
+
+def predicted_by_plain_keras(x: Float32, *models: Path) -> Float32:
+    """What saved models predict in a process without this project, `(models, n, classes)`."""
+    folder = models[0].parent
+    given, found = folder / "x.npy", folder / "found.npy"
+    np.save(given, x)
+    command = [sys.executable, "-c", _PLAIN_KERAS, *map(str, (*models, given, found))]
+    subprocess.run(command, check=True, cwd=folder)
+    made: Float32 = np.load(found)
+    return made

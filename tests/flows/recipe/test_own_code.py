@@ -76,20 +76,20 @@ def test_libraries_of_own_code_are_in_the_key(tmp_path: Path) -> None:
 def test_relative_files_are_below_the_plan_s_or_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     plan = tmp_path / "plans" / "plan.toml"
     plan.parent.mkdir()
     plan.write_text(PLAN)
     settings = compose("smoke", plan, {}, ["overfitting.network.function=nets.py:build", "seed=1"])
-    assert settings.overfitting.network.function == f"{tmp_path}/work/nets.py:build"
+    assert settings.overfitting.network.function == f"{tmp_path}/elsewhere/nets.py:build"
     assert settings.plan[0].change["network.function"] == f"{tmp_path}/plans/nets/nets.py:build"
     assert functions_of(settings) == [
-        f"{tmp_path}/{at}/nets.py:build" for at in ("work", "plans/nets")
+        f"{tmp_path}/{at}/nets.py:build" for at in ("elsewhere", "plans/nets")
     ]
-    with pytest.raises(UserError, match=r"there is no file '.*work/nets.py'"):
+    with pytest.raises(UserError, match=r"there is no file '.*elsewhere/nets.py'"):
         read_codes(settings)
-    written(tmp_path / "work")
+    written(tmp_path / "elsewhere")
     written(tmp_path / "plans" / "nets", NETS.replace("width=4", "depth=4"))
     with pytest.raises(UserError, match=r"nets\.py, line \d+: build has no argument width"):
         read_codes(settings)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from tasks.core.stage_specs import RetrainSpec
 from tasks.engine.own_code import read_code
 from tasks.storage.store import Store
 from tests.own_nets import written
-from tests.support import basis, on_disk
+from tests.support import basis, on_disk, predicted_by_plain_keras
 from tests.tasks.core.networks.test_own import examples
 
 pytestmark = [
@@ -37,17 +35,6 @@ def build(input_shape, classes):
     )
     x = layers.GlobalAveragePooling2D()(part(inputs))
     return keras.Model(inputs, layers.Dense(classes)(x))
-"""
-PLAIN_KERAS = """
-import sys
-import keras
-import numpy as np
-
-*paths, x, found = sys.argv[1:]
-models = [keras.models.load_model(path) for path in paths]
-assert not any(model.compiled for model in models)
-np.save(found, [model.predict(np.load(x), verbose=0) for model in models])
-assert "tasks" not in sys.modules
 """
 
 
@@ -73,11 +60,8 @@ def test_plain_keras_loads_what_was_trained_as_keras_and_as_hdf5(
     assert fits_hdf5(model)
     save_h5(model, tmp_path / "model.h5")
     x = examples(9).batch(slice(None))[0]
-    np.save(tmp_path / "x.npy", x)
     saved = on_disk(outputs.folder) / "model.keras"
-    files = (saved, *(tmp_path / name for name in ("model.h5", "x.npy", "found.npy")))
-    subprocess.run([sys.executable, "-c", PLAIN_KERAS, *map(str, files)], check=True, cwd=tmp_path)
-    for found in np.load(tmp_path / "found.npy"):
+    for found in predicted_by_plain_keras(x, tmp_path / "model.h5", saved):
         np.testing.assert_allclose(found, np.asarray(model(x, training=False)), atol=1e-5)
 
 

@@ -15,6 +15,7 @@ import pytest
 from tasks.core.settings.base import changed
 from tasks.core.settings.network import NetworkSettings
 from tasks.core.settings.training import TrainSettings
+from tests.support import predicted_by_plain_keras
 
 pytestmark = [
     pytest.mark.usefixtures("tensorflow_ready"),
@@ -163,15 +164,8 @@ def test_a_saved_network_predicts_from_all_views_in_plain_keras(
     one = np.asarray(network(x, training=False))
     assert np.abs(found - one).max() > 1e-4
     save_keras(model, tmp_path / "model.keras")
-    np.save(tmp_path / "x.npy", x)
-    code = (
-        "import sys, keras, numpy as np\n"
-        "model = keras.models.load_model(sys.argv[1] + '/model.keras', safe_mode=True)\n"
-        "np.save(sys.argv[1] + '/found.npy', model.predict(np.load(sys.argv[1] + '/x.npy')))\n"
-        "assert 'tasks' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), found, atol=1e-5)
+    (plain,) = predicted_by_plain_keras(x, tmp_path / "model.keras")
+    np.testing.assert_allclose(plain, found, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 3), (2, 2, 1)])

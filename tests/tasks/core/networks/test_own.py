@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +13,7 @@ from tasks.core.errors import UserError
 from tasks.core.settings.base import changed
 from tasks.core.settings.network import Application
 from tasks.core.settings.training import TrainSettings
+from tests.support import predicted_by_plain_keras
 
 pytestmark = [
     pytest.mark.usefixtures("tensorflow_ready"),
@@ -141,15 +140,7 @@ def test_plain_keras_loads_the_saved_model_and_predicts_the_same(
     model = predicting(built(random_everywhere), network)
     x = examples(9).batch(slice(None))[0]
     save_keras(model, tmp_path / "model.keras")
-    np.save(tmp_path / "x.npy", x)
-    code = (
-        "import sys, keras, numpy as np\n"
-        "model = keras.models.load_model(sys.argv[1] + '/model.keras', safe_mode=True)\n"
-        "np.save(sys.argv[1] + '/found.npy', model.predict(np.load(sys.argv[1] + '/x.npy')))\n"
-        "assert 'tasks' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=tmp_path)
-    found = np.load(tmp_path / "found.npy")
+    (found,) = predicted_by_plain_keras(x, tmp_path / "model.keras")
     np.testing.assert_allclose(found, np.asarray(model(x, training=False)), atol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     assert not fits_hdf5(model)
