@@ -9,6 +9,7 @@ itself is a class: along the axes that are left, images differ most compared wit
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 
@@ -30,6 +31,8 @@ _UNFORESEEN = 1e-3
 _DEVIATIONS, _LARGEST = 4, 127
 # Copies are darker by this factor, or lighter by this constant.
 _DARKER, _LIGHTER = 0.6, 40
+# Codes that are turned at a time, and how many times at once.
+_BLOCK, _THREADS = 2**14, 4
 
 Vectors = NDArray[np.int8]
 
@@ -43,8 +46,17 @@ class CopyAxes:
 
     def vectors(self, codes: NDArray[np.float16]) -> Vectors:
         """`(n, DIMENSIONS)` whole numbers of the codes `(n, k)`."""
-        along = np.rint((codes.astype(np.float32) - self.mean) @ self.axes)
-        return np.clip(along, -_LARGEST, _LARGEST).astype(np.int8)
+        found = np.empty((len(codes), self.axes.shape[1]), np.int8)
+
+        def fill(start: int) -> None:
+            part = slice(start, start + _BLOCK)
+            along = np.rint((codes[part].astype(np.float32) - self.mean) @ self.axes)
+            found[part] = np.clip(along, -_LARGEST, _LARGEST)
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in pool.map(fill, range(0, len(codes), _BLOCK)):
+                pass
+        return found
 
 
 def copy_axes(described: DescribedImages, distinct: Int64) -> CopyAxes:

@@ -62,9 +62,9 @@ MOST_PAIRS = 1_000_000
 _ROWS, _COLUMNS = 4_096, 256
 # Pairs passed on to the second bound at a time.
 _OPEN = 2**21
-# Images of the first set that are in memory at a time, in bytes; images whose pairs are compared at
-# a time.
-_BYTES, _THREADS = 2**28, 4
+# Images of the first set that are in memory at a time, in bytes; batches of pairs that are compared
+# at a time: with more, threads mostly wait for Python's lock.
+_BYTES, _THREADS = 2**28, 2
 # Equal numbers may differ by this much in float32 arithmetic.
 _ROUNDING = 1e-5
 # Codes are in half precision, each part rounded by at most 2 ** -11 of itself.
@@ -73,7 +73,7 @@ _CORRELATION_ROUNDING = 1e-3
 _NONE = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
 # Images whose nearest are looked for at a time; pairs whose codes are multiplied at a time.
-_ASKED, _MULTIPLIED = 2**13, 2**14
+_ASKED, _MULTIPLIED = 2**13, 2**12
 
 Positions = tuple[Int64, Int64]
 # Positions of two images, and the product of their codes.
@@ -270,16 +270,21 @@ def _multiplied(
     first: DescribedImages, other: DescribedImages, least: float, pairs: Iterable[Positions]
 ) -> Iterator[Matches]:
     """Those of the pairs that may be near duplicates by the product of their codes."""
-    for i, j in pairs:
-        product = np.empty(len(i), np.float32)
-        for start in range(0, len(i), _MULTIPLIED):
-            part = slice(start, start + _MULTIPLIED)
-            mine, theirs = (
-                one.codes[at[part]].astype(np.float32) for one, at in ((first, i), (other, j))
-            )
-            product[part] = np.einsum("nk,nk->n", mine, theirs)
-        left = product >= least - SLACK - _CODE_ROUNDING
-        yield i[left], j[left], product[left]
+
+    def multiplied(pair: Positions) -> Float32:
+        mine, theirs = (
+            one.codes[at].astype(np.float32) for one, at in zip((first, other), pair, strict=True)
+        )
+        product: Float32 = np.einsum("nk,nk->n", mine, theirs)
+        return product
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for i, j in pairs:
+            parts = [slice(start, start + _MULTIPLIED) for start in range(0, len(i), _MULTIPLIED)]
+            found = pool.map(multiplied, [(i[part], j[part]) for part in parts])
+            product = np.concatenate([*found, np.empty(0, np.float32)])
+            left = product >= least - SLACK - _CODE_ROUNDING
+            yield i[left], j[left], product[left]
 
 
 def _all_products(
