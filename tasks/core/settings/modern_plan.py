@@ -65,6 +65,33 @@ MODERN_PLAN = (
         replay="forward",
         evidence="+0.42 points of validation accuracy (+0.29 to +0.55), 10 trainings of each",
     ),
+    Iteration(
+        name="mirror images",
+        hypothesis=(
+            "Clothes look much the same in a mirror: show each image once each way in two epochs, "
+            "and take the mean of both to predict (Jordan, arXiv 2404.00498)."
+        ),
+        change={"variation.flip": "alternating", "network.views": "flips"},
+        replay="forward",
+        evidence="+0.45 points of validation accuracy (+0.30 to +0.61), 10 trainings of each",
+    ),
+    Iteration(
+        name="label smoothing",
+        hypothesis=(
+            "Labels that leave a little to the other classes keep a network from being surer than "
+            "its images allow (Szegedy et al., 2016)."
+        ),
+        change={"label_smoothing": 0.1},
+        replay="forward",
+        evidence="+0.15 points of validation accuracy (+0.05 to +0.25), 10 trainings of each",
+    ),
+    Iteration(
+        name="twice the epochs",
+        hypothesis=("Images that vary can be learnt from for longer (Hoffer et al., 2017)."),
+        change={"epochs": {"times": 2}},
+        replay="forward",
+        evidence="+0.45 points of validation accuracy (+0.33 to +0.57), 10 trainings of each",
+    ),
 )
 
 # Mirror images mean the same in photographs of things, but not in letters or signs.
