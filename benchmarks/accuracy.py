@@ -11,7 +11,7 @@ interruption; the seconds of a training that was interrupted are not known.
 
 How much fits is estimated from the speed of a convolution like those of the network, measured
 first, in billions of floating-point operations per second. The sizes and rates of `RECIPES` were
-chosen on images that are neither test images nor among those trained on.
+chosen on training images that are not among the default's 10,000; no test image was used.
 
 `--recipe` trains one of them with all its epochs instead, however long that takes. In the end, the
 last network predicts all test images in batches, and some one by one, for the time of an image.

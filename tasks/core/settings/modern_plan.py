@@ -87,7 +87,7 @@ MODERN_PLAN = (
     ),
     Iteration(
         name="twice the epochs",
-        hypothesis=("Images that vary can be learnt from for longer (Hoffer et al., 2017)."),
+        hypothesis="Images that vary can be learnt from for longer (Hoffer et al., 2017).",
         change={"epochs": {"times": 2}},
         replay="forward",
         evidence="+0.45 points of validation accuracy (+0.33 to +0.57), 10 trainings of each",
