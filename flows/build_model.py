@@ -28,6 +28,9 @@ from tasks.core.settings.run_settings import Settings
 from tasks.engine.libraries import installation
 from tasks.engine.publish import tag_run
 from tasks.engine.stage import RunContext, slots
+from tasks.stages.backbone import backbone
+from tasks.stages.backbone_features import backbone_features
+from tasks.stages.backbone_train import backbone_train
 from tasks.stages.curves import curves
 from tasks.stages.decide import decide
 from tasks.stages.evaluate import evaluate
@@ -70,6 +73,9 @@ TASKS = {
         vgg16_weights,
         vgg16_features,
         vgg16_train,
+        backbone,
+        backbone_features,
+        backbone_train,
         evaluate,
         results,
         selection,

@@ -452,6 +452,7 @@ def test_the_search_for_writers_finds_what_it_should() -> None:
 RECIPE = [
     "flows.build_model",
     "flows.recipe.contents",
+    "flows.recipe.backbone",
     "flows.recipe.iterate",
     "flows.recipe.transfer",
     "flows.recipe.stages",
@@ -462,6 +463,7 @@ COMPUTES = {"numpy", "keras", "tensorflow", "pandas", "pyarrow", "matplotlib", "
 # What describes and computes nothing.
 RECIPE_CORE = (
     "tasks.core.arithmetic",
+    "tasks.core.backbone_specs",
     "tasks.core.errors",
     "tasks.core.names",
     "tasks.core.records",

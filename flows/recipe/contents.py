@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.recipe import stages, transfer
+from flows.recipe import backbone, stages, transfer
 from flows.recipe.iterate import Trained, iterate, train
 from flows.recipe.label_check import label_check
 from flows.recipe.look import look
@@ -16,6 +16,7 @@ from flows.recipe.recipe_model import RecipeModel
 from flows.recipe.run import Run
 from flows.recipe.settle import settled
 from tasks.core.names import (
+    BACKBONE_FROZEN,
     BASELINE,
     EXPLORE,
     FINAL,
@@ -65,6 +66,8 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     # Part 3 of the notebook depends on no decision, so it does not wait for any.
     if settings.transfer.weights != "off":
         made |= transfer.transfer(run, settings, arrays)
+    if backbone.wanted(settings):
+        made |= backbone.backbone_transfer(run, settings, arrays)
 
     # Step 7: the iterations, then the surviving settings on training + validation images.
     survivor = iterate(run, settings, made, trained)
@@ -123,6 +126,7 @@ def recipe_models(settings: Settings) -> list[RecipeModel]:
         *iterations,
         RecipeModel(FINAL, "7b", final),
         *transferred,
+        *backbone.models_of(settings, finals[0]),
     ]
 
 
@@ -135,6 +139,8 @@ def stage_names(settings: Settings) -> list[str]:
         if model.transfer:
             features = transfer.features(settings, model.transfer)
             names += [VGG16_WEIGHTS, *(stage.name for stage in features)]
+        if model.name == BACKBONE_FROZEN:
+            names += [stage.name for stage in backbone.stages_of(settings)[:3]]
         names += [*model.trainings, curves_name(model.name)]
         names += [model.gate] if model.gate else []
     names += [LABEL_CHECK] if settings.evaluation.protocol == "kfold" else []

@@ -31,6 +31,8 @@ from tasks.core.stage_specs import Vgg16FeaturesSpec, Vgg16TrainSpec, Vgg16Weigh
 
 def transfer(run: Run[Any], settings: Settings, arrays: Any) -> dict[str, Any]:
     """For each variant, run the frozen layers, train a head on their outputs, then fine-tune."""
+    if not variants(settings):
+        return {}
     given = run(weights(settings))
     made = {VGG16_WEIGHTS: given}
     for suffix, variant in variants(settings).items():

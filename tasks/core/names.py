@@ -16,6 +16,9 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 LOAD, EXPLORE, SUBSET, GUARD, PREPROCESS = "load", "explore", "subset", "guard", "preprocess"
 LOOK = "look"
 VGG16_WEIGHTS = "vgg16_weights"
+# Also the role of that stage as an input.
+BACKBONE = "backbone"
+BACKBONE_FEATURES, BACKBONE_OUTPUTS = "backbone_features", "backbone_outputs"
 RESULTS, SELECTION, SUCCESS, QUALITY = "results", "selection", "success", "quality"
 LABEL_CHECK = "label_check"
 FIGURES, REPORT = "figures", "report"
@@ -25,6 +28,7 @@ BASELINE, LOW_CAPACITY, OVERFITTING, FINAL = "baseline", "low_capacity", "overfi
 # A row of the results for what needs no training.
 COMMONEST_CLASS = "commonest_class"
 VGG16_FROZEN, VGG16_FINE_TUNED = "vgg16_frozen", "vgg16_fine_tuned"
+BACKBONE_FROZEN, BACKBONE_FINE_TUNED = "backbone_frozen", "backbone_fine_tuned"
 
 # Roles: a stage's names for its inputs. Stages with many inputs use the inputs' stage names.
 RAW, SPLIT, ARRAYS, MODEL = "raw", "split", "arrays", "model"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from tasks.core import backbone_specs
 from tasks.core.arithmetic import Arithmetic
 from tasks.core.names import (
     DUPLICATES,
@@ -395,6 +396,5 @@ class FiguresSpec(StageSpec):
 
 
 # Every kind of stage.
-SPECS: tuple[type[StageSpec], ...] = tuple(
-    spec for spec in StageSpec.__subclasses__() if spec.__module__ == __name__
-)
+_MODULES = (__name__, backbone_specs.__name__)
+SPECS = tuple(spec for spec in StageSpec.__subclasses__() if spec.__module__ in _MODULES)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tasks.core.names import (
+    BACKBONE_FINE_TUNED,
+    BACKBONE_FROZEN,
     BASELINE,
     COMMONEST_CLASS,
     FINAL,
@@ -22,6 +24,8 @@ TITLES = {
     VGG16_FINE_TUNED: "VGG16, fine-tuned",
     f"{VGG16_FROZEN}_corrected": "VGG16 corrected, frozen base",
     f"{VGG16_FINE_TUNED}_corrected": "VGG16 corrected, fine-tuned",
+    BACKBONE_FROZEN: "Backbone, frozen",
+    BACKBONE_FINE_TUNED: "Backbone, fine-tuned",
 }
 
 

@@ -53,27 +53,27 @@ def own_network(
     def described() -> keras.Model:
         return _checked_shapes(_checked_settings(make, what), shape, classes, what)
 
-    model = _apart(described)
+    model = apart(described)
     config = _config_of(model, what)
     again = None
     if twice:
-        again = _apart(described)
+        again = apart(described)
         if _config_of(again, what) != config:
             raise UserError(
                 f"{what} made two different models of the same arguments; everything that it "
                 "chooses must follow from them."
             )
     made, softmax = _seeded(config, seed, what, last=_last_weighted(model))
-    rebuilt = _apart(lambda: _loaded(made, what))
+    rebuilt = apart(lambda: _loaded(made, what))
     initial = rebuilt.get_weights()
     _check_same(model, rebuilt, shape, what, softmax=softmax)
     if again is not None:
         _check_weights(model, again, initial, config, what)
     rebuilt.set_weights(initial)
-    return _apart(lambda: _with_softmax(rebuilt))
+    return apart(lambda: _with_softmax(rebuilt))
 
 
-def _apart(call: Callable[[], T]) -> T:
+def apart(call: Callable[[], T]) -> T:
     """Call in a new thread, where Keras numbers layers from the beginning."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call).result()
@@ -202,7 +202,7 @@ def _seeded(config: Any, seed: int, what: str, last: str) -> tuple[Any, bool]:
     Returns:
         The config, and whether the model ended with softmax.
     """
-    found = _with_seeds(config, seed, "")
+    found = with_seeds(config, seed, "")
     inner = found["config"]
     inner["name"] = "network"
     layers = inner["layers"]
@@ -227,16 +227,16 @@ def _seeded(config: Any, seed: int, what: str, last: str) -> tuple[Any, bool]:
     return found, softmax
 
 
-def _with_seeds(value: Any, seed: int, path: str) -> Any:
+def with_seeds(value: Any, seed: int, path: str) -> Any:
     """A copy of a JSON value with a seed of its own wherever there is one."""
     if isinstance(value, list):
-        return [_with_seeds(item, seed, f"{path}/{place}") for place, item in enumerate(value)]
+        return [with_seeds(item, seed, f"{path}/{place}") for place, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
     return {
         name: layer_seed(seed, f"{path}/{name}")
         if name == "seed"
-        else _with_seeds(item, seed, f"{path}/{name}")
+        else with_seeds(item, seed, f"{path}/{name}")
         for name, item in value.items()
     }
 
@@ -358,7 +358,7 @@ def _check_weights(
     ]
     if not suspects:
         return
-    plain = _apart(lambda: _loaded(config, what)).get_weights()
+    plain = apart(lambda: _loaded(config, what)).get_weights()
     weights = model.get_weights()
     for place in suspects:
         if not np.array_equal(weights[place], plain[place]):

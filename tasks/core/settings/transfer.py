@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from tasks.core.settings.backbone import BackboneSettings
 from tasks.core.settings.base import BatchSize, Epochs, Fraction, LearningRate, Spec, Units
 
 Loss = Literal["binary_crossentropy", "categorical_crossentropy"]
@@ -85,11 +86,16 @@ class TransferSettings(Spec):
         None,
         description="Path of VGG16 weights without top (.h5 or .weights.h5) to use instead.",
     )
-    variant: Literal["both", "as_notebook", "corrected"] = Field(
-        "both", description="The variants to run: as in the notebook, corrected, or both."
+    variant: Literal["both", "as_notebook", "corrected", "none"] = Field(
+        "both",
+        description=(
+            "The variants of VGG16 to run: as in the notebook, corrected, both, or none (only the "
+            "backbone)."
+        ),
     )
     as_notebook: TransferVariant = TransferVariant()
     corrected: TransferVariant = corrected_transfer()
+    backbone: BackboneSettings = BackboneSettings()
 
     @field_validator("corrected", mode="before")
     @classmethod

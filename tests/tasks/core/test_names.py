@@ -79,7 +79,12 @@ test_overfitting_f1 test_overfitting_f2 test_overfitting_f1_r2 test_overfitting_
 test_final test_final_r2
 results success quality figures
 """
+BACKBONE = """
+backbone backbone_features backbone_outputs backbone_frozen curves_backbone_frozen
+backbone_fine_tuned curves_backbone_fine_tuned test_backbone_frozen test_backbone_fine_tuned
+"""
 KINDS = (
+    "backbone backbone_features backbone_train "
     "load explore subset guard look preprocess folds train retrain curves decide vgg16_weights "
     "vgg16_features vgg16_train evaluate results selection label_check success quality figures"
 )
@@ -101,6 +106,14 @@ def test_names_of_stored_files() -> None:
 
 def test_names_of_kinds() -> None:
     assert [spec.kind for spec in SPECS] == KINDS.split(), ADVICE
+
+
+def test_names_of_a_backbone_s_stages() -> None:
+    values = {"weights": "random", "variant": "none", "backbone": {"name": "MobileNetV2"}}
+    chosen = Settings.model_validate({"transfer": values, "plan": []})
+    found = [name for name in stage_names(chosen) if "backbone" in name]
+    assert found == BACKBONE.split(), ADVICE
+    assert not [name for name in stage_names(chosen) if "vgg16" in name], ADVICE
 
 
 def test_names_of_stages() -> None:

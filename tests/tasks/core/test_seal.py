@@ -210,6 +210,9 @@ PURPOSES = {
         "vgg16_weights",
         "vgg16_features",
         "vgg16_train",
+        "backbone",
+        "backbone_features",
+        "backbone_train",
     },
     Purpose.REPORT: {
         "explore",

@@ -23,7 +23,10 @@ KINDS = [spec.kind for spec in SPECS]
 def examples() -> list[StageSpec]:
     """What the recipe makes of several settings, every kind among it."""
     recipes: list[dict[str, Any]] = [
-        {"dataset": "synthetic", "transfer": {"weights": "random"}},
+        {
+            "dataset": "synthetic",
+            "transfer": {"weights": "random", "backbone": {"name": "MobileNetV2"}},
+        },
         {"evaluation": {"protocol": "kfold", "folds": 2, "replicates": 2}, "force": {1: "back"}},
     ]
     return [wired.definition.spec for recipe in recipes for wired in wire(**recipe).values()]
@@ -49,7 +52,8 @@ def test_each_kind_has_a_name_and_a_rule_of_its_own() -> None:
 
 
 def test_no_spec_is_left_out() -> None:
-    found = {spec for spec in StageSpec.__subclasses__() if spec.__module__ == SPECS[0].__module__}
+    modules = ("tasks.core.stage_specs", "tasks.core.backbone_specs")
+    found = {spec for spec in StageSpec.__subclasses__() if spec.__module__ in modules}
     assert found == set(SPECS)
     assert len(found) > 15
 
@@ -166,6 +170,9 @@ def test_only_computations_in_floating_point_depend_on_the_execution_profile() -
         "retrain",
         "vgg16_features",
         "vgg16_train",
+        "backbone",
+        "backbone_features",
+        "backbone_train",
         "evaluate",
     }
 
