@@ -15,6 +15,7 @@ from flows.recipe.presets import PRESETS
 from flows.recipe.settle import settled
 from flows.runners.base import Runner, RunnerKind, runner_of
 from tasks.core.errors import UserError
+from tasks.core.settings.backbone import MODEL_FILES
 from tasks.core.settings.evaluation import GivenRule, Metric, Protocol
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import TransferWeights
@@ -109,6 +110,15 @@ class SettingsOptions:
             "--vgg16-weights", help="File of VGG16 weights without top layers (.h5, .weights.h5)."
         ),
     ] = None
+    backbone: Annotated[
+        str | None,
+        Parameter(
+            help=(
+                "Transfer from this network, too: its name in keras.applications, e.g. "
+                "MobileNetV2, or a .keras or .h5 model."
+            )
+        ),
+    ] = None
     transfer_weights: Annotated[
         str | None,
         Parameter(
@@ -116,7 +126,7 @@ class SettingsOptions:
             help=(
                 "Weights that VGG16 starts from. imagenet: ImageNet's; if they are not available, "
                 "VGG16 is skipped. required: ImageNet's; if they are not available, the run fails. "
-                "random: as a control. off: no VGG16."
+                "random: as a control. off: no transfer."
             ),
         ),
     ] = None
@@ -156,6 +166,8 @@ class SettingsOptions:
             # A file implies transfer from it, even if the preset has random or no weights.
             values["transfer.weights"] = "imagenet"
             values["transfer.weights_file"] = str(self.vgg16_weights.expanduser().absolute())
+        if self.backbone:
+            values["transfer.backbone.name"] = _located(self.backbone)
         if self.transfer_weights:
             values["transfer.weights"] = self.transfer_weights
         return asked(self.preset, self.plan, values, self.set_, folder)
@@ -234,3 +246,10 @@ class RunnerOptions:
             UserError: the address is malformed, or neither encrypted nor on this machine.
         """
         return runner_of(self.runner, self.dask_address)
+
+
+def _located(backbone: str) -> str:
+    """A file's absolute path; the name of a network as it is."""
+    if backbone.endswith(MODEL_FILES):
+        return str(Path(backbone).expanduser().absolute())
+    return backbone

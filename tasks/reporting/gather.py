@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasks.core.names import (
+    BACKBONE,
     CONFUSION,
     FINAL,
     GUARD,
@@ -236,9 +237,10 @@ def _weights_label(settings: Settings) -> str:
 
 
 def _reason_without_transfer(settings: Settings, outcomes: Mapping[str, Outcome]) -> str | None:
-    weights = outcomes.get(VGG16_WEIGHTS)
-    if isinstance(weights, Skipped):
-        return weights.reason
+    for stage in (VGG16_WEIGHTS, BACKBONE):
+        weights = outcomes.get(stage)
+        if isinstance(weights, Skipped):
+            return weights.reason
     if settings.transfer.weights == "off":
         return "switched off by transfer.weights=off; set it to imagenet to run this part."
     return None

@@ -12,6 +12,7 @@ from typing import Any
 from tasks.core.settings.evaluation import EvaluationSettings
 from tasks.core.settings.images import GuardSettings
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
+from tasks.reporting.backbone_section import backbone_view
 from tasks.reporting.notebook_differences import differences, variants_of
 from tasks.reporting.report_view import OVERFITTING_KEYS, ReportView, completed, render_view
 
@@ -28,8 +29,11 @@ def render_report(view: ReportView) -> str:
         "report.html.j2",
         view,
         overfitting=completed(view.overfitting, OVERFITTING_KEYS),
-        is_control=lambda name: view.transfer_weights == "random" and _is_vgg16(name),
+        is_control=lambda name: view.transfer_weights == "random" and _is_transferred(name),
         variants=variants,
+        backbone=backbone_view(
+            [str(row.get("name")) for row in view.results], view.settings.get("transfer") or {}
+        ),
         binary=[variant.label for variant in variants if variant.binary],
         reported=NOTEBOOK_RESULTS,
         as_published=[variant.key for variant in variants if variant.default and comparable],
@@ -70,5 +74,5 @@ def _explains_notebook(view: ReportView) -> bool:
     return view.notebook_comparison and view.transfer_weights != "random" and same_size
 
 
-def _is_vgg16(name: str | None) -> bool:
-    return name is not None and name.startswith("vgg16")
+def _is_transferred(name: str | None) -> bool:
+    return name is not None and name.startswith(("vgg16_", "backbone_"))

@@ -59,7 +59,7 @@ def _chart(table: list[dict[str, Any]], spec: FiguresSpec) -> bytes:
 
 
 def _title(model: str, spec: FiguresSpec) -> str:
-    control = spec.random_transfer and model.startswith("vgg16")
+    control = spec.random_transfer and model.startswith(("vgg16_", "backbone_"))
     return title_of(model) + (" (random weights)" if control else "")
 
 

@@ -33,7 +33,7 @@ from tasks.models.stored_predictions import class_counts, scored
 LOSSES = ("val_loss", "test_loss")
 
 # The reason in rows of transfer from random weights.
-CONTROL = "a control: VGG16 has random weights here"
+CONTROL = "a control: {} has random weights here"
 
 Row = dict[str, Any]
 
@@ -76,6 +76,14 @@ def _trainings(model: Model, inputs: Inputs) -> list[Row]:
     return rows
 
 
+def _control(model: str) -> str | None:
+    """What is said of a model that begins with random instead of pre-trained weights."""
+    for prefix, network in (("vgg16_", "VGG16"), ("backbone_", "the backbone")):
+        if model.startswith(prefix):
+            return CONTROL.format(network)
+    return None
+
+
 def _row(model: ModelInResults, trainings: Sequence[Row], inputs: Inputs, spec: ResultsSpec) -> Row:
     stages = [training.stage for training in model.trainings]
     sizes = inputs.facts(stages[0])
@@ -83,7 +91,7 @@ def _row(model: ModelInResults, trainings: Sequence[Row], inputs: Inputs, spec: 
     reported = None
     if spec.notebook:
         reported = notebook_result(model.name, same_plan=spec.notebook_plan)
-    control = spec.random_transfer and model.name.startswith("vgg16")
+    control = _control(model.name) if spec.random_transfer else None
     row: Row = {
         "name": model.name,
         "step": model.step,
@@ -93,7 +101,7 @@ def _row(model: ModelInResults, trainings: Sequence[Row], inputs: Inputs, spec: 
         **{f"{key}_sd": _sd([training[key] for training in trainings]) for key in LOSSES},
         "decision": verdict.get("decision"),
         "state": verdict.get("state"),
-        "reason": CONTROL if control else verdict.get("reason"),
+        "reason": control or verdict.get("reason"),
         "notebook_test_loss": reported.test_loss if reported else None,
         "notebook_test_accuracy": reported.test_accuracy if reported else None,
     }

@@ -17,6 +17,8 @@ APPLICATIONS = (
     *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base", "Large", "XLarge")),
     "InceptionResNetV2",
 )
+# Backbones that are complete models in files.
+MODEL_FILES = (".keras", ".h5")
 # How the pixels of an image become a backbone's input.
 PixelScale = Literal["unit", "raw", "tf", "torch", "caffe"]
 Pooling = Literal["average", "maximum", "flatten"]
@@ -108,7 +110,7 @@ class BackboneSettings(Spec):
     @property
     def is_file(self) -> bool:
         """Whether the backbone is a model in a file."""
-        return self.name is not None and self.name.endswith((".keras", ".h5"))
+        return self.name is not None and self.name.endswith(MODEL_FILES)
 
     @property
     def pixel_scale(self) -> PixelScale:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from tasks.core.messages import quoted
 from tasks.core.settings.backbone import BackboneSettings
 from tasks.core.settings.base import BatchSize, Epochs, Fraction, LearningRate, Spec, Units
 
@@ -96,6 +97,15 @@ class TransferSettings(Spec):
     as_notebook: TransferVariant = TransferVariant()
     corrected: TransferVariant = corrected_transfer()
     backbone: BackboneSettings = BackboneSettings()
+
+    @model_validator(mode="after")
+    def _random_weights_are_of_applications(self) -> Self:
+        if self.weights == "random" and self.backbone.is_file:
+            raise ValueError(
+                f"weights is 'random', but backbone.name is {quoted(str(self.backbone.name))}, "
+                "whose weights are in the file; set weights to imagenet"
+            )
+        return self
 
     @field_validator("corrected", mode="before")
     @classmethod

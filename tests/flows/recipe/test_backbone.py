@@ -131,7 +131,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(
     run = done.run
     stage = stages_of(SETTINGS)[number]
     record = run.made[stage.name]
-    inputs = {
+    inputs: dict[str, Any] = {
         role: run.made[
             {
                 "features": "backbone_outputs" if number == 3 else "backbone_features",
@@ -174,7 +174,7 @@ def test_a_model_of_one_s_own_in_a_file_and_no_fine_tuning(
     x = keras.layers.Conv2D(12, 3, activation="relu")(x)
     x = keras.layers.Dense(4)(keras.layers.Flatten()(x))
     keras.Model(inputs, x).save(tmp_path / "mine.keras")
-    settings = settings_with(name=str(tmp_path / "mine.keras"), fine_tune_epochs=0)
+    settings = settings_with("imagenet", name=str(tmp_path / "mine.keras"), fine_tune_epochs=0)
     run = transferred(BareRun(tmp_path / "store", tensorflow_ready), settings).run
     assert run.made["backbone"].facts["input_shape"] == [20, 20, 3]
     assert run.made["backbone_outputs"].facts["feature_shape"] == [7, 7, 12]
@@ -201,9 +201,14 @@ def test_files_that_cannot_be_used_are_named(
     path = tmp_path / values[key]
     if content:
         path.write_bytes(content)
+    run = BareRun(tmp_path / "store", tensorflow_ready)
+    settings = settings_with("required", **values | {key: str(path)})
+
+    def attempt() -> None:
+        run(stages_of(settings)[0])
+
     with pytest.raises(UserError, match=message):
-        settings = settings_with("required", **values | {key: str(path)})
-        BareRun(tmp_path / "store", tensorflow_ready)(stages_of(settings)[0])
+        attempt()
 
 
 def test_weights_that_cannot_be_had_say_what_to_do(
@@ -217,5 +222,5 @@ def test_weights_that_cannot_be_had_say_what_to_do(
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(imagenet_weights, "download", offline)
     stage = stages_of(settings_with("required", name="MobileNetV2"))[0]
-    with pytest.raises(UnavailableError, match="transfer.backbone.weights_file.*no network"):
+    with pytest.raises(UnavailableError, match=r"transfer\.backbone\.weights_file.*no network"):
         BareRun(tmp_path / "store", tensorflow_ready)(stage)
