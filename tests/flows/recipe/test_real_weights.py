@@ -82,7 +82,7 @@ def test_vgg16_as_any_other_backbone_computes_what_its_own_branch_computes(
     backbone = load_keras(tmp_path / "store" / record.files["model"].path)
     whole = backbones.frozen_part(backbone, (28, 28, 1), "caffe", "block5_pool")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1))
-    x = pixels.astype(np.float32) / 255
+    x = pixels.astype(np.float32) / np.float32(255)
     base = vgg16.build_base(32)
     vgg16.set_weights(base, read_weights(Path(WEIGHTS)))
     expected = predict(base, vgg16.as_vgg16_input(x, 32, "vgg16"))
