@@ -48,6 +48,7 @@ from tasks.stages.subset import subset
 from tasks.stages.success import success
 from tasks.stages.train import train
 from tasks.stages.vgg16_features import vgg16_features
+from tasks.stages.vgg16_retrain import vgg16_retrain
 from tasks.stages.vgg16_train import vgg16_train
 from tasks.stages.vgg16_weights import vgg16_weights
 from tasks.storage.run_log import RunLog, checked_run_id, new_run_id
@@ -70,6 +71,7 @@ TASKS = {
         vgg16_weights,
         vgg16_features,
         vgg16_train,
+        vgg16_retrain,
         evaluate,
         results,
         selection,

@@ -42,6 +42,7 @@ from tasks.core.settings.transfer import Loss, VGG16Preprocessing
 from tasks.core.stage_spec import (
     LEARNS,
     REPORTS,
+    Fold,
     Model,
     StageSpec,
     TransferHead,
@@ -49,6 +50,8 @@ from tasks.core.stage_spec import (
     Vgg16Input,
     files_of,
 )
+from tasks.core.stage_spec import ModelInResults as ModelInResults
+from tasks.core.transfer_specs import Vgg16RetrainSpec
 
 
 class LoadSpec(StageSpec):
@@ -273,6 +276,7 @@ class Vgg16TrainSpec(StageSpec):
     seed: int
     head: TransferHead | None = None
     class_weight: ClassWeight = None
+    fold: Fold = None
 
 
 class EvaluateSpec(StageSpec):
@@ -285,13 +289,6 @@ class EvaluateSpec(StageSpec):
     model: str
     loss: Loss
     vgg16_input: Vgg16Input | None = None
-
-
-class ModelInResults(Model):
-    """A model with its step in the notebook and the gate that decided on it."""
-
-    step: str
-    gate: str | None
 
 
 class ResultsSpec(StageSpec):
@@ -395,6 +392,7 @@ class FiguresSpec(StageSpec):
 
 
 # Every kind of stage.
-SPECS: tuple[type[StageSpec], ...] = tuple(
-    spec for spec in StageSpec.__subclasses__() if spec.__module__ == __name__
+SPECS: tuple[type[StageSpec], ...] = (
+    *(spec for spec in StageSpec.__subclasses__() if spec.__module__ == __name__),
+    Vgg16RetrainSpec,
 )

@@ -55,6 +55,9 @@ class TransferVariant(Spec):
     )
 
 
+# The name of what the last gate decides on, beside the names of the plan's changes.
+TRANSFER_CHANGE = "transfer learning"
+
 # The variants by the suffix of their stages' names.
 VARIANTS = {"": "as_notebook", "_corrected": "corrected"}
 
@@ -90,6 +93,16 @@ class TransferSettings(Spec):
     )
     as_notebook: TransferVariant = TransferVariant()
     corrected: TransferVariant = corrected_transfer()
+
+    @property
+    def competes(self) -> bool:
+        """Whether a last gate decides between the winner of step 7 and transfer.
+
+        Only if the run can't do without the weights: otherwise the same settings might give another
+        final model where there are none. A control with random weights never competes.
+        """
+        named = self.weights == "imagenet" and bool(self.weights_file)
+        return self.weights == "required" or named
 
     @field_validator("corrected", mode="before")
     @classmethod

@@ -210,6 +210,7 @@ PURPOSES = {
         "vgg16_weights",
         "vgg16_features",
         "vgg16_train",
+        "vgg16_retrain",
     },
     Purpose.REPORT: {
         "explore",
@@ -480,6 +481,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "one variant of transfer": {"transfer": {"weights": "random", "variant": "corrected"}},
     "a plan of no iterations": PLAIN | {"plan": []},
+    "transfer competes": {"transfer": {"weights": "required"}},
+    "transfer competes, kfold, two replicates, no iterations": {
+        "evaluation": {"protocol": "kfold", "folds": 3, "replicates": 2},
+        "transfer": {"weights": "required"},
+        "plan": [],
+    },
     "forced gates": {"force": {1: "back", 2: "forward"}},
 }
 
