@@ -81,12 +81,16 @@ class TransferSettings(Spec):
         "imagenet",
         description=(
             "imagenet: ImageNet weights; skip the branch if they are not available. required: fail "
-            "instead. random: seeded random weights, as a control. off: no transfer."
+            "instead; transfer then competes with the winner of step 7 at a last gate. random: "
+            "seeded random weights, as a control. off: no transfer."
         ),
     )
     weights_file: str | None = Field(
         None,
-        description="Path of VGG16 weights without top (.h5 or .weights.h5) to use instead.",
+        description=(
+            "Path of VGG16 weights without top (.h5 or .weights.h5) to use instead; transfer then "
+            "competes as with required weights."
+        ),
     )
     variant: Literal["both", "as_notebook", "corrected"] = Field(
         "both", description="The variants to run: as in the notebook, corrected, or both."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from flows.planning.costs import estimated
+from flows.planning.plan import plan
 from flows.recipe.contents import build, recipe_models, stage_names
 from flows.recipe.settle import rule_words, settled
 from tasks.core.names import TRANSFER_GATE
@@ -24,6 +26,7 @@ from tasks.core.stage_specs import (
     Vgg16TrainSpec,
 )
 from tasks.core.transfer_specs import Vgg16RetrainSpec
+from tasks.storage.store import Store
 from tests.wiring import Wired, Wiring
 
 PLAN = [
@@ -275,6 +278,17 @@ def test_without_a_plan_the_last_gate_is_the_only_one() -> None:
     assert isinstance(spec(made, "final"), Vgg16RetrainSpec)
     assert rule_words(settled(settings(plan=[]))).startswith("rule validation")
     assert rule_words(settled(settings(plan=[], transfer={"weights": "imagenet"}))) == ""
+
+
+def test_a_plan_says_what_depends_on_the_last_gate(tmp_path: Path) -> None:
+    """With the gate open, the final model is, too; it is known where decisions are replayed."""
+    store = Store(str(tmp_path / "store"))
+    planned = {item.stage: item for item in plan(store, settings(plan=[]), {})}
+    assert planned[TRANSFER_GATE].state == "will run"
+    for name in ("final", "test_final", "test_baseline", "results"):
+        assert (planned[name].state, planned[name].reason) == ("open", "depends on gate_transfer")
+    replayed = {item.state for item in plan(store, settings(plan=PLAN, rule="replay"), {})}
+    assert replayed == {"will run"}
 
 
 def test_trainings_for_the_gate_cost_what_they_cost() -> None:
