@@ -74,9 +74,17 @@ class Recipe:
     change: dict[str, Any]
     least_epochs: int
     most_epochs: int
+    least_images: int = 0
 
 
 RECIPES = (
+    Recipe(
+        "large",
+        {"network.widths": [64, 128, 256], "variation.erase": 8, "batch_size": 64},
+        20,
+        24,
+        least_images=30_000,
+    ),
     Recipe(
         "medium",
         {"network.widths": [48, 96, 192], "variation.erase": 8, "batch_size": 64},
@@ -140,7 +148,8 @@ def chosen(seconds: float, images: int, speed: float) -> tuple[str, TrainSetting
         training = changed(changed(TrainSettings(), _COMMON), recipe.change)
         epoch = images * operations(training) / (speed * _USE)
         epochs = int((seconds - _START_S) / epoch)
-        if epochs >= recipe.least_epochs or recipe is RECIPES[-1]:
+        enough = images >= recipe.least_images
+        if (enough and epochs >= recipe.least_epochs) or recipe is RECIPES[-1]:
             epochs = max(1, min(epochs, recipe.most_epochs))
             return recipe.name, changed(training, {"epochs": epochs})
     raise AssertionError("the last recipe always fits")

@@ -51,6 +51,7 @@ from tasks.stages.subset import subset
 from tasks.stages.success import success
 from tasks.stages.train import train
 from tasks.stages.vgg16_features import vgg16_features
+from tasks.stages.vgg16_retrain import vgg16_retrain
 from tasks.stages.vgg16_train import vgg16_train
 from tasks.stages.vgg16_weights import vgg16_weights
 from tasks.storage.run_log import RunLog, checked_run_id, new_run_id
@@ -76,6 +77,7 @@ TASKS = {
         backbone,
         backbone_features,
         backbone_train,
+        vgg16_retrain,
         evaluate,
         results,
         selection,

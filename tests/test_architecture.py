@@ -463,7 +463,7 @@ COMPUTES = {"numpy", "keras", "tensorflow", "pandas", "pyarrow", "matplotlib", "
 # What describes and computes nothing.
 RECIPE_CORE = (
     "tasks.core.arithmetic",
-    "tasks.core.backbone_specs",
+    "tasks.core.transfer_specs",
     "tasks.core.errors",
     "tasks.core.names",
     "tasks.core.records",

@@ -95,7 +95,12 @@ class SettingsOptions:
     ] = None
     force: Annotated[
         tuple[str, ...],
-        Parameter(help="Override a gate's decision, e.g. 4=forward or 4=back; repeatable."),
+        Parameter(
+            help=(
+                "Override a gate's decision, e.g. 4=forward or 4=back; repeatable. The gate of "
+                "transfer, if there is one, has the number after the plan's last."
+            )
+        ),
     ] = ()
     plan: Annotated[
         Path | None, Parameter(help="TOML file with the changes to try one by one in step 7.")
@@ -107,7 +112,11 @@ class SettingsOptions:
     vgg16_weights: Annotated[
         Path | None,
         Parameter(
-            "--vgg16-weights", help="File of VGG16 weights without top layers (.h5, .weights.h5)."
+            "--vgg16-weights",
+            help=(
+                "File of VGG16 weights without top layers (.h5, .weights.h5). VGG16 then competes "
+                "with the winner of step 7 at a last gate."
+            ),
         ),
     ] = None
     backbone: Annotated[
@@ -125,7 +134,8 @@ class SettingsOptions:
             choices=get_args(TransferWeights),
             help=(
                 "Weights that VGG16 starts from. imagenet: ImageNet's; if they are not available, "
-                "VGG16 is skipped. required: ImageNet's; if they are not available, the run fails. "
+                "VGG16 is skipped. required: ImageNet's; if they are not available, the run fails; "
+                "VGG16 then competes with the winner of step 7 at a last gate. "
                 "random: as a control. off: no transfer."
             ),
         ),

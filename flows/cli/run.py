@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from flows.cli.common_options import ARTIFACTS, StoreOption
 from flows.cli.options import RequireSuccessFlag, RunnerOptions, SettingsOptions, StageOptions
 from flows.cli.results import show_files, show_scores
+from flows.cli.run_tables import verdict_rows
 from flows.cli.screen import Closed, line, out, warn
 from flows.cli.verdicts import show_gates
 from flows.running.ending import NO_SUCCESS, OK
@@ -64,7 +65,7 @@ def run(
 def _show_end(run: RunLog) -> None:
     """Print scores, verdicts, where the run's files are, and what to try next."""
     show_scores(run)
-    if run.read()["settings"]["plan"]:
+    if verdict_rows(run):
         line("")
         show_gates(run)
     line("")

@@ -9,6 +9,7 @@ from flows.cli.common_options import ARTIFACTS, JsonFlag, RunOption, StoreOption
 from flows.cli.results import DECISIONS, heading
 from flows.cli.run_tables import note_unfinished, shown_run, verdict_rows
 from flows.cli.screen import add_row, line, show, show_json, table
+from tasks.core.settings.transfer import TRANSFER_CHANGE, TransferSettings
 from tasks.core.statistics.metric_words import NAMES, gain_words, unit
 from tasks.core.statistics.replayed import evidence_sentences, replayed
 from tasks.storage.run_log import RunLog
@@ -17,6 +18,11 @@ from tasks.storage.store import Store
 # The opinion of rule `significant`; None if each model has only one training.
 TESTED = {"forward": "better", "back": "worse", "inconclusive": "open", None: "not"}
 OWN = "own"
+# What the last gate, if there is one, made of the final model.
+FINAL_IS = {
+    "forward": "the last gate kept it, so the final model is VGG16, trained again.",
+    "back": "the last gate dropped it, so the final model is what survived step 7.",
+}
 
 
 def verdicts(
@@ -31,8 +37,7 @@ def verdicts(
         return
     line(heading(run))
     if not rows:
-        planned = run.read()["settings"]["plan"]
-        line("no gate has decided yet" if planned else "there are no gates: the plan is empty")
+        line("no gate has decided yet" if _gates(run) else "there are no gates: the plan is empty")
         return
     show_gates(run)
     metric = rows[0]["metric"]
@@ -54,13 +59,13 @@ def show_gates(run: RunLog) -> None:
     rows = verdict_rows(run)
     last, opinion = _last_column(rows)
     made.add_column(last, no_wrap=True)
-    plan = run.read()["settings"]["plan"]
+    changes = [*(entry["name"] for entry in run.read()["settings"]["plan"]), TRANSFER_CHANGE]
     for row in rows:
         names = ("gain", "gain_low", "gain_high")
         gain, low, high = (gain_words(row["metric"], row[name], 1) for name in names)
         add_row(
             made,
-            f"{row['gate']} {plan[row['gate'] - 1]['name']}",
+            f"{row['gate']} {changes[row['gate'] - 1]}",
             DECISIONS[row["state"]],
             gain,
             f"{low} to {high}",
@@ -69,8 +74,19 @@ def show_gates(run: RunLog) -> None:
             opinion(row),
         )
     show(made)
-    for sentence in evidence_sentences(rows, [entry["name"] for entry in plan]):
+    for sentence in evidence_sentences(rows, changes):
         line(sentence)
+    for row in rows:
+        if row["gate"] == len(changes):
+            line(f"{TRANSFER_CHANGE}: {FINAL_IS[row['decision']]}")
+
+
+def _gates(run: RunLog) -> bool:
+    """Whether the run has gates."""
+    settings = run.read()["settings"]
+    # Logs of other versions may have settings that are not valid now.
+    transfer = TransferSettings.model_construct(**settings.get("transfer", {}))
+    return bool(settings["plan"]) or transfer.competes
 
 
 def _last_column(rows: Sequence[Mapping[str, Any]]) -> tuple[str, Callable[[Any], str]]:

@@ -66,7 +66,10 @@ def estimated(
         _search_epochs(settings) * sizes["train"] * _trainings(settings)
         + _last_epochs(settings) * trained * settings.evaluation.replicates
     )
-    vgg16 = sum(_transfer_seconds(one, trained, sizes["test"]) for one in _variants(settings))
+    times = _trainings(settings) if settings.transfer.competes else 1
+    vgg16 = sum(
+        _transfer_seconds(one, trained, sizes["test"], times) for one in _variants(settings)
+    )
     held = min(HELD_MIB, trained * pixels * channels / MIB) * 2
     return Costs(
         seconds / cores,
@@ -116,7 +119,8 @@ def _variants(settings: Settings) -> list[TransferVariant]:
     return [one for name, one in both.items() if transfer.variant in ("both", name)]
 
 
-def _transfer_seconds(variant: TransferVariant, trained: int, tested: int) -> float:
-    tuned = TUNED_S * variant.fine_tune_epochs
-    each = (FROZEN_S + tuned) * trained + SCORED_S * 2 * tested
+def _transfer_seconds(variant: TransferVariant, trained: int, tested: int, times: int) -> float:
+    """Seconds of a variant that is trained so many times; all trainings share its features."""
+    tuned = times * TUNED_S * variant.fine_tune_epochs
+    each = (FROZEN_S + tuned) * trained + times * SCORED_S * 2 * tested
     return each / 1_000 * variant.side**2 / VGG16_PIXELS

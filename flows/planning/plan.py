@@ -12,6 +12,7 @@ from flows.recipe.contents import build, stage_names
 from flows.recipe.run import Run
 from tasks.core.errors import UserError
 from tasks.core.messages import listed
+from tasks.core.names import gate_name, iteration_name
 from tasks.core.records import Outcome, Record, Stage, digest_of
 from tasks.core.settings.run_settings import Settings
 from tasks.engine.keys import basis_of
@@ -147,7 +148,9 @@ def plan(
         open_stage = str(error)
     except Enough:
         pass
-    unseen = f"depends on {open_stage.replace('gate_', 'iteration_')}"
+    # What a gate of step 7 is waited for is known by its candidate.
+    known = {gate_name(n): iteration_name(n) for n in range(1, len(settings.plan) + 1)}
+    unseen = f"depends on {known.get(open_stage, open_stage)}"
     shown = set(names)
     if choice.only:
         shown = _needed(run.planned, choice.only | ({open_stage} - {""}))

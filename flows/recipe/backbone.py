@@ -8,12 +8,6 @@ from typing import Any
 from flows.recipe.recipe_model import RecipeModel
 from flows.recipe.run import Run
 from flows.recipe.stages import curves
-from tasks.core.backbone_specs import (
-    BackboneFeaturesSpec,
-    BackboneHead,
-    BackboneSpec,
-    BackboneTrainSpec,
-)
 from tasks.core.errors import UserError
 from tasks.core.names import (
     BACKBONE,
@@ -32,6 +26,12 @@ from tasks.core.records import Stage
 from tasks.core.settings.run_settings import Settings
 from tasks.core.stage_spec import TransferTraining
 from tasks.core.statistics.replicates import Replicate
+from tasks.core.transfer_specs import (
+    BackboneFeaturesSpec,
+    BackboneHead,
+    BackboneSpec,
+    BackboneTrainSpec,
+)
 
 
 def backbone_transfer(run: Run[Any], settings: Settings, arrays: Any) -> dict[str, Any]:

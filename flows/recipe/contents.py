@@ -5,11 +5,13 @@ Runs and plans share it: a run submits each stage to Prefect, a plan looks it up
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.recipe import backbone, stages, transfer
-from flows.recipe.iterate import Trained, iterate, train
+from flows.recipe.iterate import Survivor, Trained, iterate, train
 from flows.recipe.label_check import label_check
+from flows.recipe.last_gate import candidate, decided, final_training, last_gate
 from flows.recipe.look import look
 from flows.recipe.own_code import read_codes
 from flows.recipe.recipe_model import RecipeModel
@@ -28,6 +30,7 @@ from tasks.core.names import (
     OVERFITTING,
     PREPROCESS,
     SUBSET,
+    TRANSFER_GATE,
     VGG16_FINE_TUNED,
     VGG16_FROZEN,
     VGG16_WEIGHTS,
@@ -38,8 +41,7 @@ from tasks.core.names import (
 )
 from tasks.core.records import Stage
 from tasks.core.settings.run_settings import Settings
-from tasks.core.settings.training import TrainSettings
-from tasks.core.statistics.replicates import final_replicates, replicates
+from tasks.core.statistics.replicates import Replicate, final_replicates, replicates
 
 
 def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
@@ -65,18 +67,19 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
 
     # Part 3 of the notebook depends on no decision, so it does not wait for any.
     if settings.transfer.weights != "off":
-        made |= transfer.transfer(run, settings, arrays)
+        made |= transfer.transfer(run, settings, arrays, made)
     if backbone.wanted(settings):
         made |= backbone.backbone_transfer(run, settings, arrays)
 
-    # Step 7: the iterations, then the surviving settings on training + validation images.
-    survivor = iterate(run, settings, made, trained)
+    # Step 7: the iterations, perhaps a gate between the survivor and transfer, then what survived
+    # on training + validation images.
+    survivor = last_gate(run, settings, made, iterate(run, settings, made, trained))
     for check in _label_checks(settings, survivor.model):
         made[check.name] = run(check, **{role: made[role] for role in check.reads})
-    made |= _finals(run, settings, survivor.training, arrays)
+    made |= _finals(run, settings, made, survivor)
 
     # Scoring on the test split waits for the last verdict.
-    for model in recipe_models(settings):
+    for model in decided(recipe_models(settings), survivor):
         for training in model.trainings:
             stage = stages.evaluate(model, training)
             made[stage.name] = run(stage, survivor.verdicts, model=made[training], arrays=arrays)
@@ -88,43 +91,48 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
 
 
 def _finals(
-    run: Run[Any], settings: Settings, training: TrainSettings, arrays: Any
+    run: Run[Any], settings: Settings, made: Mapping[str, Any], survivor: Survivor
 ) -> dict[str, Any]:
     """Train the final model and draw its learning curves; return the handles by stage name."""
-    finals = {}
-    for replicate in final_replicates(settings.evaluation, settings.seed):
-        final = stages.retrain(training, replicate, settings.class_weight)
-        finals[final.name] = run(final, arrays=arrays)
-    curves = stages.curves(FINAL, list(finals), settings)
+    finals = dict(
+        final_training(run, settings, made, survivor, replicate)
+        for replicate in final_replicates(settings.evaluation, settings.seed)
+    )
+    curves = stages.curves(FINAL, list(finals), settings, survivor.transfer)
     return finals | {curves.name: run(curves, **finals)}
 
 
 def recipe_models(settings: Settings) -> list[RecipeModel]:
     """Every model of a run in the notebook's order; the settings alone determine them."""
 
+    def named(name: str, found: Sequence[Replicate]) -> dict[str, Replicate]:
+        return {f"{name}{replicate.suffix}": replicate for replicate in found}
+
     def trained(name: str, step: str, gate: str | None = None) -> RecipeModel:
         found = replicates(settings.evaluation, settings.seed)
-        trainings = {f"{name}{replicate.suffix}": replicate for replicate in found}
-        return RecipeModel(name, step, trainings, gate)
+        return RecipeModel(name, step, named(name, found), gate)
 
     iterations = [
         trained(iteration_name(number), "7", gate_name(number))
         for number in range(1, len(settings.plan) + 1)
     ]
-    finals = final_replicates(settings.evaluation, settings.seed)
-    final = {f"{FINAL}{replicate.suffix}": replicate for replicate in finals}
+    competing = candidate(settings)
+    gates = {competing[0]: TRANSFER_GATE} if competing else {}
     transferred = [
-        # Part 3 is a comparison, not a decision: each model is trained once, without folds.
-        RecipeModel(f"{name}{suffix}", step, {f"{name}{suffix}": finals[0]}, transfer=variant)
-        for suffix, variant in transfer.variants(settings).items()
-        for name, step in ((VGG16_FROZEN, "3d"), (VGG16_FINE_TUNED, "3e"))
+        RecipeModel(model, step, named(model, transfer.trainings(settings)), gates.get(model), way)
+        for suffix, way in transfer.variants(settings).items()
+        for model, step in (
+            (f"{VGG16_FROZEN}{suffix}", "3d"),
+            (f"{VGG16_FINE_TUNED}{suffix}", "3e"),
+        )
     ]
+    finals = final_replicates(settings.evaluation, settings.seed)
     return [
         trained(BASELINE, "5a"),
         trained(LOW_CAPACITY, "5b"),
         trained(OVERFITTING, "6"),
         *iterations,
-        RecipeModel(FINAL, "7b", final),
+        RecipeModel(FINAL, "7b", named(FINAL, finals)),
         *transferred,
         *backbone.models_of(settings, finals[0]),
     ]
@@ -175,6 +183,6 @@ def _summary_stages(settings: Settings) -> list[Stage]:
         stages.quality(models, settings),
         stages.figures(settings, transfer.inputs_kept(settings)),
     ]
-    if settings.plan:
+    if settings.change_names:
         found.insert(1, stages.selection(models, settings))
     return found

@@ -24,6 +24,7 @@ from tasks.core.records import Record
 from tasks.core.settings.base import changed
 from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.training import LOWEST_VALIDATION_LOSS, TrainSettings
+from tasks.core.settings.transfer import TransferVariant
 from tasks.core.statistics.replicates import replicates
 
 # The settings of the models trained so far, by name and in order.
@@ -32,11 +33,16 @@ Trained = dict[str, TrainSettings]
 
 @dataclass(frozen=True)
 class Survivor:
-    """The model that survived the gates, its settings, and the handles of all gates."""
+    """The model that survived the gates, its settings, and the handles of all gates.
+
+    If `transfer` is given, the model is of this variant, and `training` are the settings of the
+    network that it replaced.
+    """
 
     model: str
     training: TrainSettings
     verdicts: tuple[Any, ...]
+    transfer: TransferVariant | None = None
 
 
 def train(
@@ -95,9 +101,9 @@ def iterate(run: Run[Any], settings: Settings, made: dict[str, Any], trained: Tr
         ahead = candidates(settings, possible, number)
         train(run, settings, made, trained, name, candidate, ahead)
         gate = stages.decide(number, incumbent, name, settings, iteration.replay)
-        verdict = made[gate.name] = run(gate, **_compared(settings, made, incumbent, name))
+        verdict = made[gate.name] = run(gate, **compared(settings, made, incumbent, name))
         verdicts.append(verdict)
-        if (known or _decision(run, verdict)) == "forward":
+        if (known or decision(run, verdict)) == "forward":
             incumbent, training = name, candidate
     return Survivor(incumbent, training, tuple(verdicts))
 
@@ -107,7 +113,7 @@ def _same_but_epochs(training: TrainSettings, other: TrainSettings) -> bool:
     return training.is_open_ended and training.model_copy(update={"epochs": other.epochs}) == other
 
 
-def _compared(
+def compared(
     settings: Settings, made: Mapping[str, Any], incumbent: str, candidate: str
 ) -> dict[str, Any]:
     """The trainings of both models, by their roles as inputs of a gate."""
@@ -118,7 +124,8 @@ def _compared(
     }
 
 
-def _decision(run: Run[Any], verdict: Any) -> str:
+def decision(run: Run[Any], verdict: Any) -> str:
+    """What a gate decided, once it has; `verdict` is its handle."""
     record = run.value(verdict)
     assert isinstance(record, Record), "gates are never skipped"
     return str(record.facts["decision"])

@@ -61,7 +61,7 @@ def default_rule(settings: Settings) -> Rule:
 
 def rule_words(settings: Settings) -> str:
     """The rule of settled settings in words, and if it is the default, why; empty without gates."""
-    if not settings.plan:
+    if not settings.change_names:
         return ""
     return f"rule {settings.rule}: {_reason(settings)}"
 

@@ -218,7 +218,7 @@ def train(
 def decide(
     gate: int, incumbent: str, candidate: str, settings: Settings, replay: Decision | None
 ) -> Stage:
-    """One gate of step 7."""
+    """One gate, by its number from 1."""
     suffixes = tuple(found.suffix for found in replicates(settings.evaluation, settings.seed))
     spec = DecideSpec(
         gate=gate,
@@ -226,7 +226,7 @@ def decide(
         candidate=candidate,
         rule=settings.gate_rule,
         metric=settings.metric,
-        level=gate_level(settings.alpha, len(settings.plan)),
+        level=gate_level(settings.alpha, len(settings.change_names)),
         replay=replay if settings.replays else None,
         forced=settings.force.get(gate),
         trainings=suffixes,
@@ -376,7 +376,7 @@ def figures(settings: Settings, vgg16_inputs: Mapping[str, str]) -> Stage:
         note=data_note(settings),
         metric=settings.metric,
         random_transfer=settings.transfer.weights == "random",
-        changes=tuple(iteration.name for iteration in settings.plan),
+        changes=settings.change_names,
         vgg16_inputs=dict(vgg16_inputs),
         augmentation=augmented[0] if augmented else None,
         seed=settings.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tasks.core.errors import UserError
 from tasks.core.names import (
     FACTS,
     FEATURES,
+    FOLDS,
     MODEL,
     SOURCE,
     START,
@@ -20,6 +22,7 @@ from tasks.core.names import (
     VGG16_WEIGHTS,
     WEIGHTS,
     features_name,
+    folds_name,
 )
 from tasks.core.networks.vgg16_layout import block_below
 from tasks.core.records import Stage
@@ -27,10 +30,19 @@ from tasks.core.settings.run_settings import Settings
 from tasks.core.settings.transfer import VARIANTS, TransferVariant
 from tasks.core.stage_spec import TransferHead, TransferTraining
 from tasks.core.stage_specs import Vgg16FeaturesSpec, Vgg16TrainSpec, Vgg16WeightsSpec
+from tasks.core.statistics.replicates import Replicate, final_replicates, replicates
+
+_NO_FOLDS: Mapping[str, Any] = {}
 
 
-def transfer(run: Run[Any], settings: Settings, arrays: Any) -> dict[str, Any]:
-    """For each variant, run the frozen layers, train a head on their outputs, then fine-tune."""
+def transfer(
+    run: Run[Any], settings: Settings, arrays: Any, folds: Mapping[str, Any] = _NO_FOLDS
+) -> dict[str, Any]:
+    """For each variant, run the frozen layers, train a head on their outputs, then fine-tune.
+
+    Features depend on no seed, so all trainings share them. `folds` has the handles of the stages
+    that assign images to folds, by name.
+    """
     if not variants(settings):
         return {}
     given = run(weights(settings))
@@ -41,14 +53,28 @@ def transfer(run: Run[Any], settings: Settings, arrays: Any) -> dict[str, Any]:
             made[below.name] = run(below, source=arrays, weights=given)
         if last.name not in made:
             made[last.name] = run(last, source=made[below.name], weights=given)
-        head = frozen(settings, suffix, variant)
-        made[head.name] = run(head, features=made[last.name], weights=given)
-        tuning = fine_tuned(settings, suffix, variant)
-        made[tuning.name] = run(tuning, features=made[below.name], start=made[head.name])
-        for model in (head.name, tuning.name):
-            drawing = curves(model, [model], settings, variant)
-            made[drawing.name] = run(drawing, **{model: made[model]})
+        for replicate in trainings(settings):
+            held_out = {FOLDS: folds[folds_name(replicate.number)]} if replicate.fold else {}
+            head = frozen(settings, suffix, variant, replicate)
+            made[head.name] = run(head, features=made[last.name], weights=given, **held_out)
+            tuning = fine_tuned(settings, suffix, variant, replicate)
+            inputs = {FEATURES: made[below.name], START: made[head.name], **held_out}
+            made[tuning.name] = run(tuning, **inputs)
+        for model in (f"{VGG16_FROZEN}{suffix}", f"{VGG16_FINE_TUNED}{suffix}"):
+            names = [f"{model}{replicate.suffix}" for replicate in trainings(settings)]
+            drawing = curves(model, names, settings, variant)
+            made[drawing.name] = run(drawing, **{name: made[name] for name in names})
     return made
+
+
+def trainings(settings: Settings) -> tuple[Replicate, ...]:
+    """The trainings of each model: those of all models if transfer competes at the last gate.
+
+    Otherwise part 3 is a comparison, not a decision: each model is trained once, without folds.
+    """
+    if settings.transfer.competes:
+        return replicates(settings.evaluation, settings.seed)
+    return final_replicates(settings.evaluation, settings.seed)[:1]
 
 
 def weights(settings: Settings) -> Stage:
@@ -121,32 +147,45 @@ def _feature_layers(variant: TransferVariant) -> tuple[str, str]:
     return block_below(variant.features), variant.features
 
 
-def frozen(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
+def frozen(
+    settings: Settings, suffix: str, variant: TransferVariant, replicate: Replicate | None = None
+) -> Stage:
     """The training of a head on the outputs of VGG16's frozen layers."""
+    replicate = replicate or trainings(settings)[0]
     spec = Vgg16TrainSpec(
         training=_training(variant, variant.epochs, variant.learning_rate),
         preprocessing=variant.preprocessing,
         after=variant.features,
-        seed=settings.seed,
+        seed=replicate.seed,
+        fold=replicate.fold,
         class_weight=settings.class_weight,
         head=TransferHead(side=variant.side, dense=variant.dense, dropout=variant.dropout),
     )
-    reads = {FEATURES: (*TRAINING_SPLITS, FACTS), WEIGHTS: (WEIGHTS,)}
-    return Stage(f"{VGG16_FROZEN}{suffix}", spec, reads)
+    reads = {FEATURES: (*TRAINING_SPLITS, FACTS), WEIGHTS: (WEIGHTS,)} | _folds(replicate)
+    return Stage(f"{VGG16_FROZEN}{suffix}{replicate.suffix}", spec, reads)
 
 
-def fine_tuned(settings: Settings, suffix: str, variant: TransferVariant) -> Stage:
+def fine_tuned(
+    settings: Settings, suffix: str, variant: TransferVariant, replicate: Replicate | None = None
+) -> Stage:
     """The training of the head and VGG16's last block, starting from the frozen stage's model."""
+    replicate = replicate or trainings(settings)[0]
     rate = variant.fine_tune_learning_rate
     spec = Vgg16TrainSpec(
         training=_training(variant, variant.fine_tune_epochs, rate),
         preprocessing=variant.preprocessing,
         after=block_below(variant.features),
-        seed=settings.seed,
+        seed=replicate.seed,
+        fold=replicate.fold,
         class_weight=settings.class_weight,
     )
-    reads = {FEATURES: (*TRAINING_SPLITS, FACTS), START: (MODEL,)}
-    return Stage(f"{VGG16_FINE_TUNED}{suffix}", spec, reads)
+    reads = {FEATURES: (*TRAINING_SPLITS, FACTS), START: (MODEL,)} | _folds(replicate)
+    return Stage(f"{VGG16_FINE_TUNED}{suffix}{replicate.suffix}", spec, reads)
+
+
+def _folds(replicate: Replicate) -> dict[str, tuple[str, ...]]:
+    """What a training reads besides if it holds a fold out."""
+    return {FOLDS: (FOLDS,)} if replicate.fold else {}
 
 
 def _training(variant: TransferVariant, epochs: int, learning_rate: float) -> TransferTraining:

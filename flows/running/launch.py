@@ -132,7 +132,7 @@ def _run(request: RunRequest, view: LiveView | None, ending: Ending) -> None:
         stages = plan(request.store, settings, site.profile, request.choice)
         computing = [stage for stage in stages if stage.state != CACHED]
         log.info("%d of %d stages are cached", len(stages) - len(computing), len(stages))
-        if settings.plan:
+        if settings.change_names:
             for part in textwrap.wrap(rule_words(settings), _LINE):
                 log.info("%s", part)
         if view:

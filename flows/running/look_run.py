@@ -84,7 +84,7 @@ def _costs(settings: Settings, records: Mapping[str, Record]) -> list[tuple[str,
     rows = [("Time of a run", f"about {_span(found.seconds)}")]
     if found.vgg16_seconds:
         rows.append(("With VGG16's weights", f"about {_span(found.vgg16_seconds)} more"))
-    if settings.plan:
+    if settings.change_names:
         rows.append(("Decisions of a run", rule_words(settings)))
     return [
         *rows,

@@ -21,6 +21,8 @@ BACKBONE = "backbone"
 BACKBONE_FEATURES, BACKBONE_OUTPUTS = "backbone_features", "backbone_outputs"
 RESULTS, SELECTION, SUCCESS, QUALITY = "results", "selection", "success", "quality"
 LABEL_CHECK = "label_check"
+# The gate after those of step 7.
+TRANSFER_GATE = "gate_transfer"
 FIGURES, REPORT = "figures", "report"
 
 # Models. The stage of a training is named after its model, with `replicate_suffix` appended.
@@ -33,6 +35,7 @@ BACKBONE_FROZEN, BACKBONE_FINE_TUNED = "backbone_frozen", "backbone_fine_tuned"
 # Roles: a stage's names for its inputs. Stages with many inputs use the inputs' stage names.
 RAW, SPLIT, ARRAYS, MODEL = "raw", "split", "arrays", "model"
 SOURCE, WEIGHTS, FEATURES, START = "source", "weights", "features", "start"
+HEAD_FEATURES = "head_features"
 DUPLICATES, FOLDS = "guard", "folds"
 INCUMBENT, CANDIDATE = "incumbent", "candidate"
 

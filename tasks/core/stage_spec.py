@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from tasks.core.arithmetic import Arithmetic
 from tasks.core.seal import Origin, Purpose, SealRule
 from tasks.core.settings.base import Spec
 from tasks.core.settings.transfer import Loss, TransferDecay, VGG16Preprocessing
+
+# Left out of the JSON where it is None, so that keys of trainings without a fold do not depend on
+# whether their kind can have one.
+Fold = Annotated[int | None, Field(exclude_if=lambda fold: fold is None)]
 
 LEARNS = SealRule(Purpose.LEARN)
 REPORTS = SealRule(Purpose.REPORT)
@@ -56,6 +62,13 @@ class Model(Spec):
     name: str
     validated: bool
     trainings: tuple[Training, ...]
+
+
+class ModelInResults(Model):
+    """A model with its step in the notebook and the gate that decided on it."""
+
+    step: str
+    gate: str | None
 
 
 def files_of(role: str, *files: str) -> Origin:

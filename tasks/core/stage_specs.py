@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from tasks.core import backbone_specs
+from tasks.core import transfer_specs
 from tasks.core.arithmetic import Arithmetic
 from tasks.core.names import (
     DUPLICATES,
@@ -43,6 +43,7 @@ from tasks.core.settings.transfer import Loss, VGG16Preprocessing
 from tasks.core.stage_spec import (
     LEARNS,
     REPORTS,
+    Fold,
     Model,
     StageSpec,
     TransferHead,
@@ -50,6 +51,7 @@ from tasks.core.stage_spec import (
     Vgg16Input,
     files_of,
 )
+from tasks.core.stage_spec import ModelInResults as ModelInResults
 
 
 class LoadSpec(StageSpec):
@@ -274,6 +276,7 @@ class Vgg16TrainSpec(StageSpec):
     seed: int
     head: TransferHead | None = None
     class_weight: ClassWeight = None
+    fold: Fold = None
 
 
 class EvaluateSpec(StageSpec):
@@ -286,13 +289,6 @@ class EvaluateSpec(StageSpec):
     model: str
     loss: Loss
     vgg16_input: Vgg16Input | None = None
-
-
-class ModelInResults(Model):
-    """A model with its step in the notebook and the gate that decided on it."""
-
-    step: str
-    gate: str | None
 
 
 class ResultsSpec(StageSpec):
@@ -396,5 +392,5 @@ class FiguresSpec(StageSpec):
 
 
 # Every kind of stage.
-_MODULES = (__name__, backbone_specs.__name__)
+_MODULES = (__name__, transfer_specs.__name__)
 SPECS = tuple(spec for spec in StageSpec.__subclasses__() if spec.__module__ in _MODULES)

@@ -39,7 +39,7 @@ NEUTRAL = (
     "tasks.core.seal",
     "tasks.core.stage_spec",
     "tasks.core.stage_specs",
-    "tasks.core.backbone_specs",
+    "tasks.core.transfer_specs",
     "tasks.core.errors",
     "tasks.core.messages",
 )

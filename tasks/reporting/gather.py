@@ -42,7 +42,8 @@ from tasks.core.records import Outcome, Record, Skipped
 from tasks.core.settings.evaluation import REPLAYING
 from tasks.core.settings.network import shown_function
 from tasks.core.settings.run_settings import Settings
-from tasks.core.settings.training import AugmentSettings
+from tasks.core.settings.training import AugmentSettings, Iteration
+from tasks.core.settings.transfer import TRANSFER_CHANGE
 from tasks.core.training.class_weights import class_weights
 from tasks.reporting.look_view import dataset_name, gather_look, images_per_class, reading_of
 from tasks.reporting.report_view import ReportView
@@ -266,18 +267,24 @@ def _confusion(cells: list[dict[str, Any]], classes: int) -> dict[str, list[list
 
 
 def _verdicts(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The verdicts, each with what the plan says of its iteration."""
-    return [
-        row
-        | {
-            "iteration": row["candidate"],
-            "change_name": entry.name,
-            "hypothesis": entry.hypothesis,
-            "evidence": entry.evidence if row["rule"] in REPLAYING else "",
-            "change": ", ".join(_change(*item) for item in entry.change.items()),
-        }
-        for row, entry in zip(rows, settings.plan, strict=True)
-    ]
+    """The verdicts, each with what the plan says of its iteration, or what the last gate is for."""
+    plan = [_tried(entry) for entry in settings.plan]
+    last = {"change_name": TRANSFER_CHANGE, "of_transfer": True, "evidence": ""}
+    found = []
+    for row, about in zip(rows, [*plan, last][: len(settings.change_names)], strict=True):
+        evidence = about["evidence"] if row["rule"] in REPLAYING else ""
+        found.append(row | {"iteration": row["candidate"]} | about | {"evidence": evidence})
+    return found
+
+
+def _tried(entry: Iteration) -> dict[str, Any]:
+    return {
+        "change_name": entry.name,
+        "hypothesis": entry.hypothesis,
+        "evidence": entry.evidence,
+        "change": ", ".join(_change(*item) for item in entry.change.items()),
+        "of_transfer": False,
+    }
 
 
 def _change(field: str, value: Any) -> str:

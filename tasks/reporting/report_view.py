@@ -22,7 +22,10 @@ from tasks.reporting.rendering import UNKNOWN, environment
 
 RESULT_KEYS = MODELS.names
 # The iteration's entry in the plan is shown with its verdict.
-VERDICT_KEYS = (*ALL_VERDICTS.names, "iteration", "change_name", "hypothesis", "evidence", "change")
+VERDICT_KEYS = (
+    *ALL_VERDICTS.names,
+    *("iteration", "change_name", "hypothesis", "evidence", "change", "of_transfer"),
+)
 OVERFITTING_KEYS = (
     "lowest_validation_loss",
     "lowest_validation_loss_epoch",
@@ -40,7 +43,8 @@ class ReportView:
     Attributes:
         results: one row per model with the fields `RESULT_KEYS`, in display order.
         verdicts: one row per gate with the fields `VERDICT_KEYS`; `iteration` is the name of the
-            candidate's stage.
+            candidate's stage, and `of_transfer` says whether this is the last gate, between the
+            winner of step 7 and transfer.
         overfitting: the fields `OVERFITTING_KEYS` of the overfitting model.
         figures: PNG bytes named `samples`, `balance`, `pairs_picture`, `label_errors_picture`,
             `augmentation`, `accuracy`, `decisions`, `final`, `confusion_final`,
@@ -132,12 +136,14 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
     Besides `view`, templates get `rows` (of results), `row_of(name)`, `verdicts`, the rows
     `baseline`, `final` and `commonest`, the `metric` with its name and
     the `units` of gains, and `better(one, other)`, by how much a row's test score is better.
-    `own_evidence` are sentences on which replayed decisions this run would make differently, and
-    `own_decision(verdict, rule)` says what it would decide.
+    `last_gate` is the verdict on transfer, None without that gate, and `transferred` says whether
+    the final model is a VGG16 model. `own_evidence` are sentences on which replayed decisions this
+    run would make differently, and `own_decision(verdict, rule)` says what it would decide.
     """
     verdicts = [completed(verdict, VERDICT_KEYS) for verdict in view.verdicts]
     rows = [completed(row, RESULT_KEYS) for row in view.results]
     row_of = _row_of(rows)
+    last_gate = next((verdict for verdict in verdicts if verdict["of_transfer"]), None)
     metric: Metric = view.settings.get("metric", "accuracy")
     return (
         templates()
@@ -154,6 +160,8 @@ def render_view(template: str, view: ReportView, **more: Any) -> str:
             units=unit(metric),
             better=partial(_better, metric),
             verdicts=verdicts,
+            last_gate=last_gate,
+            transferred=last_gate is not None and last_gate["decision"] == "forward",
             own_evidence=evidence_sentences(verdicts, [row["change_name"] for row in verdicts]),
             own_decision=own_decision,
             replays=view.rule in REPLAYING,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.backbone_specs import BackboneSpec
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
 from tasks.core.names import MODEL
+from tasks.core.transfer_specs import BackboneSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.sources.imagenet_weights import imagenet_file
 

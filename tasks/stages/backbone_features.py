@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tasks.core.backbone_specs import BackboneFeaturesSpec
 from tasks.core.data.preprocessing import scaled
 from tasks.core.data.rows import blocks
 from tasks.core.names import BACKBONE, MODEL, SOURCE, TRAINING_SPLITS
+from tasks.core.transfer_specs import BackboneFeaturesSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.usage import about_images
 from tasks.storage.npz import Rows

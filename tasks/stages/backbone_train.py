@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.core.backbone_specs import BackboneTrainSpec
 from tasks.core.names import BACKBONE, FEATURES, MODEL, START, TRAINING_SPLITS
+from tasks.core.transfer_specs import BackboneTrainSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.usage import SCALED, write_usage
 

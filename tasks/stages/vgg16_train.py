@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.core.names import FEATURES, MODEL, START, TRAINING_SPLITS, WEIGHTS
+from tasks.core.names import FEATURES, FOLDS, MODEL, START, TRAINING_SPLITS, WEIGHTS
 from tasks.core.stage_specs import Vgg16TrainSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.usage import write_usage
@@ -23,6 +23,7 @@ def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts
     from tasks.core.networks import vgg16
     from tasks.core.training.class_weights import weighted
     from tasks.core.training.schedule import Schedule
+    from tasks.models.divided import divided
     from tasks.models.fit import fit, scores, sizes, stored_examples, turning_points, write_history
     from tasks.models.model_files import save_keras
 
@@ -31,6 +32,9 @@ def vgg16_train(spec: Vgg16TrainSpec, inputs: Inputs, outputs: Outputs) -> Facts
     examples, validation = (
         stored_examples(inputs, FEATURES, name, classes) for name in TRAINING_SPLITS
     )
+    if spec.fold is not None:
+        held_out = inputs.table(FOLDS, FOLDS)["fold"].to_numpy() == spec.fold
+        examples, validation = divided(examples, validation, held_out)
     examples = weighted(examples, about["class_names"], spec.class_weight)
     schedule = Schedule(**dict(spec.training))
     complete = _start(spec, inputs, classes)

@@ -31,7 +31,7 @@ from tasks.core.settings.training import (
     Iteration,
     TrainSettings,
 )
-from tasks.core.settings.transfer import TransferSettings
+from tasks.core.settings.transfer import TRANSFER_CHANGE, TransferSettings
 
 # Each change doubles the incumbents that gates may leave; of more, some are not checked.
 _MOST_INCUMBENTS = 1_024
@@ -133,7 +133,11 @@ class Settings(Spec):
         ),
     )
     force: dict[int, Decision] = Field(
-        {}, description="Decisions by gate that override the rule, e.g. {4 = 'forward'}."
+        {},
+        description=(
+            "Decisions by gate that override the rule, e.g. {4 = 'forward'}. The gate of transfer, "
+            "if there is one, has the number after the plan's last."
+        ),
     )
     guard: GuardSettings = GuardSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -154,6 +158,12 @@ class Settings(Spec):
         changes = [(entry.change, entry.replay) for entry in self.plan]
         notebooks = [(entry.change, entry.replay) for entry in NOTEBOOK_PLAN]
         return self.overfitting == TrainSettings() and changes == notebooks
+
+    @property
+    def change_names(self) -> tuple[str, ...]:
+        """What each gate of the run decides on: the plan's changes, then perhaps transfer."""
+        last = (TRANSFER_CHANGE,) if self.transfer.competes else ()
+        return (*(entry.name for entry in self.plan), *last)
 
     @property
     def replays(self) -> bool:
@@ -256,11 +266,13 @@ class Settings(Spec):
 
     @model_validator(mode="after")
     def _check_forced_gates(self) -> Self:
-        beyond = sorted(set(self.force) - set(range(1, len(self.plan) + 1)))
+        gates = len(self.change_names)
+        beyond = sorted(set(self.force) - set(range(1, gates + 1)))
         if beyond:
+            last = " and the last for transfer" if self.transfer.competes else ""
             raise ValueError(
-                f"force: there is no gate {listed(beyond)}; expected gates from 1 to "
-                f"{len(self.plan)}, one for each change of the plan"
+                f"force: there is no gate {listed(beyond)}; expected gates from 1 to {gates}, one "
+                f"for each change of the plan{last}"
             )
         return self
 

@@ -57,6 +57,9 @@ class TransferVariant(Spec):
     )
 
 
+# The name of what the last gate decides on, beside the names of the plan's changes.
+TRANSFER_CHANGE = "transfer learning"
+
 # The variants by the suffix of their stages' names.
 VARIANTS = {"": "as_notebook", "_corrected": "corrected"}
 
@@ -80,12 +83,16 @@ class TransferSettings(Spec):
         "imagenet",
         description=(
             "imagenet: ImageNet weights; skip the branch if they are not available. required: fail "
-            "instead. random: seeded random weights, as a control. off: no transfer."
+            "instead; transfer then competes with the winner of step 7 at a last gate. random: "
+            "seeded random weights, as a control. off: no transfer."
         ),
     )
     weights_file: str | None = Field(
         None,
-        description="Path of VGG16 weights without top (.h5 or .weights.h5) to use instead.",
+        description=(
+            "Path of VGG16 weights without top (.h5 or .weights.h5) to use instead; transfer then "
+            "competes as with required weights."
+        ),
     )
     variant: Literal["both", "as_notebook", "corrected", "none"] = Field(
         "both",
@@ -106,6 +113,16 @@ class TransferSettings(Spec):
                 "whose weights are in the file; set weights to imagenet"
             )
         return self
+
+    @property
+    def competes(self) -> bool:
+        """Whether a last gate decides between the winner of step 7 and transfer.
+
+        Only if the run can't do without the weights: otherwise the same settings might give another
+        final model where there are none. A control with random weights never competes.
+        """
+        named = self.weights == "imagenet" and bool(self.weights_file)
+        return (self.weights == "required" or named) and self.variant != "none"
 
     @field_validator("corrected", mode="before")
     @classmethod

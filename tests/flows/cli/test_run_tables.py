@@ -257,6 +257,30 @@ def test_a_run_that_has_just_begun(
     assert (status, json.loads(out)) == (0, [])
 
 
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("off", "there are no gates: the plan is empty"),
+        ("required", "no gate has decided yet"),
+    ],
+)
+def test_a_run_without_a_plan_may_have_the_gate_of_transfer(
+    weights: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Begun(tmp_path, settings("plan=[]", f"transfer.weights={weights}"))
+    assert said in shown(capsys, begun, "verdicts")[1]
+
+
+def test_the_verdict_on_transfer_has_a_name_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Begun(tmp_path, settings("transfer.weights=required"))
+    begun.finish("gate_transfer", verdict(3, "KeptIncumbent") | {"decision": "back"})
+    _, out, _ = shown(capsys, begun, "verdicts")
+    assert "3 transfer learning" in out
+    assert "transfer learning: the last gate dropped it, so the final model is what" in out
+
+
 def test_the_report_of_a_running_run_is_its_log_for_now(
     halfway: Begun, capsys: pytest.CaptureFixture[str]
 ) -> None:

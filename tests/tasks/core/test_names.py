@@ -84,7 +84,7 @@ backbone backbone_features backbone_outputs backbone_frozen curves_backbone_froz
 backbone_fine_tuned curves_backbone_fine_tuned test_backbone_frozen test_backbone_fine_tuned
 """
 KINDS = (
-    "backbone backbone_features backbone_train "
+    "vgg16_retrain backbone backbone_features backbone_train "
     "load explore subset guard look preprocess folds train retrain curves decide vgg16_weights "
     "vgg16_features vgg16_train evaluate results selection label_check success quality figures"
 )
@@ -114,6 +114,9 @@ def test_names_of_a_backbone_s_stages() -> None:
     found = [name for name in stage_names(chosen) if "backbone" in name]
     assert found == BACKBONE.split(), ADVICE
     assert not [name for name in stage_names(chosen) if "vgg16" in name], ADVICE
+    # Without VGG16, nothing competes with the winner of step 7.
+    required = {"transfer": values | {"weights": "required"}, "plan": []}
+    assert stage_names(Settings.model_validate(required)) == stage_names(chosen), ADVICE
 
 
 def test_names_of_stages() -> None:
@@ -134,10 +137,23 @@ def test_names_of_stages_of_folds_and_replicates() -> None:
     assert stage_names(Settings.model_validate(settings)) == FOLDED.split(), ADVICE
 
 
+def test_names_of_the_stages_of_transfer_that_competes() -> None:
+    protocol = {"protocol": "kfold", "folds": 2}
+    settings = {"transfer": {"weights": "required"}, "plan": [], "evaluation": protocol}
+    found = stage_names(Settings.model_validate(settings))
+    expected = "vgg16_fine_tuned_corrected_f1 vgg16_fine_tuned_corrected_f2"
+    begin = found.index("vgg16_fine_tuned_corrected_f1")
+    assert found[begin : begin + 4] == [
+        *expected.split(),
+        "curves_vgg16_fine_tuned_corrected",
+        "gate_transfer",
+    ], ADVICE
+
+
 def test_roles_are_names_of_this_module_or_of_stages() -> None:
     """Roles enter keys, too."""
     known = {value for value in vars(names).values() if isinstance(value, str)}
-    made = wire(evaluation={"protocol": "kfold", "folds": 2}, transfer={"weights": "random"})
+    made = wire(evaluation={"protocol": "kfold", "folds": 2}, transfer={"weights": "required"})
     suffixes = ("", "_f1", "_f2")
     contenders = {f"{role}{suffix}" for role in ("incumbent", "candidate") for suffix in suffixes}
     for wired in made.values():

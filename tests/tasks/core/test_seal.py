@@ -213,6 +213,7 @@ PURPOSES = {
         "backbone",
         "backbone_features",
         "backbone_train",
+        "vgg16_retrain",
     },
     Purpose.REPORT: {
         "explore",
@@ -483,6 +484,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "one variant of transfer": {"transfer": {"weights": "random", "variant": "corrected"}},
     "a plan of no iterations": PLAIN | {"plan": []},
+    "transfer competes": {"transfer": {"weights": "required"}},
+    "transfer competes, kfold, two replicates, no iterations": {
+        "evaluation": {"protocol": "kfold", "folds": 3, "replicates": 2},
+        "transfer": {"weights": "required"},
+        "plan": [],
+    },
     "forced gates": {"force": {1: "back", 2: "forward"}},
 }
 

@@ -195,6 +195,8 @@ def _add_scores(run: FabricatedRun, models: Sequence[str]) -> None:
         TRAININGS: [row for model in models for row in _trainings(run.settings, model)],
         ALL_VERDICTS: [_verdict(number) for number in range(1, len(plan) + 1)],
     }
+    if run.settings.transfer.competes:
+        results[ALL_VERDICTS].append(_on_transfer(run.settings))
     run.add("results", tables(results))
     scored = [(model, split) for model in models for split in ("validation", "test")]
     scored.remove(("final", "validation"))
@@ -294,6 +296,19 @@ def _trainings(settings: Settings, model: str) -> list[dict[str, Any]]:
         }
         for number, training in enumerate(found)
     ]
+
+
+def _on_transfer(settings: Settings) -> dict[str, Any]:
+    """The verdict of the last gate: back, or as it was forced."""
+    number = len(settings.plan) + 1
+    decision = settings.force.get(number, "back")
+    return _verdict(number) | {
+        "incumbent": "iteration_1",
+        "candidate": "vgg16_fine_tuned",
+        "decision": decision,
+        "state": f"Forced{decision.capitalize()}" if number in settings.force else "KeptIncumbent",
+        "forced": number in settings.force,
+    }
 
 
 def _verdict(number: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The specs of transfer from any backbone; `tasks.core.stage_specs` has the others."""
+"""The specs of the retrained transfer and of any backbone; `stage_specs.py` has the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from tasks.core.arithmetic import Arithmetic
 from tasks.core.settings.backbone import PixelScale, Pooling
 from tasks.core.settings.base import Spec
 from tasks.core.settings.training import ClassWeight
+from tasks.core.settings.transfer import TransferVariant
 from tasks.core.stage_spec import LEARNS, StageSpec, TransferTraining
+
+
+class Vgg16RetrainSpec(StageSpec):
+    """Both phases of transfer on training and validation images, for the final model."""
+
+    kind = "vgg16_retrain"
+    seal = LEARNS
+    arithmetic = Arithmetic.NETWORK
+
+    training: TransferVariant
+    seed: int
+    class_weight: ClassWeight = None
 
 
 class BackboneSpec(StageSpec):
