@@ -78,8 +78,8 @@ def test_accuracies_are_compared_and_few_models_are_scored_on_the_test_split(
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert sum(line.startswith("vgg16_frozen_corrected ") for line in lines) == 2
-    assert sum(line.startswith("test accuracy of ") for line in lines) == 3
-    assert len((store / "test_scorings.jsonl").read_text().splitlines()) == 3
+    assert sum(line.startswith("test accuracy of ") for line in lines) == 4
+    assert len((store / "test_scorings.jsonl").read_text().splitlines()) == 4
 
 
 def test_without_weights_nothing_is_measured(environment: dict[str, str], tmp_path: Path) -> None:
