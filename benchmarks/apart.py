@@ -12,12 +12,12 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.recipe.run import Run
-from tasks.core.records import Outcome, Stage
+from tasks.core.records import Outcome, Record, Stage
 from tasks.engine.profile import prepare
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ class ApartRun(Run[Any]):
         super().__init__()
         self._context = RunContext(str(root), "apart", profile, workers=1)
         self._seen = seen
+
+    def known(self, name: str, record: Record) -> Outcome:
+        return replace(record, stage=name)
 
     def take(self, stage: Stage, after: Sequence[Any], inputs: Mapping[str, Outcome]) -> Outcome:
         del after

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,15 @@ class BareRun(Run[Any]):
     """
 
     def __init__(self, root: Path, profile: Mapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__(Store(str(root)))
         self.store = Store(str(root))
         self.context = RunContext(str(root), "bare", profile, workers=2)
         self.seconds: dict[str, Seconds] = {}
         self.cached: set[str] = set()
         self.made: dict[str, Record] = {}
+
+    def known(self, name: str, record: Record) -> Record:
+        return replace(record, stage=name)
 
     def take(self, stage: Stage, after: Sequence[Any], inputs: Mapping[str, Outcome]) -> Any:
         del after

@@ -29,6 +29,7 @@ from tasks.engine.libraries import installation
 from tasks.engine.publish import tag_run
 from tasks.engine.stage import RunContext, slots
 from tasks.stages.backbone import backbone
+from tasks.stages.backbone_check import backbone_check
 from tasks.stages.backbone_features import backbone_features
 from tasks.stages.backbone_train import backbone_train
 from tasks.stages.curves import curves
@@ -75,6 +76,7 @@ TASKS = {
         vgg16_features,
         vgg16_train,
         backbone,
+        backbone_check,
         backbone_features,
         backbone_train,
         vgg16_retrain,

@@ -32,6 +32,9 @@ class Wiring(Run[Wired]):
         super().__init__()
         self.taken: list[Wired] = []
 
+    def known(self, name: str, record: Record) -> Wired:
+        raise AssertionError(f"{name}: no recipe here reads {record.stage} of an earlier run")
+
     def take(self, stage: Stage, after: Sequence[Wired], inputs: Mapping[str, Wired]) -> Wired:
         wired = Wired(stage, dict(inputs), tuple(after))
         self.taken.append(wired)

@@ -54,12 +54,16 @@ class PlannedRun(Run[Planned]):
     """Plans a run: looks each stage of the recipe up in the store instead of computing it."""
 
     def __init__(self, store: Store, profile: Mapping[str, Any], choice: StageSelection) -> None:
-        super().__init__()
+        super().__init__(store)
         self._store = store
         self._profile = profile
         self._choice = choice
         self._computed = computed(store)
         self.planned: dict[str, Planned] = {}
+
+    def known(self, name: str, record: Record) -> Planned:
+        """A result of an earlier run."""
+        return Planned(name, CACHED, f"record {record.key[:16]}", record)
 
     def take(
         self, stage: Stage, after: Sequence[Planned], inputs: Mapping[str, Planned]
@@ -106,7 +110,8 @@ class PlannedRun(Run[Planned]):
             record,
             self._computed.get(nearest.key, {}) if nearest else {},
             self._choice.is_downstream(stage.name, recomputed),
-            tuple(item.stage for item in (*inputs.values(), *after)),
+            # Not results of earlier runs.
+            tuple(i.stage for i in (*inputs.values(), *after) if i.stage in self.planned),
         )
 
     def _closest(

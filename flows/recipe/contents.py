@@ -69,7 +69,7 @@ def build(run: Run[Any], settings: Settings) -> dict[str, Any]:
     if settings.transfer.weights != "off":
         made |= transfer.transfer(run, settings, arrays, made)
     if backbone.wanted(settings):
-        made |= backbone.backbone_transfer(run, settings, arrays)
+        made |= backbone.backbone_transfer(run, settings, split, arrays)
 
     # Step 7: the iterations, perhaps a gate between the survivor and transfer, then what survived
     # on training + validation images.
@@ -148,7 +148,7 @@ def stage_names(settings: Settings) -> list[str]:
             features = transfer.features(settings, model.transfer)
             names += [VGG16_WEIGHTS, *(stage.name for stage in features)]
         if model.name == BACKBONE_FROZEN:
-            names += [stage.name for stage in backbone.stages_of(settings)[:3]]
+            names += [stage.name for stage in backbone.preparations(settings)]
         names += [*model.trainings, curves_name(model.name)]
         names += [model.gate] if model.gate else []
     names += [LABEL_CHECK] if settings.evaluation.protocol == "kfold" else []

@@ -10,8 +10,9 @@ from flows.recipe.own_code import with_code
 from tasks.core.errors import SealedError
 from tasks.core.messages import quoted
 from tasks.core.own_code import OwnCode
-from tasks.core.records import Outcome, Stage
+from tasks.core.records import Outcome, Record, Stage
 from tasks.core.seal import MarkedFiles, check_seal
+from tasks.storage.store import Store
 
 
 class Handle(Protocol):
@@ -32,7 +33,9 @@ class Run(ABC, Generic[H]):
     or decides can read data derived from test images or scores, whatever their names.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store | None = None) -> None:
+        # Where models of earlier runs are looked up.
+        self.earlier_runs = store
         self._marks: dict[str, MarkedFiles] = {}
         # By function, the code of the user's own networks, read when the recipe begins.
         self.own_code: Mapping[str, OwnCode] = {}
@@ -56,6 +59,15 @@ class Run(ABC, Generic[H]):
                 "different test data; rename one of them."
             )
         return self.take(stage, after, inputs)
+
+    def earlier(self, name: str, record: Record) -> H:
+        """A result of an earlier run as an input, under a name that no stage of this run has."""
+        self._marks[name] = record.marked
+        return self.known(name, record)
+
+    @abstractmethod
+    def known(self, name: str, record: Record) -> H:
+        """The handle of a result that is there already."""
 
     @abstractmethod
     def take(self, stage: Stage, after: Sequence[H], inputs: Mapping[str, H]) -> H:

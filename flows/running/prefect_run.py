@@ -12,8 +12,9 @@ from prefect.task_runners import TaskRunner
 
 from flows.planning.stage_selection import StageSelection
 from flows.recipe.run import Run
-from tasks.core.records import Outcome, Stage
+from tasks.core.records import Outcome, Record, Stage
 from tasks.engine.stage import RunContext
+from tasks.storage.store import Store
 
 
 @dataclass
@@ -21,7 +22,8 @@ class PrefectHandle:
     """A stage of the recipe, and its task run once it is submitted.
 
     Attributes:
-        definition: the stage.
+        stage: its name.
+        definition: the stage; None for a result of an earlier run, which `record` has.
         inputs: its inputs by role.
         after: the stages that must end before it starts, besides its inputs.
         downstream: whether it is in `refresh_from`, or downstream of a stage that is.
@@ -29,17 +31,14 @@ class PrefectHandle:
         future: the future of its task run; None until it is submitted.
     """
 
-    definition: Stage
+    stage: str
+    definition: Stage | None
     inputs: dict[str, PrefectHandle]
     after: tuple[PrefectHandle, ...]
     downstream: bool
     recompute: str
     future: PrefectFuture[Outcome] | None = None
-
-    @property
-    def stage(self) -> str:
-        """The stage's name."""
-        return self.definition.name
+    record: Record | None = None
 
 
 class PrefectRun(Run[PrefectHandle]):
@@ -55,12 +54,16 @@ class PrefectRun(Run[PrefectHandle]):
         context: RunContext,
         choice: StageSelection,
     ) -> None:
-        super().__init__()
+        super().__init__(Store(context.store_url))
         self._runner = runner
         self._tasks = tasks
         self._context = context
         self._choice = choice
         self._made: dict[str, PrefectHandle] = {}
+
+    def known(self, name: str, record: Record) -> PrefectHandle:
+        """A result of an earlier run."""
+        return PrefectHandle(name, None, {}, (), downstream=False, recompute="", record=record)
 
     def take(
         self, stage: Stage, after: Sequence[PrefectHandle], inputs: Mapping[str, PrefectHandle]
@@ -68,6 +71,7 @@ class PrefectRun(Run[PrefectHandle]):
         """Submit the stage's task, if the stage is chosen; Prefect waits for inputs and `after`."""
         recomputed = [given.stage for given in inputs.values() if given.downstream]
         handle = self._made[stage.name] = PrefectHandle(
+            stage.name,
             stage,
             dict(inputs),
             tuple(after),
@@ -81,6 +85,8 @@ class PrefectRun(Run[PrefectHandle]):
 
     def value(self, handle: PrefectHandle) -> Outcome:
         """The outcome of a stage; if it failed, wait for the others and raise its error."""
+        if handle.record is not None:
+            return handle.record
         try:
             return self._submit(handle).result()
         except Exception:
@@ -107,7 +113,10 @@ class PrefectRun(Run[PrefectHandle]):
 
     def _submit(self, handle: PrefectHandle) -> PrefectFuture[Outcome]:
         if handle.future is None:
-            inputs = {role: self._submit(given) for role, given in handle.inputs.items()}
+            assert handle.definition is not None, "a result of an earlier run is there already"
+            inputs = {
+                role: given.record or self._submit(given) for role, given in handle.inputs.items()
+            }
             after = [self._submit(other) for other in handle.after]
             context = replace(self._context, recompute=handle.recompute)
             parameters = {"stage": handle.definition, "inputs": inputs, "context": context}

@@ -18,6 +18,7 @@ LOOK = "look"
 VGG16_WEIGHTS = "vgg16_weights"
 # Also the role of that stage as an input.
 BACKBONE = "backbone"
+BACKBONE_CHECK = "backbone_check"
 BACKBONE_FEATURES, BACKBONE_OUTPUTS = "backbone_features", "backbone_outputs"
 RESULTS, SELECTION, SUCCESS, QUALITY = "results", "selection", "success", "quality"
 LABEL_CHECK = "label_check"
@@ -38,10 +39,13 @@ SOURCE, WEIGHTS, FEATURES, START = "source", "weights", "features", "start"
 HEAD_FEATURES = "head_features"
 DUPLICATES, FOLDS = "guard", "folds"
 INCUMBENT, CANDIDATE = "incumbent", "candidate"
+# A model of an earlier run, with what that run has of its images and of its own backbone.
+EARLIER, EARLIER_SPLIT, EARLIER_BACKBONE = "earlier", "earlier_split", "earlier_backbone"
 
 # Files, without their suffixes. `FACTS` is not a file but the small values in the record.
 FACTS = "facts"
 HISTORY, USAGE = "history", "usage"
+SEEN = "seen"
 VALIDATION_PREDICTIONS, TEST_PREDICTIONS = "validation_predictions", "test_predictions"
 INDEX, CLASS_COUNTS = "index", "class_counts"
 ORIGINS, READING = "origins", "reading"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from tasks.core.arithmetic import Arithmetic
+from tasks.core.names import BACKBONE, FACTS, SEEN
+from tasks.core.seal import Purpose, SealRule
 from tasks.core.settings.backbone import PixelScale, Pooling
 from tasks.core.settings.base import Spec
 from tasks.core.settings.training import ClassWeight
 from tasks.core.settings.transfer import TransferVariant
-from tasks.core.stage_spec import LEARNS, StageSpec, TransferTraining
+from tasks.core.stage_spec import LEARNS, StageSpec, TransferTraining, files_of
 
 
 class Vgg16RetrainSpec(StageSpec):
@@ -27,19 +29,31 @@ class Vgg16RetrainSpec(StageSpec):
 class BackboneSpec(StageSpec):
     """A pre-trained network up to layer `cut`; `seed` is for random weights only.
 
-    `file`: the backbone is a model in a file. `weights`: an application with weights in a file.
+    `file`: the backbone is a model in a file. `run`: a model of an earlier run. `weights`: an
+    application with weights in a file. `pixels`: None for what the earlier run trained it with.
+    `trained_on`: the splits of the earlier run, and `seen` for what its own backbone had seen.
     """
 
     kind = "backbone"
     seal = LEARNS
     arithmetic = Arithmetic.NETWORK
 
-    source: Literal["imagenet", "weights", "file", "random"]
+    source: Literal["imagenet", "weights", "file", "run", "random"]
     application: str | None
     side: int
+    pixels: PixelScale | None
     cut: str | None
     tuned_after: str | None
     seed: int | None = None
+    trained_on: tuple[str, ...] = ()
+
+
+class BackboneCheckSpec(StageSpec):
+    """The search for this run's images among those that a backbone was trained on."""
+
+    kind = "backbone_check"
+    seal = SealRule(Purpose.DATA, {FACTS: files_of(BACKBONE, SEEN)})
+    arithmetic = Arithmetic.EXACT
 
 
 class BackboneFeaturesSpec(StageSpec):
@@ -52,14 +66,12 @@ class BackboneFeaturesSpec(StageSpec):
     seal = LEARNS
     arithmetic = Arithmetic.NETWORK
 
-    pixels: PixelScale | None
     rest: bool
 
 
 class BackboneHead(Spec):
-    """The layers put on a backbone, which takes pixels of this range."""
+    """The layers put on a backbone."""
 
-    pixels: PixelScale
     pooling: Pooling
     dense: int
     dropout: float

@@ -49,13 +49,8 @@ def find_model(model: str | None, run_id: str | None, store: Store) -> TrainedMo
         if run_id is not None:
             raise UserError("--run: a model given as a path belongs to no run; leave --run out.")
         return _from_path(Path(model).expanduser())
-    run, record = _stage_of(store, model or FINAL, run_id)
+    run, record = model_of(store, model or FINAL, run_id)
     title = f"{record.stage} of run {run.run_id}"
-    if USAGE not in record.files:
-        raise UserError(
-            f"{title} was made before models were stored with a usage.json, which describes their "
-            f"classes and input; make it again: fashion-flow run --only {record.stage}."
-        )
     usage = read_usage(store.content(record, USAGE), f"usage.json of {title}")
     file = record.files[MODEL]
     with store.opened(record, MODEL):
@@ -67,7 +62,12 @@ def _is_path(model: str) -> bool:
     return "/" in model or like_a_file or (Path(model) / USAGE_FILE).is_file()
 
 
-def _stage_of(store: Store, stage: str, run_id: str | None) -> tuple[RunLog, Record]:
+def model_of(store: Store, stage: str, run_id: str | None) -> tuple[RunLog, Record]:
+    """The run and the record of a model, by the stage that trained it; arguments as above.
+
+    Raises:
+        UserError: there is no such model, or it has no `usage.json`.
+    """
     runs = [find_run(store, run_id)] if run_id is not None else all_runs(store)[::-1]
     if not runs:
         raise UserError(
@@ -77,7 +77,13 @@ def _stage_of(store: Store, stage: str, run_id: str | None) -> tuple[RunLog, Rec
     for run in runs:
         record = run.record(stage)
         if record is not None and MODEL in record.files:
-            return run, record
+            if USAGE in record.files:
+                return run, record
+            raise UserError(
+                f"{stage} of run {run.run_id} was made before models were stored with a "
+                "usage.json, which describes their classes and input; make it again: fashion-flow "
+                f"run --only {stage}."
+            )
     where = f"run {runs[0].run_id}" if run_id is not None else f"any run in {store.root}"
     known = listed(_models_of(runs[0])) or "none"
     raise UserError(

@@ -37,12 +37,15 @@ class BackboneView:
     words: Mapping[str, str]
 
 
-def backbone_view(models: Sequence[str], settings: Mapping[str, Any]) -> BackboneView | None:
+def backbone_view(
+    models: Sequence[str], settings: Mapping[str, Any], facts: Mapping[str, Any]
+) -> BackboneView | None:
     """The backbone's part of a run, None without results of it.
 
     Args:
         models: the names of the models with results.
         settings: the transfer settings.
+        facts: those of the backbone, and the `image_shape` of the run's images.
     """
     found = tuple(name for name in (BACKBONE_FROZEN, BACKBONE_FINE_TUNED) if name in models)
     try:
@@ -52,10 +55,13 @@ def backbone_view(models: Sequence[str], settings: Mapping[str, Any]) -> Backbon
     if not found or chosen.name is None:
         return None
     name = PurePath(chosen.name).name
+    if chosen.earlier:
+        run_id, model = chosen.earlier
+        name = f"{model} of run {run_id}"
     words = {
         "Network": name,
-        "Pixel values": PIXELS[chosen.pixel_scale],
-        "Image size": "its own" if chosen.is_file else f"{chosen.side} x {chosen.side}",
+        "Pixel values": PIXELS[facts.get("pixels") or chosen.pixel_scale or "unit"],
+        **_images(facts),
         "Last layer used": chosen.cut or "the last with height and width",
         "Fine-tuning trains the layers after": chosen.tuned_after
         or "the last one above the lowest resolution",
@@ -64,6 +70,28 @@ def backbone_view(models: Sequence[str], settings: Mapping[str, Any]) -> Backbon
         "Epochs, frozen + fine-tuning": f"{chosen.epochs} + {chosen.fine_tune_epochs}",
     }
     return BackboneView(name, found, words)
+
+
+def _images(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The size and colour of its images, and what becomes of those of the run."""
+    if not {"input_shape", "image_shape"} <= set(facts):
+        return {}
+    given, wanted = facts["image_shape"], facts["input_shape"]
+    # A network that takes every size takes that of the run's images.
+    wanted = [side or own for side, own in zip(wanted, given, strict=True)]
+    changes = []
+    if given[:2] != wanted[:2]:
+        changes.append("resized, whatever their proportions")
+    if given[2] != wanted[2]:
+        repeated = "repeated in three channels" if wanted[2] > given[2] else "made grey"
+        changes.append(repeated)
+    made = f": the run's images, {_size(given)}, are {' and '.join(changes)}" if changes else ""
+    return {"Images": f"{_size(wanted)}{made}"}
+
+
+def _size(shape: Sequence[int]) -> str:
+    height, width, channels = shape
+    return f"{height} x {width} {'RGB' if channels > 1 else 'grey'}"
 
 
 def _decimal(rate: float) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tasks.core.names import (
     BACKBONE,
+    BACKBONE_FEATURES,
     CONFUSION,
     FINAL,
     GUARD,
@@ -98,12 +99,21 @@ def gather_view(
             if MODEL in record.files
         },
         notebook_comparison=settings.dataset == "fashion-mnist",
-        own_networks=_own_networks(records.values()),
+        **_about_networks(records),
         **_about_images(settings, store, records),
         **_about_fonts(records),
         **_scores(settings, store, records),
         **_provenance(run_log, records),
     )
+
+
+def _about_networks(records: Mapping[str, Record]) -> dict[str, Any]:
+    """Collect the fields of the view on networks that are not the program's own."""
+    backbone: dict[str, Any] = {}
+    if {BACKBONE, BACKBONE_FEATURES} <= set(records):
+        shape = records[BACKBONE_FEATURES].facts["image_shape"]
+        backbone = {**records[BACKBONE].facts, "image_shape": shape}
+    return {"own_networks": _own_networks(records.values()), "backbone": backbone}
 
 
 def _about_images(

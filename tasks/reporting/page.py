@@ -32,7 +32,9 @@ def render_report(view: ReportView) -> str:
         is_control=lambda name: view.transfer_weights == "random" and _is_transferred(name),
         variants=variants,
         backbone=backbone_view(
-            [str(row.get("name")) for row in view.results], view.settings.get("transfer") or {}
+            [str(row.get("name")) for row in view.results],
+            view.settings.get("transfer") or {},
+            view.backbone,
         ),
         binary=[variant.label for variant in variants if variant.binary],
         reported=NOTEBOOK_RESULTS,

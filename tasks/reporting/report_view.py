@@ -81,6 +81,7 @@ class ReportView:
             `sha256`), in the order in which they ended.
         legend: the class names if figures have numbers in their place, in the order of the numbers.
         font_advice: which font to install if figures have numbers in place of names; else empty.
+        backbone: the facts of the backbone, and the `image_shape` of the run's images.
         own_networks: by model, the digest of the code of the function that built its network.
         sources: the path of a table by `<stage>/<name>` and of a figure by its name.
 
@@ -108,6 +109,7 @@ class ReportView:
     look: LookView | None = None
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     class_weights: Sequence[float] = ()
+    backbone: Mapping[str, Any] = field(default_factory=dict)
     own_networks: Mapping[str, str] = field(default_factory=dict)
     transfer_start: float | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)

@@ -5,31 +5,50 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from tasks.core.array_types import UInt8
+from tasks.core.data.image_digests import SIZE, image_digests
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line
-from tasks.core.names import MODEL
+from tasks.core.names import EARLIER, EARLIER_BACKBONE, EARLIER_SPLIT, MODEL, SEEN, USAGE
+from tasks.core.settings.backbone import PixelScale
 from tasks.core.transfer_specs import BackboneSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
+from tasks.models.usage import RAW, SCALED, VGG16
+from tasks.models.usage_file import read_usage
 from tasks.sources.imagenet_weights import imagenet_file
 
 if TYPE_CHECKING:
     import keras
 
 
+# The range of pixels by the way in which they became a model's input.
+_PIXELS: dict[str, PixelScale] = {SCALED: "unit", RAW: "raw", VGG16: "caffe"}
+
+
 @stage_task(BackboneSpec)
 def backbone(spec: BackboneSpec, inputs: Inputs, outputs: Outputs) -> Facts:
-    """Store a network of `keras.applications` or from a file, cut at its last layer that is used.
+    """Store a pre-trained network, cut at its last layer that is used.
 
-    The facts say after which layer fine-tuning trains.
+    The facts say after which layer fine-tuning trains, and which pixels the network takes. Of a
+    model of an earlier run, digests of the images that it was trained on are stored, too.
     """
     from tasks.core.networks.backbones import as_backbone, tuned_after
     from tasks.models.model_files import save_keras
 
-    what = spec.application or inputs.external[0].name
-    found = as_backbone(_network(spec, inputs.external), spec.cut, what)
+    files = (inputs.path(EARLIER, MODEL),) if spec.source == "run" else inputs.external
+    what = spec.application or files[0].name
+    found = as_backbone(_network(spec, files), spec.cut, what)
     outputs.file(MODEL, "keras", lambda path: save_keras(found, path))
+    pixels = spec.pixels
+    if spec.source == "run":
+        usage = read_usage(inputs.content(EARLIER, USAGE), "usage.json of the earlier model")
+        pixels = pixels or _PIXELS[usage.input.method]
+        outputs.arrays(SEEN, digests=_seen(spec, inputs))
     return {
         "source": spec.source,
+        "pixels": pixels,
         "tuned_after": tuned_after(found, spec.tuned_after),
         "input_shape": list(found.input_shape[1:]),
         "feature_shape": list(found.output_shape[1:]),
@@ -48,6 +67,19 @@ def _network(spec: BackboneSpec, files: tuple[Path, ...]) -> keras.Model:
         path = files[0] if files else imagenet_file(spec.application)
         load_weights(model, spec.application, path)
     return model
+
+
+def _seen(spec: BackboneSpec, inputs: Inputs) -> UInt8:
+    """`(n, SIZE)` digests of the images that a model of an earlier run was trained on."""
+    found = []
+    for name in spec.trained_on:
+        if name == SEEN:
+            found.append(inputs.arrays(EARLIER_BACKBONE, SEEN)["digests"])
+        else:
+            images = inputs.by_rows(EARLIER_SPLIT, name)["images"]
+            found.append(image_digests(images).view(np.uint8).reshape(-1, SIZE))
+    seen: UInt8 = np.unique(np.concatenate(found), axis=0)
+    return seen
 
 
 def _model_in(path: Path) -> keras.Model:

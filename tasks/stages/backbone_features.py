@@ -30,9 +30,9 @@ def backbone_features(spec: BackboneFeaturesSpec, inputs: Inputs, outputs: Outpu
     if spec.rest:
         part = backbones.part(network, cut, None)
     else:
-        assert spec.pixels is not None, "a stage that reads images converts them"
         height, width, channels = about["image_shape"]
-        part = backbones.frozen_part(network, (height, width, channels), spec.pixels, cut)
+        pixels = inputs.facts(BACKBONE)["pixels"]
+        part = backbones.frozen_part(network, (height, width, channels), pixels, cut)
     size = backbones.batch_size(network)
     for name in TRAINING_SPLITS:
         arrays = inputs.by_rows(SOURCE, name)

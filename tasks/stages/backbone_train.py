@@ -60,7 +60,7 @@ def _with_head(spec: BackboneTrainSpec, inputs: Inputs) -> keras.Model:
     return complete_network(
         load_keras(inputs.path(BACKBONE, MODEL)),
         (height, width, channels),
-        spec.head.pixels,
+        inputs.facts(BACKBONE)["pixels"],
         spec.head.pooling,
         spec.head.dense,
         spec.head.dropout,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.core.array_types import Int64
+from tasks.core.data.image_digests import image_digests
 from tasks.core.data.own_splits import Members, check_classes, choose_own, units_of
 from tasks.core.data.rows import Picked, RowReader, blocks
 from tasks.core.data.splitting import Indices, choose_indices
@@ -35,7 +35,7 @@ def subset(spec: SubsetSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     raw = {name: inputs.by_rows(RAW, name) for name in (TRAIN, TEST)}
     digests = {}
     if spec.own or spec.drop_copies:
-        digests = {name: _digests(split["images"]) for name, split in raw.items()}
+        digests = {name: image_digests(split["images"]) for name, split in raw.items()}
     chosen = _chosen(spec, raw, digests, facts)
     positions = {TRAIN: chosen.train, VALIDATION: chosen.validation, TEST: chosen.test}
     source = {name: raw[_RAW_OF[name]] for name in SPLITS}
@@ -88,15 +88,6 @@ def _chosen(
         validation=facts["validation"],
         test_drawn=facts["test_drawn"],
     )
-
-
-def _digests(images: RowReader) -> NDArray[np.void]:
-    """`(n,)` 16 bytes for each image, equal for equal images."""
-    found = bytearray()
-    for block in blocks(images):
-        for image in block:
-            found += hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-    return np.frombuffer(bytes(found), "V16")
 
 
 def _drop_copies(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import Float32, Int64, UInt8
 from tasks.core.data.gradient_correlation import batches, gradients, least_overlap_norms
-from tasks.core.data.rows import Reduced, RowReader, blocks
+from tasks.core.data.image_digests import image_digests
+from tasks.core.data.rows import Reduced, RowReader
 
 # More axes rule out more pairs, but each costs two bytes per image and time per pair.
 _AXES = 239
@@ -86,9 +85,7 @@ def describe_images(images: RowReader, axes: Float32 | None, shift: int) -> Desc
             images are looked for: then `codes` and `norms` are empty, and images are read once.
         shift: the largest shift considered, in pixels.
     """
-    digests = np.empty(len(images), "V16")
-    for at, image in enumerate(chain.from_iterable(blocks(images))):
-        digests[at] = np.void(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
+    digests = image_digests(images)
     _, first, group = np.unique(digests, return_index=True, return_inverse=True)
     earliest = first[group]
     images = reduced(images)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import keras
@@ -22,6 +22,7 @@ from tasks.core.array_types import Float32
 from tasks.core.errors import UserError
 from tasks.core.messages import first_line, listed, quoted
 from tasks.core.names import BACKBONE
+from tasks.core.networks.families import VIEW_LOGITS
 from tasks.core.networks.own import apart, with_seeds
 from tasks.core.networks.stack import glorot
 from tasks.core.networks.vgg16_layout import MEAN_BGR
@@ -68,9 +69,19 @@ def as_backbone(model: keras.Model, cut: str | None, what: str) -> keras.Model:
     Raises:
         UserError: the model has no such layer, or does not take images of one size.
     """
+    # A network that averages its logits of several views of an image: of each view, the same part.
+    inside = [layer for layer in model.layers if layer.name == VIEW_LOGITS]
+    model = inside[0] if inside else model
     if cut is None:
         # The last layer of rank 4 through which everything passes.
-        places = [name for name in cut_points(model) if len(_output(model, name).shape) == 4]
+        inputs = {
+            layer.name for layer in model.layers if isinstance(layer, keras.layers.InputLayer)
+        }
+        places = [
+            name
+            for name in cut_points(model)
+            if name not in inputs and len(_output(model, name).shape) == 4
+        ]
         if not places:
             raise UserError(
                 f"{what}: no layer of the model has height and width as its output; use a "
@@ -103,32 +114,47 @@ def cut_points(model: keras.Model) -> list[str]:
     """The layers through which everything passes, in order: the network can be cut after them.
 
     After such a layer, its output is the only tensor that later layers use.
+
+    Raises:
+        UserError: a layer is used more than once.
     """
     tensors = {id(tensor) for tensor in model.outputs}
     uses: Counter[int] = Counter()
-    for operation in model.operations:
-        uses.update(
-            id(tensor) for tensor in keras.tree.flatten(operation.input) if _is_used(tensor)
-        )
+    nodes = _nodes(model)
+    for node in nodes.values():
+        uses.update(map(id, node.input_tensors))
     open_uses: dict[int, int] = {}
     found = []
-    for operation in model.operations:
-        inputs = [] if isinstance(operation, keras.layers.InputLayer) else operation.input
-        for tensor in keras.tree.flatten(inputs):
+    for name, node in nodes.items():
+        for tensor in node.input_tensors:
             open_uses[id(tensor)] -= 1
             if not open_uses[id(tensor)]:
                 del open_uses[id(tensor)]
-        outputs = keras.tree.flatten(operation.output)
+        outputs = node.output_tensors
         for tensor in outputs:
             if uses[id(tensor)] or id(tensor) in tensors:
                 open_uses[id(tensor)] = uses[id(tensor)] + (id(tensor) in tensors)
         if len(outputs) == 1 and list(open_uses) == [id(outputs[0])]:
-            found.append(operation.name)
+            found.append(name)
     return found
 
 
-def _is_used(tensor: Any) -> bool:
-    return isinstance(tensor, keras.KerasTensor)
+def _nodes(model: keras.Model) -> dict[str, Any]:
+    """The input and output tensors of layers, and of operations such as `x + y` between them.
+
+    They are by name and in order. `input` and `output` of a model within a model, which may be a
+    layer here, are those inside it.
+    """
+    found: dict[str, Any] = dict.fromkeys(operation.name for operation in model.operations)
+    for node in chain.from_iterable(model._nodes_by_depth.values()):
+        name = node.operation.name
+        if found[name] is not None:
+            raise UserError(
+                f"the backbone uses layer {quoted(name)} more than once; name a model in which "
+                "each layer is used once."
+            )
+        found[name] = node
+    return found
 
 
 def tuned_after(backbone: keras.Model, named: str | None) -> str:
@@ -180,13 +206,8 @@ def _no_cut(setting: str, named: str, model: keras.Model) -> str:
 
 
 def _output(model: keras.Model, name: str) -> keras.KerasTensor:
-    found: keras.KerasTensor = _operations(model)[name].output
+    found: keras.KerasTensor = _nodes(model)[name].output_tensors[0]
     return found
-
-
-def _operations(model: keras.Model) -> dict[str, Any]:
-    """The layers of a model by name, with operations such as `x + y` between them."""
-    return {operation.name: operation for operation in model.operations}
 
 
 def part(backbone: keras.Model, after: str | None, up_to: str | None) -> keras.Model:

@@ -30,6 +30,8 @@ from tasks.core.settings.training import TrainSettings
 from tasks.core.training.variation import reflected
 
 WHITENING = "whitening"
+# The network inside one that averages its logits of several views.
+VIEW_LOGITS = "view_logits"
 # The side of a whitened patch, in pixels.
 PATCH = 3
 _GROUP = 8
@@ -75,7 +77,7 @@ def predicting(network: keras.Model, settings: NetworkSettings) -> keras.Model:
     """
     if settings.views == "one":
         return network
-    logits = keras.Model(network.input, network.layers[-2].output, name="view_logits")
+    logits = keras.Model(network.input, network.layers[-2].output, name=VIEW_LOGITS)
     inputs = keras.Input(network.input_shape[1:], name="image")
     mirror = _moved(network, "mirrored", 2, np.arange(inputs.shape[2])[::-1])
 

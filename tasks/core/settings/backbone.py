@@ -19,6 +19,8 @@ APPLICATIONS = (
 )
 # Backbones that are complete models in files.
 MODEL_FILES = (".keras", ".h5")
+# Backbones that are models of earlier runs in the same store: `run:<run id>/<model>`.
+RUN = "run:"
 # How the pixels of an image become a backbone's input.
 PixelScale = Literal["unit", "raw", "tf", "torch", "caffe"]
 Pooling = Literal["average", "maximum", "flatten"]
@@ -48,8 +50,8 @@ class BackboneSettings(Spec):
     name: str | None = Field(
         None,
         description=(
-            "A network of keras.applications, e.g. MobileNetV2, or the path of a .keras or .h5 "
-            "model. null: none."
+            "A network of keras.applications, e.g. MobileNetV2; the path of a .keras or .h5 model; "
+            "or run:<run id>/<model>, a model of an earlier run in the store. null: none."
         ),
     )
     weights_file: str | None = Field(
@@ -62,14 +64,13 @@ class BackboneSettings(Spec):
     side: Annotated[int, Field(strict=True, ge=32, le=1_024)] = Field(
         96,
         description=(
-            "Side to which images are resized, in pixels; a model from a file with a fixed size "
-            "keeps its own."
+            "Side to which images are resized, in pixels; a model of your own keeps its size."
         ),
     )
     pixels: Literal["auto", "unit", "raw", "tf", "torch", "caffe"] = Field(
         "auto",
         description=(
-            "Range of its pixels. auto: what the network was trained with; unit for a file. unit: "
+            "Range of its pixels. auto: what it was trained with, unit for a file. unit: "
             "0 to 1. raw: 0 to 255. tf: -1 to 1. torch: ImageNet's mean and deviation removed. "
             "caffe: BGR, ImageNet's mean subtracted."
         ),
@@ -110,22 +111,35 @@ class BackboneSettings(Spec):
     @property
     def is_file(self) -> bool:
         """Whether the backbone is a model in a file."""
-        return self.name is not None and self.name.endswith(MODEL_FILES)
+        return not self.earlier and str(self.name).endswith(MODEL_FILES)
 
     @property
-    def pixel_scale(self) -> PixelScale:
-        """The range of pixels, `auto` resolved."""
+    def earlier(self) -> tuple[str, str] | None:
+        """The run and the model in `run:<run id>/<model>`; None for other backbones."""
+        if self.name is None or not self.name.startswith(RUN):
+            return None
+        run_id, _, model = self.name.removeprefix(RUN).partition("/")
+        return run_id, model
+
+    @property
+    def pixel_scale(self) -> PixelScale | None:
+        """The range of pixels, `auto` resolved; None for that of a model of an earlier run."""
         if self.pixels != "auto":
             return self.pixels
+        if self.earlier:
+            return None
         return "unit" if self.is_file else pixel_scale(str(self.name))
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.name is not None and not self.is_file and self.name not in APPLICATIONS:
+        own = self.is_file or self.earlier
+        if self.earlier and not all(self.earlier):
+            raise ValueError(f"name is {quoted(self.name)}; expected run:<run id>/<model>")
+        if self.name is not None and not own and self.name not in APPLICATIONS:
             raise ValueError(
-                f"name is {quoted(self.name)}; expected the path of a .keras or .h5 model, or one "
-                f"of {listed(sorted(APPLICATIONS))}"
+                f"name is {quoted(self.name)}; expected the path of a .keras or .h5 model, "
+                f"run:<run id>/<model>, or one of {listed(sorted(APPLICATIONS))}"
             )
-        if self.is_file and self.weights_file:
+        if own and self.weights_file:
             raise ValueError("weights_file is for networks of keras.applications; leave it out")
         return self

@@ -58,6 +58,9 @@ class FakeRun(Run[Outcome]):
         self.inputs: dict[str, dict[str, Outcome]] = {}
         self.after: dict[str, list[str]] = {}
 
+    def known(self, name: str, record: Record) -> Outcome:
+        return replace(record, stage=name)
+
     def take(
         self, stage: Stage, after: Sequence[Outcome], inputs: Mapping[str, Outcome]
     ) -> Outcome:

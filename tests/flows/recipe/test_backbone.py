@@ -54,7 +54,7 @@ class Transferred:
 
 def transferred(run: BareRun, settings: Settings) -> Transferred:
     arrays = run.preprocessed(settings)
-    made = backbone_transfer(run, settings, arrays)
+    made = backbone_transfer(run, settings, run.made["subset"], arrays)
     for model in recipe_models(settings):
         if model.name in MODELS:
             run(stages.evaluate(model, model.name), model=made[model.name], arrays=arrays)

@@ -84,7 +84,7 @@ backbone backbone_features backbone_outputs backbone_frozen curves_backbone_froz
 backbone_fine_tuned curves_backbone_fine_tuned test_backbone_frozen test_backbone_fine_tuned
 """
 KINDS = (
-    "vgg16_retrain backbone backbone_features backbone_train "
+    "vgg16_retrain backbone backbone_check backbone_features backbone_train "
     "load explore subset guard look preprocess folds train retrain curves decide vgg16_weights "
     "vgg16_features vgg16_train evaluate results selection label_check success quality figures"
 )

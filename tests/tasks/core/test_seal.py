@@ -201,7 +201,15 @@ def test_a_refusal_names_only_the_marks_that_are_banned() -> None:
 
 # Written out again, so that a kind of another purpose, or a new kind, has to be put here too.
 PURPOSES = {
-    Purpose.DATA: {"load", "subset", "guard", "preprocess", "folds", "label_check"},
+    Purpose.DATA: {
+        "load",
+        "subset",
+        "guard",
+        "preprocess",
+        "folds",
+        "label_check",
+        "backbone_check",
+    },
     Purpose.LEARN: {
         "train",
         "retrain",

@@ -14,6 +14,7 @@ from tasks.core.arithmetic import Arithmetic
 from tasks.core.records import Stage, canonical_json
 from tasks.core.stage_spec import StageSpec
 from tasks.core.stage_specs import SPECS
+from tasks.core.transfer_specs import BackboneCheckSpec
 from tasks.engine.stage import RunContext
 from tests.wiring import wire
 
@@ -35,7 +36,9 @@ def examples() -> list[StageSpec]:
         },
         {"evaluation": {"protocol": "kfold", "folds": 2, "replicates": 2}, "force": {1: "back"}},
     ]
-    return [wired.definition.spec for recipe in recipes for wired in wire(**recipe).values()]
+    specs = [wired.definition.spec for recipe in recipes for wired in wire(**recipe).values()]
+    # Only a store with an earlier run could make it.
+    return [*specs, BackboneCheckSpec()]
 
 
 SPECS_MADE = examples()
@@ -119,7 +122,7 @@ def others(value: Any) -> Iterator[Any]:
             yield from ({**value, name: other} for other in others(inner))
         yield {**value, "another": "x"}
     elif isinstance(value, list):
-        yield [*value, *value[-1:]]
+        yield [*value, *(value[-1:] or ["train"])]
         yield value[:-1]
         # What holds of the first item holds of the others.
         yield from ([other, *value[1:]] for first in value[:1] for other in others(first))
@@ -197,6 +200,7 @@ def test_only_data_stages_compute_the_same_on_every_processor() -> None:
         "preprocess",
         "folds",
         "vgg16_weights",
+        "backbone_check",
     }
 
 
