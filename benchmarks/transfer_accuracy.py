@@ -2,12 +2,15 @@
 
     python benchmarks/transfer_accuracy.py [--weights FILE] [--sides 32 48 64 96]
         [--features block4_pool block5_pool] [--seeds 1] [--store artifacts/transfer-accuracy]
+        [--tuned-after block4_pool block3_pool] [--rate-decays 1 0.3]
 
 Needs Fashion-MNIST and ImageNet weights, from Keras's cache, from its download server or from a
 file. Each training is a stage of the flow and is kept in the store, so the script continues after
 an interruption. Variants are compared by validation accuracy, with one seed each. Only the
 notebook's variant and the best corrected one are trained with all `--seeds` and scored on the test
-split. `--weights random` is for trying the script; its results say nothing about transfer.
+split. `--tuned-after` fine-tunes more or fewer blocks at each side, as `--backbone VGG16` does,
+with rates that fall with depth by `--rate-decays`. `--weights random` is for trying the script; its
+results say nothing about transfer.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +26,10 @@ import numpy as np
 from bare import BareRun, dataset_at_hand, settings_of
 from numpy.typing import NDArray
 
-from flows.recipe import stages, transfer
+from flows.recipe import backbone, stages, transfer
 from flows.recipe.contents import recipe_models
 from tasks.core.errors import FashionFlowError
-from tasks.core.names import TEST_PREDICTIONS
+from tasks.core.names import BACKBONE_FINE_TUNED, BACKBONE_FROZEN, SUBSET, TEST_PREDICTIONS
 from tasks.core.settings.base import changed
 from tasks.core.settings.run_settings import Settings
 from tasks.core.statistics.estimates import over_seeds_and_images
@@ -58,6 +62,34 @@ def measure(run: BareRun, settings: Settings, arrays: Any) -> list[Row]:
             flush=True,
         )
     return rows
+
+
+def tuned(run: BareRun, settings: Settings, arrays: Any) -> None:
+    """Fine-tune the layers after one of VGG16's; print the scores on validation images."""
+    run.seconds.clear()
+    made = backbone.backbone_transfer(run, settings, run.made[SUBSET], arrays)
+    chosen = settings.transfer.backbone
+    facts = run.facts(made[BACKBONE_FINE_TUNED])
+    frozen = run.facts(made[BACKBONE_FROZEN])
+    print(
+        f"{chosen.side} x {chosen.side}, layers after {chosen.tuned_after}, rates falling by "
+        f"{chosen.rate_decay:g}: training {100 * facts['train_accuracy']:.2f}, validation "
+        f"{100 * facts['val_accuracy']:.2f} % (frozen {100 * frozen['val_accuracy']:.2f}), "
+        f"{run.took(BACKBONE_FINE_TUNED).wall:.1f} s",
+        flush=True,
+    )
+
+
+def deeper(given: argparse.Namespace, weights: Row) -> Iterator[Row]:
+    """The settings of transfer for each way of fine-tuning more blocks than the last.
+
+    Everything but the depth is as in `corrected`.
+    """
+    shared = {"name": "VGG16", "weights_file": weights.get("weights_file"), "pooling": "flatten"}
+    shared |= {"batch_size": 128, "epochs": given.epochs, "fine_tune_epochs": given.epochs}
+    for side, after, decay in itertools.product(given.sides, given.tuned_after, given.rate_decays):
+        deep = {"side": side, "tuned_after": after, "rate_decay": decay}
+        yield {"weights": weights["weights"], "variant": "none", "backbone": shared | deep}
 
 
 def score(run: BareRun, settings: Settings, arrays: Any) -> None:
@@ -107,6 +139,9 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3], help="frozen base")
     parser.add_argument("--fine-tune-rates", type=float, nargs="+", default=[5e-5])
     parser.add_argument("--epochs", type=int, default=11)
+    deep = ["block2_pool", "block3_pool", "block4_pool"]
+    parser.add_argument("--tuned-after", nargs="*", default=[], choices=deep)
+    parser.add_argument("--rate-decays", type=float, nargs="+", default=[1.0, 0.3])
     parser.add_argument("--seeds", type=int, default=1)
     for name, default in (("train", 8000), ("validation", 2000), ("test", 2000)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -137,6 +172,8 @@ def main() -> None:
     print(f"data set {dataset}, weights {given.weights}", flush=True)
     print(f"{'model':<27} side  features{'rates':>13}{'train %':>16}{'val. %':>9}{'seconds':>9}")
     found = [measure(run, settings, arrays) for settings in every]
+    for way in deeper(given, weights):
+        tuned(run, settings_of(dataset, given.train, given.validation, given.test, way), arrays)
     best = max(range(1, len(every)), key=lambda number: max(_validation(found[number])))
     for number in (0, best):
         evaluation = {"replicates": given.seeds}

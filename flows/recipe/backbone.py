@@ -123,6 +123,7 @@ def stages_of(settings: Settings) -> list[Stage]:
         tuned = BackboneTrainSpec(
             training=_training(settings, chosen.fine_tune_epochs, rate),
             seed=settings.seed,
+            rate_decay=chosen.rate_decay,
             class_weight=settings.class_weight,
         )
         reads = features | {BACKBONE: (FACTS,), START: (MODEL,)}

@@ -78,7 +78,10 @@ class BackboneHead(Spec):
 
 
 class BackboneTrainSpec(StageSpec):
-    """Training of a new `head`, or of head and last layers from the frozen stage's model."""
+    """Training of a new `head`, or of head and last layers from the frozen stage's model.
+
+    Layers learn at `rate_decay` of the rate for each step up in resolution.
+    """
 
     kind = "backbone_train"
     seal = LEARNS
@@ -87,4 +90,5 @@ class BackboneTrainSpec(StageSpec):
     training: TransferTraining
     seed: int
     head: BackboneHead | None = None
+    rate_decay: float = 1.0
     class_weight: ClassWeight = None

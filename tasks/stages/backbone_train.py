@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasks.core.names import BACKBONE, FEATURES, MODEL, START, TRAINING_SPLITS
@@ -19,7 +20,7 @@ def backbone_train(spec: BackboneTrainSpec, inputs: Inputs, outputs: Outputs) ->
 
     The complete model takes images of the data set and converts them itself.
     """
-    from tasks.core.networks.backbones import trainable_part
+    from tasks.core.networks.backbones import rates_by_layer, trainable_part
     from tasks.core.training.class_weights import weighted
     from tasks.core.training.schedule import Schedule
     from tasks.models.fit import fit, scores, sizes, stored_examples, turning_points, write_history
@@ -34,7 +35,10 @@ def backbone_train(spec: BackboneTrainSpec, inputs: Inputs, outputs: Outputs) ->
     schedule = Schedule(**dict(spec.training))
     if spec.head is None:
         complete = load_keras(inputs.path(START, MODEL))
-        part = trainable_part(complete, inputs.facts(BACKBONE)["tuned_after"])
+        after = inputs.facts(BACKBONE)["tuned_after"]
+        part = trainable_part(complete, after)
+        rates = rates_by_layer(complete.get_layer(BACKBONE), after, spec.rate_decay)
+        schedule = replace(schedule, layer_rates=rates)
     else:
         complete = _with_head(spec, inputs)
         part = trainable_part(complete, None)

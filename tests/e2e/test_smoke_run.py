@@ -16,7 +16,7 @@ import pytest
 from flows.recipe.contents import recipe_models, stage_names
 from flows.recipe.presets import SMOKE
 from tasks.core.statistics.notebook_results import NOTEBOOK_RESULTS
-from tests.processes import DEAD_PROXY, Command, Server, latest_run
+from tests.processes import DEAD_PROXY, Command, Finished, Server, latest_run
 from tests.support import on_disk
 
 RESULT_COLUMNS = [
@@ -244,6 +244,33 @@ def test_one_stages_settings_changed_run_it_and_its_dependents_only(
     done = fashion_flow("run", *changed, PREFECT_API_URL=shared_server.url)
     assert done.status == 0, done.err
     assert computed(smoke) == expected
+
+
+def test_a_model_of_one_run_is_the_backbone_of_the_next_unless_it_saw_too_much(
+    smoke: Path, fashion_flow: Command, shared_server: Server
+) -> None:
+    first = latest_run(smoke).run_id
+    given = ["--preset", "smoke", "--only", "backbone_frozen", "--store", smoke]
+    for setting in ("weights=imagenet", "variant=none", "backbone.epochs=1"):
+        given += ["--set", f"transfer.{setting}"]
+
+    def run(model: str) -> Finished:
+        backbone = ("--backbone", f"run:{first}/{model}")
+        return fashion_flow("run", *given, *backbone, PREFECT_API_URL=shared_server.url)
+
+    refused = run("final")
+    assert refused.status == 1
+    assert "the model was trained on" in refused.err
+    assert "backbone_frozen" not in states(smoke), "nothing is trained on it"
+    done = run("overfitting")
+    assert done.status == 0, done.err
+    assert {name for name in computed(smoke) if name.startswith("backbone")} == {
+        "backbone",
+        "backbone_check",
+        "backbone_features",
+        "backbone_outputs",
+        "backbone_frozen",
+    }
 
 
 @pytest.mark.usefixtures("full")

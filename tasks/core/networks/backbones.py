@@ -191,6 +191,24 @@ def tuned_after(backbone: keras.Model, named: str | None) -> str:
     return next(before for before, pixels in weighted if pixels == lowest)
 
 
+def rates_by_layer(backbone: keras.Model, after: str, decay: float) -> dict[str, float]:
+    """The part of the learning rate for the layers after `after`, by name; empty for 1.
+
+    Layers of the lowest resolution, like the head, learn at the full rate.
+    """
+    if decay == 1:
+        return {}
+    points = cut_points(backbone)
+    sections = list(pairwise(points[points.index(after) :]))
+    resolutions = sorted({_pixels(backbone, end) for _, end in sections})
+    return {
+        layer.name: decay ** resolutions.index(_pixels(backbone, end))
+        for start, end in sections
+        for layer in part(backbone, start, end).layers
+        if layer.weights
+    }
+
+
 def _pixels(model: keras.Model, name: str) -> int:
     """Height times width of a layer's output."""
     shape = _output(model, name).shape

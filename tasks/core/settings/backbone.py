@@ -107,6 +107,13 @@ class BackboneSettings(Spec):
     fine_tune_learning_rate: LearningRate = Field(
         5e-5, description="RMSprop's learning rate in fine-tuning."
     )
+    rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description=(
+            "In fine-tuning, the part of the rate at which layers learn whose resolution is one "
+            "step higher; its square two steps higher, and so on."
+        ),
+    )
 
     @property
     def is_file(self) -> bool:

@@ -107,10 +107,10 @@ class TransferSettings(Spec):
 
     @model_validator(mode="after")
     def _random_weights_are_of_applications(self) -> Self:
-        if self.weights == "random" and self.backbone.is_file:
+        if self.weights == "random" and (self.backbone.is_file or self.backbone.earlier):
             raise ValueError(
                 f"weights is 'random', but backbone.name is {quoted(str(self.backbone.name))}, "
-                "whose weights are in the file; set weights to imagenet"
+                "which has weights already; set weights to imagenet"
             )
         return self
 

@@ -161,7 +161,9 @@ def _compiled(model: keras.Model, schedule: Schedule, images: int) -> list[keras
     """Compile a model; return its variables and those of its optimizer."""
     rates = schedule.rates(images)
     rate = schedule.learning_rate if rates is None else RateTable(rates)
-    optimizer = make_optimizer(schedule.optimizer, rate, model.trainable_variables)
+    optimizer = make_optimizer(
+        schedule.optimizer, rate, model.trainable_variables, schedule.layer_rates
+    )
     optimizer = scaled_optimizer(optimizer, model)
     model.compile(
         optimizer=optimizer, loss=schedule.loss, metrics=["accuracy"], auto_scale_loss=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -26,6 +27,24 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):  # type: ignor
     def get_config(self) -> dict[str, Any]:
         """As numbers."""
         return {"rates": self._rates.tolist()}
+
+
+class RMSpropByLayer(keras.optimizers.RMSprop):  # type: ignore[misc]
+    """RMSprop in which some layers learn at a part of the learning rate.
+
+    Lower layers of a pre-trained network are more general, so they have less to learn (Howard and
+    Ruder, "Universal language model fine-tuning for text classification", 2018).
+    """
+
+    def __init__(self, factors: Mapping[str, float], **values: Any) -> None:
+        super().__init__(**values)
+        self._factors = factors
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One step of a variable."""
+        layers = variable.path.split("/")
+        factor = next((self._factors[name] for name in layers if name in self._factors), 1.0)
+        super().update_step(gradient, variable, learning_rate * factor)
 
 
 class MuonOfKernels(keras.optimizers.Muon):  # type: ignore[misc]
@@ -72,15 +91,22 @@ class MuonOfKernels(keras.optimizers.Muon):  # type: ignore[misc]
 
 
 def make_optimizer(
-    settings: OptimizerSettings, rate: Any, variables: list[Any]
+    settings: OptimizerSettings,
+    rate: Any,
+    variables: list[Any],
+    layer_rates: Mapping[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """The optimiser for `variables`, with its own variables built.
 
-    `rate` is a number or a Keras schedule. Only kernels decay.
+    `rate` is a number or a Keras schedule. Only kernels decay. `layer_rates`, for RMSprop, has the
+    part of the rate at which layers learn, by name.
     """
     common: dict[str, Any] = {"learning_rate": rate, "global_clipnorm": settings.clip_norm}
     decay = settings.weight_decay or None
-    if settings.name == "rmsprop":
+    if layer_rates:
+        assert settings.name == "rmsprop", "transfer trains with it"
+        optimizer = RMSpropByLayer(layer_rates, weight_decay=decay, **common)
+    elif settings.name == "rmsprop":
         optimizer = keras.optimizers.RMSprop(weight_decay=decay, **common)
     elif settings.name == "sgd":
         optimizer = keras.optimizers.SGD(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -24,7 +25,8 @@ _DIVISOR = 25
 class Schedule:
     """How a model is trained; by default with RMSprop at a constant rate.
 
-    The fields are those of `tasks.core.settings.training.TrainSettings`.
+    The fields are those of `tasks.core.settings.training.TrainSettings`, and `layer_rates`: by the
+    names of layers, the part of the learning rate at which they learn.
     """
 
     epochs: int
@@ -39,6 +41,7 @@ class Schedule:
     label_smoothing: float = 0.0
     average: AverageSettings = field(default_factory=AverageSettings)
     variation: VariationSettings = field(default_factory=VariationSettings)
+    layer_rates: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, training: TrainSettings) -> Schedule:

@@ -303,3 +303,44 @@ def test_a_layer_that_is_used_twice_is_refused() -> None:
     model = keras.Model(inputs, keras.layers.Conv2D(4, 3)(twice(twice(inputs))))
     with pytest.raises(UserError, match="uses layer 'twice' more than once"):
         as_backbone(model, None, "mine.keras")
+
+
+def test_rates_fall_by_resolution() -> None:
+    from tasks.core.networks import backbones
+
+    backbone = backbones.application("VGG16", 32, 0)
+    rates = backbones.rates_by_layer(backbone, "block3_pool", 0.3)
+    assert rates == {f"block4_conv{n}": 0.3 for n in (1, 2, 3)} | {
+        f"block5_conv{n}": 1.0 for n in (1, 2, 3)
+    }
+    assert backbones.rates_by_layer(backbone, "block3_pool", 1.0) == {}
+
+
+def test_layers_take_steps_of_their_own_rates() -> None:
+    """RMSprop's first step is the rate in every direction that has a gradient."""
+    from tasks.core.networks import backbones
+    from tasks.core.training.examples import Examples
+    from tasks.core.training.loop import train
+    from tasks.core.training.schedule import Schedule
+
+    x = images(8, (16, 16, 3))
+    y = np.eye(CLASSES, dtype=np.float32)[np.arange(8) % CLASSES]
+    moved = {}
+    for decay in (1.0, 0.5):
+        backbone = backbones.as_backbone(small(), None, "model.keras")
+        complete = backbones.complete_network(
+            backbone, (16, 16, 3), "unit", "average", 8, 0.0, CLASSES, SEED
+        )
+        part = backbones.trainable_part(complete, "photograph")
+        before = {v.path: v.numpy() for v in part.trainable_variables}
+        rates = backbones.rates_by_layer(backbone, "photograph", decay)
+        schedule = Schedule(epochs=1, batch_size=8, learning_rate=1e-3, layer_rates=rates)
+        train(part, Examples(x, y), None, schedule, seed=1)
+        for variable in part.trainable_variables:
+            name = variable.path.split("/")[-2]
+            step = np.abs(variable.numpy() - before[variable.path])
+            moved[name, decay] = max(moved.get((name, decay), 0), step.max())
+    for name in ("head", "probabilities", "third"):
+        assert moved[name, 0.5] == pytest.approx(moved[name, 1.0], rel=1e-3)
+    for name in ("first", "second"):
+        assert moved[name, 0.5] == pytest.approx(0.5 * moved[name, 1.0], rel=1e-3)
