@@ -37,7 +37,7 @@ from accuracy_rows import Row, Training
 from numpy.typing import NDArray
 
 # Widths of the convnet, and epochs, by the seconds that they are chosen for.
-KERAS = {60: ((32, 64, 128), 3), 300: ((32, 64, 128), 16), 900: ((64, 128, 256), 12)}
+KERAS = {60: ((32, 64, 128), 3), 300: ((32, 64, 128), 16), 900: ((64, 128, 256), 22)}
 FASTAI = {60: 2, 300: 12, 900: 36}
 SVM_C = 10.0
 SHIFT = 2
