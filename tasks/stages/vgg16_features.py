@@ -29,7 +29,7 @@ def vgg16_features(spec: Vgg16FeaturesSpec, inputs: Inputs, outputs: Outputs) ->
 
     base = vgg16.build_base(spec.side, spec.up_to)
     vgg16.set_weights(base, inputs.arrays(WEIGHTS, WEIGHTS))
-    part = vgg16.section(base, spec.after, spec.up_to)
+    part = vgg16.section(base, spec.after, spec.up_to, frozen=True)
     size = vgg16.batch_size(spec.side)
 
     def as_input(x: np.ndarray) -> np.ndarray:

@@ -69,13 +69,18 @@ def features(part: keras.Model, batches: Iterable[Float32]) -> Iterator[Float32]
         yield part.predict_on_batch(batch)
 
 
-def section(base: keras.Model, after: str | None, up_to: str) -> keras.Model:
-    """The layers after `after` (None: from the input) up to `up_to`; it shares their weights."""
+def section(
+    base: keras.Model, after: str | None, up_to: str, *, frozen: bool = False
+) -> keras.Model:
+    """The layers after `after` (None: from the input) up to `up_to`; it shares their weights.
+
+    `frozen`: these never change.
+    """
     names = [layer.name for layer in base.layers]
     first = 0 if after is None else names.index(after)
     inputs = keras.Input(base.layers[first].output.shape[1:])
     layers = base.layers[first + 1 : names.index(up_to) + 1]
-    return keras.Model(inputs, apply_fast(layers, inputs))
+    return keras.Model(inputs, apply_fast(layers, inputs, frozen=frozen))
 
 
 def build_complete(

@@ -268,7 +268,7 @@ def test_a_base_may_end_at_any_later_block(weights: Any, side: int, up_to: str) 
 
 def test_matrix_products_replace_convolutions_of_2x2_maps_only(base: Any) -> None:
     from tasks.core.networks import vgg16
-    from tasks.core.networks.fast_layers import FastConvolution2x2
+    from tasks.core.networks.fast_convolutions import FastConvolution2x2
 
     def products(after: str | None, up_to: str) -> list[str]:
         layers = vgg16.section(base, after, up_to).layers
