@@ -100,7 +100,7 @@ class WinogradConvolution(FastConvolution):
         kernel = self._transformed_kernel() if self._kernel is None else self._kernel
         products = keras.ops.matmul(x, kernel)
         filters = products.shape[2]
-        outputs = self._constant(np.kron(_OUTPUT, _OUTPUT))
+        outputs = self._constant(_twice(_OUTPUT))
         found = keras.ops.matmul(outputs, keras.ops.reshape(products, (_READ**2, -1)))
         across = block // TILE
         found = keras.ops.reshape(found, (TILE, TILE, across, across, -1, filters))
@@ -115,12 +115,18 @@ class WinogradConvolution(FastConvolution):
         """`(36, channels, filters)`: the kernel at each pair of points."""
         kernel = self.convolution.kernel
         channels, filters = kernel.shape[2:]
-        transform = self._constant(np.kron(_KERNEL, _KERNEL))
+        transform = self._constant(_twice(_KERNEL))
         found = keras.ops.matmul(transform, keras.ops.reshape(kernel, (9, -1)))
         return keras.ops.reshape(found, (_READ**2, channels, filters))
 
     def _constant(self, matrix: Float64) -> Any:
         return keras.ops.convert_to_tensor(matrix, self.compute_dtype)
+
+
+def _twice(matrix: Float64) -> Float64:
+    """The transform of both sides of a tile at once."""
+    found: Float64 = np.kron(matrix, matrix)
+    return found
 
 
 def _with_margins(x: keras.KerasTensor, block: int) -> keras.KerasTensor:

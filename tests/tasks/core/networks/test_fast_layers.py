@@ -80,7 +80,7 @@ def test_the_products_for_2x2_maps_are_the_convolution(
     import keras
     import tensorflow as tf
 
-    from tasks.core.networks.fast_layers import FastConvolution2x2
+    from tasks.core.networks.fast_convolutions import FastConvolution2x2
 
     layer = convolution(filters, 3, "same", "relu", (2, 2, channels))
     pooling = keras.layers.MaxPooling2D(2) if pooled else None
@@ -134,7 +134,8 @@ def test_other_kernels_and_maps_are_convolved(
 ) -> None:
     import keras
 
-    from tasks.core.networks.fast_layers import FastConvolution, apply_fast
+    from tasks.core.networks.fast_convolutions import FastConvolution
+    from tasks.core.networks.fast_layers import apply_fast
 
     layer = convolution(2, side, padding, "relu", (*shape, 1))
     inputs = keras.Input((*shape, 1))
@@ -265,7 +266,7 @@ def test_a_trained_network_is_saved_like_an_untrained_copy(tmp_path: Path) -> No
 
 
 def test_stages_train_the_fast_equivalent(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.core.networks.fast_layers import FastConvolution
+    from tasks.core.networks.fast_convolutions import FastConvolution
     from tasks.core.training.examples import Examples
     from tasks.models import fit
 
