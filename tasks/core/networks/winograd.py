@@ -125,7 +125,7 @@ class WinogradConvolution(FastConvolution):
 
 def _twice(matrix: Float64) -> Float64:
     """The transform of both sides of a tile at once."""
-    found: Float64 = np.kron(matrix, matrix)
+    found: Float64 = np.kron(matrix, matrix).astype(np.float64)
     return found
 
 
