@@ -199,14 +199,14 @@ def rates_by_layer(backbone: keras.Model, after: str, decay: float) -> dict[str,
     if decay == 1:
         return {}
     points = cut_points(backbone)
-    sections = list(pairwise(points[points.index(after) :]))
-    resolutions = sorted({_pixels(backbone, end) for _, end in sections})
-    return {
-        layer.name: decay ** resolutions.index(_pixels(backbone, end))
-        for start, end in sections
+    found = {
+        layer.name: _pixels(backbone, end)
+        for start, end in pairwise(points[points.index(after) :])
         for layer in part(backbone, start, end).layers
         if layer.weights
     }
+    resolutions = sorted(set(found.values()))
+    return {name: decay ** resolutions.index(pixels) for name, pixels in found.items()}
 
 
 def _pixels(model: keras.Model, name: str) -> int:

@@ -39,11 +39,19 @@ class RMSpropByLayer(keras.optimizers.RMSprop):  # type: ignore[misc]
     def __init__(self, factors: Mapping[str, float], **values: Any) -> None:
         super().__init__(**values)
         self._factors = factors
+        self._of_variables: list[float] = []
+
+    def build(self, variables: list[Any]) -> None:
+        """Note the part of the rate of each variable, by the layer in its path."""
+        self._of_variables = [
+            next((self._factors[name] for name in v.path.split("/") if name in self._factors), 1.0)
+            for v in variables
+        ]
+        super().build(variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One step of a variable."""
-        layers = variable.path.split("/")
-        factor = next((self._factors[name] for name in layers if name in self._factors), 1.0)
+        factor = self._of_variables[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * factor)
 
 

@@ -340,6 +340,6 @@ def test_layers_take_steps_of_their_own_rates() -> None:
             step = np.abs(variable.numpy() - before[variable.path])
             moved[name, decay] = max(moved.get((name, decay), 0), step.max())
     for name in ("head", "probabilities", "third"):
-        assert moved[name, 0.5] == pytest.approx(moved[name, 1.0], rel=1e-3)
+        assert moved[name, 0.5] == pytest.approx(moved[name, 1.0], rel=0.02)
     for name in ("first", "second"):
-        assert moved[name, 0.5] == pytest.approx(0.5 * moved[name, 1.0], rel=1e-3)
+        assert moved[name, 0.5] == pytest.approx(0.5 * moved[name, 1.0], rel=0.02)
