@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from tasks.core.settings.backbone import PixelScale
 from tasks.core.transfer_specs import BackboneSpec
 from tasks.engine.stage import Facts, Inputs, Outputs, stage_task
 from tasks.models.usage import RAW, SCALED, VGG16
-from tasks.models.usage_file import read_usage
 from tasks.sources.imagenet_weights import imagenet_file
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def backbone(spec: BackboneSpec, inputs: Inputs, outputs: Outputs) -> Facts:
     outputs.file(MODEL, "keras", lambda path: save_keras(found, path))
     pixels = spec.pixels
     if spec.source == "run":
-        usage = read_usage(inputs.content(EARLIER, USAGE), "usage.json of the earlier model")
-        pixels = pixels or _PIXELS[usage.input.method]
+        usage = json.loads(inputs.content(EARLIER, USAGE))
+        pixels = pixels or _PIXELS[usage["input"]["method"]]
         outputs.arrays(SEEN, digests=_seen(spec, inputs))
     return {
         "source": spec.source,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.core.errors import UserError
 from tasks.core.messages import quoted
@@ -34,6 +34,22 @@ class Spec(BaseModel):
     """A frozen group of settings that refuses unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_a_word(cls, values: Any) -> Any:
+        """Where `none` is one of a setting's words, None means it: `--set` reads `none` as None."""
+        if not isinstance(values, Mapping):
+            return values
+        words = {
+            name
+            for name, field in cls.model_fields.items()
+            if get_origin(field.annotation) is Literal and "none" in get_args(field.annotation)
+        }
+        return {
+            name: "none" if value is None and name in words else value
+            for name, value in values.items()
+        }
 
 
 S = TypeVar("S", bound=Spec)

@@ -65,6 +65,8 @@ def value(settings: Settings, name: str) -> Any:
         ("transfer.weights_file=none", None),
         ("transfer.weights_file=w.h5", "w.h5"),
         ("transfer.weights=off", "off"),
+        ("transfer.variant=none", "none"),
+        ("overfitting.decay=none", "none"),
         ("overfitting.augmentation=none", None),
         ("overfitting.augmentation={}", AugmentSettings()),
         ("overfitting.augmentation={zoom_range = 0.1}", AugmentSettings(zoom_range=0.1)),

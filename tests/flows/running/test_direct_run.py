@@ -22,7 +22,7 @@ def fake(stage: Stage, inputs: dict[str, Outcome], _context: Any) -> SimpleNames
 def carried_out(*only: str) -> list[str]:
     calls.clear()
     tasks: Any = {spec.kind: SimpleNamespace(fn=fake) for spec in SPECS}
-    context: Any = None
+    context: Any = SimpleNamespace(store_url="nowhere")
     choice = StageSelection(only=frozenset(only))
     outcomes = carry_out(Settings(dataset="synthetic"), tasks, context, choice)
     assert sorted(outcomes) == sorted(name for name, _ in calls)
