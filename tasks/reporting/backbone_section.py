@@ -69,6 +69,8 @@ def backbone_view(
         "RMSprop learning rate, fine-tuning": _decimal(chosen.fine_tune_learning_rate),
         "Epochs, frozen + fine-tuning": f"{chosen.epochs} + {chosen.fine_tune_epochs}",
     }
+    if chosen.rate_decay < 1:
+        words["Part of the rate for each step up in resolution"] = f"{chosen.rate_decay:g}"
     return BackboneView(name, found, words)
 
 

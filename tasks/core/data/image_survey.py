@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.array_types import Float32, Int64
+from tasks.core.data.image_digests import SIZE, image_digests
 from tasks.core.data.rows import Picked, Reduced, RowReader, blocks
 
 # So many images at equal distances show how a set looks, in thumbnails of at most so many pixels
@@ -41,18 +41,17 @@ class Survey:
 
 def survey(images: RowReader) -> Survey:
     """Read the images, uint8, once and in blocks, and those that have a thumbnail once more."""
-    digests, brightness, contrast = bytearray(), [], []
+    digests, brightness, contrast = [np.empty(0, f"V{SIZE}")], [], []
     for block in blocks(images):
+        digests.append(image_digests(block))
         flat = block.reshape(len(block), -1)
-        for image in flat:
-            digests += hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         brightness.append(flat.mean(axis=1, dtype=np.float32))
         # An image of two colours has contrast, however little it is.
         varied = flat.max(axis=1) > flat.min(axis=1)
         contrast.append(np.where(varied, flat.std(axis=1, dtype=np.float32), 0))
     shown = np.arange(0, len(images), -(-len(images) // SHOWN) or 1)
     return Survey(
-        np.frombuffer(bytes(digests), "V16"),
+        np.concatenate(digests),
         np.concatenate([np.empty(0, np.float32), *brightness]),
         np.concatenate([np.empty(0, np.float32), *contrast]).astype(np.float32),
         shown,

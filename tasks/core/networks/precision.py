@@ -25,6 +25,15 @@ def mixed_precision(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def on_cpus() -> bool:
+    """Whether networks are computed on processors alone.
+
+    GPUs multiply matrices of float32 as TensorFloat-32, which has three digits: too few for methods
+    that magnify rounding errors.
+    """
+    return all(name.startswith("cpu") for name in keras.distribution.list_devices())
+
+
 def output_precision() -> str:
     """The precision of probabilities: that of the weights of the network being built."""
     return str(keras.config.dtype_policy().variable_dtype)

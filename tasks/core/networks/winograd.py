@@ -20,6 +20,7 @@ from numpy.polynomial.polynomial import polyfromroots
 
 from tasks.core.array_types import Float64
 from tasks.core.networks.fast_convolutions import FastConvolution
+from tasks.core.networks.precision import on_cpus
 
 # Outputs of a tile, and inputs.
 TILE = 4
@@ -58,7 +59,8 @@ _INPUT, _KERNEL, _OUTPUT = _matrices()
 class WinogradConvolution(FastConvolution):
     """A padded 3 x 3 convolution of `(n, side, side, channels)`, by Winograd's method.
 
-    Results differ from Keras's by a few times the rounding of float32.
+    Results differ from Keras's by a few times the rounding of float32. Fewer digits are too few, so
+    it is not for GPUs and mixed precision.
     """
 
     def __init__(
@@ -82,7 +84,8 @@ class WinogradConvolution(FastConvolution):
         wide = min(widths) >= _CHANNELS
         if height > _BLOCK:
             wide = wide and max(widths) >= _CHANNELS_OF_LARGE
-        return kind == ((3, 3), "same", width) and small and wide
+        precise = convolution.compute_dtype in ("float32", "float64") and on_cpus()
+        return kind == ((3, 3), "same", width) and small and wide and precise
 
     def convolved(self, x: keras.KerasTensor) -> keras.KerasTensor:
         """The convolution without its bias, `(n, side, side, filters)`."""

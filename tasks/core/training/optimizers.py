@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from tasks.core.array_types import Float64
+from tasks.core.networks.precision import on_cpus
 from tasks.core.settings.optimization import OptimizerSettings
 
 
@@ -78,7 +79,7 @@ class MuonOfKernels(keras.optimizers.Muon):  # type: ignore[misc]
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
         """Orthogonalise a kernel of any rank by an odd polynomial of its matrix."""
         flat = ops.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-        if not all(name.startswith("cpu") for name in keras.distribution.list_devices()):
+        if not on_cpus():
             return ops.reshape(super().zeropower_via_newtonschulz5(flat, steps), x.shape)
         flat = flat / (ops.norm(flat) + 1e-7)
         tall = flat.shape[0] > flat.shape[1]

@@ -115,7 +115,7 @@ def float64() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", ["EfficientNetV2B0"])
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetV2B0"])
 def test_training_on_features_equals_training_the_whole_with_frozen_layers(name: str) -> None:
     """In float64, weights agree to a millionth of a step: nothing but rounding differs.
 

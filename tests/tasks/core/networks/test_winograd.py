@@ -108,3 +108,15 @@ def test_other_convolutions_stay_as_they_are(side: int, values: dict[str, Any]) 
     wide = convolution(16, filters=256)
     assert WinogradConvolution.suits_input(wide, keras.Input((16, 16, CHANNELS)))
     assert not WinogradConvolution.suits_input(convolution(8), keras.Input((8, 4, CHANNELS)))
+
+
+def test_it_needs_all_digits_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products on GPUs are of TensorFloat-32, those of mixed precision have 16 bits."""
+    import keras
+
+    from tasks.core.networks.winograd import WinogradConvolution
+
+    x = keras.Input((8, 8, CHANNELS))
+    assert not WinogradConvolution.suits_input(convolution(8, dtype="mixed_bfloat16"), x)
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda *_: ["gpu:0"])
+    assert not WinogradConvolution.suits_input(convolution(8), x)
